@@ -1,0 +1,34 @@
+# Every target works from a bare clone: it creates .venv first. Needs Python >= 3.10 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: demo test venv lint format bench clean
+
+demo: venv  ## Count synaptic operations of a spiking network on real data
+	$(BIN)/python examples/quickstart.py
+
+test: venv lint  ## Lint, types, doctests and the whole test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv  ## What a metric costs beside torchmetrics' stock path
+	$(BIN)/python benchmarks/overhead.py
+
+venv: $(STAMP)  ## The environment with everything that tests and examples need
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/out

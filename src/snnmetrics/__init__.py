@@ -1,0 +1,20 @@
+"""Exact metrics for spiking neural networks."""
+
+from importlib.metadata import version
+
+from snnmetrics import functional
+from snnmetrics.connectivity import fanout
+from snnmetrics.scalar_view import ScalarView
+from snnmetrics.synops import SynOps
+from snnmetrics.timing import AccuracyOverTime, Latency
+
+__version__ = version("snnmetrics")
+
+__all__ = [
+    "AccuracyOverTime",
+    "Latency",
+    "ScalarView",
+    "SynOps",
+    "fanout",
+    "functional",
+]

@@ -1,0 +1,156 @@
+"""Synaptic operations of one layer, as pure functions."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from snnmetrics.exact import all_finite, magnitude_sum
+from snnmetrics.functional.inputs import (
+    leading_dims,
+    positive_number,
+    require_same_device,
+    require_tensor,
+    require_time_dim,
+)
+
+
+def as_fanout(fanout: float | Tensor) -> Tensor:
+    """Validate a fan-out and return it as a float64 tensor of its own.
+
+    Args:
+        fanout: Number of synapses of every neuron, or one number per neuron.
+
+    Returns:
+        float64 tensor, 0-dim for a number.
+
+    Raises:
+        TypeError: If ``fanout`` is neither a number nor a tensor, or is boolean.
+        ValueError: If it is complex, negative, NaN or infinite.
+    """
+    if isinstance(fanout, Tensor):
+        require_tensor("fanout", fanout)
+        if fanout.dtype is torch.bool:
+            raise TypeError("fanout: expected numbers, found a boolean tensor")
+    elif not isinstance(fanout, Real) or isinstance(fanout, bool):
+        raise TypeError(
+            "fanout: expected a non-negative number or a tensor of the neuron shape, "
+            f"found {fanout!r}"
+        )
+    # Born outside inference mode, so that it can take part in a differentiable forward.
+    with torch.inference_mode(False), torch.no_grad():
+        if isinstance(fanout, Tensor):
+            dense = fanout.to_dense() if fanout.is_sparse else fanout
+            values = dense.detach().to(torch.float64, copy=True).contiguous()
+        else:
+            values = torch.tensor(float(fanout), dtype=torch.float64)
+    if not bool((torch.isfinite(values) & (values >= 0)).all()):
+        raise ValueError(
+            "fanout: expected finite, non-negative numbers, "
+            f"found values between {values.min().item()} and {values.max().item()}"
+        )
+    return values
+
+
+def synops_update(
+    activations: Tensor, fanout: Tensor, time_dim: int | None, per_neuron: bool
+) -> tuple[Tensor, int, tuple[int, ...]]:
+    """Validate one batch and sum its synaptic operations.
+
+    Returns:
+        Sum of ``|activation| * fanout`` per neuron (or over neurons) as float64, the number of
+        samples, and the neuron shape.
+    """
+    require_tensor("activations", activations)
+    dims = leading_dims("activations", activations, time_dim)
+    shape = tuple(activations.shape[d] for d in range(activations.ndim) if d not in dims)
+    if fanout.ndim and shape != tuple(fanout.shape):
+        raise ValueError(
+            f"activations: expected neuron shape {tuple(fanout.shape)} as of the fan-out map, "
+            f"found {shape} in activations of shape {tuple(activations.shape)}, time_dim={time_dim}"
+        )
+    require_same_device("activations", activations, fanout.device)
+    magnitudes = magnitude_sum(activations, dims)
+    if magnitudes.is_cpu and not all_finite(magnitudes.detach()):
+        raise ValueError(
+            "activations: expected finite values, found NaN, infinity or magnitudes whose sum is "
+            "beyond float64"
+        )
+    synops = magnitudes * fanout
+    return synops if per_neuron else synops.sum(), activations.shape[dims[0]], shape
+
+
+def synops_compute(
+    synops_sum: Tensor, samples: int | Tensor, sample_time: float | None, per_neuron: bool
+) -> dict[str, Tensor]:
+    """Turn a sum over samples into means per sample. NaN without samples."""
+    total = synops_sum.sum() / samples
+    values = {"synops_per_neuron": synops_sum / samples} if per_neuron else {}
+    values["synops"] = total
+    if sample_time is not None:
+        values["synops/s"] = total / sample_time
+    return values
+
+
+def synops(
+    activations: Tensor,
+    fanout: float | Tensor,
+    sample_time: float | None = None,
+    *,
+    time_dim: int | None = None,
+    per_neuron: bool = True,
+) -> dict[str, Tensor]:
+    r"""Count the synaptic operations that a layer's spikes cause, as a mean per sample.
+
+    A spike of neuron :math:`i` causes one operation at each of its :math:`f_i` synapses:
+
+    .. math:: \text{synops} = \frac{1}{B} \sum_b \sum_i |x_{b,i}| \, f_i
+
+    A count of n spikes is n spikes; a negative spike counts by its magnitude. The definition is
+    that of Merolla et al., "A million spiking-neuron integrated circuit with a scalable
+    communication network and interface", Science 345 (2014): spikes times fan-out.
+
+    Args:
+        activations: Spikes or spike counts, ``(B, *neuron_shape)``, with a time dimension
+            anywhere if ``time_dim`` names it. Any real dtype, dense or sparse COO.
+        fanout: Synapses per neuron: one number, or a tensor of the neuron shape
+            (see :func:`snnmetrics.fanout`).
+        sample_time: Seconds that one sample lasts; adds ``"synops/s"``.
+        time_dim: Dimension of ``activations`` that is time; it is summed, magnitudes first.
+        per_neuron: Whether to return the map ``"synops_per_neuron"``.
+
+    Returns:
+        Dict of ``"synops_per_neuron"`` (neuron shape; operations per sample and neuron),
+        ``"synops"`` (0-dim; operations per sample) and, with ``sample_time``, ``"synops/s"``
+        (0-dim; operations per second). Dtype of the activations, at least float32. The gradient
+        with respect to an activation is ``fanout / B`` where it is zero or positive and
+        ``-fanout / B`` where it is negative. NaN if there is no sample.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the shape of the activations does not fit, if they are complex or (on the
+            CPU) not finite, if ``fanout`` is negative or not finite, if ``sample_time <= 0``.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import synops
+        >>> spikes = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])  # 2 samples, 3 neurons
+        >>> counted = synops(spikes, fanout=10, sample_time=0.5)
+        >>> counted["synops_per_neuron"]
+        tensor([ 5.,  0., 10.])
+        >>> counted["synops"], counted["synops/s"]
+        (tensor(15.), tensor(30.))
+    """
+    if sample_time is not None:
+        sample_time = positive_number("sample_time", sample_time)
+    if time_dim is not None:
+        require_time_dim(time_dim)
+    map_ = as_fanout(fanout)
+    if map_.ndim == 0 and isinstance(activations, Tensor):
+        map_ = map_.to(activations.device)
+    summed, samples, _ = synops_update(activations, map_, time_dim, per_neuron)
+    values = synops_compute(summed, samples, sample_time, per_neuron)
+    dtype = torch.promote_types(activations.dtype, torch.float32)
+    return {key: value.to(dtype) for key, value in values.items()}
