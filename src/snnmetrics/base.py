@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,8 @@ from snnmetrics import signature as signatures
 from snnmetrics.distributed import Reduce, all_reduce, gather_with, sum_states
 from snnmetrics.exact import all_finite
 
-Result = Tensor | dict[str, Tensor]
+# What a metric returns: one tensor, or several by name.
+Result = TypeVar("Result", Tensor, dict[str, Tensor])
 
 
 class Contribution(NamedTuple):
@@ -60,7 +61,7 @@ def value_dtype(activations: Tensor) -> torch.dtype:
     return torch.promote_types(activations.dtype, torch.float32)
 
 
-class SNNMetric(Metric):
+class SNNMetric(Metric, Generic[Result]):
     """A ``torchmetrics.Metric`` whose states are exact sums over samples.
 
     Args:
@@ -119,7 +120,7 @@ class SNNMetric(Metric):
         with torch.no_grad():
             self._add(self.contribution(*args, **kwargs))
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Result:
         """Add one batch to the epoch and return the value of that batch, with gradient."""
         self._refuse_if_synced("forward")
         batch = self.contribution(*args, **kwargs)
@@ -359,7 +360,7 @@ class SNNMetric(Metric):
 
     # ----------------------------------------------------------------------- casts
 
-    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> SNNMetric:
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> torch.nn.Module:
         """Follow the model to another device, never to another dtype: counts stay exact."""
 
         def move(tensor: Tensor) -> Tensor:

@@ -292,7 +292,7 @@ def _current_weight(layer: nn.Module) -> Tensor:
 
 def _weight_of_hook(hook: object, layer: nn.Module) -> Tensor | None:
     if isinstance(hook, BasePruningMethod) and hook._tensor_name == "weight":
-        masked: Tensor = hook.apply_mask(layer)  # type: ignore[no-untyped-call]
+        masked: Tensor = hook.apply_mask(layer)
         return masked
     if isinstance(hook, WeightNorm) and hook.name == "weight":
         normed: Tensor = hook.compute_weight(layer)

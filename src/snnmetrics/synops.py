@@ -12,7 +12,7 @@ from snnmetrics.functional.inputs import positive_number, require_time_dim
 from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
 
 
-class SynOps(SNNMetric):
+class SynOps(SNNMetric[dict[str, Tensor]]):
     r"""Synaptic operations that a layer's spikes cause, per neuron and in total.
 
     A spike of neuron :math:`i` causes one operation at each of its :math:`f_i` synapses; over an

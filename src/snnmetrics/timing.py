@@ -12,7 +12,7 @@ from snnmetrics.functional.inputs import require_same_device, require_time_dim
 from snnmetrics.functional.timing import PredType, accuracy_over_time_update, require_pred_type
 
 
-class AccuracyOverTime(SNNMetric):
+class AccuracyOverTime(SNNMetric[Tensor]):
     r"""Accuracy when the prediction is read out at each time step.
 
     At step t the class with the most evidence so far is predicted:

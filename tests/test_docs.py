@@ -1,0 +1,92 @@
+"""What the README shows must run, and what the quickstart counts must be right."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import snnmetrics as sm
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_code_of_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        assert names["epoch"]["synops"] > 0
+        assert names["loss"] > 0
+
+
+def test_the_table_of_the_readme_names_what_synops_returns() -> None:
+    table = re.findall(r'^\| `"(.+?)"` \|', (ROOT / "README.md").read_text(), re.MULTILINE)
+    value = sm.functional.synops(torch.ones(1, 2), 1, sample_time=1.0)
+    assert set(table) == set(value)
+
+
+def test_every_public_name_has_a_docstring_with_an_example() -> None:
+    for module in (sm, sm.functional):
+        for name in module.__all__:
+            if name != "functional":
+                assert "Example:" in (getattr(module, name).__doc__ or ""), name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def counted_by_convolution(model: nn.Module, spikes: Tensor) -> dict[str, float]:
+    """The sum of each layer's output over all steps, with weights one and no bias."""
+    totals = dict.fromkeys(("conv1", "conv2", "fc"), 0.0)
+
+    def add(name: str, layer: Any, x: Tensor) -> None:
+        ones = torch.ones_like(layer.weight)
+        if isinstance(layer, nn.Linear):
+            totals[name] += float(F.linear(x, ones).sum())
+        else:
+            totals[name] += float(F.conv2d(x, ones, None, layer.stride, layer.padding).sum())
+
+    hooks = [
+        layer.register_forward_hook(lambda m, x, _, name=name: add(name, m, x[0]))
+        for name, layer in model.named_children()
+        if name in totals
+    ]
+    with torch.no_grad():
+        model(spikes)
+    for hook in hooks:
+        hook.remove()
+    return {name: total / spikes.shape[1] for name, total in totals.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_quickstart_counts_what_convolutions_with_ones_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quickstart = runpy.run_path(str(ROOT / "examples" / "quickstart.py"))
+    model = quickstart["SpikingCNN"]()
+    spikes = (torch.rand(5, 8, 1, 8, 8) < 0.5).float()
+    expected = counted_by_convolution(model, spikes)
+    synops = quickstart["LayerSynOps"](model)
+    model(spikes)
+    batch = synops.batch().item()
+    epoch = {name: value["synops"].item() for name, value in synops.epoch().items()}
+    assert epoch == expected
+    assert min(epoch.values()) > 0
+    assert batch == pytest.approx(sum(expected.values()))
+
+    quickstart["main"].__globals__.update(EPOCHS=2, FIGURE=tmp_path / "out" / "figure.png")
+    quickstart["main"]()
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("conv1", "conv2", "fc", "total"))
+    assert (tmp_path / "out" / "figure.png").stat().st_size > 10_000
