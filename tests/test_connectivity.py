@@ -176,7 +176,10 @@ CHAINS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Sequential(nn.Conv2d(1, 2, 3, 2), nn.ConvTranspose2d(2, 3, 3, 2)), (1, 7, 7)),
     (nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), (4,)),
     (nn.Sequential(nn.Flatten(1, 2), nn.Linear(3, 2)), (2, 2, 3)),
-    (nn.Sequential(), (3, 2)),
+    (
+        nn.Sequential(nn.AvgPool3d(2, 2, 1, ceil_mode=True), nn.Flatten(), nn.Linear(27, 2)),
+        (1, 4, 4, 4),
+    ),
 ]
 
 
@@ -329,6 +332,11 @@ def test_the_layer_is_left_as_it_was() -> None:
     assert torch.equal(rng, torch.get_rng_state())
 
 
+class _PadsItself(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
 class _OwnForward(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         return self[1](self[0](x))
@@ -342,9 +350,13 @@ class _OwnForward(nn.Sequential):
         (nn.LayerNorm(4), "found LayerNorm"),
         (nn.LSTM(4, 4), "found LSTM"),
         (nn.Bilinear(2, 2, 2), "found Bilinear"),
-        (nn.LPPool2d(2, 2), "norm_type=2.* not linear"),
+        (nn.Sequential(nn.LPPool2d(2, 2), nn.Linear(2, 2)), "norm_type=2.* not linear"),
         (nn.Sequential(nn.Conv2d(1, 1, 1), nn.Tanh()), "found Tanh"),
         (_OwnForward(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), "whose forward is its own"),
+        (nn.Sequential(), "at least one layer with synapses"),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten()), "at least one layer with synapses"),
+        (nn.BatchNorm2d(1), "at least one layer with synapses"),
+        (_PadsItself(1, 1, 3), "found _PadsItself, whose forward is its own"),
         (torch.ones(3), "expected a torch.nn.Module, found Tensor"),
         (torch.relu, "expected a torch.nn.Module"),
     ],
@@ -361,11 +373,12 @@ def test_what_is_not_linear_is_refused(layer: Any, reason: str) -> None:
         (nn.Conv2d(1, 4, 3), (8, 8)),
         (nn.Conv2d(1, 4, 3), (5, 1, 8, 8)),
         (nn.Conv2d(1, 4, 5), (1, 3, 3)),
-        (nn.AvgPool2d(2), (4, 4)),
-        (nn.AdaptiveAvgPool2d(2), (4, 4)),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 2)), (4, 4)),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 2)), (4, 4)),
         (nn.ConvTranspose1d(2, 3, 3), (2,)),
         (nn.Linear(10, 5), (8,)),
-        (nn.BatchNorm2d(3), (2, 4, 4)),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(2, 1, 1)), (2, 4, 4)),
+        (nn.Sequential(nn.Flatten(1, 2), nn.Linear(3, 2)), (3,)),
         (nn.Linear(10, 5), ()),
         (nn.Linear(10, 5), (0,)),
         (nn.Linear(10, 5), (-1, 10)),

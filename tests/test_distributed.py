@@ -81,6 +81,8 @@ def _fail_then_sync(metric: Any, first: Tensor, other: Any) -> tuple[int, Any, b
     metric.update(first)
     with pytest.raises(ValueError, match="different arguments"):
         other.compute()
+    assert metric._cache is None
+    assert other._cache is None
     return metric.update_count, metric.compute(), metric._is_synced
 
 
@@ -100,7 +102,7 @@ def _compute_a_poisoned_metric(poisoned: bool) -> str:
     metric.update(torch.ones(1, 2))
     if poisoned:
         metric.synops = metric.synops * float("nan")
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="found another: since the last reset NaN"):
         metric.compute()
     assert not metric._is_synced
     return str(metric.synops.tolist())
@@ -109,6 +111,57 @@ def _compute_a_poisoned_metric(poisoned: bool) -> str:
 def test_nan_on_one_rank_raises_on_all_and_unsyncs(two_ranks: Ranks) -> None:
     outcomes = results_of(two_ranks.run(_compute_a_poisoned_metric, [(True,), (False,)]))
     assert outcomes == ["[nan, nan]", "[1.0, 1.0]"]
+
+
+def _compute_in_own_group(spikes: Tensor, rank_of_group: int) -> tuple[float, float]:
+    """A group of this rank alone, which both ranks must help to make."""
+    groups = [torch.distributed.new_group([rank]) for rank in range(2)]
+    alone = sm.SynOps(1, process_group=groups[rank_of_group])
+    stepwise = sm.SynOps(1, process_group=groups[rank_of_group], dist_sync_on_step=True)
+    alone.update(spikes)
+    step = stepwise(spikes)["synops"].item()
+    return alone.compute()["synops"].item(), step
+
+
+def test_a_process_group_of_the_users(two_ranks: Ranks) -> None:
+    outcomes = two_ranks.run(
+        _compute_in_own_group, [(torch.ones(1, 2), 0), (torch.ones(1, 2) * 5, 1)]
+    )
+    assert results_of(outcomes) == [(2, 2), (10, 10)]
+
+
+def _without_sync(spikes: Tensor) -> tuple[float, float]:
+    metric = sm.SynOps(1, sync_on_compute=False)
+    metric.update(spikes)
+    local = metric.compute()["synops"].item()
+    metric.sync()
+    metric._should_unsync, metric._to_sync, metric._computed = False, False, None
+    synced = metric.compute()["synops"].item()
+    with pytest.raises(Exception, match="synced"):
+        metric.merge_state(sm.SynOps(1))
+    assert metric._is_synced
+    return local, synced
+
+
+def test_sync_on_compute_may_be_switched_off(two_ranks: Ranks) -> None:
+    outcomes = two_ranks.run(_without_sync, [(torch.ones(1, 2),), (torch.ones(3, 2) * 5,)])
+    assert results_of(outcomes) == [(2, 8), (10, 8)]
+
+
+def _empty_batch_after_compute(batches: list[Tensor]) -> list[float]:
+    metric, values = sm.SynOps(1), []
+    for batch in batches:
+        metric.update(batch)
+        values.append(metric.compute()["synops"].item())
+    return values
+
+
+def test_a_rank_with_an_empty_batch_takes_part_in_the_next_sync(two_ranks: Ranks) -> None:
+    first = torch.ones(2, 3)
+    outcomes = two_ranks.run(
+        _empty_batch_after_compute, [([first, first * 5],), ([first, torch.ones(0, 3)],)]
+    )
+    assert results_of(outcomes) == [[3, 7], [3, 7]]
 
 
 class _Spiking(nn.Module):

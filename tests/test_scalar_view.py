@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MetricCollection
 from torchmetrics.aggregation import SumMetric
+from torchmetrics.wrappers import Running
 
 import snnmetrics as sm
 
@@ -67,6 +69,23 @@ def test_bad_arguments() -> None:
         sm.ScalarView(sm.SynOps(1), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="SumMetric"):
         sm.ScalarView(SumMetric(), "sum")(torch.ones(1))
+
+
+def test_views_in_collections_and_merged() -> None:
+    collection = MetricCollection(
+        {"view": sm.ScalarView(sm.SynOps(10), "synops"), "accuracy": sm.AccuracyOverTime()}
+    )
+    collection.update(
+        activations=torch.ones(2, 4), outputs=torch.ones(2, 3, 4), targets=torch.tensor([0, 1])
+    )
+    assert collection.compute()["view"] == 40
+    one, two = (sm.ScalarView(sm.SynOps(10), "synops") for _ in range(2))
+    one.update(torch.ones(1, 2))
+    two.update(torch.zeros(1, 2))
+    one.merge_state(two)
+    assert one.compute() == 10
+    with pytest.raises(ValueError, match="full_state_update"):
+        Running(one, window=2)  # wrap the viewed metric instead
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -69,8 +69,8 @@ class SynOpsTrials(MetricTrials):
             ((nan,), "activations: expected finite"),
             ((infinite,), "activations: expected finite"),
             ((good.to(torch.complex64),), "activations: expected a real dtype"),
-            ((wider,), "expected .*shape"),
-            ((good[..., :1],), "expected .*shape"),
+            ((wider,), "expected neuron shape|expected batch, time"),
+            ((good[..., :1],), "expected neuron shape|expected batch, time"),
             ((good.unsqueeze(1),), "expected .*shape"),
             ((torch.zeros(2),), "activations: expected shape|expected batch, time"),
             ((good.numpy(),), "activations: expected a torch.Tensor, found ndarray"),
@@ -269,7 +269,7 @@ def test_spikes_may_be_changed_in_place_afterwards() -> None:
         (None, TypeError, "fanout"),
         (1j, TypeError, "fanout"),
         ([1.0], TypeError, "fanout"),
-        (torch.tensor([1.0, -2.0]), ValueError, "found values between -2.0 and 1.0"),
+        (torch.tensor([1.0, -2.0]), ValueError, "found -2.0"),
         (torch.tensor([1.0, math.nan]), ValueError, "finite"),
         (torch.tensor([True]), TypeError, "boolean"),
         (torch.tensor([1j]), ValueError, "real"),
@@ -333,7 +333,7 @@ def test_not_finite_on_an_accelerator_raises_at_compute() -> None:
         metric = sm.SynOps(1)
         metric.update(torch.ones(1, 2))
         metric.synops = metric.synops + _sum_as_on_a_device(torch.tensor([[1.0, bad]]))
-        with pytest.raises(ValueError, match="NaN or infinite"):
+        with pytest.raises(ValueError, match="found another: since the last reset NaN"):
             metric.compute()
         metric.reset()
         metric.update(torch.ones(1, 2))
@@ -358,6 +358,36 @@ def test_names_in_a_collection() -> None:
         collection.update(torch.ones(1, 3))
     assert set(one.compute()) == {"val_synops"}
     assert set(two.compute()) == {"val_l1_synops", "val_l2_synops"}
+
+
+def test_what_torch_func_transforms_is_not_kept() -> None:
+    metric, spikes = sm.SynOps(2.0), torch.rand(4, 3)
+    metric.update(spikes)
+    before = metric.synops
+    with pytest.raises(RuntimeError, match=r"torch\.func.*functional"):
+        torch.func.grad(lambda x: metric(x)["synops"])(spikes)
+    assert metric.synops is before
+    assert metric.update_count == 1
+    gradient = torch.func.grad(lambda x: sm.functional.synops(x, 2.0)["synops"])(spikes)
+    assert torch.equal(gradient, torch.full((4, 3), 0.5))
+
+
+def test_a_sum_beyond_float64_is_refused_before_it_is_kept() -> None:
+    metric = sm.SynOps(10.0)
+    metric.update(torch.ones(1, 2))
+    with pytest.raises(ValueError, match="beyond float64"):
+        metric.update(torch.full((1, 2), 1e308, dtype=torch.float64))
+    assert metric.compute()["synops"] == 20
+
+
+@pytest.mark.parametrize("time_dim", [0, 1])
+def test_gradient_of_large_inputs_over_time(time_dim: int) -> None:
+    spikes = torch.randint(-1, 2, (40, 30, 50)).float().requires_grad_()
+    fanout = torch.rand(50, dtype=torch.float64)
+    sm.functional.synops(spikes, fanout, time_dim=time_dim)["synops"].backward()
+    samples = 30 if time_dim == 0 else 40
+    sign = torch.where(spikes < 0, -1.0, 1.0).detach().double()
+    torch.testing.assert_close(spikes.grad, (sign * fanout / samples).float(), rtol=1e-6, atol=0)
 
 
 def test_in_a_training_step() -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -73,6 +73,8 @@ class SNNMetric(Metric, Generic[Result]):
     """
 
     full_state_update = False
+    # What a shape that differs from earlier batches is called in an error: argument and meaning.
+    shape_is: ClassVar[str] = "activations: expected neuron shape"
     samples: Tensor
     signature: Tensor
     _computed: Result | None  # type: ignore[assignment]
@@ -130,7 +132,7 @@ class SNNMetric(Metric, Generic[Result]):
         )
         value = _map(lambda v: v.to(batch.dtype), self.result(sums, samples))
         self._add(batch)
-        self._forward_cache = _map(Tensor.detach, value)
+        self._forward_cache = _map(lambda v: v.detach().clone(), value)
         return value
 
     def _check_shape(self, batch: Contribution) -> bool:
@@ -138,14 +140,23 @@ class SNNMetric(Metric, Generic[Result]):
         known = signatures.shape_of(self.signature)
         if known is not None and known != tuple(batch.shape):
             raise ValueError(
-                f"{type(self).__name__}: expected shape {known} (without batch and time) as in "
-                f"earlier batches, found {tuple(batch.shape)}; call reset() to start over"
+                f"{self.shape_is} {known} as in earlier batches, found {tuple(batch.shape)}; "
+                "call reset() to start over"
             )
         return known is None
 
     def _add(self, batch: Contribution) -> None:
         first = self._check_shape(batch)
+        for part in batch.sums.values():
+            if torch._C._functorch.is_functorch_wrapped_tensor(part):
+                raise RuntimeError(
+                    f"{type(self).__name__}: a metric cannot keep what torch.func transforms; "
+                    "expected a call outside of them, or the function in snnmetrics.functional"
+                )
         if batch.samples == 0:
+            # Nothing to add. A cached result goes all the same: where other ranks have new data,
+            # this one must take part in the next sync.
+            self._computed = None
             return
         # Rebound, not added in place: a state may be an inference tensor or shared with a dict.
         states = {name: getattr(self, name) + part.detach() for name, part in batch.sums.items()}
@@ -168,14 +179,16 @@ class SNNMetric(Metric, Generic[Result]):
         """The value over all batches since the last reset, over all ranks, in float64.
 
         Raises:
-            ValueError: If NaN or infinite activations were met on an accelerator.
+            ValueError: If the sums are not finite: on an accelerator NaN, infinity or other values
+                that are refused on the CPU were met, or a sum is beyond float64.
         """
         sums = {name: getattr(self, name) for name in self._sums}
         for name, state in sums.items():
             if not all_finite(state):
                 raise ValueError(
-                    f"{type(self).__name__}: the state '{name}' is not finite: NaN or infinite "
-                    "activations were seen since the last reset; expected finite ones"
+                    f"{type(self).__name__}: expected a finite sum in the state '{name}', found "
+                    "another: since the last reset NaN, infinity, values that are refused on the "
+                    "CPU or a sum beyond float64 were met"
                 )
         return self.result(sums, self.samples)
 
@@ -262,7 +275,7 @@ class SNNMetric(Metric, Generic[Result]):
             TypeError: If it is neither a metric of this class nor a dict.
             ValueError: If states are missing, or arguments or shapes differ. Nothing is added then.
         """
-        updates = 1
+        updates = None
         if isinstance(incoming_state, Metric):
             if not isinstance(incoming_state, type(self)):
                 raise TypeError(
@@ -278,6 +291,8 @@ class SNNMetric(Metric, Generic[Result]):
             )
         self._refuse_if_synced("merge_state")
         self._reduce_states(incoming_state)
+        if updates is None:
+            updates = int(incoming_state["samples"] > 0)
         self._update_count += updates
         self._computed = None
 
@@ -288,27 +303,35 @@ class SNNMetric(Metric, Generic[Result]):
                 f"incoming_state: expected the states {list(self._defaults)}, "
                 f"found {list(incoming_state)}"
             )
-        merged = signatures.merge(self.signature, incoming_state["signature"].cpu())
-        problem = self._problem_with(incoming_state)
+        problem = self._problem_with(incoming_state, self.signature)
         if problem:
             raise ValueError(f"incoming_state: {problem}")
+        merged = signatures.merge(self.signature, incoming_state["signature"].cpu())
         states = {
             name: getattr(self, name) + incoming_state[name].to(self.samples.device)
             for name in [*self._sums, "samples"]
         }
         vars(self).update(states, signature=merged)
 
-    def _problem_with(self, states: Mapping[str, Tensor]) -> str | None:
-        """Why foreign states cannot be taken over, in words, or None."""
-        shape = signatures.shape_of(states["signature"]) or ()
-        for name in [*self._sums, "samples"]:
-            expected = shape if name in self._shaped else ()
-            state, dtype = states[name], self._defaults[name].dtype  # type: ignore[union-attr]
-            if tuple(state.shape) != tuple(expected) or state.dtype is not dtype:
+    def _problem_with(self, states: Mapping[str, Tensor], signature: Tensor) -> str | None:
+        """Why foreign states cannot be added to such with a signature, in words, or None."""
+        shape: tuple[int, ...] = ()
+        for name in ["signature", *self._sums, "samples"]:  # the signature tells the shape
+            own, state = self._defaults[name], states[name]
+            assert isinstance(own, Tensor)
+            expected = shape if name in self._shaped else tuple(own.shape)
+            if not isinstance(state, Tensor):
+                return f"expected the state '{name}' as a tensor, found {type(state).__name__}"
+            if tuple(state.shape) != expected or state.dtype is not own.dtype:
                 return (
-                    f"expected the state '{name}' as {dtype} of shape {tuple(expected)}, "
+                    f"expected the state '{name}' as {own.dtype} of shape {expected}, "
                     f"found {state.dtype} of shape {tuple(state.shape)}"
                 )
+            if name == "signature":
+                problem = signatures.disagreement(signature, state.cpu())
+                if problem:
+                    return problem
+                shape = signatures.shape_of(state) or ()
         return None
 
     def _load_from_state_dict(
@@ -336,12 +359,9 @@ class SNNMetric(Metric, Generic[Result]):
         if absent:
             missing.extend(absent)
             return
-        loaded = {**loaded, "signature": loaded["signature"].cpu()}
-        problem = self._problem_with(loaded)
-        try:
-            signatures.merge(self.fresh_signature(), loaded["signature"])
-        except ValueError as error:
-            problem = str(error)
+        fresh = self._defaults["signature"]
+        assert isinstance(fresh, Tensor)
+        problem = self._problem_with(loaded, fresh)
         if problem:
             errors.append(f"{prefix or type(self).__name__}: {problem}")
             return
@@ -351,12 +371,6 @@ class SNNMetric(Metric, Generic[Result]):
         # torchmetrics forgets it: without it compute() would warn of a metric without updates.
         self._update_count = int(self.samples > 0)
         self._computed = None
-
-    def fresh_signature(self) -> Tensor:
-        """The signature before any batch: arguments, and the shape if it is known in advance."""
-        default = self._defaults["signature"]
-        assert isinstance(default, Tensor)
-        return default
 
     # ----------------------------------------------------------------------- casts
 

@@ -13,6 +13,7 @@ layer acts once its weights are given.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
@@ -26,6 +27,18 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+_SYNAPTIC = (nn.Linear, nn.modules.conv._ConvNd)
+_LINEAR_WITHOUT_WEIGHTS = (
+    nn.modules.pooling._AvgPoolNd
+    | nn.modules.pooling._AdaptiveAvgPoolNd
+    | nn.modules.pooling._LPPoolNd
+    | nn.modules.batchnorm._BatchNorm
+    | nn.modules.dropout._DropoutNd
+    | nn.Flatten
+    | nn.Identity
+)
+# Frameworks whose layers are PyTorch's with another layout of time.
+_TRUSTED = ("torch", "spikingjelly", "snntorch", "norse", "sinabs")
 _Function = Callable[..., Tensor]
 # By number of spatial dimensions, less one.
 _CONVOLVE: tuple[_Function, ...] = (F.conv1d, F.conv2d, F.conv3d)
@@ -83,20 +96,16 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
     if not isinstance(layer, nn.Module):
         raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
     shape = _checked_shape(input_shape)
+    _refuse_without_synapses(layer)
     if any(isinstance(p, UninitializedParameter) for p in layer.parameters()):
         raise ValueError(f"layer: {layer} does not know its shape yet; call the layer once")
     device = next((p.device for p in layer.parameters() if not p.is_meta), torch.device("cpu"))
-    # A map is float64 and differentiated whatever mode the caller is in: under bfloat16 autocast
-    # sums would round, under inference mode nothing could be differentiated.
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-    ):
+    # Autocast leaves float64 alone; in inference mode nothing could be differentiated.
+    with torch.inference_mode(False), torch.enable_grad():
         inputs = torch.zeros((1, *shape), dtype=torch.float64, device=device, requires_grad=True)
         try:
             outputs = _with_unit_weights(layer, inputs, effective)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:
             raise ValueError(
                 f"input_shape: expected a shape (without batch) that {layer} accepts, "
                 f"found {shape}: {error}"
@@ -106,11 +115,30 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
         return paths[0].round()
 
 
+def _refuse_without_synapses(layer: nn.Module) -> None:
+    """A chain needs a layer with weights; a subclass with a forward of its own may do anything."""
+    synaptic = [m for m in layer.modules() if isinstance(m, _SYNAPTIC)]
+    for module in synaptic:
+        cls = next(c for c in type(module).__mro__ if "forward" in vars(c))
+        if cls.__module__.partition(".")[0] not in _TRUSTED:
+            raise TypeError(
+                f"layer: expected a layer of PyTorch or of a known framework, found "
+                f"{type(module).__name__}, whose forward is its own: it may pad, scale or reuse "
+                "weights. Take the fan-out of the plain layers it is made of"
+            )
+    if not synaptic and isinstance(layer, nn.Sequential | _LINEAR_WITHOUT_WEIGHTS):
+        raise TypeError(
+            "layer: expected at least one layer with synapses (Linear, Conv, ConvTranspose), found "
+            f"{layer}"
+        )
+
+
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(input_shape) if isinstance(input_shape, Sequence) else None
-    if not sizes or not all(
-        isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes
-    ):
+    try:
+        sizes = tuple(operator.index(size) for size in input_shape)
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
         raise ValueError(
             f"input_shape: expected positive integers, one per dimension, found {input_shape!r}"
         )
@@ -285,8 +313,12 @@ def _current_weight(layer: nn.Module) -> Tensor:
         weight = _weight_of_hook(hook, layer)
         if weight is not None:
             return weight
-    with _evaluating(getattr(layer, "parametrizations", None)):
-        made: Tensor = layer.weight  # type: ignore[assignment]
+    parametrizations = getattr(layer, "parametrizations", None)
+    if not isinstance(parametrizations, nn.ModuleDict) or "weight" not in parametrizations:
+        return layer.weight  # type: ignore[return-value]
+    with _evaluating(parametrizations):
+        # Not by access: that would fill a cache of the user's with a weight without gradient.
+        made: Tensor = parametrizations["weight"]()
         return made
 
 
@@ -303,9 +335,8 @@ def _weight_of_hook(hook: object, layer: nn.Module) -> Tensor | None:
 
 
 @contextmanager
-def _evaluating(parametrizations: nn.Module | None) -> Iterator[None]:
-    modules = list(parametrizations.modules()) if parametrizations is not None else []
-    training = [module for module in modules if module.training]
+def _evaluating(parametrizations: nn.Module) -> Iterator[None]:
+    training = [module for module in parametrizations.modules() if module.training]
     try:
         for module in training:
             module.training = False

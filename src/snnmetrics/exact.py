@@ -4,10 +4,13 @@ A floating dtype stops counting at some integer: bfloat16 at 256, float16 at 2,0
 16,777,216 = 2**24. Summing in float64 is exact up to 2**53 but many times slower on a CPU. So a
 sum is taken in float32 where float32 is provably enough, and in float64 elsewhere.
 
-The proof costs one look at the result. Magnitudes are not negative, hence no partial sum exceeds
-the total, also after rounding, which is monotone: a total below 2**24 means that every partial
-sum was below 2**24, and there float32 holds each integer. A total that is no integer betrays
-graded values, and those are summed in float64 too.
+The proof for integers costs one look at the result. Magnitudes are not negative, hence no partial
+sum exceeds the total, also after rounding, which is monotone: a total below 2**24 means that every
+partial sum was below 2**24, and there float32 holds each integer.
+
+Graded values are no counts and have no such proof. A total that is no integer betrays them, and
+they are summed in float64; where their totals happen to be integers, they are summed as exactly as
+float32 sums (a few parts in 10**7).
 """
 
 from __future__ import annotations
@@ -113,9 +116,9 @@ def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
         total = x.sum(dims)
         if _is_exact(total):
             return total.double()
-    blocks = _blocks(x, dims)
-    total = _sum_block(blocks[0], dims, negative)
-    for block in blocks[1:]:
+    pieces = blocks(x, dims)
+    total = _sum_block(pieces[0], dims, negative)
+    for block in pieces[1:]:
         total += _sum_block(block, dims, negative)
     return total
 
@@ -145,7 +148,7 @@ def _is_exact(total: Tensor) -> bool:
     return bool(((total < _FLOAT32_INTEGERS) & (total == total.trunc())).all())
 
 
-def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Cut ``x`` along its longest summed dimension into pieces of about ``_BLOCK`` elements."""
     if x.numel() <= _BLOCK:
         return (x,)

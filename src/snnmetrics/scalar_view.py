@@ -38,7 +38,9 @@ class ScalarView(Metric):
         tensor(15., dtype=torch.float64)
     """
 
-    full_state_update = False
+    # Wrappers that copy states around, such as torchmetrics' Running, refuse it: it has none. They
+    # can wrap the viewed metric.
+    full_state_update = None
 
     def __init__(self, metric: Metric, key: str) -> None:
         if not isinstance(metric, Metric):
@@ -87,6 +89,15 @@ class ScalarView(Metric):
     def reset(self) -> None:
         """Reset the viewed metric."""
         self.metric.reset()
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Merge into the viewed metric what another view shows, another metric or its states."""
+        if isinstance(incoming_state, ScalarView):
+            incoming_state = incoming_state.metric
+        self.metric.merge_state(incoming_state)
+
+    def _filter_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        return self.metric._filter_kwargs(**kwargs)
 
     def _entry(self, values: Any) -> Tensor:
         key = self.key

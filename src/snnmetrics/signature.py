@@ -79,6 +79,15 @@ def merge(mine: Tensor, other: Tensor) -> Tensor:
     return unpack_extremes(torch.maximum(pack_extremes(mine), pack_extremes(other)))
 
 
+def disagreement(mine: Tensor, other: Tensor) -> str | None:
+    """Why two states may not be added, or None if they may."""
+    try:
+        merge(mine, other)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def pack_extremes(signature: Tensor) -> Tensor:
     """A vector whose maximum over ranks holds the maximum and the minimum of each word."""
     words = signature.clone()
@@ -105,6 +114,6 @@ def unpack_extremes(packed: Tensor) -> Tensor:
     if not torch.equal(most, least):
         raise ValueError(
             "states of different neuron shapes cannot be added: expected one shape everywhere, "
-            f"found shapes between {shape_of(least)} and {shape_of(most)}"
+            f"found several, with sizes from {shape_of(least)} to {shape_of(most)}"
         )
     return most

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from snnmetrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.functional.inputs import positive_number, require_time_dim
+from snnmetrics.functional.inputs import positive_number, require_dim
 from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
 
 
@@ -74,7 +75,6 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
 
     is_differentiable = True
     higher_is_better = False
-    plot_lower_bound = 0.0
 
     fanout: Tensor
     synops: Tensor
@@ -89,7 +89,7 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         **metric_kwargs: Any,
     ) -> None:
         if time_dim is not None:
-            require_time_dim(time_dim)
+            require_dim("time_dim", time_dim)
         if not isinstance(per_neuron, bool):
             raise TypeError(f"per_neuron: expected True or False, found {per_neuron!r}")
         map_ = as_fanout(fanout)
@@ -120,9 +120,10 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Synaptic operations of one batch, summed over its samples."""
-        summed, samples, shape = synops_update(
-            activations, self.fanout, self.time_dim, self.per_neuron
-        )
+        fanout = self.fanout
+        if fanout.is_inference() and torch.is_grad_enabled():
+            fanout = fanout.clone()  # the metric was copied or moved in inference mode
+        summed, samples, shape = synops_update(activations, fanout, self.time_dim, self.per_neuron)
         return Contribution({"synops": summed}, samples, shape, value_dtype(activations))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:

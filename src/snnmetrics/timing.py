@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from snnmetrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.functional.inputs import require_same_device, require_time_dim
+from snnmetrics.functional.inputs import require_dim, require_same_device
 from snnmetrics.functional.timing import PredType, accuracy_over_time_update, require_pred_type
 
 
@@ -60,8 +60,7 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
     is_differentiable = False
     higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
+    shape_is = "outputs: expected number of time steps"
 
     right: Tensor
 
@@ -69,7 +68,7 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         self, pred_type: PredType = "sum", time_dim: int = 1, **metric_kwargs: Any
     ) -> None:
         require_pred_type(pred_type)
-        require_time_dim(time_dim)
+        require_dim("time_dim", time_dim)
         super().__init__([pred_type, time_dim], **metric_kwargs)
         self.pred_type = pred_type
         self.time_dim = time_dim

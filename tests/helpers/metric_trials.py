@@ -157,7 +157,9 @@ class MetricTrials:
         empty = self.batch(0, 0)
         for metric in (self.make(), self.filled(self.batches())):
             before = _snapshot(metric)
+            metric.compute()
             metric.update(*empty)
+            assert metric._computed is None, "other ranks may have new data"
             assert _same(before, _snapshot(metric))
             assert all(bool(v.isnan().all()) for v in _leaves(metric(*empty)))
             assert _same(before, _snapshot(metric), ignore="_forward_cache")
@@ -203,6 +205,29 @@ class MetricTrials:
         self.assert_value(metric.compute(), self.reference([first]))
         self.assert_value(twin.compute(), self.reference([first, second]))
 
+    @pytest.mark.parametrize("copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_copy_made_in_inference_mode_trains(self, copier: Any) -> None:
+        first, second, *_ = self.batches()
+        metric = self.filled([first])
+        with torch.inference_mode():
+            twin = copier(metric).to("cpu")
+        value = twin(*_with_gradient(second))
+        if self.differentiable:
+            _scalar(value).backward()
+        self.assert_value(twin.compute(), self.reference([first, second]))
+
+    def test_the_value_of_a_batch_is_the_users_own(self) -> None:
+        metric, batch = self.make(), self.batches()[0]
+        for value in _leaves(metric(*batch)):
+            value.detach().fill_(-1)
+        self.assert_value(metric._forward_cache, self.reference([batch]), self.batch_dtype(batch))
+
+    def test_compute_without_cache(self) -> None:
+        metric = self.filled(self.batches(), compute_with_cache=False)
+        for _ in range(2):
+            self.assert_value(metric.compute(), self.reference(self.batches()))
+            assert metric._computed is None
+
     def test_state_dict_is_empty_by_default(self) -> None:
         assert self.filled(self.batches()).state_dict() == {}
 
@@ -231,6 +256,13 @@ class MetricTrials:
             other.load_state_dict(metric.state_dict())
         assert _same(before, _snapshot(other))
 
+    def test_loading_a_state_without_updates_is_no_update(self) -> None:
+        metric = self.make()
+        metric.persistent(True)
+        fresh = self.make()
+        fresh.load_state_dict(metric.state_dict())
+        assert not fresh.update_called
+
     @pytest.mark.parametrize("damage", ["shape", "dtype", "missing"])
     def test_damaged_state_is_not_loaded(self, damage: str) -> None:
         metric = self.filled(self.batches())
@@ -257,8 +289,12 @@ class MetricTrials:
         metric.merge_state(other)
         self.assert_value(metric.compute(), self.reference(batches))
         self.assert_value(other.compute(), self.reference(batches[2:]))
+        assert metric.update_count == len(batches)
         fresh = self.make()
+        fresh.merge_state(self.make().metric_state)
+        assert not fresh.update_called
         fresh.merge_state(other.metric_state)
+        assert fresh.update_called
         self.assert_value(fresh.compute(), self.reference(batches[2:]))
 
     def test_merge_of_other_arguments_is_refused(self) -> None:
@@ -421,7 +457,13 @@ class MetricTrials:
         for (step, epoch, gradient), share in zip(outcomes, shares, strict=True):
             self.assert_value(step, expected, self.batch_dtype(share))
             self.assert_value(epoch, expected)
-            assert (gradient is not None) == self.differentiable
+            if self.differentiable:  # of the mean over all ranks, by this rank's samples
+                alone, *rest = _with_gradient(share)
+                _scalar(self.make()(alone, *rest)).backward()
+                samples = sizes[0] if share is shares[0] else sizes[1]
+                torch.testing.assert_close(gradient, alone.grad * samples / sum(sizes))
+            else:
+                assert gradient is None
 
     @pytest.mark.xdist_group("ranks")
     def test_ranks_that_disagree_all_raise(self, two_ranks: Ranks) -> None:

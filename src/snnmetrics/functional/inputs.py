@@ -41,14 +41,14 @@ def require_same_device(name: str, value: Tensor, device: torch.device) -> None:
         )
 
 
-def require_time_dim(time_dim: object) -> None:
+def require_dim(name: str, dim: object) -> None:
     """Refuse what cannot be a dimension.
 
     Raises:
-        TypeError: If ``time_dim`` is no integer.
+        TypeError: If ``dim`` is no integer.
     """
-    if not isinstance(time_dim, int) or isinstance(time_dim, bool):
-        raise TypeError(f"time_dim: expected an integer, found {time_dim!r}")
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"{name}: expected an integer, found {dim!r}")
 
 
 def positive_number(name: str, value: object) -> float:

@@ -11,9 +11,9 @@ from snnmetrics.exact import all_finite, magnitude_sum
 from snnmetrics.functional.inputs import (
     leading_dims,
     positive_number,
+    require_dim,
     require_same_device,
     require_tensor,
-    require_time_dim,
 )
 
 
@@ -46,10 +46,10 @@ def as_fanout(fanout: float | Tensor) -> Tensor:
             values = dense.detach().to(torch.float64, copy=True).contiguous()
         else:
             values = torch.tensor(float(fanout), dtype=torch.float64)
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
+    bad = ~(torch.isfinite(values) & (values >= 0))
+    if bool(bad.any()):
         raise ValueError(
-            "fanout: expected finite, non-negative numbers, "
-            f"found values between {values.min().item()} and {values.max().item()}"
+            f"fanout: expected finite, non-negative numbers, found {values[bad][0].item()}"
         )
     return values
 
@@ -72,13 +72,11 @@ def synops_update(
             f"found {shape} in activations of shape {tuple(activations.shape)}, time_dim={time_dim}"
         )
     require_same_device("activations", activations, fanout.device)
-    magnitudes = magnitude_sum(activations, dims)
-    if magnitudes.is_cpu and not all_finite(magnitudes.detach()):
+    synops = magnitude_sum(activations, dims) * fanout
+    if synops.is_cpu and not all_finite(synops.detach()):
         raise ValueError(
-            "activations: expected finite values, found NaN, infinity or magnitudes whose sum is "
-            "beyond float64"
+            "activations: expected finite values, found NaN, infinity or a sum beyond float64"
         )
-    synops = magnitudes * fanout
     return synops if per_neuron else synops.sum(), activations.shape[dims[0]], shape
 
 
@@ -146,7 +144,7 @@ def synops(
     if sample_time is not None:
         sample_time = positive_number("sample_time", sample_time)
     if time_dim is not None:
-        require_time_dim(time_dim)
+        require_dim("time_dim", time_dim)
     map_ = as_fanout(fanout)
     if map_.ndim == 0 and isinstance(activations, Tensor):
         map_ = map_.to(activations.device)

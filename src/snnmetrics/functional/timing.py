@@ -9,9 +9,9 @@ from torch import Tensor
 
 from snnmetrics.functional.inputs import (
     leading_dims,
+    require_dim,
     require_same_device,
     require_tensor,
-    require_time_dim,
 )
 
 PredType = Literal["sum", "max"]
@@ -88,7 +88,7 @@ def accuracy_over_time(
         tensor([0., 1., 0., 1.])
     """
     require_pred_type(pred_type)
-    require_time_dim(time_dim)
+    require_dim("time_dim", time_dim)
     right, samples, _ = accuracy_over_time_update(outputs, targets, pred_type, time_dim)
     return (right / samples).to(torch.promote_types(outputs.dtype, torch.float32))
 
