@@ -1,7 +1,12 @@
-# Every target works from a bare clone: it creates .venv first. Needs Python >= 3.10 and make.
+# Every target works from a bare clone: it creates .venv first. Needs Python >= 3.11 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+
+# The frameworks whose models the tests measure. They go in without their dependencies, since two of
+# them require torchvision: beside another build of torch than its own, importing it fails, and with
+# it importing torchmetrics. What they do import is in the extra `tests`.
+FRAMEWORKS := snntorch spikingjelly norse sinabs
 
 .PHONY: demo test venv lint format bench clean
 
@@ -28,6 +33,7 @@ venv: $(STAMP)  ## The environment with everything that tests and examples need
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(FRAMEWORKS)
 	touch $(STAMP)
 
 clean:

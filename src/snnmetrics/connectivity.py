@@ -174,7 +174,10 @@ def _max_pool(layer: nn.Module, x: Tensor, effective: bool) -> Tensor:
 
 @_with_unit_weights.register(nn.Linear)
 def _linear(layer: nn.Linear, x: Tensor, effective: bool) -> Tensor:
-    return F.linear(x, _unit_weight(layer, (layer.out_features, layer.in_features), x, effective))
+    _require_size("features", layer.in_features, x.shape[-1])
+    if effective:
+        return F.linear(x, _present(layer, x))
+    return x.sum(-1, keepdim=True).expand(*x.shape[:-1], layer.out_features)
 
 
 @_with_unit_weights.register(nn.Conv1d)
@@ -183,12 +186,14 @@ def _linear(layer: nn.Linear, x: Tensor, effective: bool) -> Tensor:
 def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
     ndim = len(layer.kernel_size)
     _require_dims(layer, x, ndim + 2)
-    shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-    weight = _unit_weight(layer, shape, x, effective)
+    _require_size("channels", layer.in_channels, x.shape[1])
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = F.pad(x, _pad_amounts(layer), mode=mode)
-    convolve = _CONVOLVE[ndim - 1]
-    return convolve(padded, weight, None, layer.stride, 0, layer.dilation, layer.groups)
+    how = (None, layer.stride, 0, layer.dilation, layer.groups)
+    if effective:
+        return _CONVOLVE[ndim - 1](padded, _present(layer, x), *how)
+    summed, ones = _summed_by_group(layer, padded)
+    return _repeated_by_group(layer, _CONVOLVE[ndim - 1](summed, ones, *how))
 
 
 @_with_unit_weights.register(nn.ConvTranspose1d)
@@ -197,18 +202,13 @@ def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
 def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, effective: bool) -> Tensor:
     ndim = len(layer.kernel_size)
     _require_dims(layer, x, ndim + 2)
-    shape = (layer.in_channels, layer.out_channels // layer.groups, *layer.kernel_size)
-    weight = _unit_weight(layer, shape, x, effective)
-    return _CONVOLVE_TRANSPOSED[ndim - 1](
-        x,
-        weight,
-        None,
-        layer.stride,
-        layer.padding,
-        layer.output_padding,
-        layer.groups,
-        layer.dilation,
-    )
+    _require_size("channels", layer.in_channels, x.shape[1])
+    padding = (layer.padding, layer.output_padding)
+    how = (None, layer.stride, *padding, layer.groups, layer.dilation)
+    if effective:
+        return _CONVOLVE_TRANSPOSED[ndim - 1](x, _present(layer, x), *how)
+    summed, ones = _summed_by_group(layer, x)
+    return _repeated_by_group(layer, _CONVOLVE_TRANSPOSED[ndim - 1](summed, ones, *how))
 
 
 @_with_unit_weights.register(nn.AvgPool1d)
@@ -252,11 +252,7 @@ def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, x: Tensor, effective: bool) 
 @_with_unit_weights.register(nn.BatchNorm3d)
 @_with_unit_weights.register(nn.SyncBatchNorm)
 def _batch_norm(layer: nn.BatchNorm2d, x: Tensor, effective: bool) -> Tensor:
-    if x.shape[1] != layer.num_features:
-        raise ValueError(
-            f"input_shape: {type(layer).__name__} expects {layer.num_features} features, "
-            f"found {x.shape[1]}"
-        )
+    _require_size("features", layer.num_features, x.shape[1])
     return x
 
 
@@ -289,10 +285,19 @@ def _sequential(layer: nn.Sequential, x: Tensor, effective: bool) -> Tensor:
 # ---------------------------------------------------------------------------- weights
 
 
-def _unit_weight(layer: nn.Module, shape: Sequence[int], x: Tensor, effective: bool) -> Tensor:
-    """One at every synapse, zero elsewhere, in the dtype and on the device of ``x``."""
-    if not effective:
-        return x.new_ones(tuple(shape))
+def _summed_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Where all weights are one, the channels of a group act as their sum, with one kernel."""
+    summed = x.unflatten(1, (layer.groups, -1)).sum(2)
+    return summed, x.new_ones((layer.groups, 1, *layer.kernel_size))
+
+
+def _repeated_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, y: Tensor) -> Tensor:
+    """And all output channels of a group are the same."""
+    return y.repeat_interleave(layer.out_channels // layer.groups, 1)
+
+
+def _present(layer: nn.Module, x: Tensor) -> Tensor:
+    """One at every weight that is not zero, in the dtype and on the device of ``x``."""
     with torch.no_grad():
         weight = _current_weight(layer)
         if weight.is_meta:
@@ -356,6 +361,11 @@ def _require_dims(layer: nn.Module, x: Tensor, ndim: int) -> None:
             f"input_shape: {type(layer).__name__} expects {ndim - 1} dimensions "
             f"(channels first, without batch), found {tuple(x.shape[1:])}"
         )
+
+
+def _require_size(what: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise ValueError(f"input_shape: expected {expected} {what}, found {found}")
 
 
 def _pad_amounts(layer: nn.Conv2d) -> list[int]:

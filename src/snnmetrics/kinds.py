@@ -1,0 +1,65 @@
+"""What kind of numbers a tensor holds: spikes, signed spikes, spike counts, or anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from snnmetrics.exact import blocks
+
+BINARY, TERNARY, INTEGER, ANALOG = range(4)
+
+
+def kind_of(x: Tensor) -> int | Tensor:
+    """The tightest kind that holds all elements of ``x``.
+
+    Args:
+        x: Dense real tensor. On the CPU the answer is exact; no element decides for another.
+
+    Returns:
+        ``BINARY`` {0, 1}, ``TERNARY`` {-1, 0, 1}, ``INTEGER`` or ``ANALOG``. On an accelerator a
+        0-dim int64 tensor, so that the host need not wait; not finite values are ``ANALOG`` there.
+
+    Raises:
+        ValueError: On the CPU, if ``x`` holds NaN or infinity.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.kinds import kind_of
+        >>> [kind_of(torch.tensor(v)) for v in ([0, 1.0], [-1, 0, 1.0], [0, 2.0], [0.5])]
+        [0, 1, 2, 3]
+    """
+    if x.dtype is torch.bool:
+        return BINARY
+    if not x.is_cpu:
+        return _kind_on_device(x)
+    if x.numel() == 0:
+        return BINARY
+    low, high = (extreme.item() for extreme in x.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("expected finite values, found NaN or infinity")
+    if low >= -1 and high <= 1:
+        if not x.is_floating_point() or _everywhere(x, lambda b: b * b == b.abs()):
+            return BINARY if low >= 0 else TERNARY
+        return ANALOG
+    if not x.is_floating_point() or _everywhere(x, lambda b: b == b.trunc()):
+        return INTEGER
+    return ANALOG
+
+
+def _everywhere(x: Tensor, holds: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a condition holds for all elements, block by block, without large temporaries."""
+    return all(bool(holds(block).all()) for block in blocks(x, tuple(range(x.ndim))))
+
+
+def _kind_on_device(x: Tensor) -> Tensor:
+    # Of several kinds that exclude each other step by step the loosest is the sum of the steps.
+    signed = (x < 0).any()
+    beyond = (x.abs() > 1).any()
+    graded = (x != x.trunc()).any() if x.is_floating_point() else torch.zeros_like(signed)
+    return torch.where(
+        graded, ANALOG, torch.where(beyond, INTEGER, torch.where(signed, TERNARY, BINARY))
+    )

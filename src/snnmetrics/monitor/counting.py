@@ -1,0 +1,153 @@
+"""From one call of an operation to numbers: what was in the input, and what it cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.exact import magnitude_sum
+from snnmetrics.kinds import ANALOG, BINARY, TERNARY, kind_of
+from snnmetrics.monitor.fanouts import Fanout
+from snnmetrics.monitor.operations import Contraction, Convolution
+
+
+class Input(NamedTuple):
+    """What one call showed of its input, summed over batch, time and positions.
+
+    Attributes:
+        kind: Kind of the input; a 0-dim tensor on accelerators.
+        magnitudes: Sum of ``|x|`` per neuron, float64.
+        events: Nonzero elements per neuron, float64.
+    """
+
+    kind: int | Tensor
+    magnitudes: Tensor
+    events: Tensor
+
+
+def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
+    """Look at an input whose dimensions ``lead`` are no neurons.
+
+    Raises:
+        ValueError: On the CPU, if the input is not finite.
+    """
+    kind = kind_of(x)
+    if not lead:
+        x, lead = x.unsqueeze(0), (0,)
+    magnitudes = magnitude_sum(x, lead)
+    spikes_only = isinstance(kind, int) and kind in (BINARY, TERNARY)
+    return Input(kind, magnitudes, magnitudes if spikes_only else magnitude_sum(x.ne(0), lead))
+
+
+def synops_of(seen: Input, fanout: Fanout) -> list[Tensor]:
+    """Events, magnitude, synops, event, effective synops, effective magnitude; 0-dim each."""
+    synops = _dot(seen.magnitudes, fanout.dense)
+    effective = synops
+    if fanout.effective is not fanout.dense:
+        effective = _dot(seen.magnitudes, fanout.effective)
+    event_synops, event_effective = synops, effective
+    if seen.events is not seen.magnitudes:
+        event_synops = _dot(seen.events, fanout.dense)
+        event_effective = event_synops
+        if fanout.effective is not fanout.dense:
+            event_effective = _dot(seen.events, fanout.effective)
+    return [
+        seen.events.sum(),
+        seen.magnitudes.sum(),
+        synops,
+        event_synops,
+        event_effective,
+        effective,
+    ]
+
+
+def dense_macs(call: Contraction) -> int:
+    """All products of a contraction."""
+    return _size(call, "".join(set(call.left_letters + call.right_letters)))
+
+
+def dense_macs_of_convolution(call: Convolution, output: Tensor) -> int:
+    """Multiplications with padded taps included: the usual figure of papers."""
+    taps = math.prod(call.weight.shape[1:])
+    return (call.x.numel() if call.transposed else output.numel()) * taps
+
+
+def vectors(call: Contraction) -> int:
+    """How many vectors the left operand holds: its elements, less those that are summed over."""
+    return call.left.numel() // max(1, _size(call, call.contracted))
+
+
+def outputs(call: Contraction, output: Any) -> int:
+    """Elements of the output; of a part of a larger operation, as its operands tell."""
+    if not call.suffix:
+        return int(output.numel())
+    letters = set(call.left_letters + call.right_letters) - set(call.contracted)
+    return _size(call, "".join(letters))
+
+
+def product_of(call: Contraction) -> tuple[int | Tensor, list[Tensor], int]:
+    """A product of two activations: one operation where both operands are not zero.
+
+    Returns:
+        Its kind (of four times four), the figures of ``synops_of``, and the full product.
+    """
+    shared = [letter for letter in call.left_letters if letter in call.right_letters]
+    counts = [
+        _events(operand, letters, shared)
+        for operand, letters in (
+            (call.left, call.left_letters),
+            (call.right, call.right_letters),
+        )
+    ]
+    both = _dot(*counts)
+    kind = kind_of(call.left) * (ANALOG + 1) + kind_of(call.right)
+    magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
+    return kind, [counts[0].sum(), magnitude, both, both, both, both], dense_macs(call)
+
+
+def _events(operand: Tensor, letters: str, shared: list[str]) -> Tensor:
+    """Nonzero elements of an operand, by the letters that both operands have."""
+    lead = tuple(d + 1 for d, letter in enumerate(letters) if letter not in shared)
+    events = magnitude_sum(operand.ne(0).unsqueeze(0), (0, *lead))
+    kept = [letter for letter in letters if letter in shared]
+    return events.permute([kept.index(letter) for letter in shared])
+
+
+def _dot(counts: Tensor, fanout: Tensor) -> Tensor:
+    """Sum of products; a map of one channel serves all channels."""
+    if counts.shape != fanout.shape:
+        counts = counts.sum(0, keepdim=True)
+    return torch.dot(counts.reshape(-1), fanout.reshape(-1))
+
+
+def aligned(call: Contraction) -> Contraction:
+    """The same without broadcasting: a dimension that only repeats an operand is taken away."""
+    sizes = dict(zip(call.left_letters, call.left.shape, strict=True))
+    others = dict(zip(call.right_letters, call.right.shape, strict=True))
+    left, left_letters = call.left, call.left_letters
+    right, right_letters = call.right, call.right_letters
+    for letter in set(left_letters) & set(right_letters):
+        if sizes[letter] == 1 and others[letter] != 1:
+            left, left_letters = _without(left, left_letters, letter)
+        elif others[letter] == 1 and sizes[letter] != 1:
+            right, right_letters = _without(right, right_letters, letter)
+        elif (
+            call.weighted and others[letter] > 1 and right.stride(right_letters.index(letter)) == 0
+        ):
+            right, right_letters = _without(right, right_letters, letter)  # an expanded weight
+    return call._replace(
+        left=left, left_letters=left_letters, right=right, right_letters=right_letters
+    )
+
+
+def _size(call: Contraction, letters: str) -> int:
+    sizes = dict(zip(call.right_letters, call.right.shape, strict=True))
+    sizes |= dict(zip(call.left_letters, call.left.shape, strict=True))
+    return math.prod(sizes[letter] for letter in letters)
+
+
+def _without(operand: Tensor, letters: str, letter: str) -> tuple[Tensor, str]:
+    return operand.select(letters.index(letter), 0), letters.replace(letter, "")

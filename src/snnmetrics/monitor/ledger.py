@@ -1,0 +1,260 @@
+"""Where the calls of one batch are entered, until the batch is complete."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.exact import magnitude_sum
+from snnmetrics.monitor import counting
+from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, padded_fanout
+from snnmetrics.monitor.operations import Contraction, Convolution
+from snnmetrics.monitor.state import (
+    FIELDS,
+    PRODUCT,
+    WEIGHTED,
+    NeuronState,
+    RowState,
+    State,
+    empty_totals,
+)
+from snnmetrics.report.data import KINDS, Operation, Uncounted
+
+
+class Padded(NamedTuple):
+    """What a module padded by copies of itself before it was convolved."""
+
+    source: Tensor
+    pad: tuple[int, ...]
+    mode: str
+
+
+@dataclass
+class Ledger:
+    """Counts what happens in one batch.
+
+    Attributes:
+        declared_kind: Declared kind of the input of a row, by its name.
+        input_scale: Declared scale of the input of a row, by its name.
+        per_neuron: Whether rows keep a map per neuron.
+        differentiable: Whether synops of the batch keep their gradient.
+    """
+
+    declared_kind: Callable[[str], str | None]
+    input_scale: Callable[[str], float | None]
+    per_neuron: bool = False
+    differentiable: bool = False
+    maps: FanoutCache = field(default_factory=FanoutCache)
+    staged: State = field(default_factory=State)
+    synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
+
+    def clear(self) -> None:
+        """Forget the batch: it is complete, or it failed."""
+        self.staged = State()
+
+    # ---------------------------------------------------------------------- operations
+
+    def convolution(
+        self, name: str, module: str, call: Convolution, out: Tensor, padded: Padded | None
+    ) -> None:
+        """Enter one call of a convolution."""
+        fanout = self.maps.of_convolution(name, call)
+        x = call.x
+        if padded is not None:
+            x = padded.source
+            dense = padded_fanout(fanout.dense, x.shape[1:], padded.pad, padded.mode)
+            effective = dense
+            if fanout.effective is not fanout.dense:
+                effective = padded_fanout(fanout.effective, x.shape[1:], padded.pad, padded.mode)
+            fanout = Fanout(dense, effective, fanout.synapses)
+        operation = Operation(
+            operation=call.operation,
+            module=module,
+            input_shape=tuple(x.shape[1:]),
+            output_shape=tuple(out.shape[-x.ndim + 1 :]),
+            weight_shape=tuple(call.weight.shape),
+            stride=call.stride,
+            padding=tuple(before for before, _ in call.padding),
+            dilation=call.dilation,
+            groups=call.groups,
+            bias=call.bias is not None,
+            synapses=fanout.synapses,
+            parameters=_parameters(call.weight, call.bias),
+        )
+        macs = counting.dense_macs_of_convolution(call, out)
+        self._weighted(name, operation, x, (0,), fanout, macs, out.numel())
+
+    def contraction(
+        self, name: str, module: str, call: Contraction, out: Any, autapses: bool = True
+    ) -> None:
+        """Enter one call of a product of an activation with weights, or of two activations."""
+        call = counting.aligned(call)
+        if not call.weighted:
+            self._product(name, module, call, out)
+            return
+        fanout = self.maps.of_contraction(call, autapses)
+        neurons = [d for d, c in enumerate(call.left_letters) if c in call.right_letters]
+        own = [
+            size
+            for letter, size in zip(call.right_letters, call.right.shape, strict=True)
+            if letter not in call.left_letters
+        ]
+        shape = tuple(call.left.shape[d] for d in neurons)
+        operation = Operation(
+            operation=call.operation,
+            module=module,
+            input_shape=shape,
+            output_shape=tuple(own),
+            weight_shape=tuple(call.right.shape),
+            bias=call.bias is not None,
+            synapses=fanout.synapses,
+            parameters=_parameters(call.right, call.bias),
+        )
+        lead = tuple(d for d in range(call.left.ndim) if d not in neurons)
+        macs = counting.dense_macs(call)
+        self._weighted(name, operation, call.left, lead, fanout, macs, counting.outputs(call, out))
+
+    def _weighted(
+        self,
+        name: str,
+        operation: Operation,
+        x: Tensor,
+        lead: tuple[int, ...],
+        fanout: Fanout,
+        macs: int,
+        outputs: int,
+    ) -> None:
+        live = x
+        if (scale := self.input_scale(name)) is not None:
+            x = unscaled(name, x, scale)
+            live = live / scale
+        with torch.no_grad():
+            try:
+                seen = counting.look_at(x, lead)
+            except ValueError as error:
+                raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
+            self._check_kind(name, seen.kind)
+            figures = counting.synops_of(seen, fanout)
+            frames = math.prod(x.shape[d] for d in lead)
+            dense = frames * operation.synapses
+            row = self._row(name, operation, len(WEIGHTED), x.device)
+            _enter(row, seen.kind, frames, x.numel(), figures, dense, macs, outputs)
+            if self.per_neuron:
+                self._add_map(row, seen.magnitudes * fanout.dense)
+        if self.differentiable:
+            with own_saved_tensors():
+                self._keep_gradient(name, live, lead, fanout)
+
+    def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
+        operation = Operation(
+            operation=call.operation,
+            module=module,
+            input_shape=tuple(call.left.shape[-2:]),
+            output_shape=tuple(out.shape[-2:]) if isinstance(out, Tensor) else (),
+            weight_shape=None,
+        )
+        with torch.no_grad():
+            try:
+                kind, figures, dense = counting.product_of(call)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            row = self._row(name, operation, len(PRODUCT), call.left.device)
+            elements, outputs = call.left.numel(), counting.outputs(call, out)
+            _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
+
+    def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
+        if name not in self.staged.rows:
+            self.staged.rows[name] = RowState(operation, empty_totals(kinds, device))
+        return self.staged.rows[name]
+
+    def _check_kind(self, name: str, kind: int | Tensor) -> None:
+        declared = self.declared_kind(name)
+        if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
+            raise ValueError(
+                f"kinds: the input of '{name}' was declared {declared}, found {KINDS[kind]} data"
+            )
+
+    def _add_map(self, row: RowState, synops: Tensor) -> None:
+        if row.synops_per_neuron is None:
+            row.synops_per_neuron = synops
+        elif row.synops_per_neuron.shape == synops.shape:
+            row.synops_per_neuron = row.synops_per_neuron + synops
+        else:
+            row.notes |= {"the input size varied: no map per neuron"}
+
+    def _keep_gradient(self, name: str, x: Tensor, lead: tuple[int, ...], fanout: Fanout) -> None:
+        if not lead:
+            x, lead = x.unsqueeze(0), (0,)
+        synops = (magnitude_sum(x, lead) * fanout.dense).sum()
+        self.synops[name] = self.synops[name] + synops if name in self.synops else synops
+
+    # ------------------------------------------------------------------------- the rest
+
+    def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
+        """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
+        with torch.no_grad():
+            dims = tuple(range(lead))
+            frames = math.prod(spikes.shape[:lead])
+            if not lead:
+                spikes, dims = spikes.unsqueeze(0), (0,)
+            magnitudes = magnitude_sum(spikes, dims)
+            events = magnitude_sum(spikes.ne(0), dims).sum()
+        layer = NeuronState(type_, magnitudes, events, frames)
+        known = self.staged.neurons.get(name)
+        self.staged.neurons[name] = layer if known is None else known.merged(layer)
+
+    def uncounted(self, name: str, what: str, reason: str) -> None:
+        """Enter a call that is known to contract something and cannot be counted."""
+        known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
+        self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
+    """Spike counts from an input that was declared to be ``scale`` times a spike count.
+
+    Raises:
+        ValueError: On the CPU, if the input is no such multiple, but for rounding.
+    """
+    counts = x.detach().to(torch.float64) / scale
+    whole = counts.round()
+    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
+    fits = (counts - whole).abs() <= 4 * eps * counts.abs().clamp(min=1)
+    if not x.is_cpu:
+        return torch.where(fits, whole, torch.nan)
+    if not bool(fits.all()):
+        raise ValueError(
+            f"input_scale: the input of '{name}' was declared {scale} times a spike count, "
+            f"found {x.detach()[~fits][0].item()}"
+        )
+    return whole
+
+
+def _enter(
+    row: RowState,
+    kind: int | Tensor,
+    frames: int,
+    elements: int,
+    figures: list[Tensor],
+    dense_synops: int,
+    dense_macs: int,
+    outputs: int,
+) -> None:
+    """Add one call to the line of its kind, in the order of ``FIELDS``."""
+    known = torch.tensor([1, frames, elements], dtype=torch.float64)
+    rest = torch.tensor([dense_synops, dense_macs, outputs], dtype=torch.float64)
+    device = row.totals.device
+    line = torch.cat([known.to(device), torch.stack(figures), rest.to(device)])
+    assert len(line) == len(FIELDS)
+    if isinstance(kind, int):
+        row.totals[kind] += line
+    else:
+        row.totals.index_add_(0, kind.reshape(1), line.unsqueeze(0))
+
+
+def _parameters(weight: Tensor, bias: Tensor | None) -> int:
+    return weight.numel() + (0 if bias is None else bias.numel())

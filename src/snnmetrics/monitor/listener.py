@@ -1,0 +1,299 @@
+"""Hears every operation of a model while its forward runs, and says in which module it happens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from snnmetrics.monitor.ledger import Ledger, Padded
+from snnmetrics.monitor.neurons import NeuronType, neuron_type
+from snnmetrics.monitor.operations import PARSERS, UNCOUNTED, Contraction, Convolution
+from snnmetrics.monitor.provenance import Provenance
+
+# Layers that are one operation: it bears the name of the layer alone.
+_SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
+# Python functions of torch that pass on to an operation: not the place where it was called.
+_PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
+
+
+class Scope(NamedTuple):
+    """A module of the model, and what of it is to be counted."""
+
+    name: str
+    module: nn.Module
+    counted: bool
+    neurons: NeuronType | None
+
+
+class Listener(TorchFunctionMode):
+    """Hands operations and spikes to a ledger, with the names of their rows.
+
+    Args:
+        model: The root; only while it runs is anything heard.
+        ledger: Where it is entered.
+        is_counted: Whether operations and neurons of a module, by name, are to be counted.
+        around_root: What is to be done around a whole forward.
+        after: Called with the name, arguments and output of every module that returned.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ledger: Ledger,
+        is_counted: Callable[[str, nn.Module], bool],
+        around_root: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+        after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None],
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._ledger = ledger
+        self._around_root = around_root
+        self._after = after
+        self._is_counted = is_counted
+        self._scopes: dict[int, Scope] = {}
+        self._open: list[Scope] = []
+        self._row_names: dict[tuple[Any, ...], str] = {}
+        self._provenance = Provenance(model)
+        self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._name_modules()
+
+    def _name_modules(self) -> None:
+        for path, module in self._model.named_modules():
+            name = plain_name(path, self._model)
+            counted = self._is_counted(name, module)
+            known = neuron_type(module) if counted else None
+            self._scopes[id(module)] = Scope(name, module, counted, known)
+
+    def forget(self) -> None:
+        """Forget the names of rows: the next one seen is the first again."""
+        self._row_names.clear()
+
+    # ------------------------------------------------------------------- calls of modules
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a module is part of the model."""
+        return id(module) in self._scopes
+
+    def around(self, call: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Make the call of a module; listen if it is the root's or happens within it."""
+        if not self._open:
+            if module is not self._model:
+                return call(module, *args, **kwargs)  # such as a checkpoint's second forward
+            with self._around_root(args, kwargs), self._listening():
+                return self._visit(call, module, args, kwargs)
+        return self._visit(call, module, args, kwargs)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        # A compiled graph has no operations to hear: while somebody listens it runs eagerly.
+        with torch.compiler.set_stance("force_eager"), self:
+            try:
+                yield
+            finally:
+                self._open.clear()
+                self._padded.clear()
+
+    def _visit(
+        self,
+        call: Callable[..., Any],
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        scope = self._scopes[id(module)]
+        self._open.append(scope)
+        try:
+            output = call(module, *args, **kwargs)
+        finally:
+            self._open.pop()
+        with torch._C.DisableTorchFunction():
+            self._returned(scope, args, kwargs, output)
+        return output
+
+    def _returned(
+        self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        staged = self._ledger.staged
+        staged.called |= {scope.name}
+        kind = type(scope.module).__name__
+        if "Dropout" in kind and scope.module.training:
+            staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
+        if "BatchNorm" in kind:
+            staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
+        if scope.neurons is not None:
+            read = scope.neurons.read(scope.module, output)
+            if read is not None:
+                spikes, lead = read
+                self._ledger.neurons(scope.name, kind, spikes, lead)
+        self._after(scope.name, args, kwargs, output)
+
+    # ----------------------------------------------------------------------- operations
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, then hand it to the ledger if it is one that counts."""
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func in PARSERS:
+            site = _call_site(sys._getframe(1))
+            with torch._C.DisableTorchFunction():
+                self._operation(func, args, kwargs, output, site)
+        elif func in UNCOUNTED:
+            self._uncounted(func, UNCOUNTED[func])
+        elif func is F.pad:
+            self._pad(*args, **kwargs, output=output)
+        else:
+            self._provenance.derive((*args, *kwargs.values()), output)
+        return output
+
+    def _operation(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Tensor,
+        site: tuple[Any, ...],
+    ) -> None:
+        scope = self._open[-1]
+        try:
+            calls = list(PARSERS[func](*args, **kwargs))
+        except NotImplementedError as error:
+            self._uncounted(func, str(error))
+            return
+        for call in calls:
+            if isinstance(call, Convolution):
+                self._convolution(scope, call, output, site)
+            else:
+                self._contraction(scope, call, output, site)
+
+    def _convolution(
+        self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...]
+    ) -> None:
+        if not scope.counted or self._is_dynamics(scope, call.weight):
+            return
+        name = self._row_name(scope, call, call.weight, site)
+        padded = self._padded.get(call.x)
+        if padded is not None and padded[0] != scope.name:
+            padded = None  # another module padded: its output is this one's input
+        module = type(scope.module).__name__
+        self._ledger.convolution(name, module, call, output, padded and padded[1])
+
+    def _contraction(
+        self, scope: Scope, call: Contraction, output: Tensor, site: tuple[Any, ...]
+    ) -> None:
+        if call.weighted is None:
+            is_weight = [self._provenance.is_weight(t) for t in (call.left, call.right)]
+            if all(is_weight):
+                self._provenance.derive((call.left, call.right), output)
+                return
+            if is_weight[0]:
+                call = call._replace(
+                    left=call.right,
+                    left_letters=call.right_letters,
+                    right=call.left,
+                    right_letters=call.left_letters,
+                )
+            call = call._replace(weighted=any(is_weight))
+        weight = call.right if call.weighted else None
+        if not scope.counted or self._is_dynamics(scope, weight):
+            return
+        name = self._row_name(scope, call, weight, site)
+        recurrent = call.right.ndim == 2 and call.right.shape[0] == call.right.shape[1]
+        weight_of_itself = call.right is getattr(scope.module, "recurrent_weights", None)
+        no_autapses = getattr(scope.module, "autapses", True) is False
+        autapses = not (recurrent and weight_of_itself and no_autapses)
+        self._ledger.contraction(name, type(scope.module).__name__, call, output, autapses)
+
+    def _is_dynamics(self, scope: Scope, weight: Tensor | None) -> bool:
+        """Whether neurons compute their own state: a decay written as a convolution over time."""
+        if scope.neurons is None or weight is None:
+            return False
+        return not self._provenance.has_matrix(weight)
+
+    def _row_name(
+        self,
+        scope: Scope,
+        call: Convolution | Contraction,
+        weight: Tensor | None,
+        site: tuple[Any, ...],
+    ) -> str:
+        """The same row for the same weight, or for the same place in the code of a module."""
+        sources = None if weight is None else self._provenance.sources(weight)
+        if sources:
+            self._ledger.staged.contracted |= sources
+        part = call.suffix or call.operation
+        key = (scope.name, part, sources or site)
+        if key not in self._row_names:
+            name = f"{scope.name}.{part}"
+            if isinstance(scope.module, _SINGLE) and not call.suffix:
+                name = scope.name
+            self._row_names[key] = self._unused(name, f"{scope.name}.{part}")
+        return self._row_names[key]
+
+    def _unused(self, name: str, stem: str) -> str:
+        taken, number = set(self._row_names.values()), 0
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        return name
+
+    def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
+        scope = self._open[-1]
+        if scope.counted:
+            what = getattr(func, "__name__", str(func))
+            self._ledger.uncounted(scope.name, what, reason)
+
+    def _pad(
+        self,
+        input: Tensor,
+        pad: Any,
+        mode: str = "constant",
+        value: float | None = None,
+        *,
+        output: Tensor,
+    ) -> None:
+        if mode == "constant":
+            self._provenance.derive((input,), output)
+        else:
+            copies = Padded(input, tuple(pad), mode)
+            self._padded[output] = (self._open[-1].name, copies)
+
+
+def _call_site(frame: FrameType | None) -> tuple[Any, ...]:
+    """Where in the code an operation was called: function and instruction."""
+    while frame is not None and frame.f_globals.get("__name__") in _PASSING_ON:
+        frame = frame.f_back
+    return () if frame is None else (frame.f_code, frame.f_lasti)
+
+
+def plain_name(path: str, root: nn.Module) -> str:
+    """The name of a module without what DDP and compilation add; that of the root is its class."""
+    while (wrapper := _wrapper(root)) is not None:
+        path = path.removeprefix(wrapper).removeprefix(".")
+        root = getattr(root, wrapper)
+    return path.replace("._orig_mod", "") or type(root).__name__
+
+
+def root_name(root: nn.Module) -> str:
+    """The class name of the model itself."""
+    return plain_name("", root)
+
+
+def _wrapper(module: nn.Module) -> str | None:
+    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        return "module"
+    return "_orig_mod" if "_orig_mod" in module._modules else None

@@ -1,0 +1,239 @@
+"""Two reports beside each other, as before and after pruning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from snnmetrics.report.data import Record
+from snnmetrics.report.pages import named, rate_title
+from snnmetrics.report.rows import NAN, LayerRow, TotalRow, firing_rate, mean_firing_rate
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of, si
+
+if TYPE_CHECKING:
+    from snnmetrics.report.report import Report
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure in two reports; ``None`` where a report has no such figure.
+
+    Example:
+        >>> Change(8.0, 2.0).ratio
+        0.25
+    """
+
+    before: float | None
+    after: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """After / before; ``None`` where one is missing, NaN for 0 / 0, infinity from 0."""
+        if self.before is None or self.after is None:
+            return None
+        if self.before == 0:
+            return float("inf") if self.after > 0 else NAN
+        return self.after / self.before
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What became of one layer, per sample. See :class:`LayerRow` for the figures."""
+
+    name: str
+    synops: Change
+    effective_synops: Change
+    acs: Change
+    macs: Change
+
+
+@dataclass(frozen=True)
+class NeuronChange:
+    """What became of one layer of neurons: its firing rate."""
+
+    name: str
+    firing_rate: Change
+
+
+@dataclass(frozen=True)
+class TotalChange:
+    """What became of the whole model, per sample. See :class:`TotalRow` for the figures."""
+
+    synops: Change
+    effective_synops: Change
+    acs: Change
+    macs: Change
+    firing_rate: Change
+
+
+FIGURES = {
+    "synops": "synops",
+    "effective_synops": "effective synops",
+    "acs": "ACs",
+    "macs": "MACs",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Record, Tabular):
+    """Two reports beside each other. Made by :meth:`Report.compare`; printed as reports are.
+
+    Rows that only one of the two has are shown, without a ratio. Firing rates are in Hz if both
+    reports have a ``dt``, else per step.
+
+    Args:
+        before: The report that the ratios refer to.
+        after: The other one.
+
+    Example:
+        >>> from snnmetrics.report import Counts, LayerData, Operation, Report
+        >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12)
+        >>> def report(effective):
+        ...     counts = Counts(1, 1, 4, 2, 2, 6, 6, effective, effective, 12, 12, 3)
+        ...     return Report(1, 1, None, None, {"fc": LayerData(fc, {"binary": counts})}, {}, ())
+        >>> pruned = report(6).compare(report(3))
+        >>> pruned.layers["fc"].acs
+        Change(before=6.0, after=3.0)
+        >>> pruned.total.acs.ratio
+        0.5
+    """
+
+    before: Report
+    after: Report
+
+    @cached_property
+    def layers(self) -> Mapping[str, LayerChange]:
+        """Change of each layer that either report has, by name; read-only."""
+        one, two = self.before.layers, self.after.layers
+        rows = {
+            name: LayerChange(name, **_changes(one.get(name), two.get(name)))
+            for name in _union(one, two)
+        }
+        return MappingProxyType(rows)
+
+    @cached_property
+    def neurons(self) -> Mapping[str, NeuronChange]:
+        """Change of each layer of neurons that either report has, by name; read-only."""
+        one, two = self._rates(self.before), self._rates(self.after)
+        names = _union(one, two)
+        rows = {name: NeuronChange(name, Change(one.get(name), two.get(name))) for name in names}
+        return MappingProxyType(rows)
+
+    @cached_property
+    def total(self) -> TotalChange:
+        """Change of the whole model."""
+        rate = Change(self._mean_rate(self.before), self._mean_rate(self.after))
+        return TotalChange(**_changes(self.before.total, self.after.total), firing_rate=rate)
+
+    def _dt(self, report: Report) -> float | None:
+        """The seconds of a step, where both reports know it."""
+        return None if None in (self.before.dt, self.after.dt) else report.dt
+
+    def _rates(self, report: Report) -> dict[str, float]:
+        dt = self._dt(report)
+        return {name: firing_rate(data, dt) for name, data in report.neurons_data.items()}
+
+    def _mean_rate(self, report: Report) -> float | None:
+        neurons = report.neurons_data.values()
+        return mean_firing_rate(neurons, self._dt(report)) if neurons else None
+
+    def _page(self) -> Page:
+        tables = [_layer_table(self)]
+        if self.neurons:
+            tables.append(_neuron_table(self, rate_title(self._dt(self.before))))
+        return Page(_header(self), tuple(tables), tuple(_footnotes(self)))
+
+    def _sheets(self) -> Mapping[str, Sheet]:
+        return {
+            "layers": _sheet(list(self.layers.values()), tuple(FIGURES)),
+            "neurons": _sheet(list(self.neurons.values()), ("firing_rate",)),
+        }
+
+
+def _changes(one: LayerRow | TotalRow | None, two: LayerRow | TotalRow | None) -> dict[str, Change]:
+    """The figures of two rows of which one may be missing."""
+    return {
+        figure: Change(getattr(one, figure, None), getattr(two, figure, None)) for figure in FIGURES
+    }
+
+
+def _union(one: Mapping[str, object], two: Mapping[str, object]) -> list[str]:
+    """Names that either has, in order of first appearance."""
+    return list(dict.fromkeys([*one, *two]))
+
+
+def _header(comparison: Comparison) -> tuple[str, ...]:
+    before, after = (
+        f"{report.model or 'model'} ({named(report.samples, 'sample')})"
+        for report in (comparison.before, comparison.after)
+    )
+    return (
+        f"snnmetrics comparison: {before} -> {after}",
+        "figures are per sample; ratio: second / first",
+    )
+
+
+def _cells(change: Change, counted: bool) -> tuple[str, str]:
+    values = (change.before, change.after)
+    before, after = (si(v) if counted or v is None else f"{v:.4g}" for v in values)
+    ratio = change.ratio
+    both = before if before == after == "-" else f"{before} -> {after}"
+    return both, "-" if ratio is None or math.isnan(ratio) else f"{ratio:.4g}"
+
+
+def _row(name: str, changes: list[Change], counted: bool) -> tuple[str, ...]:
+    return (name, *(cell for change in changes for cell in _cells(change, counted)))
+
+
+def _layer_table(comparison: Comparison) -> Table:
+    columns = [Column("layer", number=False)]
+    for title in FIGURES.values():
+        columns += [Column(title), Column("ratio")]
+
+    def row(name: str, change: LayerChange | TotalChange) -> tuple[str, ...]:
+        return _row(name, [getattr(change, figure) for figure in FIGURES], counted=True)
+
+    rows = tuple(row(name, change) for name, change in comparison.layers.items())
+    return Table(tuple(columns), rows, row("total", comparison.total))
+
+
+def _neuron_table(comparison: Comparison, title: str) -> Table:
+    columns = (Column("neurons", number=False), Column(title), Column("ratio"))
+    rows = tuple(
+        _row(name, [change.firing_rate], counted=False)
+        for name, change in comparison.neurons.items()
+    )
+    total = _row("total", [comparison.total.firing_rate], counted=False)
+    return Table(columns, rows, total)
+
+
+def _footnotes(comparison: Comparison) -> Iterator[str]:
+    before, after = comparison.before, comparison.after
+    if before.integer_as != after.integer_as:
+        rules = f"{before.integer_as} in the first, {after.integer_as} in the second"
+        yield f"integer input counts as {rules}"
+    if (before.dt is None) != (after.dt is None):
+        yield "firing rates are per step: only one of the two has a dt"
+    for which, mine, others in (("first", before, after), ("second", after, before)):
+        missing = [name for name in mine.layers if name not in others.layers]
+        missing += [name for name in mine.neurons_data if name not in others.neurons_data]
+        yield from (f"{name}: only in the {which}" for name in missing)
+
+
+def _sheet(rows: list[LayerChange] | list[NeuronChange], figures: tuple[str, ...]) -> Sheet:
+    parts = ("before", "after", "ratio")
+    titles = ["name", *(f"{figure}_{part}" for figure in figures for part in parts)]
+    records = [
+        {"name": row.name}
+        | {
+            f"{figure}_{part}": getattr(getattr(row, figure), part)
+            for figure in figures
+            for part in parts
+        }
+        for row in rows
+    ]
+    return sheet_of(titles, records)

@@ -1,0 +1,205 @@
+"""What a report is made of: exact totals and static facts, as plain frozen data.
+
+These are sufficient statistics. Whoever listens to a model makes them; every figure, table and
+export follows from them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KINDS = ("binary", "ternary", "integer", "analog")
+"""Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
+
+
+class Record:
+    """Base of frozen dataclasses that hold mappings, sequences or tensors.
+
+    They become read-only views, tuples and copies on the CPU; equality, ``pickle`` and ``copy``
+    work all the same. What is cached on an instance is not copied with it.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in self._values().items():
+            object.__setattr__(self, name, _owned(value))
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self._values(), other._values()
+        return all(_same(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]  # mappings and tensors have no hash
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple(_picklable(value) for value in self._values().values())
+
+
+def _owned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        # A copy: what is still being counted into must not change a report that was made.
+        with torch.inference_mode(False), torch.no_grad():
+            return value.detach().to("cpu", torch.float64, copy=True)
+    if isinstance(value, Mapping):
+        return MappingProxyType(dict(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return False
+    return bool(one == other)
+
+
+def _picklable(value: Any) -> Any:
+    return dict(value) if isinstance(value, MappingProxyType) else value
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Totals over all samples, of those calls of an operation that had one kind of input.
+
+    Integers wherever the total is integral. They add field by field.
+
+    Attributes:
+        calls: How often the operation was called.
+        frames: Input vectors (batch x time x positions).
+        elements: Elements of the input.
+        events: Nonzero elements of the input.
+        magnitude: Sum of ``|x|``, in spikes (divided by a declared input scale).
+        synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``.
+        event_synops: Sum over events of ``f_i``.
+        effective_synops: Sum over events of ``f_i`` over synapses whose weight is not zero.
+        effective_magnitude: Sum of ``|x_i| f_i`` over synapses whose weight is not zero.
+        dense_synops: Sum of ``f_i`` over all elements.
+        dense_macs: The same with padded taps included.
+        output_elements: Elements of the output.
+    """
+
+    calls: int = 0
+    frames: int = 0
+    elements: int = 0
+    events: int = 0
+    magnitude: float = 0
+    synops: float = 0
+    event_synops: int = 0
+    effective_synops: int = 0
+    effective_magnitude: float = 0
+    dense_synops: int = 0
+    dense_macs: int = 0
+    output_elements: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        names = [field.name for field in fields(self)]
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+def add_counts(counts: Iterable[Counts]) -> Counts:
+    """Add counts field by field; of none, zeros."""
+    return sum(counts, Counts())
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is fixed about an operation, as its first call showed it.
+
+    Attributes:
+        operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
+        module: Class name of the module in whose forward it happened.
+        input_shape: Shape of one input frame.
+        output_shape: Shape of one output frame.
+        weight_shape: Shape of the weight; ``None`` for a product of two activations.
+        stride: Stride per spatial dimension, where there is one.
+        padding: Padding per spatial dimension, where there is one.
+        dilation: Dilation per spatial dimension, where there is one.
+        groups: Number of groups of a convolution.
+        bias: Whether a bias is added.
+        synapses: Sum of the fan-out over one frame.
+        parameters: Elements of weight and bias.
+    """
+
+    operation: str
+    module: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...] | None
+    stride: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+    dilation: tuple[int, ...] | None = None
+    groups: int = 1
+    bias: bool = False
+    synapses: int = 0
+    parameters: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerData(Record):
+    """Everything that was counted of one operation of one module.
+
+    Attributes:
+        operation: What is fixed about it.
+        counts: Totals by the kind of input that each call had, one of :data:`KINDS`; for a product
+            of two activations both kinds joined by ``*``, left operand first.
+        declared_kind: Kind that the user declared, which overrides the one that was met.
+        input_scale: The input is this factor times a spike count, as the user declared.
+        synops_per_neuron: Total over samples per input neuron, float64.
+        notes: What a reader must know about this layer, such as active dropout.
+    """
+
+    operation: Operation
+    counts: Mapping[str, Counts]
+    declared_kind: str | None = None
+    input_scale: float | None = None
+    synops_per_neuron: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NeuronData:
+    """Everything that was counted of one layer of spiking neurons.
+
+    Attributes:
+        type: Class name of the neurons.
+        neurons: Neurons of the layer (of one sample at one step).
+        elements: Outputs seen: neurons x steps, over all samples.
+        events: Nonzero outputs.
+        spikes: Sum of the magnitudes of the outputs.
+        silent: Neurons that never spiked.
+        saturated: Neurons that spiked at every step on average.
+    """
+
+    type: str
+    neurons: int
+    elements: int
+    events: int
+    spikes: float
+    silent: int
+    saturated: int
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """Something that may cause operations and was not counted.
+
+    Attributes:
+        name: Where, such as ``"attn"``.
+        what: What, such as ``"torch.lstm"`` or ``"parameter weight"``.
+        reason: Why it was not counted.
+        calls: How often it was called.
+    """
+
+    name: str
+    what: str
+    reason: str
+    calls: int = 0

@@ -1,0 +1,206 @@
+"""What a printed report says: header, tables and footnotes, and the same data as sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+from snnmetrics.report.data import Counts, LayerData
+from snnmetrics.report.rows import LayerRow, NeuronRow, TotalRow
+from snnmetrics.report.tables import Column, Page, Sheet, Table, percent, sheet_of, si
+
+if TYPE_CHECKING:
+    from snnmetrics.report.report import Report
+
+OUT_OF_SCOPE = (
+    "out of scope: element-wise arithmetic (neuron dynamics, normalisation: batch norm after a "
+    "linear layer is taken as folded) and pooling are not counted"
+)
+FIGURES = (
+    "synops: sum of |input| x fan-out; ACs and MACs leave out synapses whose weight is zero; "
+    "dense MACs: every input, padded taps included"
+)
+RULES = {
+    "binary": "binary input: one AC per event and synapse of nonzero weight",
+    "ternary": "ternary input: one AC per event and synapse of nonzero weight",
+    "integer, acs": "integer input: a value of n is n ACs per synapse of nonzero weight",
+    "integer, macs": "integer input: one MAC per event and synapse of nonzero weight",
+    "analog": "analog input: one MAC per nonzero input and synapse of nonzero weight; no synops",
+    "product": (
+        "product of two activations: one operation where both are nonzero, an AC if either is "
+        "binary or ternary, else a MAC; never weighted by values"
+    ),
+}
+
+COUNTS = tuple(field.name for field in fields(Counts))
+LAYER_SCALARS = (
+    "frames",
+    "synops",
+    "event_synops",
+    "effective_synops",
+    "dense_synops",
+    "dense_macs",
+    "acs",
+    "macs",
+    "input_sparsity",
+)
+NEURON_SCALARS = (
+    "sparsity",
+    "firing_rate",
+    "spikes",
+    "updates",
+    "silent_fraction",
+    "saturated_fraction",
+)
+
+
+def report_page(report: Report) -> Page:
+    """What people read of a report."""
+    tables = [_layer_table(report)]
+    if report.neurons:
+        tables.append(_neuron_table(report))
+    return Page(_header(report), tuple(tables), tuple(_footnotes(report)))
+
+
+def report_sheets(report: Report) -> dict[str, Sheet]:
+    """What machines read of a report."""
+    return {"layers": _layer_sheet(report), "neurons": _neuron_sheet(report)}
+
+
+def rate_title(dt: float | None) -> str:
+    """Title of a column of firing rates, with the unit."""
+    return "firing rate [1/step]" if dt is None else "firing rate [Hz]"
+
+
+def named(count: float, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> named(1, "call"), named(2, "call")
+        ('1 call', '2 calls')
+    """
+    number = str(count) if isinstance(count, int) else f"{count:.6g}"
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
+
+
+def _header(report: Report) -> tuple[str, ...]:
+    seen = [named(report.samples, "sample"), named(report.calls, "call")]
+    if report.steps is not None:
+        seen.append(f"{named(report.steps, 'step')} per sample")
+    if report.dt is not None:
+        seen.append(f"dt = {report.dt:g} s")
+    title = f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
+    return title, f"{', '.join(seen)}; figures are per sample"
+
+
+def _layer_table(report: Report) -> Table:
+    columns = (
+        *(Column(title, number=False) for title in ("layer", "operation", "kind")),
+        *map(Column, ("synops", "ACs", "MACs", "dense MACs", "input sparsity", "parameters")),
+    )
+    rows = tuple(
+        (
+            row.name,
+            row.operation,
+            row.kind,
+            *map(si, (row.synops, row.acs, row.macs, row.dense_macs)),
+            percent(row.input_sparsity),
+            si(row.parameters),
+        )
+        for row in report.layers.values()
+    )
+    total = report.total
+    figures = map(si, (total.synops, total.acs, total.macs, total.dense_macs))
+    last = ("total", "", "", *figures, percent(total.input_sparsity), si(total.parameters))
+    return Table(columns, rows, last)
+
+
+def _neuron_table(report: Report) -> Table:
+    columns = (
+        *(Column(title, number=False) for title in ("neurons", "type")),
+        *map(Column, ("number", rate_title(report.dt), "silent", "saturated")),
+    )
+    rows = tuple((row.name, row.type, *_neuron_figures(row)) for row in report.neurons.values())
+    return Table(columns, rows, ("total", "", *_neuron_figures(report.total)))
+
+
+def _neuron_figures(row: NeuronRow | TotalRow) -> Iterator[str]:
+    yield si(row.neurons)
+    yield f"{row.firing_rate:.4g}"
+    yield percent(row.silent_fraction)
+    yield percent(row.saturated_fraction)
+
+
+def _footnotes(report: Report) -> Iterator[str]:
+    yield FIGURES
+    yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
+    for name, data in report.layers_data.items():
+        yield from (f"{name}: {line}" for line in _declarations(data))
+        yield from (f"{name}: {note}" for note in data.notes)
+    yield from report.notes
+    yield OUT_OF_SCOPE
+    for item in report.uncounted:
+        calls = f" ({named(item.calls, 'call')})" if item.calls else ""
+        yield f"not counted: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
+    """How each kind that occurs is counted."""
+    met = {"product" if "*" in kind else kind for kind in kinds}
+    for rule, text in RULES.items():
+        kind, _, variant = rule.partition(", ")
+        if kind in met and variant in ("", integer_as):
+            yield text
+
+
+def _declarations(data: LayerData) -> Iterator[str]:
+    if data.declared_kind is not None:
+        yield f"kind declared: {data.declared_kind}"
+    if data.input_scale is not None:
+        yield f"input declared: {data.input_scale:g} x a spike count"
+
+
+def _layer_sheet(report: Report) -> Sheet:
+    figures = [field.name for field in fields(LayerRow) if field.name != "synops_per_neuron"]
+    totals = [f"{key}_total" for key in (*COUNTS, "acs", "macs")]
+    counts = report.counts()
+    rows = [
+        {figure: getattr(row, figure) for figure in figures}
+        | {f"{key}_total": value for key, value in counts[name].items()}
+        for name, row in report.layers.items()
+    ]
+    return sheet_of(figures + totals, rows)
+
+
+def _neuron_sheet(report: Report) -> Sheet:
+    figures = [field.name for field in fields(NeuronRow)]
+    totals = ["elements", "events", "spikes", "silent", "saturated"]
+    rows = [
+        asdict(row) | {f"{key}_total": getattr(report.neurons_data[name], key) for key in totals}
+        for name, row in report.neurons.items()
+    ]
+    return sheet_of(figures + [f"{key}_total" for key in totals], rows)
+
+
+def scalars(report: Report, prefix: str) -> dict[str, float]:
+    """Figures that change from epoch to epoch, as a flat dict."""
+    found: dict[str, float] = {}
+    rows: list[tuple[str, object, tuple[str, ...]]] = [
+        *((_key(name), row, LAYER_SCALARS) for name, row in report.layers.items()),
+        *((_key(name), row, NEURON_SCALARS) for name, row in report.neurons.items()),
+        ("total", report.total, LAYER_SCALARS[1:]),
+    ]
+    if report.neurons:
+        rows.append(("total", report.total, NEURON_SCALARS[1:]))
+    for name, row, figures in rows:
+        for figure in figures:
+            value = getattr(row, figure)
+            if value is not None:
+                found[f"{prefix}{name}/{figure}"] = float(value)
+    return found
+
+
+def _key(name: str) -> str:
+    """A layer called ``total`` gives way to the total of the model."""
+    return "total_layer" if name == "total" else name

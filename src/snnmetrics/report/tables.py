@@ -1,0 +1,366 @@
+"""One neutral table, and its renderers.
+
+A report says what its tables hold (:class:`Page` for people, :class:`Sheet` for machines); each
+renderer knows one format and how to escape for it, and nothing of reports.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+import re
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+PREFIXES = ("k", "M", "G", "T", "P", "E")
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column title; numbers stand on the right."""
+
+    title: str
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as people read them, and a last row of totals."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    total: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is printed: lines above, tables, notes below."""
+
+    header: tuple[str, ...]
+    tables: tuple[Table, ...]
+    footnotes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Values as machines read them: full precision, no totals, ``None`` where there is none."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+class Tabular(ABC):
+    """What has a page and sheets, and so can be printed and exported."""
+
+    @abstractmethod
+    def _page(self) -> Page:
+        """What people read."""
+
+    @abstractmethod
+    def _sheets(self) -> Mapping[str, Sheet]:
+        """What machines read, by name of the sheet."""
+
+    def __str__(self) -> str:
+        return plain(self._page())
+
+    def __rich__(self) -> Any:
+        return rich_renderable(self._page())
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._page())
+
+    def to_markdown(self) -> str:
+        """The printed tables as Markdown (GitHub's), names escaped."""
+        return markdown(self._page())
+
+    def to_latex(self) -> str:
+        r"""The printed tables as a LaTeX ``table`` for the package booktabs, names escaped."""
+        return latex(self._page())
+
+    def to_csv(self, table: str = "layers") -> str:
+        """One table as CSV, at full precision.
+
+        Args:
+            table: ``"layers"`` or ``"neurons"``.
+
+        Returns:
+            Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
+            totals over all samples; an empty field means that there is no such figure.
+
+        Raises:
+            ValueError: If there is no such table.
+        """
+        return csv_text(self._sheet(table))
+
+    def to_pandas(self, table: str = "layers") -> Any:
+        """One table as a :class:`pandas.DataFrame`, indexed by name.
+
+        Args:
+            table: ``"layers"`` or ``"neurons"``.
+
+        Returns:
+            The columns of :meth:`to_csv`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+            ValueError: If there is no such table.
+        """
+        sheet = self._sheet(table)
+        pandas = optional_module("pandas")
+        return pandas.DataFrame(list(sheet.rows), columns=list(sheet.titles)).set_index("name")
+
+    def _sheet(self, table: str) -> Sheet:
+        sheets = self._sheets()
+        if table not in sheets:
+            expected = " or ".join(repr(name) for name in sheets)
+            raise ValueError(f"table: expected {expected}, found {table!r}")
+        return sheets[table]
+
+
+def optional_module(name: str) -> Any:
+    """Import what an extra of the same name installs."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        top = name.partition(".")[0]
+        raise ImportError(
+            f"{top} is not installed: expected it from `pip install 'snnmetrics[{top}]'`"
+        ) from error
+
+
+# How figures are written for people.
+
+
+def si(value: float | None) -> str:
+    """Write a figure with an SI prefix, to four digits; below 1000 as it is.
+
+    Example:
+        >>> si(999), si(1234567), si(0.5), si(None)
+        ('999', '1.235 M', '0.5', '-')
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) < 1000:
+        return str(value) if isinstance(value, int) else f"{value:.6g}"
+    for prefix in PREFIXES:
+        value = value / 1000
+        text = f"{value:.4g}"
+        if abs(float(text)) < 1000:
+            return f"{text} {prefix}"
+    return f"{value:.4g} {prefix}"
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction in percent.
+
+    Example:
+        >>> percent(0.125)
+        '12.5 %'
+    """
+    return f"{100 * fraction:.4g} %" if math.isfinite(fraction) else str(fraction)
+
+
+def printable(text: str) -> str:
+    r"""Write out what would move the cursor or break a line.
+
+    Example:
+        >>> printable("fc\n\x1b[2J")
+        'fc\\n\\x1b[2J'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+# Renderers.
+
+
+def plain(page: Page) -> str:
+    """Aligned columns that any terminal shows."""
+    blocks = ["\n".join(printable(line) for line in page.header)]
+    blocks += [_plain_table(table) for table in page.tables]
+    notes = (
+        textwrap.wrap(printable(note), WIDTH, initial_indent="* ", subsequent_indent="  ")
+        for note in page.footnotes
+    )
+    blocks.append("\n".join(line for lines in notes for line in lines))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _plain_table(table: Table) -> str:
+    titles = [column.title for column in table.columns]
+    lines = [[printable(cell) for cell in line] for line in (titles, *table.rows, table.total)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    texts = [
+        "  ".join(
+            cell.rjust(width) if column.number else cell.ljust(width)
+            for cell, width, column in zip(line, widths, table.columns, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([texts[0], rule, *texts[1:-1], rule, texts[-1]])
+
+
+def rich_renderable(page: Page) -> Any:
+    """A renderable for ``rich.print``; nothing in a cell is taken for markup."""
+    box, console, tables, text = map(
+        optional_module, ("rich.box", "rich.console", "rich.table", "rich.text")
+    )
+
+    def rich_table(table: Table) -> Any:
+        made = tables.Table(box=box.SIMPLE, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
+        for i, column in enumerate(table.columns):
+            cells = [line[i] for line in (*table.rows, table.total)] if column.number else []
+            numbers = [number for cell in cells for number in cell.split(" -> ")]
+            made.add_column(
+                text.Text(printable(column.title)),
+                text.Text(printable(table.total[i])),
+                justify="right" if column.number else "left",
+                overflow="fold",
+                # In a narrow terminal titles and names are broken, numbers are not.
+                min_width=max(map(len, numbers), default=1),
+            )
+        for row in table.rows:
+            made.add_row(*(text.Text(printable(cell)) for cell in row))
+        return made
+
+    return console.Group(
+        *(text.Text(printable(line), style="bold") for line in page.header),
+        *(rich_table(table) for table in page.tables),
+        *(text.Text(f"* {printable(note)}", style="dim") for note in page.footnotes),
+    )
+
+
+def html_tables(page: Page) -> str:
+    """HTML for notebooks."""
+
+    def escape(text: str) -> str:
+        return html.escape(printable(text))
+
+    def line(table: Table, cells: Sequence[str], tag: str) -> str:
+        aligned = (
+            f'<{tag} style="text-align: {"right" if column.number else "left"}">{escape(cell)}'
+            f"</{tag}>"
+            for cell, column in zip(cells, table.columns, strict=True)
+        )
+        return f"<tr>{''.join(aligned)}</tr>"
+
+    parts = [f"<p>{'<br>'.join(map(escape, page.header))}</p>"]
+    for table in page.tables:
+        parts += [
+            "<table>",
+            f"<thead>{line(table, [column.title for column in table.columns], 'th')}</thead>",
+            "<tbody>",
+            *(line(table, row, "td") for row in table.rows),
+            "</tbody>",
+            f"<tfoot>{line(table, table.total, 'th')}</tfoot>",
+            "</table>",
+        ]
+    if page.footnotes:
+        parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in page.footnotes), "</ul>"]
+    return "\n".join(parts)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escape what Markdown would read as markup.
+
+    Example:
+        >>> escape_markdown("a|b_c")
+        'a\\|b\\_c'
+    """
+    return re.sub(r"([\\`*_\[\]<>|#~$&!])", r"\\\1", printable(text))
+
+
+def markdown(page: Page) -> str:
+    """Markdown tables; the totals are the last row."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+    blocks = ["  \n".join(map(escape_markdown, page.header))]
+    for table in page.tables:
+        rule = " | ".join("--:" if column.number else ":--" for column in table.columns)
+        titles = line([column.title for column in table.columns])
+        rows = map(line, (*table.rows, table.total))
+        blocks.append("\n".join([titles, f"| {rule} |", *rows]))
+    blocks.append("\n".join(f"- {escape_markdown(note)}" for note in page.footnotes))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after \\ it would open an argument
+    "]": "{]}",
+    "*": "{*}",  # after \\ it would be part of the command
+    '"': "{''}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+}
+
+
+def escape_latex(text: str) -> str:
+    r"""Escape what LaTeX would read as a command.
+
+    Example:
+        >>> escape_latex("50 % of a_b")
+        '50 \\% of a\\_b'
+    """
+    return "".join(LATEX.get(c, c) for c in printable(text))
+
+
+def latex(page: Page) -> str:
+    """A ``table`` environment with booktabs rules: header as caption, footnotes below."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(escape_latex, cells)) + r" \\"
+
+    parts = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{'; '.join(map(escape_latex, page.header))}}}",
+    ]
+    for table in page.tables:
+        parts += [
+            rf"\begin{{tabular}}{{{''.join('r' if c.number else 'l' for c in table.columns)}}}",
+            r"\toprule",
+            line([column.title for column in table.columns]),
+            r"\midrule",
+            *map(line, table.rows),
+            r"\midrule",
+            line(table.total),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\medskip",
+        ]
+    notes = (f"{escape_latex(note)}\\par" for note in page.footnotes)
+    parts += [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
+    return "\n".join([*parts, r"\end{table}", ""])
+
+
+def csv_text(sheet: Sheet) -> str:
+    """CSV with a line of titles; floats at full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(sheet.titles)
+    writer.writerows(sheet.rows)
+    return out.getvalue()
+
+
+def sheet_of(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Sheet:
+    """A sheet from one mapping of titles to values per row."""
+    return Sheet(tuple(titles), tuple(tuple(row[title] for title in titles) for row in rows))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import snnmetrics as sm
+from tests.helpers.ranks import Ranks, results_of
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+
+class Fire(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0.3).to(x.dtype)
+
+
+class Net(nn.Module):
+    """Two layers with neurons between; one of them may be skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -1, 1, generator=generator)
+
+    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
+        hidden = self.first(x)
+        return hidden if skip else self.second(self.fire(hidden))
+
+
+def batches() -> list[Tensor]:
+    return [torch.randint(0, 2, (n, 6)).float() for n in (4, 4, 1, 3)]
+
+
+def _measure(shares: list[Tensor], wrapped: bool, skip: bool = False) -> sm.Report:
+    sm.register_neuron(Fire, lead="B")
+    model: Any = DistributedDataParallel(Net()) if wrapped else Net()
+    monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
+    with monitor:
+        for x in shares:
+            model(x, skip=skip)
+    report = monitor.compute()
+    assert monitor.compute() == report, "computing changes nothing"
+    return report
+
+
+@pytest.mark.parametrize("cut", [2, 3, 0, 4])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_ranks_give_the_single_process_report(two_ranks: Ranks, cut: int, wrapped: bool) -> None:
+    data = batches()
+    single = _measure(data, wrapped=False)
+    outcomes = two_ranks.run(_measure, [(data[:cut], wrapped), (data[cut:], wrapped)])
+    for report in results_of(outcomes):
+        assert report == single
+    assert single.samples == 12
+    assert single.layers["first"].synops == float(torch.cat(data).sum()) * 5 / 12
+    assert set(single.neurons) == {"fire"}
+
+
+def test_ranks_that_called_other_layers(two_ranks: Ranks) -> None:
+    data = batches()
+    outcomes = two_ranks.run(_measure, [(data[:2], False, True), (data[2:], False, False)])
+    reports = results_of(outcomes)
+    assert reports[0] == reports[1]
+    counts = reports[0].counts()
+    assert counts["first"]["elements"] == 12 * 6
+    assert counts["second"]["elements"] == 4 * 5

@@ -1,0 +1,189 @@
+"""Reports made by hand, with numbers that can be checked on paper, and by hypothesis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from snnmetrics.report import (
+    KINDS,
+    Counts,
+    LayerData,
+    NeuronData,
+    Operation,
+    Report,
+    Uncounted,
+)
+
+
+def operation(name: str = "linear", synapses: int = 12, parameters: int = 15) -> Operation:
+    return Operation(
+        name, "Linear", (4,), (3,), (3, 4), bias=True, synapses=synapses, parameters=parameters
+    )
+
+
+# Linear(4, 3) on 2 samples; one of the 3 synapses of every neuron has weight zero. Of 8 inputs
+# 3 are not zero, with magnitudes 1, 1 and 3: 5 spikes x 3 synapses, 5 spikes x 2 nonzero weights.
+COUNTS = Counts(
+    calls=1,
+    frames=2,
+    elements=8,
+    events=3,
+    magnitude=5,
+    synops=15,
+    event_synops=9,
+    effective_synops=6,
+    effective_magnitude=10,
+    dense_synops=24,
+    dense_macs=26,
+    output_elements=6,
+)
+
+
+def layer(kind: str = "binary", counts: Counts = COUNTS, **kwargs: Any) -> LayerData:
+    return LayerData(operation(), {kind: counts}, **kwargs)
+
+
+def neurons(**changes: Any) -> NeuronData:
+    # 10 neurons, 2 samples of 20 steps: 400 outputs, of which 50 are spikes.
+    values = {"neurons": 10, "elements": 400, "events": 50, "spikes": 60} | {
+        "silent": 2,
+        "saturated": 1,
+    }
+    return NeuronData(type="Leaky", **(values | changes))
+
+
+def report(layers: dict[str, LayerData] | None = None, **changes: Any) -> Report:
+    values: dict[str, Any] = {
+        "samples": 2,
+        "calls": 1,
+        "steps": None,
+        "dt": None,
+        "layers_data": {"fc": layer()} if layers is None else layers,
+        "neurons_data": {},
+        "uncounted": (),
+    }
+    return Report(**(values | changes))
+
+
+def full_report() -> Report:
+    """With everything that a report can hold."""
+    map_ = torch.tensor([3.0, 0.1, 1 / 3, 2.0**53 + 2])
+    layers = {
+        "block.conv": layer(
+            "integer", notes=("dropout was active",), input_scale=0.25, synops_per_neuron=map_
+        ),
+        "image": layer("analog", declared_kind="analog"),
+        "attn.qk": layer("binary*analog"),
+        "fc": LayerData(operation(), {"binary": COUNTS, "ternary": COUNTS}),
+    }
+    return report(
+        layers,
+        steps=20,
+        dt=0.001,
+        neurons_data={"lif": neurons()},
+        uncounted=(Uncounted("rnn", "torch.lstm", "several layers in one kernel", 7),),
+        parameters=1234,
+        model="Net",
+        notes=("bn1 is folded into conv",),
+    )
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+whole = st.integers(0, 2**60) | st.integers(0, 20)
+number = whole | st.floats(0, 1e300)
+shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
+optional_shapes = st.none() | shapes
+texts = st.lists(names, max_size=2).map(tuple)
+
+operations = st.builds(
+    Operation,
+    names,
+    names,
+    shapes,
+    shapes,
+    optional_shapes,
+    optional_shapes,
+    optional_shapes,
+    optional_shapes,
+    whole,
+    st.booleans(),
+    whole,
+    whole,
+)
+
+
+@st.composite
+def some_counts(draw: st.DrawFn) -> Counts:
+    elements = draw(whole)
+    events = draw(st.integers(0, elements))
+    ints, figures = [draw(whole) for _ in range(7)], [draw(number) for _ in range(3)]
+    return Counts(
+        calls=ints[0],
+        frames=ints[1],
+        elements=elements,
+        events=events,
+        magnitude=figures[0],
+        synops=figures[1],
+        event_synops=ints[2],
+        effective_synops=ints[3],
+        effective_magnitude=figures[2],
+        dense_synops=ints[4],
+        dense_macs=ints[5],
+        output_elements=ints[6],
+    )
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> torch.Tensor:
+    shape = draw(shapes)
+    size = int(torch.Size(shape).numel())
+    values = draw(st.lists(st.floats(0, 1e300), min_size=size, max_size=size))
+    return torch.tensor(values, dtype=torch.float64).reshape(shape)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> LayerData:
+    single = st.sampled_from(KINDS)
+    pair = st.tuples(single, single).map("*".join)
+    product = draw(st.booleans())
+    return LayerData(
+        draw(operations),
+        draw(st.dictionaries(pair if product else single, some_counts(), max_size=3)),
+        draw(st.none() | single | (pair if product else single)),
+        draw(st.none() | st.floats(1e-300, 1e300)),
+        draw(st.none() | maps()),
+        draw(texts),
+    )
+
+
+@st.composite
+def neuron_layers(draw: st.DrawFn) -> NeuronData:
+    count, elements = draw(whole), draw(whole)
+    return NeuronData(
+        draw(names),
+        count,
+        elements,
+        draw(st.integers(0, elements)),
+        draw(number),
+        draw(st.integers(0, count)),
+        draw(st.integers(0, count)),
+    )
+
+
+reports = st.builds(
+    Report,
+    samples=whole,
+    calls=whole,
+    steps=st.none() | number,
+    dt=st.none() | st.floats(1e-300, 1e300),
+    layers_data=st.dictionaries(names, layers(), max_size=2),
+    neurons_data=st.dictionaries(names, neuron_layers(), max_size=2),
+    uncounted=st.lists(st.builds(Uncounted, names, names, names, whole), max_size=2).map(tuple),
+    integer_as=st.sampled_from(["acs", "macs"]),
+    parameters=whole,
+    model=names,
+    notes=texts,
+)

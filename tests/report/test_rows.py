@@ -1,0 +1,241 @@
+"""Figures per sample, against numbers worked out by hand (see made.py)."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+import torch
+
+from snnmetrics.report import Counts, LayerData, Report
+from tests.report.made import COUNTS, full_report, layer, neurons, operation, report
+
+
+def test_figures_of_a_layer_are_totals_over_samples() -> None:
+    row = report().layers["fc"]
+    assert (row.name, row.operation, row.kind) == ("fc", "linear", "binary")
+    assert (row.frames, row.synops, row.event_synops) == (1.0, 7.5, 4.5)
+    assert (row.effective_synops, row.dense_synops, row.dense_macs) == (3.0, 12.0, 13.0)
+    assert (row.synapses, row.parameters, row.input_sparsity) == (12, 15, 5 / 8)
+    assert row.synops_per_neuron is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "integer_as", "acs", "macs"),
+    [
+        ("binary", "acs", 3.0, 0.0),
+        ("ternary", "macs", 3.0, 0.0),
+        ("integer", "acs", 5.0, 0.0),  # weighted by value
+        ("integer", "macs", 0.0, 3.0),
+        ("analog", "acs", 0.0, 3.0),
+        ("binary*analog", "acs", 3.0, 0.0),
+        ("analog*ternary", "acs", 3.0, 0.0),
+        ("integer*integer", "acs", 0.0, 3.0),  # a product is never weighted by value
+        ("integer*analog", "acs", 0.0, 3.0),
+        ("analog*analog", "acs", 0.0, 3.0),
+    ],
+)
+def test_operations_of_each_kind(kind: str, integer_as: str, acs: float, macs: float) -> None:
+    row = report({"fc": layer(kind)}, integer_as=integer_as).layers["fc"]
+    assert (row.kind, row.acs, row.macs) == (kind, acs, macs)
+
+
+@pytest.mark.parametrize("kind", ["analog", "analog*analog"])
+def test_analog_input_has_no_synops(kind: str) -> None:
+    data = layer(kind, synops_per_neuron=torch.ones(4))
+    made = report({"fc": data})
+    assert made.layers["fc"].synops is None
+    assert made.layers["fc"].synops_per_neuron is None
+    assert made.counts()["fc"]["synops"] is None
+    assert "fc/synops" not in made.scalars()
+    assert made.total.synops is None
+    assert "total/synops" not in made.scalars()
+    assert report({"fc": layer("binary*analog")}).layers["fc"].synops == 7.5
+
+
+@pytest.mark.parametrize(
+    ("met", "declared", "kind"),
+    [
+        (["integer", "binary"], None, "integer"),
+        (["binary", "analog", "integer"], None, "analog"),
+        (["ternary", "binary"], None, "ternary"),
+        (["binary", "analog"], "binary", "binary"),
+        (["binary"], "analog", "analog"),
+        (["binary*analog", "integer*binary"], None, "integer*analog"),
+        (["binary*binary"], "analog", "analog*analog"),
+        (["binary*binary"], "ternary*analog", "ternary*analog"),
+    ],
+)
+def test_the_kind_is_the_loosest_met_or_the_declared_one(
+    met: list[str], declared: str | None, kind: str
+) -> None:
+    data = LayerData(operation(), dict.fromkeys(met, COUNTS), declared_kind=declared)
+    row = report({"x": data}).layers["x"]
+    assert row.kind == kind
+    assert row.event_synops == 4.5 * len(met)  # all calls count, whatever their kind
+
+
+def test_kinds_without_calls_do_not_loosen_and_layers_without_calls_have_no_row() -> None:
+    idle = layer("analog", Counts())
+    mixed = LayerData(operation(), {"binary": COUNTS, "analog": Counts()})
+    made = report({"idle": idle, "fc": mixed, "none": LayerData(operation(), {})})
+    assert list(made.layers) == ["fc"]
+    assert made.layers["fc"].kind == "binary"
+    assert list(made.counts()) == ["fc"]
+    assert made.total.synapses == 12
+
+
+def test_counts_are_exact_integers() -> None:
+    huge = replace(COUNTS, event_synops=2**53 + 1, synops=2**70 + 1)
+    counts = report({"fc": layer("integer", huge)}).counts()["fc"]
+    assert counts["event_synops"] == 2**53 + 1
+    assert counts["synops"] == 2**70 + 1
+    assert (counts["acs"], counts["macs"]) == (10, 0)
+    assert all(type(value) is int for value in counts.values())
+    assert set(counts) >= {"calls", "frames", "elements", "events", "dense_synops", "dense_macs"}
+
+
+def test_the_total_sums_the_rows() -> None:
+    layers = {"fc": layer(), "image": layer("analog"), "sum": layer("integer")}
+    total = report(layers, parameters=77).total
+    assert total.synops == 15.0  # of the two that have synops
+    assert (total.event_synops, total.effective_synops) == (13.5, 9.0)
+    assert (total.dense_synops, total.dense_macs) == (36.0, 39.0)
+    assert (total.acs, total.macs) == (8.0, 3.0)
+    assert (total.synapses, total.parameters) == (36, 77)
+    assert total.input_sparsity == 5 / 8
+
+
+def test_the_map_per_neuron_is_per_sample_and_float64() -> None:
+    map_ = torch.tensor([[1.0, 2.0], [0.0, 5.0]], dtype=torch.float64)
+    made = report({"fc": layer(synops_per_neuron=map_)})
+    map_.zero_()  # what was counted before is not touched
+    row = made.layers["fc"]
+    assert row.synops_per_neuron is not None
+    assert row.synops_per_neuron.dtype == torch.float64
+    assert row.synops_per_neuron.tolist() == [[0.5, 1.0], [0.0, 2.5]]
+
+
+def test_figures_of_neurons() -> None:
+    row = report(neurons_data={"lif": neurons()}).neurons["lif"]
+    assert (row.name, row.type, row.neurons) == ("lif", "Leaky", 10)
+    assert (row.firing_rate, row.sparsity) == (60 / 400, 1 - 50 / 400)
+    assert (row.spikes, row.updates) == (30.0, 200.0)
+    assert (row.silent_fraction, row.saturated_fraction) == (0.2, 0.1)
+
+
+def test_firing_rates_are_in_hertz_with_dt() -> None:
+    row = report(neurons_data={"lif": neurons()}, dt=0.002).neurons["lif"]
+    assert row.firing_rate == pytest.approx(75.0, rel=1e-15)
+
+
+def test_the_total_of_neurons_is_weighted_by_neurons() -> None:
+    # 10 neurons at 0.15, 30 at 0.5 of which half as many steps were seen.
+    other = neurons(neurons=30, elements=600, events=300, spikes=300, silent=6, saturated=0)
+    unseen = neurons(neurons=5, elements=0, events=0, spikes=0, silent=5, saturated=0)
+    total = report(neurons_data={"a": neurons(), "b": other, "c": unseen}).total
+    assert total.neurons == 45
+    assert total.firing_rate == pytest.approx((10 * 0.15 + 30 * 0.5) / 40, rel=1e-15)
+    assert (total.spikes, total.updates) == (180.0, 500.0)
+    assert total.silent_fraction == pytest.approx(13 / 45, rel=1e-15)
+    assert total.saturated_fraction == pytest.approx(1 / 45, rel=1e-15)
+
+
+def test_nothing_seen_is_nan_not_an_error() -> None:
+    empty = replace(COUNTS, frames=0, elements=0, events=0)
+    unseen = neurons(neurons=0, elements=0, events=0, spikes=0, silent=0, saturated=0)
+    data = layer(counts=empty, synops_per_neuron=torch.zeros(4))
+    made = report({"fc": data}, samples=0, neurons_data={"lif": unseen})
+    row, lif = made.layers["fc"], made.neurons["lif"]
+    assert row.synops is not None
+    assert row.synops_per_neuron is not None
+    assert math.isnan(row.synops)
+    assert math.isnan(row.input_sparsity)
+    assert bool(row.synops_per_neuron.isnan().all())
+    for value in (lif.firing_rate, lif.sparsity, lif.spikes, lif.silent_fraction):
+        assert math.isnan(value)
+    assert all(math.isnan(value) for value in made.scalars().values())
+    assert "nan" in str(made)
+    assert "0 samples" in str(report({}, samples=0))
+
+
+def test_scalars_have_stable_names_and_are_floats() -> None:
+    scalars = full_report().scalars(prefix="val/")
+    assert scalars["val/fc/synops"] == 15.0  # 2 x 15 over 2 samples
+    assert scalars["val/lif/firing_rate"] == pytest.approx(150.0, rel=1e-15)
+    assert scalars["val/total/acs"] == 5.0 + 3.0 + 6.0
+    assert scalars["val/total/macs"] == 3.0
+    assert all(type(value) is float for value in scalars.values())
+    assert set(report().scalars()) == {
+        f"{name}/{figure}"
+        for name in ("fc", "total")
+        for figure in (
+            ["synops", "event_synops", "effective_synops", "dense_synops", "dense_macs"]
+            + ["acs", "macs", "input_sparsity"]
+            + (["frames"] if name == "fc" else [])
+        )
+    }
+
+
+def test_a_layer_called_total_does_not_hide_the_total() -> None:
+    scalars = report({"total": layer(), "fc": layer()}).scalars()
+    assert (scalars["total_layer/acs"], scalars["total/acs"]) == (3.0, 6.0)
+
+
+def test_a_report_cannot_be_changed() -> None:
+    layers = {"fc": layer()}
+    made: Any = report(layers)
+    layers["other"] = layer()
+    assert list(made.layers) == ["fc"]
+    with pytest.raises(FrozenInstanceError):
+        made.samples = 3
+    for mapping in (made.layers, made.neurons, made.layers_data, made.layers_data["fc"].counts):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            mapping["x"] = None
+    with pytest.raises(FrozenInstanceError):
+        made.layers["fc"].synops = 0.0
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_copies_are_equal_also_after_the_rows_were_read(copied: Any) -> None:
+    made = full_report()
+    text = str(made)  # reads every row
+    again = copied(made)
+    assert isinstance(again, Report)
+    assert again == made
+    assert str(again) == text
+    comparison = made.compare(again)
+    text = str(comparison)
+    assert copied(comparison) == comparison
+    assert str(copied(comparison)) == text
+
+
+def test_reports_differ_if_anything_does() -> None:
+    made = report({"fc": layer(synops_per_neuron=torch.tensor([1.0, 2.0]))})
+    assert made == report({"fc": layer(synops_per_neuron=torch.tensor([1.0, 2.0]))})
+    assert made != report({"fc": layer(synops_per_neuron=torch.tensor([1.0, 3.0]))})
+    assert made != report({"fc": layer()})
+    assert made != report({"fc": layer(synops_per_neuron=torch.tensor([1.0, 2.0]))}, samples=3)
+    assert made != "report"
+    assert made.layers["fc"] == made.layers["fc"]
+
+
+def test_arguments_that_make_no_report_are_refused() -> None:
+    with pytest.raises(ValueError, match="integer_as: expected 'acs' or 'macs', found 'ops'"):
+        report(integer_as="ops")
+    with pytest.raises(TypeError, match="other: expected a Report, found dict"):
+        report().compare({})  # type: ignore[arg-type]
+
+
+def test_counts_add_field_by_field() -> None:
+    assert Counts(1, 2, 3, 2, 1.5) + Counts(1, 1, 1, 1, 1, dense_macs=4) == Counts(
+        2, 3, 4, 3, 2.5, dense_macs=4
+    )
