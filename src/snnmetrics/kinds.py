@@ -42,17 +42,22 @@ def kind_of(x: Tensor) -> int | Tensor:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")
     if low >= -1 and high <= 1:
-        if not x.is_floating_point() or _everywhere(x, lambda b: b * b == b.abs()):
+        # Of all numbers within one of zero, only whole ones are as large as their square.
+        if not x.is_floating_point() or _unchanged(x if low >= 0 else x.abs(), _squared):
             return BINARY if low >= 0 else TERNARY
         return ANALOG
-    if not x.is_floating_point() or _everywhere(x, lambda b: b == b.trunc()):
+    if not x.is_floating_point() or _unchanged(x, torch.trunc):
         return INTEGER
     return ANALOG
 
 
-def _everywhere(x: Tensor, holds: Callable[[Tensor], Tensor]) -> bool:
-    """Whether a condition holds for all elements, block by block, without large temporaries."""
-    return all(bool(holds(block).all()) for block in blocks(x, tuple(range(x.ndim))))
+def _squared(x: Tensor) -> Tensor:
+    return x * x
+
+
+def _unchanged(x: Tensor, by: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a function leaves all elements as they are; block by block, for small temporaries."""
+    return all(torch.equal(by(block), block) for block in blocks(x, tuple(range(x.ndim))))
 
 
 def _kind_on_device(x: Tensor) -> Tensor:

@@ -317,6 +317,24 @@ def _live_bytes() -> int:
     )
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_spikes_written_into_after_they_left_the_neurons(mode: Callable[[], Any]) -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spike, self.fc = Spike(), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.spike(x).mul_(3))
+
+    sm.register_neuron(Spike, lead="B")
+    model = Written()
+    with sm.Monitor(model, batch_dim=0) as monitor, mode():
+        model(torch.tensor([[1.0, -1.0, 1.0]]))
+    assert monitor.compute().layers["fc"].synops == 3 * 2 * 2
+    assert monitor.compute().neurons["spike"].spikes == 2
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_memory_grows_with_nothing() -> None:
     model = Net().eval()

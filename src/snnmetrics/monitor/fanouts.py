@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -39,19 +40,41 @@ class Fanout(NamedTuple):
 class FanoutCache:
     """Maps of the operations of a model, made once per shape and pattern of zero weights.
 
-    The pattern is looked at in every forward, not guessed from the weight's version: optimisers
-    and assignments to ``.data`` write without leaving a trace.
+    The pattern is looked at once per batch and version of a weight: the version alone would not
+    do, since optimisers and assignments to ``.data`` write without leaving a trace in it.
     """
 
     def __init__(self) -> None:
         self._dense: OrderedDict[Any, tuple[Tensor, int]] = OrderedDict()
         self._effective: OrderedDict[Any, tuple[Tensor, Tensor]] = OrderedDict()
+        self._this_batch: dict[Any, tuple[weakref.ref[Tensor], Fanout]] = {}
+
+    def look_again(self) -> None:
+        """Another batch: weights may hold other zeros."""
+        self._this_batch.clear()
+
+    def _once(self, weight: Tensor, key: Any, make: Callable[[], Fanout]) -> Fanout:
+        """What was made for this very weight in this batch."""
+        version = 0 if weight.is_inference() else weight._version
+        key = (id(weight), version, key)
+        known = self._this_batch.get(key)
+        if known is not None and known[0]() is weight:
+            return known[1]
+        made = make()
+        if len(self._this_batch) >= _MAX_MAPS:
+            self._this_batch.clear()  # a weight that is computed anew at every step
+        self._this_batch[key] = (weakref.ref(weight), made)
+        return made
 
     def of_convolution(self, row: str, call: Convolution) -> Fanout:
         """The map of a convolution."""
         x, weight = call.x, call.weight
         geometry = (call.stride, call.padding, call.dilation, call.groups, call.transposed)
         key = (*geometry, call.output_padding, x.shape[1:], weight.shape, x.device)
+        return self._once(weight, (row, key), lambda: self._of_convolution(row, key, call))
+
+    def _of_convolution(self, row: str, key: Any, call: Convolution) -> Fanout:
+        x, weight = call.x, call.weight
         known = _recall(self._dense, key)
         if known is None:
             # Made on the CPU, where its sum can be read without making a device wait.
@@ -76,6 +99,10 @@ class FanoutCache:
 
     def of_contraction(self, call: Contraction, autapses: bool) -> Fanout:
         """The map over the letters that input and weight share, in the order of the input."""
+        key = (call.left_letters, call.right_letters, autapses)
+        return self._once(call.right, key, lambda: self._of_contraction(call, autapses))
+
+    def _of_contraction(self, call: Contraction, autapses: bool) -> Fanout:
         weight, letters = call.right.detach(), call.right_letters
         shared = [letter for letter in call.left_letters if letter in letters]
         own = [d for d, letter in enumerate(letters) if letter not in shared]

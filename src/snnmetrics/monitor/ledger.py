@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ from snnmetrics.monitor.state import (
     empty_totals,
 )
 from snnmetrics.report.data import KINDS, Operation, Uncounted
+
+# Outputs of neurons of which is remembered what was in them; few, for each brings sums of its own.
+_MAX_EMITTED = 8
 
 
 class Padded(NamedTuple):
@@ -52,10 +56,24 @@ class Ledger:
     maps: FanoutCache = field(default_factory=FanoutCache)
     staged: State = field(default_factory=State)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
+    _emitted: dict[Any, tuple[weakref.ref[Tensor], counting.Input]] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget the batch: it is complete, or it failed."""
         self.staged = State()
+        self._emitted.clear()
+
+    def open(self) -> None:
+        """A batch begins: weights may have changed since the last one."""
+        self.clear()
+        self.synops.clear()
+        self.maps.look_again()
+
+    def settled(self) -> State:
+        """What the batch adds, complete."""
+        for row in self.staged.rows.values():
+            row.settle()
+        return self.staged
 
     # ---------------------------------------------------------------------- operations
 
@@ -135,7 +153,7 @@ class Ledger:
             live = live / scale
         with torch.no_grad():
             try:
-                seen = counting.look_at(x, lead)
+                seen = self._look_at(x, lead)
             except ValueError as error:
                 raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
             self._check_kind(name, seen.kind)
@@ -166,6 +184,13 @@ class Ledger:
             row = self._row(name, operation, len(PRODUCT), call.left.device)
             elements, outputs = call.left.numel(), counting.outputs(call, out)
             _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
+
+    def _look_at(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
+        """What neurons emitted and the next layer takes in need be looked at once."""
+        known = self._emitted.get(_identity(x, lead))
+        if known is not None and known[0]() is x:
+            return known[1]
+        return counting.look_at(x, lead)
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
@@ -198,13 +223,16 @@ class Ledger:
     def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
         with torch.no_grad():
-            dims = tuple(range(lead))
+            try:
+                seen = counting.look_at(spikes, dims := tuple(range(lead)))
+            except ValueError as error:
+                raise ValueError(f"{name}: output: {error}") from None
             frames = math.prod(spikes.shape[:lead])
-            if not lead:
-                spikes, dims = spikes.unsqueeze(0), (0,)
-            magnitudes = magnitude_sum(spikes, dims)
-            events = magnitude_sum(spikes.ne(0), dims).sum()
-        layer = NeuronState(type_, magnitudes, events, frames)
+        if not spikes.is_inference():  # what is written into it leaves no trace in its version
+            self._emitted[_identity(spikes, dims)] = (weakref.ref(spikes), seen)
+        if len(self._emitted) > _MAX_EMITTED:
+            self._emitted.pop(next(iter(self._emitted)))
+        layer = NeuronState(type_, seen.magnitudes, seen.events.sum(), frames)
         known = self.staged.neurons.get(name)
         self.staged.neurons[name] = layer if known is None else known.merged(layer)
 
@@ -212,6 +240,10 @@ class Ledger:
         """Enter a call that is known to contract something and cannot be counted."""
         known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def _identity(x: Tensor, lead: tuple[int, ...]) -> tuple[Any, ...]:
+    return id(x), 0 if x.is_inference() else x._version, lead
 
 
 def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
@@ -245,15 +277,17 @@ def _enter(
     outputs: int,
 ) -> None:
     """Add one call to the line of its kind, in the order of ``FIELDS``."""
-    known = torch.tensor([1, frames, elements], dtype=torch.float64)
-    rest = torch.tensor([dense_synops, dense_macs, outputs], dtype=torch.float64)
-    device = row.totals.device
-    line = torch.cat([known.to(device), torch.stack(figures), rest.to(device)])
-    assert len(line) == len(FIELDS)
+    first, last = [1, frames, elements], [dense_synops, dense_macs, outputs]
     if isinstance(kind, int):
-        row.totals[kind] += line
-    else:
-        row.totals.index_add_(0, kind.reshape(1), line.unsqueeze(0))
+        line = row.pending.setdefault(kind, [0.0] * len(FIELDS))
+        for i, value in enumerate((*first, *(figure.item() for figure in figures), *last)):
+            line[i] += value
+        return
+    known = [
+        torch.tensor(part, dtype=torch.float64).to(row.totals.device) for part in (first, last)
+    ]
+    columns = torch.cat([known[0], torch.stack(figures), known[1]])
+    row.totals.index_add_(0, kind.reshape(1), columns.unsqueeze(0))
 
 
 def _parameters(weight: Tensor, bias: Tensor | None) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode,
+    _pop_mode_temporarily,
+)
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.monitor.ledger import Ledger, Padded
@@ -32,6 +36,7 @@ class Scope(NamedTuple):
     module: nn.Module
     counted: bool
     neurons: NeuronType | None
+    quiet: bool  # nothing in it can be a counted operation: neurons without weights
 
 
 class Listener(TorchFunctionMode):
@@ -71,7 +76,9 @@ class Listener(TorchFunctionMode):
             name = plain_name(path, self._model)
             counted = self._is_counted(name, module)
             known = neuron_type(module) if counted else None
-            self._scopes[id(module)] = Scope(name, module, counted, known)
+            weights = any(p.ndim >= 2 for p in module.parameters())
+            quiet = known is not None and known.only_weights and not weights
+            self._scopes[id(module)] = Scope(name, module, counted, known, quiet)
 
     def forget(self) -> None:
         """Forget the names of rows: the next one seen is the first again."""
@@ -112,12 +119,19 @@ class Listener(TorchFunctionMode):
         scope = self._scopes[id(module)]
         self._open.append(scope)
         try:
-            output = call(module, *args, **kwargs)
+            with self._deaf() if scope.quiet else nullcontext():
+                output = call(module, *args, **kwargs)
         finally:
             self._open.pop()
         with torch._C.DisableTorchFunction():
             self._returned(scope, args, kwargs, output)
         return output
+
+    def _deaf(self) -> AbstractContextManager[Any]:
+        """Hear nothing for a while, unless somebody else's mode lies on top of this one."""
+        if _get_current_function_mode() is self:
+            return _pop_mode_temporarily()
+        return nullcontext()
 
     def _returned(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any

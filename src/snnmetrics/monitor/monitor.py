@@ -200,8 +200,7 @@ class Monitor:
         if self._in_batch:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
         self._in_batch = True
-        self._ledger.clear()
-        self._ledger.synops.clear()
+        self._ledger.open()
         self._probes.remember()
         try:
             yield
@@ -252,7 +251,7 @@ class Monitor:
         )
 
     def _commit(self, samples: int, steps: int | None) -> None:
-        staged = self._ledger.staged
+        staged = self._ledger.settled()
         staged.samples = samples
         staged.steps = samples * (steps or 0)
         staged.timed = steps is not None

@@ -30,10 +30,13 @@ class NeuronType:
     Attributes:
         lead: Leading dimensions of the spikes, or a function of the module that says so.
         spikes: The spikes in an output; None if this module emits none.
+        only_weights: Whether all that these neurons contract is their weights, so that without
+            weights nothing need be heard in them. Known of the frameworks only.
     """
 
     lead: str | Callable[[Any], str]
     spikes: Callable[[Any, Any], Any] = first_tensor
+    only_weights: bool = True
 
     def read(self, module: nn.Module, output: Any) -> tuple[Tensor, int] | None:
         """Spikes and the number of their leading dimensions; None if there are no spikes."""
@@ -151,7 +154,7 @@ def register_neuron(
         raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")
     if isinstance(lead, str) and lead not in LEADS:
         raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
-    _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(lead, spikes)
+    _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(lead, spikes, only_weights=False)
 
 
 def neuron_type(module: nn.Module) -> NeuronType | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
@@ -22,22 +22,26 @@ class Provenance:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # By identity: far quicker than a weak dictionary, and asked for at every operation.
+        self._known: dict[int, tuple[weakref.ref[Tensor], Sources]] = {}
         self._matrices: set[str] = set()
         self._name_all()
 
     def sources(self, tensor: Tensor) -> Sources | None:
         """Names of the parameters a tensor was made of; None if it is an activation."""
+        known = self._known.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1]
         if tensor.ndim == 0:
             return NO_SOURCES  # a number, wherever it came from
-        known: Sources | None = self._known.get(tensor)
-        if known is not None:
-            return known
         if isinstance(tensor, nn.Parameter):
             self._name_all()  # it may have been replaced since the last look
-            return self._known.setdefault(tensor, NO_SOURCES | {"(not registered)"})  # type: ignore[no-any-return]
+            known = self._known.get(id(tensor))
+            if known is None or known[0]() is not tensor:
+                self._remember(tensor, frozenset({"(not registered)"}))
+            return self._known[id(tensor)][1]
         base = tensor._base
-        return None if base is None else self._known.get(base)
+        return None if base is None else self.sources(base)
 
     def is_weight(self, tensor: Tensor) -> bool:
         """Whether a tensor was made of parameters."""
@@ -49,22 +53,25 @@ class Provenance:
 
     def derive(self, inputs: Iterable[Any], output: Any) -> None:
         """Note what an operation made, if all it took came from parameters or buffers."""
-        if not isinstance(output, Tensor) or output.ndim < 2:
-            return
         sources = NO_SOURCES
         for tensor in _tensors(inputs):
             more = self.sources(tensor)
             if more is None:
                 return
             sources |= more
-        if sources:
-            self._known[output] = sources
+        if sources and isinstance(output, Tensor):
+            self._remember(output, sources)
+
+    def _remember(self, tensor: Tensor, sources: Sources) -> None:
+        key = id(tensor)
+        gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
+        self._known[key] = (gone, sources)
 
     def _name_all(self) -> None:
         for _name, buffer in self._model.named_buffers():
-            self._known[buffer] = NO_SOURCES
+            self._remember(buffer, NO_SOURCES)
         for name, parameter in self._model.named_parameters():
-            self._known[parameter] = frozenset({name})
+            self._remember(parameter, frozenset({name}))
             if parameter.ndim >= 2:
                 self._matrices.add(name)
 

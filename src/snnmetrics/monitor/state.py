@@ -25,6 +25,14 @@ class RowState:
     totals: Tensor
     synops_per_neuron: Tensor | None = None
     notes: frozenset[str] = frozenset()
+    # What was entered on the host since, by line: adding numbers is quicker than adding tensors.
+    pending: dict[int, list[float]] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Bring the totals up to date."""
+        for kind, line in self.pending.items():
+            self.totals[kind] += torch.tensor(line, dtype=torch.float64)
+        self.pending.clear()
 
     def merged(self, other: RowState) -> RowState:
         """The sum of both."""
