@@ -15,7 +15,7 @@ from torch import Tensor
 import snnmetrics as sm
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "monitor_frameworks.py"
-IMAGES, BATCH, STEPS = 50, 32, 8  # the last batch is short
+IMAGES, BATCH, STEPS = 50, 20, 8  # two full batches, of which the second must start afresh
 SUBTRACTING = (
     "plain PyTorch",
     "snnTorch Leaky",
@@ -152,6 +152,18 @@ def test_the_same_neuron_is_counted_alike_in_all_frameworks(
         "plain PyTorch": batches * STEPS,
         "snnTorch Leaky": batches * STEPS,
     }
+
+
+def test_potentials_on_the_threshold_set_the_frameworks_apart(
+    example: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the unit of the weights is for: ``v > 1`` is not ``v >= 1``."""
+    monkeypatch.setitem(example["main"].__globals__, "WEIGHT_UNIT", 1 / 8)
+    counts = {t: example["counts"](r) for t, r in example["measure_all"](IMAGES).items()}
+    above, at = counts["snnTorch Leaky"], counts["plain PyTorch"]
+    assert counts["Norse LIFBoxCell"] == above
+    assert counts["SpikingJelly IFNode"] == counts["sinabs IAFSqueeze"] == at
+    assert above["conv2"]["synops"] < at["conv2"]["synops"]
 
 
 def test_a_reset_to_zero_gives_fewer_spikes_behind_the_first_neurons(
