@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -41,23 +40,16 @@ def kind_of(x: Tensor) -> int | Tensor:
     low, high = (extreme.item() for extreme in x.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")
-    if low >= -1 and high <= 1:
-        # Of all numbers within one of zero, only whole ones are as large as their square.
-        if not x.is_floating_point() or _unchanged(x if low >= 0 else x.abs(), _squared):
-            return BINARY if low >= 0 else TERNARY
+    if x.is_floating_point() and not _whole(x):
         return ANALOG
-    if not x.is_floating_point() or _unchanged(x, torch.trunc):
-        return INTEGER
-    return ANALOG
+    if low >= -1 and high <= 1:
+        return BINARY if low >= 0 else TERNARY
+    return INTEGER
 
 
-def _squared(x: Tensor) -> Tensor:
-    return x * x
-
-
-def _unchanged(x: Tensor, by: Callable[[Tensor], Tensor]) -> bool:
-    """Whether a function leaves all elements as they are; block by block, for small temporaries."""
-    return all(torch.equal(by(block), block) for block in blocks(x, tuple(range(x.ndim))))
+def _whole(x: Tensor) -> bool:
+    """Whether all elements are integers; block by block, for small temporaries."""
+    return all(torch.equal(block.trunc(), block) for block in blocks(x, tuple(range(x.ndim))))
 
 
 def _kind_on_device(x: Tensor) -> Tensor:

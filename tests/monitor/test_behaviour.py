@@ -416,10 +416,14 @@ def test_a_call_of_unknown_size_raises_and_says_what_to_do() -> None:
 )
 def test_bad_batches(kwargs: dict[str, Any], error: type[Exception]) -> None:
     monitor = sm.Monitor(Net())
+    with pytest.raises(RuntimeError, match="attached monitor"), monitor.batch(1):
+        pass
+    monitor.attach()
     with pytest.raises(error, match=r"samples|steps"), monitor.batch(**kwargs):
         pass
     with monitor.batch(1), pytest.raises(ValueError, match="nest"), monitor.batch(1):
         pass
+    monitor.detach()
 
 
 def test_run_takes_what_loaders_give() -> None:
@@ -546,6 +550,15 @@ def test_include_and_exclude() -> None:
         report = monitor.compute()
         assert set(report.layers) == names, kwargs
         assert not report.uncounted
+    whole = nn.Sequential(nn.Sequential(model, nn.Linear(5, 5)), nn.Linear(5, 2))
+    for kwargs, names in (
+        ({"exclude": "0"}, {"1"}),
+        ({"include": "0.0"}, {"0.0.conv", "0.0.fc"}),
+        ({"include": Net, "exclude": nn.Conv2d}, {"0.0.fc"}),
+    ):
+        with sm.Monitor(whole, batch_dim=0, **kwargs) as monitor:
+            whole(x)
+        assert set(monitor.compute().layers) == names, kwargs
 
 
 def test_probes_see_inputs_and_outputs() -> None:
@@ -573,6 +586,11 @@ def test_probes_see_inputs_and_outputs() -> None:
         ({"probes": {"fc": SumMetric()}}, ValueError, "probes"),
         ({"probes": {"fc.weight": SumMetric()}}, ValueError, "probes"),
         ({"probes": {"fc.input": 3}}, TypeError, "probes"),
+        ({"probes": {"*.input": SumMetric()}}, ValueError, "probes"),
+        ({"kinds": "binary"}, TypeError, "kinds: expected a mapping"),
+        ({"exclude": 5}, TypeError, "exclude"),
+        ({"exclude": "encoder.*"}, ValueError, "exclude.*found 'encoder"),
+        ({"include": nn.LSTM}, ValueError, "include"),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -648,6 +666,22 @@ def test_batch_synops_is_differentiable() -> None:
         sm.Monitor(model).batch_synops()
     with pytest.raises(RuntimeError, match="found none"):
         sm.Monitor(model, differentiable=True).batch_synops()
+
+
+def test_batch_synops_of_odd_batches() -> None:
+    model = Net().eval()
+    with sm.Monitor(model, batch_dim=0, differentiable=True) as monitor:
+        model(spikes(0))
+        assert monitor.batch_synops()["total"] == 0
+        model(spikes())
+        handle = model.drop.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model(spikes())
+        handle.remove()
+        with pytest.raises(RuntimeError, match="found none"):
+            monitor.batch_synops()
+        model(torch.rand(3, 2, 4, 4))  # analog: no synops there
+        assert set(monitor.batch_synops()) == {"fc", "total"}
 
 
 def test_accelerators_are_not_waited_for() -> None:

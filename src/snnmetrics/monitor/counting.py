@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.exact import magnitude_sum
-from snnmetrics.kinds import ANALOG, BINARY, TERNARY, kind_of
+from snnmetrics.kinds import BINARY, TERNARY, kind_of
 from snnmetrics.monitor.fanouts import Fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
 
@@ -88,11 +88,14 @@ def outputs(call: Contraction, output: Any) -> int:
     return _size(call, "".join(letters))
 
 
-def product_of(call: Contraction) -> tuple[int | Tensor, list[Tensor], int]:
+Kinds = tuple[int | Tensor, int | Tensor]
+
+
+def product_of(call: Contraction) -> tuple[Kinds, list[Tensor], int]:
     """A product of two activations: one operation where both operands are not zero.
 
     Returns:
-        Its kind (of four times four), the figures of ``synops_of``, and the full product.
+        The kinds of both, the figures of ``synops_of``, and the full product.
     """
     shared = [letter for letter in call.left_letters if letter in call.right_letters]
     counts = [
@@ -103,9 +106,9 @@ def product_of(call: Contraction) -> tuple[int | Tensor, list[Tensor], int]:
         )
     ]
     both = _dot(*counts)
-    kind = kind_of(call.left) * (ANALOG + 1) + kind_of(call.right)
+    kinds = kind_of(call.left), kind_of(call.right)
     magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
-    return kind, [counts[0].sum(), magnitude, both, both, both, both], dense_macs(call)
+    return kinds, [counts[0].sum(), magnitude, both, both, both, both], dense_macs(call)
 
 
 def _events(operand: Tensor, letters: str, shared: list[str]) -> Tensor:

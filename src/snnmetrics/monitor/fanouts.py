@@ -82,7 +82,7 @@ class FanoutCache:
             synapses = int(dense.sum()) * (x.shape[1] // len(dense))
             known = _remember(self._dense, key, (dense.to(x.device), synapses))
         dense, synapses = known
-        if bool_all(weight):
+        if has_no_zero(weight):
             return Fanout(dense, dense, synapses)
         return Fanout(dense, self._effective_map((row, key), call), synapses)
 
@@ -112,7 +112,7 @@ class FanoutCache:
             exists = ~torch.eye(*weight.shape, dtype=torch.bool, device=weight.device)
         dense = _reduced(exists, weight, own, order)
         synapses = weight.numel() - (0 if exists is None else len(weight))
-        if bool_all(weight):
+        if has_no_zero(weight):
             return Fanout(dense, dense, synapses)
         present = weight != 0 if exists is None else (weight != 0) & exists
         return Fanout(dense, _reduced(present, weight, own, order), synapses)
@@ -123,9 +123,12 @@ def own_saved_tensors() -> saved_tensors_hooks:
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
-def bool_all(weight: Tensor) -> bool:
+def has_no_zero(weight: Tensor) -> bool:
     """Whether it is known that no weight is zero; not asked where that would make a device wait."""
-    return weight.is_cpu and bool(weight.detach().all())
+    if not weight.is_cpu or weight.numel() == 0:
+        return False
+    # Quicker than all(); NaN, which is not zero, makes it ask there.
+    return bool(weight.detach().abs().amin() > 0) or bool(weight.detach().all())
 
 
 def convolution_fanout(call: Convolution, present: Tensor | None) -> Tensor:

@@ -178,9 +178,11 @@ class Ledger:
         )
         with torch.no_grad():
             try:
-                kind, figures, dense = counting.product_of(call)
+                kinds, figures, dense = counting.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+            self._check_kind(name, *kinds)
+            kind = kinds[0] * len(KINDS) + kinds[1]
             row = self._row(name, operation, len(PRODUCT), call.left.device)
             elements, outputs = call.left.numel(), counting.outputs(call, out)
             _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
@@ -197,12 +199,12 @@ class Ledger:
             self.staged.rows[name] = RowState(operation, empty_totals(kinds, device))
         return self.staged.rows[name]
 
-    def _check_kind(self, name: str, kind: int | Tensor) -> None:
+    def _check_kind(self, name: str, *kinds: int | Tensor) -> None:
         declared = self.declared_kind(name)
-        if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
-            raise ValueError(
-                f"kinds: the input of '{name}' was declared {declared}, found {KINDS[kind]} data"
-            )
+        for kind in kinds:
+            if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
+                found = f"found {KINDS[kind]} data"
+                raise ValueError(f"kinds: the input of '{name}' was declared {declared}, {found}")
 
     def _add_map(self, row: RowState, synops: Tensor) -> None:
         if row.synops_per_neuron is None:
@@ -233,8 +235,9 @@ class Ledger:
         if len(self._emitted) > _MAX_EMITTED:
             self._emitted.pop(next(iter(self._emitted)))
         layer = NeuronState(type_, seen.magnitudes, seen.events.sum(), frames)
-        known = self.staged.neurons.get(name)
-        self.staged.neurons[name] = layer if known is None else known.merged(layer)
+        key = (name, tuple(seen.magnitudes.shape))
+        known = self.staged.neurons.get(key)
+        self.staged.neurons[key] = layer if known is None else known.merged(layer)
 
     def uncounted(self, name: str, what: str, reason: str) -> None:
         """Enter a call that is known to contract something and cannot be counted."""

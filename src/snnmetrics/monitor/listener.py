@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,7 +21,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.monitor.ledger import Ledger, Padded
 from snnmetrics.monitor.neurons import NeuronType, neuron_type
-from snnmetrics.monitor.operations import PARSERS, UNCOUNTED, Contraction, Convolution
+from snnmetrics.monitor.operations import (
+    PARSERS,
+    Contraction,
+    Convolution,
+    refused_operand,
+    why_uncounted,
+)
 from snnmetrics.monitor.provenance import Provenance
 
 # Layers that are one operation: it bears the name of the layer alone.
@@ -45,6 +52,7 @@ class Listener(TorchFunctionMode):
     Args:
         model: The root; only while it runs is anything heard.
         ledger: Where it is entered.
+        row_names: Names of rows by weight or place in the code; those of new ones are added.
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: What is to be done around a whole forward.
         after: Called with the name, arguments and output of every module that returned.
@@ -54,6 +62,7 @@ class Listener(TorchFunctionMode):
         self,
         model: nn.Module,
         ledger: Ledger,
+        row_names: dict[tuple[Any, ...], str],
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], Any],
         after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None],
@@ -66,7 +75,8 @@ class Listener(TorchFunctionMode):
         self._is_counted = is_counted
         self._scopes: dict[int, Scope] = {}
         self._open: list[Scope] = []
-        self._row_names: dict[tuple[Any, ...], str] = {}
+        self._row_names = row_names
+        self._thread: int | None = None  # which the forward runs in
         self._provenance = Provenance(model)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._name_modules()
@@ -79,10 +89,6 @@ class Listener(TorchFunctionMode):
             weights = any(p.ndim >= 2 for p in module.parameters())
             quiet = known is not None and known.only_weights and not weights
             self._scopes[id(module)] = Scope(name, module, counted, known, quiet)
-
-    def forget(self) -> None:
-        """Forget the names of rows: the next one seen is the first again."""
-        self._row_names.clear()
 
     # ------------------------------------------------------------------- calls of modules
 
@@ -97,12 +103,19 @@ class Listener(TorchFunctionMode):
                 return call(module, *args, **kwargs)  # such as a checkpoint's second forward
             with self._around_root(args, kwargs), self._listening():
                 return self._visit(call, module, args, kwargs)
+        if self._thread != threading.get_ident():
+            # Modes belong to threads: what happens in this one cannot be heard.
+            self._ledger.uncounted(
+                self._scopes[id(module)].name, "call", "it ran in another thread"
+            )
+            return call(module, *args, **kwargs)
         return self._visit(call, module, args, kwargs)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
         # A compiled graph has no operations to hear: while somebody listens it runs eagerly.
         with torch.compiler.set_stance("force_eager"), self:
+            self._thread = threading.get_ident()
             try:
                 yield
             finally:
@@ -143,12 +156,29 @@ class Listener(TorchFunctionMode):
             staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
         if "BatchNorm" in kind:
             staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
+        self._note_what_cannot_be_heard(scope, output)
         if scope.neurons is not None:
             read = scope.neurons.read(scope.module, output)
             if read is not None:
                 spikes, lead = read
                 self._ledger.neurons(scope.name, kind, spikes, lead)
         self._after(scope.name, args, kwargs, output)
+
+    def _note_what_cannot_be_heard(self, scope: Scope, output: Any) -> None:
+        module, origin = scope.module, type(scope.module).__module__
+        if not scope.counted:
+            return
+        if isinstance(module, torch.jit.ScriptModule):
+            self._ledger.uncounted(scope.name, "call", "a scripted module")
+        elif origin.startswith("torch.ao.nn") and "quantized" in origin:
+            self._ledger.uncounted(scope.name, "call", "a quantised kernel")
+        elif isinstance(output, Generator):
+            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
+        elif isinstance(module, nn.TransformerEncoder) and not module.training:
+            self._ledger.staged.notes |= {
+                "nn.TransformerEncoder left its fused path while it was listened to: with a "
+                "padding mask its outputs differ at padded positions"
+            }
 
     # ----------------------------------------------------------------------- operations
 
@@ -166,12 +196,12 @@ class Listener(TorchFunctionMode):
             site = _call_site(sys._getframe(1))
             with torch._C.DisableTorchFunction():
                 self._operation(func, args, kwargs, output, site)
-        elif func in UNCOUNTED:
-            self._uncounted(func, UNCOUNTED[func])
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
+        elif (reason := why_uncounted(func)) is not None:
+            self._uncounted(func, reason)
         else:
-            self._provenance.derive((*args, *kwargs.values()), output)
+            self._provenance.derive(func, (*args, *kwargs.values()), output)
         return output
 
     def _operation(
@@ -183,16 +213,21 @@ class Listener(TorchFunctionMode):
         site: tuple[Any, ...],
     ) -> None:
         scope = self._open[-1]
+        if "parametrizations" in scope.name:  # a weight in the making
+            self._provenance.derive(func, (*args, *kwargs.values()), output)
+            return
         try:
             calls = list(PARSERS[func](*args, **kwargs))
         except NotImplementedError as error:
             self._uncounted(func, str(error))
             return
         for call in calls:
-            if isinstance(call, Convolution):
+            if (reason := refused_operand(*call.operands)) is not None:
+                self._uncounted(func, reason)
+            elif isinstance(call, Convolution):
                 self._convolution(scope, call, output, site)
             else:
-                self._contraction(scope, call, output, site)
+                self._contraction(func, scope, call, output, site)
 
     def _convolution(
         self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...]
@@ -201,18 +236,28 @@ class Listener(TorchFunctionMode):
             return
         name = self._row_name(scope, call, call.weight, site)
         padded = self._padded.get(call.x)
+        base = call.x._base
+        if padded is None and base is not None and base.shape == call.x.shape[1:]:
+            padded = self._padded.get(base)  # an input without batch dimension
         if padded is not None and padded[0] != scope.name:
             padded = None  # another module padded: its output is this one's input
         module = type(scope.module).__name__
         self._ledger.convolution(name, module, call, output, padded and padded[1])
 
     def _contraction(
-        self, scope: Scope, call: Contraction, output: Tensor, site: tuple[Any, ...]
+        self,
+        func: Callable[..., Any],
+        scope: Scope,
+        call: Contraction,
+        output: Tensor,
+        site: tuple[Any, ...],
     ) -> None:
         if call.weighted is None:
             is_weight = [self._provenance.is_weight(t) for t in (call.left, call.right)]
             if all(is_weight):
-                self._provenance.derive((call.left, call.right), output)
+                # A weight in the making; or a learned state, and then it must not go unsaid.
+                self._provenance.derive(func, (call.left, call.right), output)
+                self._uncounted(func, "a product of parameters and buffers alone")
                 return
             if is_weight[0]:
                 call = call._replace(
@@ -253,8 +298,8 @@ class Listener(TorchFunctionMode):
         key = (scope.name, part, sources or site)
         if key not in self._row_names:
             name = f"{scope.name}.{part}"
-            if isinstance(scope.module, _SINGLE) and not call.suffix:
-                name = scope.name
+            if isinstance(scope.module, _SINGLE) and call.operation.startswith(("linear", "conv")):
+                name = scope.name if not call.suffix else name
             self._row_names[key] = self._unused(name, f"{scope.name}.{part}")
         return self._row_names[key]
 
@@ -281,7 +326,7 @@ class Listener(TorchFunctionMode):
         output: Tensor,
     ) -> None:
         if mode == "constant":
-            self._provenance.derive((input,), output)
+            self._provenance.derive(F.pad, (input,), output)
         else:
             copies = Padded(input, tuple(pad), mode)
             self._padded[output] = (self._open[-1].name, copies)
@@ -289,7 +334,10 @@ class Listener(TorchFunctionMode):
 
 def _call_site(frame: FrameType | None) -> tuple[Any, ...]:
     """Where in the code an operation was called: function and instruction."""
-    while frame is not None and frame.f_globals.get("__name__") in _PASSING_ON:
+    while frame is not None and (
+        frame.f_globals.get("__name__") in _PASSING_ON
+        or frame.f_code.co_name == "__torch_function__"  # of another mode
+    ):
         frame = frame.f_back
     return () if frame is None else (frame.f_code, frame.f_lasti)
 

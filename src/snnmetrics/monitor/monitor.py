@@ -5,7 +5,9 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,10 +17,11 @@ from torchmetrics import Metric
 
 from snnmetrics.functional.inputs import positive_number, require_dim
 from snnmetrics.monitor import calls
+from snnmetrics.monitor.fanouts import FanoutCache
 from snnmetrics.monitor.ledger import Ledger
 from snnmetrics.monitor.listener import Listener, plain_name, root_name
 from snnmetrics.monitor.probes import Probes
-from snnmetrics.monitor.state import State, sum_of
+from snnmetrics.monitor.state import State, sum_of_ranks
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS, Uncounted
 
@@ -50,8 +53,8 @@ class Monitor:
             of integers is analog. Data that contradict a declaration are refused.
         integer_as: What operations on spike counts are: ``"acs"`` (n accumulations for a count of
             n) or ``"macs"``.
-        include: What to count: names, patterns (``"encoder.*"``), module types, or functions
-            ``(name, module) -> bool``; everything by default.
+        include: What to count: names, patterns (``"enc*"``), module types, or functions
+            ``(name, module) -> bool``, of modules with all that is in them; by default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
@@ -104,7 +107,7 @@ class Monitor:
         self.dt = None if dt is None else positive_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
         self._names = {plain_name(path, model): m for path, m in model.named_modules()}
-        scales = {
+        self._scales = {
             name: positive_number(f"input_scale[{name!r}]", scale)
             for name, scale in self._checked("input_scale", input_scale).items()
         }
@@ -112,28 +115,36 @@ class Monitor:
         for name, kind in self._kinds.items():
             if kind not in KINDS:
                 raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
-        self._include, self._exclude = _choices(include), _choices(exclude)
+        self._include = self._chosen("include", include)
+        self._exclude = self._chosen("exclude", exclude)
         self._probes = Probes(self._checked("probes", probes, places=("input", "output")))
         self._ledger = Ledger(
-            declared_kind=lambda name: _lookup(self._kinds, name),
-            input_scale=lambda name: _lookup(scales, name),
+            declared_kind=partial(_lookup, self._kinds),
+            input_scale=partial(_lookup, self._scales),
             per_neuron=per_neuron,
             differentiable=differentiable,
         )
+        self._row_names: dict[tuple[Any, ...], str] = {}  # the same over all attachments
         self._listener: Listener | None = None
         self._attached = 0
         self._in_batch = False
-        self._batch_samples = 0
+        self._batch_samples: int | None = None  # of the last complete batch
         self._state = State()
 
     def _checked(
         self, argument: str, named: Mapping[str, Any] | None, places: Sequence[str] = ()
     ) -> dict[str, Any]:
         """Refuse names and patterns that lead to no module of the model."""
+        if named is not None and not isinstance(named, Mapping):
+            raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
         checked = dict(named or {})
         for key in checked:
             name, _, place = key.rpartition(".") if places else (key, "", "")
-            known = any(fnmatchcase(n, name) or name.startswith(f"{n}.") for n in self._names)
+            known = name in self._names
+            if not places:  # a pattern, or a part of a module such as 'attn.qk'
+                known = known or any(
+                    fnmatchcase(n, name) or name.startswith(f"{n}.") for n in self._names
+                )
             if not known or (places and place not in places):
                 expected = " and ".join(f"'<module>.{p}'" for p in places) or "names"
                 raise ValueError(
@@ -141,6 +152,36 @@ class Monitor:
                     f"found {key!r}"
                 )
         return checked
+
+    def _chosen(self, argument: str, choice: Choice | Sequence[Choice] | None) -> list[Choice]:
+        """Refuse choices that are none, or that choose nothing."""
+        if choice is None:
+            return []
+        listed = isinstance(choice, list | tuple | set)
+        choices: list[Any] = list(choice) if listed else [choice]  # type: ignore[arg-type]
+        for one in choices:
+            if not (isinstance(one, str) or callable(one)):
+                raise TypeError(
+                    f"{argument}: expected names, module types or functions, found {one!r}"
+                )
+            if not any(_matches(one, *item) for item in self._names.items()):
+                raise ValueError(
+                    f"{argument}: expected what chooses some of {sorted(self._names)}, "
+                    f"found {one!r}"
+                )
+        return choices
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is detached, and has what was counted up to the last complete batch."""
+        ledger = replace(self._ledger, maps=FanoutCache(), staged=State(), synops={}, _emitted={})
+        return (
+            vars(self)
+            | {"_ledger": ledger, "_listener": None, "_attached": 0}
+            | {
+                "_in_batch": False,
+                "_batch_samples": None,
+            }
+        )
 
     # --------------------------------------------------------------------- listening
 
@@ -152,7 +193,12 @@ class Monitor:
         """
         if not self._attached:
             self._listener = Listener(
-                self.model, self._ledger, self._is_counted, self._around_root, self._probes.after
+                self.model,
+                self._ledger,
+                self._row_names,
+                self._is_counted,
+                self._around_root,
+                self._probes.after,
             )
             calls.watch(self._listener)
         self._attached += 1
@@ -199,13 +245,17 @@ class Monitor:
                 raise ValueError(f"{name}: expected a number >= 0, found {value}")
         if self._in_batch:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
+        if self._listener is None:
+            raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
         self._in_batch = True
         self._ledger.open()
+        self._batch_samples = None
         self._probes.remember()
         try:
             yield
         except BaseException:
             self._probes.restore()
+            self._ledger.synops.clear()
             raise
         else:
             self._commit(samples, steps)
@@ -254,13 +304,24 @@ class Monitor:
         staged = self._ledger.settled()
         staged.samples = samples
         staged.steps = samples * (steps or 0)
-        staged.timed = steps is not None
+        staged.untimed = samples if steps is None else 0
         self._state = self._state.merged(staged)
         self._batch_samples = samples
 
     def _is_counted(self, name: str, module: nn.Module) -> bool:
-        included = not self._include or any(_matches(c, name, module) for c in self._include)
-        return included and not any(_matches(c, name, module) for c in self._exclude)
+        line = [(name, module), *self._above(name)]
+
+        def chosen(choices: list[Choice]) -> bool:
+            return any(_matches(choice, *one) for choice in choices for one in line)
+
+        return (not self._include or chosen(self._include)) and not chosen(self._exclude)
+
+    def _above(self, name: str) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that a module is part of, but for the root."""
+        while "." in name:
+            name = name.rpartition(".")[0]
+            if name in self._names:
+                yield name, self._names[name]
 
     # --------------------------------------------------------------------------- results
 
@@ -297,25 +358,33 @@ class Monitor:
         """Synops of the last batch, as means per sample with gradient.
 
         Returns:
-            Dict of a 0-dim float64 tensor per spiking layer, and their sum as ``"total"``.
+            Dict of a 0-dim float64 tensor per layer with spikes at its input, and their sum as
+            ``"total"``. Products of two activations have no gradient and are left out.
 
         Raises:
-            RuntimeError: If the monitor is not differentiable, or no batch was seen.
+            RuntimeError: If the monitor is not differentiable, or no batch was complete.
         """
         if not self._ledger.differentiable:
             raise RuntimeError(
                 "batch_synops: expected Monitor(..., differentiable=True), found False"
             )
-        if not self._ledger.synops:
-            raise RuntimeError("batch_synops: expected a batch before it, found none")
-        rows = self._report(self._state.on_host()).layers
+        if self._batch_samples is None:
+            raise RuntimeError("batch_synops: expected a complete batch before it, found none")
+        # A batch without samples has no synops: zero, which leaves a loss as it is.
+        samples = max(1, self._batch_samples)
         values = {
-            name: total / self._batch_samples
+            name: total / samples
             for name, total in self._ledger.synops.items()
-            if rows[name].kind != "analog"
+            if not self._is_analog(name)
         }
-        values["total"] = torch.stack(list(values.values())).sum() if values else torch.zeros(())
+        values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
         return values
+
+    def _is_analog(self, name: str) -> bool:
+        declared = _lookup(self._kinds, name)
+        if declared is not None:
+            return bool(declared == "analog")
+        return bool(self._state.rows[name].totals[KINDS.index("analog"), 0] > 0)
 
     def compute(self) -> Report:
         """Report all that was counted since the last reset, over all ranks.
@@ -333,7 +402,7 @@ class Monitor:
         if dist.is_available() and dist.is_initialized():
             states: list[State] = [State()] * dist.get_world_size()
             dist.all_gather_object(states, state)
-            state = sum_of(states)
+            state = sum_of_ranks(states)
         for name, row in state.rows.items():
             if not bool(row.totals.isfinite().all()):
                 raise ValueError(
@@ -343,7 +412,8 @@ class Monitor:
         return self._report(state)
 
     def _report(self, state: State) -> Report:
-        steps = state.steps / state.samples if state.timed and state.samples else None
+        timed = state.samples > 0 and state.untimed == 0
+        steps = state.steps / state.samples if timed else None
         layers = {
             name: row.to_data(_lookup(self._kinds, name), self._ledger.input_scale(name))
             for name, row in state.rows.items()
@@ -356,22 +426,30 @@ class Monitor:
             steps=int(steps) if steps is not None and steps.is_integer() else steps,
             dt=self.dt,
             layers_data=layers,
-            neurons_data={name: layer.to_data() for name, layer in state.neurons.items()},
+            neurons_data=state.neuron_rows(),
             uncounted=(*state.uncounted.values(), *self._idle_parameters(state)),
             integer_as=self.integer_as,
             parameters=sum(p.numel() for p in self.model.parameters()),
             model=root_name(self.model),
-            notes=tuple(sorted(state.notes)),
+            notes=(*sorted(state.notes), *self._idle_declarations(state)),
         )
 
     def _check_declared_kind(
         self, name: str, counts: Mapping[str, Any], declared: str | None
     ) -> None:
-        looser = [k for k in counts if declared and KINDS.index(k) > KINDS.index(declared)]
-        if looser:
-            raise ValueError(
-                f"kinds: the input of '{name}' was declared {declared}, found {looser[-1]} data"
-            )
+        for kind in counts:
+            for operand in kind.split("*"):
+                if declared and KINDS.index(operand) > KINDS.index(declared):
+                    raise ValueError(
+                        f"kinds: the input of '{name}' was declared {declared}, found {kind} data"
+                    )
+
+    def _idle_declarations(self, state: State) -> Iterator[str]:
+        """Declarations that met no row, although the model ran."""
+        for argument, named in (("kinds", self._kinds), ("input_scale", self._scales)):
+            for key in named:
+                if state.calls and not any(_lookup({key: True}, name) for name in state.rows):
+                    yield f"{argument}: no row of the name {key!r} was seen"
 
     def _idle_parameters(self, state: State) -> Iterator[Uncounted]:
         """Weights of called modules that took part in nothing that was counted."""
@@ -391,14 +469,6 @@ class Monitor:
         self._state = State()
         self._ledger.clear()
         self._ledger.synops.clear()
-        if self._listener is not None:
-            self._listener.forget()
-
-
-def _choices(choice: Choice | Sequence[Choice] | None) -> list[Choice]:
-    if choice is None:
-        return []
-    return list(choice) if isinstance(choice, list | tuple | set) else [choice]  # type: ignore[list-item]
 
 
 def _matches(choice: Choice, name: str, module: nn.Module) -> bool:
@@ -410,10 +480,13 @@ def _matches(choice: Choice, name: str, module: nn.Module) -> bool:
 
 
 def _lookup(named: Mapping[str, Any], name: str) -> Any:
-    """The entry of a name, or of the first pattern that it matches."""
+    """The entry of a row: by its name, by the first pattern, or by the module it is part of."""
     if name in named:
         return named[name]
-    return next((value for key, value in named.items() if fnmatchcase(name, key)), None)
+    for key, value in named.items():
+        if fnmatchcase(name, key):
+            return value
+    return _lookup(named, name.rpartition(".")[0]) if "." in name else None
 
 
 def _to(value: Any, device: torch.device | str | None) -> Any:

@@ -47,6 +47,11 @@ class Contraction(NamedTuple):
     suffix: str = ""
     contracted: str = "Z"
 
+    @property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """What is multiplied."""
+        return self.left, self.right
+
 
 class Convolution(NamedTuple):
     """A kernel moved over an input ``(N, C, *spatial)``; padding per side, before and after."""
@@ -62,6 +67,11 @@ class Convolution(NamedTuple):
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     suffix: str = ""
+
+    @property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """What is multiplied."""
+        return self.x, self.weight
 
 
 Call = Contraction | Convolution
@@ -88,9 +98,36 @@ UNCOUNTED: dict[Callable[..., Any], str] = {
         ),
         "a chain of products in one call": (torch.linalg.multi_dot, torch.chain_matmul),
         "a convolution called by its internal name": (torch.convolution, torch.conv_tbc),
+        "a product of vectors": (torch.linalg.vecdot, torch.outer, Tensor.outer, torch.kron),
     }.items()
     for function in functions
 }
+
+
+# The same, called by their internal names.
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot", "conv")
+_ATTENTION = ("scaled_dot", "_scaled_dot")
+_INTERNAL = ("quantized::", *(f"aten::{name}" for name in (*_PRODUCTS, *_ATTENTION)))
+
+
+def why_uncounted(func: Callable[..., Any]) -> str | None:
+    """Why a function that contracts something is not counted; None for all others."""
+    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        name = str(getattr(func, "_qualified_op_name", getattr(func, "_name", "")))
+        return "a kernel called by its internal name" if name.startswith(_INTERNAL) else None
+    return UNCOUNTED.get(func)
+
+
+def refused_operand(*operands: Tensor) -> str | None:
+    """Why elements of an operand cannot be looked at, or None."""
+    for operand in operands:
+        if torch._C._functorch.is_functorch_wrapped_tensor(operand):
+            return "it happens under a transformation of torch.func, such as vmap"
+        if operand.layout is not torch.strided or operand.is_nested:
+            return f"an operand of layout {operand.layout} or nested"
+        if operand.is_complex() or operand.is_quantized:
+            return f"an operand of dtype {operand.dtype}"
+    return None
 
 
 def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
@@ -133,8 +170,7 @@ def linear(
     Tensor.mv,
 )
 def _matmul(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
-    left, right = _operands(args, kwargs)[:2]
-    yield matmul("matmul", left, right)
+    yield matmul("matmul", *_operands(args, kwargs, _FIRST, _SECOND))
 
 
 @parses(Tensor.__rmatmul__)
@@ -157,13 +193,13 @@ def _rmatmul(right: Tensor, left: Tensor) -> Iterator[Call]:
     Tensor.addmv_,
 )
 def _added_matmul(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
-    _, left, right = _operands(args, kwargs)[:3]
+    _, left, right = _operands(args, kwargs, _FIRST, _LEFT, _RIGHT)
     yield matmul("matmul", left, right)
 
 
 @parses(torch.dot, Tensor.dot, torch.vdot, Tensor.vdot, torch.inner, Tensor.inner)
 def _inner(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
-    left, right = _operands(args, kwargs)[:2]
+    left, right = _operands(args, kwargs, _FIRST, _SECOND)
     lead = _letters(left.ndim - 1)
     other = _letters(right.ndim - 1, skip=len(lead))
     yield Contraction("matmul", left, lead + "Z", right, other + "Z", None)
@@ -228,9 +264,19 @@ def matmul(operation: str, left: Tensor, right: Tensor, suffix: str = "") -> Con
     )
 
 
-def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    named = [value for name, value in kwargs.items() if name not in ("out", "beta", "alpha")]
-    return [value for value in (*args, *named) if isinstance(value, Tensor)]
+# Names of operands, as PyTorch's functions have them.
+_FIRST = ("input", "self")
+_SECOND = ("other", "mat2", "vec", "tensor", "tensor2")
+_LEFT = ("mat1", "batch1", "mat")
+_RIGHT = ("mat2", "batch2", "vec", "vec2")
+
+
+def _operands(args: tuple[Any, ...], kwargs: dict[str, Any], *names: tuple[str, ...]) -> list[Any]:
+    """Operands by position, the rest by any of the names that functions give to it."""
+    given = list(args[: len(names)])
+    for possible in names[len(given) :]:
+        given += [kwargs[name] for name in possible if name in kwargs][:1]
+    return given
 
 
 def _letters(count: int, skip: int = 0) -> str:
@@ -412,19 +458,20 @@ def _multi_head_attention(
     if in_proj_weight is not None and not use_separate_proj_weight:
         weights = list(in_proj_weight.chunk(3))
     biases: list[Any] = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
-    heads = []
     for suffix, x, weight, bias in zip(
         ("q_proj", "k_proj", "v_proj"), inputs, weights, biases, strict=True
     ):
         yield linear("linear", x, weight, bias, suffix)
-        projected = F.linear(x, weight, bias)
-        length, samples, _ = projected.shape
-        heads.append(projected.view(length, samples, num_heads, -1).permute(1, 2, 0, 3))
-    q, k, v = heads
-    mask = _additive_mask(attn_mask, key_padding_mask, q, k)
-    yield from attention(q, k, v, mask, False)
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    mixed = mixed.permute(2, 0, 1, 3).flatten(2)
+    with torch.no_grad():  # nothing of this is to be part of the model's graph
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        )
+        mask = _additive_mask(attn_mask, key_padding_mask, q, k)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = mixed.permute(2, 0, 1, 3).flatten(2)
+        parts = list(attention(q, k, v, mask, False))
+    yield from parts
     yield linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+# What torchmetrics keeps beside the states.
+_BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
@@ -22,32 +24,42 @@ class Probes:
                     f"found {type(metric).__name__}"
                 )
         self._metrics = dict(metrics)
-        self._before: dict[str, Metric] = {}
+        self._before: dict[str, dict[str, Any]] = {}
 
     def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Update the metrics at a module that returned."""
+        if not self._metrics:
+            return
         for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
             metric = self._metrics.get(f"{name}.{place}")
             if metric is not None:
                 with torch.no_grad():
-                    metric.update(_first_tensor(f"{name}.{place}", values))
+                    metric.update(_tensor_in(f"{name}.{place}", values))
 
     def remember(self) -> None:
         """A batch begins."""
-        self._before = {place: deepcopy(metric) for place, metric in self._metrics.items()}
+        self._before = {place: _kept(metric) for place, metric in self._metrics.items()}
 
     def restore(self) -> None:
         """The batch failed: the metrics are what they were."""
         for place, metric in self._metrics.items():
-            before = vars(self._before[place])
-            kept = {k: v for k, v in before.items() if k not in ("update", "compute")}
-            vars(metric).update(kept)
+            for name, value in self._before[place].items():
+                setattr(metric, name, value)
 
 
-def _first_tensor(place: str, values: tuple[Any, ...]) -> Tensor:
+def _kept(metric: Metric) -> dict[str, Any]:
+    """States and bookkeeping; of a list, which only grows, its entries as they are."""
+    states = {
+        name: state.clone() if isinstance(state, Tensor) else list(state)
+        for name, state in metric.metric_state.items()
+    }
+    return states | {name: getattr(metric, name) for name in _BOOKKEEPING}
+
+
+def _tensor_in(place: str, values: tuple[Any, ...]) -> Tensor:
     for value in values:
         if isinstance(value, Tensor):
             return value
         if isinstance(value, list | tuple) and value:
-            return _first_tensor(place, tuple(value))
+            return _tensor_in(place, tuple(value))
     raise ValueError(f"probes[{place!r}]: expected a tensor there, found none")

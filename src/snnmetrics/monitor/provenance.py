@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,68 +12,89 @@ Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
 
 
-class Provenance:
-    """Follows what is computed from parameters (and buffers) and nothing else.
+class _Known(NamedTuple):
+    tensor: weakref.ref[Tensor]
+    sources: Sources
+    version: int | None  # None: whatever is written into a parameter, it remains one
 
-    ``x @ (weight * mask).t()`` has a weight; ``q @ k.t()`` has none. A tensor that came from
-    parameters is known by their names; one that came from buffers alone is no weight, since
-    neurons keep their state in buffers.
+
+class Provenance:
+    """Follows what is computed from parameters and buffers and nothing else.
+
+    ``x @ (weight * mask).t()`` has a weight; ``q @ k.t()`` has none. A tensor made of parameters or
+    buffers is known by their names; one made of nothing, such as a mask of ones, has no names: with
+    a weight it makes a weight, alone it is an activation. What an activation was written into is
+    an activation from then on.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         # By identity: far quicker than a weak dictionary, and asked for at every operation.
-        self._known: dict[int, tuple[weakref.ref[Tensor], Sources]] = {}
+        self._known: dict[int, _Known] = {}
         self._matrices: set[str] = set()
-        self._name_all()
+        self.name_all()
 
     def sources(self, tensor: Tensor) -> Sources | None:
-        """Names of the parameters a tensor was made of; None if it is an activation."""
+        """Names of the parameters and buffers it was made of; None if it is an activation."""
         known = self._known.get(id(tensor))
-        if known is not None and known[0]() is tensor:
-            return known[1]
+        if known is not None and known.tensor() is tensor:
+            written = known.version is not None and known.version != _version(tensor)
+            return None if written else known.sources
         if tensor.ndim == 0:
             return NO_SOURCES  # a number, wherever it came from
         if isinstance(tensor, nn.Parameter):
-            self._name_all()  # it may have been replaced since the last look
+            self.name_all()  # it may have been replaced since the last look
             known = self._known.get(id(tensor))
-            if known is None or known[0]() is not tensor:
-                self._remember(tensor, frozenset({"(not registered)"}))
-            return self._known[id(tensor)][1]
+            if known is None or known.tensor() is not tensor:
+                self._remember(tensor, frozenset({"(not registered)"}), forever=True)
+            return self._known[id(tensor)].sources
         base = tensor._base
         return None if base is None else self.sources(base)
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor was made of parameters."""
+        """Whether a tensor was made of parameters or buffers."""
         return bool(self.sources(tensor))
 
     def has_matrix(self, tensor: Tensor) -> bool:
         """Whether a tensor was made of a parameter of two or more dimensions."""
         return not self._matrices.isdisjoint(self.sources(tensor) or NO_SOURCES)
 
-    def derive(self, inputs: Iterable[Any], output: Any) -> None:
-        """Note what an operation made, if all it took came from parameters or buffers."""
-        sources = NO_SOURCES
+    def derive(self, func: Callable[..., Any], inputs: tuple[Any, ...], output: Any) -> None:
+        """Note what an operation made, or wrote, if all it took came from parameters or buffers."""
+        if func is Tensor.__setitem__:
+            output = inputs[0]
+        if not isinstance(output, Tensor):
+            return
+        sources, taken = NO_SOURCES, False
         for tensor in _tensors(inputs):
             more = self.sources(tensor)
             if more is None:
-                return
+                return  # a write has changed the version, and so what is known of the tensor
             sources |= more
-        if sources and isinstance(output, Tensor):
+            taken = taken or tensor.ndim > 0
+        if sources or not taken:
             self._remember(output, sources)
 
-    def _remember(self, tensor: Tensor, sources: Sources) -> None:
+    def _remember(self, tensor: Tensor, sources: Sources, forever: bool = False) -> None:
         key = id(tensor)
+        known = self._known.get(key)
+        if known is not None and known.tensor() is tensor and known.version is None:
+            return
         gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
-        self._known[key] = (gone, sources)
+        self._known[key] = _Known(gone, sources, None if forever else _version(tensor))
 
-    def _name_all(self) -> None:
-        for _name, buffer in self._model.named_buffers():
-            self._remember(buffer, NO_SOURCES)
+    def name_all(self) -> None:
+        """Learn the names of the parameters and buffers of the model, as they are now."""
+        for name, buffer in self._model.named_buffers():
+            self._remember(buffer, frozenset({name}))
         for name, parameter in self._model.named_parameters():
-            self._remember(parameter, frozenset({name}))
+            self._remember(parameter, frozenset({name}), forever=True)
             if parameter.ndim >= 2:
                 self._matrices.add(name)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -68,7 +68,7 @@ class RowState:
 
 @dataclass
 class NeuronState:
-    """Spikes of each neuron of a layer, and how often the layer was looked at."""
+    """Spikes of each neuron of a layer of one size, and how often the layer was looked at."""
 
     type: str
     spikes: Tensor  # per neuron
@@ -76,16 +76,7 @@ class NeuronState:
     frames: int  # batch x time
 
     def merged(self, other: NeuronState) -> NeuronState:
-        """The sum of both.
-
-        Raises:
-            ValueError: If the number of neurons differs.
-        """
-        if self.spikes.shape != other.spikes.shape:
-            raise ValueError(
-                f"neurons: expected {tuple(self.spikes.shape)} neurons of type {self.type} as in "
-                f"earlier batches, found {tuple(other.spikes.shape)}"
-            )
+        """The sum of both."""
         return replace(
             self,
             spikes=self.spikes + other.spikes,
@@ -114,9 +105,10 @@ class State:
     samples: int = 0
     calls: int = 0
     steps: int = 0  # summed over samples
-    timed: bool = False  # whether steps are known
+    untimed: int = 0  # samples of which the steps are not known
     rows: dict[str, RowState] = field(default_factory=dict)
-    neurons: dict[str, NeuronState] = field(default_factory=dict)
+    # By name and shape: neurons without a state of their own may serve layers of several sizes.
+    neurons: dict[tuple[str, tuple[int, ...]], NeuronState] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()  # modules
     contracted: frozenset[str] = frozenset()  # parameters that took part in an operation
@@ -128,9 +120,9 @@ class State:
             self.samples + other.samples,
             self.calls + other.calls,
             self.steps + other.steps,
-            self.timed or other.timed,
-            _merged_by_name(self.rows, other.rows),
-            _merged_by_name(self.neurons, other.neurons),
+            self.untimed + other.untimed,
+            _merged_by_key(self.rows, other.rows),
+            _merged_by_key(self.neurons, other.neurons),
             self.uncounted
             | {
                 key: replace(entry, calls=entry.calls + self.uncounted[key].calls)
@@ -142,6 +134,17 @@ class State:
             self.contracted | other.contracted,
             self.notes | other.notes,
         )
+
+    def neuron_rows(self) -> dict[str, NeuronData]:
+        """Neurons by name; those of further sizes numbered."""
+        rows: dict[str, NeuronData] = {}
+        for (name, _), layer in self.neurons.items():
+            row, number = name, 0
+            while row in rows:
+                number += 1
+                row = f"{name}_{number}"
+            rows[row] = layer.to_data()
+        return rows
 
     def on_host(self) -> State:
         """The same with all tensors on the CPU, to travel between processes."""
@@ -156,16 +159,29 @@ class State:
             for name, row in self.rows.items()
         }
         neurons = {
-            name: replace(layer, spikes=layer.spikes.cpu(), events=layer.events.cpu())
-            for name, layer in self.neurons.items()
+            key: replace(layer, spikes=layer.spikes.cpu(), events=layer.events.cpu())
+            for key, layer in self.neurons.items()
         }
         return replace(self, rows=rows, neurons=neurons)
 
 
-def sum_of(states: Iterable[State]) -> State:
-    """All states added up, in the order given."""
+def sum_of_ranks(states: Iterable[State]) -> State:
+    """All states added up, in the order given.
+
+    Raises:
+        ValueError: If a name stands for different operations on different ranks, as it may where
+            ranks run different branches of a model.
+    """
     total = State()
     for state in states:
+        for name, row in state.rows.items():
+            known = total.rows.get(name, row).operation
+            for fact in ("operation", "weight_shape"):
+                mine, theirs = getattr(known, fact), getattr(row.operation, fact)
+                if mine != theirs:
+                    raise ValueError(
+                        f"{name}: expected the same {fact} on all ranks, found {mine} and {theirs}"
+                    )
         total = total.merged(state)
     return total
 
@@ -173,12 +189,15 @@ def sum_of(states: Iterable[State]) -> State:
 _Mergeable = TypeVar("_Mergeable", RowState, NeuronState)
 
 
-def _merged_by_name(
-    mine: dict[str, _Mergeable], others: dict[str, _Mergeable]
-) -> dict[str, _Mergeable]:
+_Key = TypeVar("_Key")
+
+
+def _merged_by_key(
+    mine: dict[_Key, _Mergeable], others: dict[_Key, _Mergeable]
+) -> dict[_Key, _Mergeable]:
     merged = dict(mine)
-    for name, other in others.items():
-        merged[name] = merged[name].merged(other) if name in merged else other
+    for key, other in others.items():
+        merged[key] = merged[key].merged(other) if key in merged else other
     return merged
 
 

@@ -1,0 +1,375 @@
+"""Spellings of operations, weights of any origin, and what must be said rather than counted.
+
+The truth is an einsum of ones and zeros, or written out by hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
+
+import snnmetrics as sm
+
+
+class Calls(nn.Module):
+    """A model of one weight that does what it is told."""
+
+    def __init__(self, does: Callable[[Any, Tensor], Any], **tensors: Tensor) -> None:
+        super().__init__()
+        self.does = does
+        self.w = nn.Parameter(torch.tensor([[1.0, 0.0, 2.0], [3.0, 4.0, 0.0]]).repeat(2, 1))
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.does(self, x)
+
+
+def measured(model: nn.Module, *batches: Tensor) -> sm.Report:
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        for x in batches:
+            model(x)
+    return monitor.compute()
+
+
+X = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]])  # (2, 4); w is (4, 3)
+SYNOPS, EFFECTIVE = 4 * 3, 2 + 2 + 2 + 2  # four spikes; two weights of three are not zero
+
+
+SPELLINGS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "x @ w": lambda m, x: x @ m.w,
+    "matmul": lambda m, x: torch.matmul(x, m.w),
+    "matmul by keyword": lambda m, x: torch.matmul(other=m.w, input=x),
+    "Tensor.matmul": lambda m, x: x.matmul(m.w),
+    "mm": lambda m, x: torch.mm(x, mat2=m.w),
+    "mv": lambda m, x: torch.stack([torch.mv(m.w.t(), one) for one in x]),
+    "linear of one vector": lambda m, x: torch.stack([F.linear(one, m.w.t()) for one in x]),
+    "rmatmul": lambda m, x: torch.Tensor.__rmatmul__(m.w, x),
+    "addmm": lambda m, x: torch.addmm(torch.ones(3), x, m.w),
+    "addmm by keyword": lambda m, x: torch.addmm(torch.ones(3), mat2=m.w, mat1=x),
+    "addmm all by keyword": lambda m, x: torch.addmm(mat1=x, mat2=m.w, input=torch.ones(3)),
+    "baddbmm": lambda m, x: torch.baddbmm(torch.ones(1, 2, 3), x[None], m.w[None]),
+    "bmm of an expanded weight": lambda m, x: torch.bmm(x[:, None], m.w.expand(2, -1, -1)),
+    "einsum": lambda m, x: torch.einsum("bi,io->bo", x, m.w),
+    "einsum with ellipsis": lambda m, x: torch.einsum("...i,io->...o", x[:, None], m.w),
+    "einsum implicit": lambda m, x: torch.einsum("bi,io", x, m.w),
+    "einsum of a list": lambda m, x: torch.einsum("bi,io->bo", [x, m.w]),
+    "tensordot": lambda m, x: torch.tensordot(x, m.w, dims=([1], [0])),
+    "tensordot by number": lambda m, x: torch.tensordot(x, m.w, 1),
+    "inner": lambda m, x: torch.inner(x, m.w.t().contiguous()),
+    "weight left": lambda m, x: (m.w.t() @ x.t()).t(),
+    "a copy of the weight": lambda m, x: x @ m.w.clone().contiguous(),
+    "a mask made of the weight": lambda m, x: x @ (m.w * (m.w != 0)),
+    "a mask made of nothing": lambda m, x: x @ (m.w * torch.ones(4, 3)),
+    "a mask kept as buffer": lambda m, x: x @ (m.w * m.mask),
+    "a scale": lambda m, x: x @ (m.w * torch.tensor(2.0)),
+    "a buffer alone": lambda m, x: x @ m.fixed,
+    "conv1d": lambda m, x: F.conv1d(x[..., None], m.w.t().contiguous()[..., None]),
+    "unbatched conv1d": lambda m, x: torch.stack(
+        [F.conv1d(one[:, None], m.w.t().contiguous()[..., None]) for one in x]
+    ),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_is_counted_alike(spelling: str) -> None:
+    fixed = torch.tensor([[1.0, 0.0, 2.0], [3.0, 4.0, 0.0]]).repeat(2, 1)
+    model = Calls(SPELLINGS[spelling], mask=torch.ones(4, 3), fixed=fixed)
+    report = measured(model, X, X)
+    assert len(report.layers) == 1
+    (row,) = report.counts().values()
+    assert row["synops"] == row["event_synops"] == 2 * SYNOPS
+    assert row["effective_synops"] == row["acs"] == 2 * EFFECTIVE
+    assert row["elements"] == 16
+    assert row["dense_synops"] == row["dense_macs"] == 48
+    idle = {"parameter w"} if spelling == "a buffer alone" else set()
+    assert {entry.what for entry in report.uncounted} == idle
+
+
+PRODUCTS: dict[str, tuple[str, Callable[[Tensor], Any]]] = {
+    "matmul": ("bij,bkj->bik", lambda x: x @ x.mT),
+    "broadcast": ("bij,kj->bik", lambda x: x @ x[0].t()),
+    "einsum": ("bij,bkj->b", lambda x: torch.einsum("bij,bkj->b", x, x)),
+    "bmm": ("bij,bkj->bik", lambda x: torch.bmm(x, x.transpose(1, 2))),
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_products_of_two_activations(product: str) -> None:
+    equation, does = PRODUCTS[product]
+    x = (torch.rand(3, 4, 5) < 0.4).float()
+    report = measured(Calls(lambda m, x: does(x)), x)
+    left, right = (x != 0).double(), ((x[0] if product == "broadcast" else x) != 0).double()
+    both = int(torch.einsum(equation.split("->")[0] + "->", left, right))
+    (row,) = report.layers.values()
+    assert row.effective_synops == row.acs == both / 3
+    assert row.kind == "binary*binary"
+    assert row.dense_synops == 3 * 4 * 4 * 5 / 3
+
+
+def test_several_products_of_one_module_keep_apart() -> None:
+    """Also where another mode lies between the call and the monitor."""
+
+    def does(m: Any, x: Tensor) -> Tensor:
+        return (x @ x.mT) @ x
+
+    for device in (None, "cpu"):
+
+        def in_context(m: Any, x: Tensor, device: str | None = device) -> Tensor:
+            if device is None:
+                return does(m, x)
+            with torch.device(device):
+                return does(m, x)
+
+        model = Calls(in_context)
+        outer = sm.Monitor(model, batch_dim=0)
+        with outer, sm.Monitor(model, batch_dim=0) as monitor:
+            for _ in range(2):
+                model((torch.rand(2, 3, 3) < 0.5).float())
+        for report in (outer.compute(), monitor.compute()):
+            assert set(report.layers) == {"Calls.matmul", "Calls.matmul_1"}
+
+
+def test_rows_keep_their_names_over_attachments() -> None:
+    """Two branches, each taken in an attachment of its own."""
+    model = Calls(lambda m, x: x @ m.w if x[0, 0] > 0 else x @ m.other, other=torch.ones(4, 50))
+    monitor = sm.Monitor(model, batch_dim=0)
+    for x in (X, X.flip(1)):
+        with monitor:
+            model(x)
+    shapes = {n: d.operation.weight_shape for n, d in monitor.compute().layers_data.items()}
+    assert shapes == {"Calls.matmul": (4, 3), "Calls.matmul_1": (4, 50)}
+
+
+# --------------------------------------------------------------- weights in the making
+
+
+class Symmetric(nn.Module):
+    def forward(self, w: Tensor) -> Tensor:
+        return w @ w.t()
+
+
+def test_what_makes_a_weight_is_not_counted_as_synaptic() -> None:
+    x = torch.ones(2, 4)
+    for make in (
+        lambda: parametrizations.spectral_norm(nn.Linear(4, 4)).train(),
+        lambda: parametrizations.orthogonal(nn.Linear(4, 4)),
+    ):
+        report = measured(make(), x)
+        assert len(report.layers) == 1
+        (row,) = report.layers.values()
+        assert (row.name, row.synops) == ("ParametrizedLinear", 16)
+    layer = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", Symmetric(), unsafe=True)
+    assert set(measured(layer, x).layers) == {"ParametrizedLinear"}
+
+
+def test_a_learned_state_is_said_and_then_counted() -> None:
+    """The first product is of parameters alone; the state then holds activations."""
+    state = nn.Parameter(torch.ones(1, 3))
+
+    def recurrent(m: Any, x: Tensor) -> Tensor:
+        h = m.state.repeat(2, 1)
+        for _ in range(3):
+            h = (h @ m.square + x[:, :3]).round()
+        return h
+
+    def written(m: Any, x: Tensor) -> Tensor:
+        h = m.state.repeat(2, 1)
+        h[:] = x[:, :3]
+        return h @ m.square
+
+    for does, elements, said in ((recurrent, 2 * 2 * 3, True), (written, 2 * 3, False)):
+        model = Calls(does)
+        model.state, model.square = state, nn.Parameter(torch.eye(3))
+        report = measured(model, X)
+        assert report.counts()["Calls.matmul"]["elements"] == elements
+        products = [e for e in report.uncounted if "parameters and buffers alone" in e.reason]
+        assert bool(products) is said
+
+
+def test_a_buffer_refilled_in_place_is_an_activation() -> None:
+    model = Calls(lambda m, x: m.buffer @ x.t(), buffer=torch.zeros(2, 4))
+    with sm.Monitor(model) as monitor:
+        for _ in range(2):
+            model.buffer.copy_(X)
+            with monitor.batch(samples=2):
+                model(X)
+    (row,) = monitor.compute().layers.values()
+    assert row.kind == "binary*binary"
+
+
+# ------------------------------------------------------------------- said, not counted
+
+
+def _generator(x: Tensor) -> Iterator[Tensor]:
+    yield x @ x.t()
+
+
+OPAQUE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "sparse input": (lambda: Calls(lambda m, x: torch.mm(x.to_sparse(), m.w)), "sparse_coo"),
+    "sparse weight": (lambda: Calls(lambda m, x: x @ m.w.detach().to_sparse_csr()), "sparse_csr"),
+    "complex": (lambda: Calls(lambda m, x: x.to(torch.complex64) @ m.w.cfloat()), "complex64"),
+    "vmap": (lambda: Calls(lambda m, x: torch.vmap(lambda r: r @ m.w)(x)), "vmap"),
+    "three operands": (
+        lambda: Calls(lambda m, x: torch.einsum("bi,io,bo->b", x, m.w, x[:, :3])),
+        "other than two",
+    ),
+    "a diagonal": (lambda: Calls(lambda m, x: torch.einsum("bb,bo->bo", x @ x.t(), x)), "diagonal"),
+    "internal name": (lambda: Calls(lambda m, x: torch.ops.aten.mm(x, m.w)), "internal name"),
+    "vecdot": (lambda: Calls(lambda m, x: torch.linalg.vecdot(x, x)), "vectors"),
+    "generator": (lambda: Calls(lambda m, x: _generator(x)), "generator"),
+    "scripted": (lambda: nn.Sequential(torch.jit.script(nn.Linear(4, 2))), "scripted"),
+    "quantised": (
+        lambda: torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 2))),
+        "quantised",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPAQUE)
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_seen_is_said_and_disturbs_nothing(case: str) -> None:
+    make, reason = OPAQUE[case]
+    model = make()
+    report = measured(model, X)
+    assert report.samples == 2
+    assert any(reason in entry.reason for entry in report.uncounted), report.uncounted
+
+
+def test_calls_in_other_threads_are_said() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    inside, done = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        inside.set()
+        done.wait(20)
+
+    waiting = model[0].register_forward_hook(wait)
+
+    def other() -> None:
+        inside.wait(20)
+        model[1](X)
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    report = measured(model, X)
+    thread.join()
+    waiting.remove()
+    assert report.layers["1"].frames == 1
+    assert [(e.name, e.reason) for e in report.uncounted] == [("1", "it ran in another thread")]
+
+
+# ----------------------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_attention_under_a_checkpoint_trains_as_before(reentrant: bool) -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    class Net(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.attn = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(lambda t: self.attn(t, t, t)[0], x, use_reentrant=reentrant)
+
+    gradients = []
+    for watched in (False, True):
+        model, x = Net(copy.deepcopy(attention)), torch.rand(2, 3, 8).requires_grad_()
+        x.data.fill_(0.5)
+        if watched:
+            with sm.Monitor(model, batch_dim=0) as monitor:
+                model(x).sum().backward()
+            assert set(monitor.compute().layers) == {
+                f"attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "qk", "av", "out_proj")
+            }
+        else:
+            model(x).sum().backward()
+        gradients.append([x.grad, *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_declarations_of_a_module_hold_for_all_its_rows() -> None:
+    x = (torch.rand(2, 3, 8) < 0.5).float()
+    model = nn.Sequential()
+    model.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+    model.forward = lambda t: model.attn(t, t, t)[0]  # type: ignore[method-assign]
+    with sm.Monitor(model, batch_dim=0, kinds={"attn": "analog"}) as monitor:
+        model(x)
+    assert {row.kind for row in monitor.compute().layers.values()} == {"analog", "analog*analog"}
+    declared = {"attn.qk": "binary", "attn.nonsense": "analog"}
+    with sm.Monitor(model, batch_dim=0, kinds=declared) as monitor:
+        with pytest.raises(ValueError, match=r"kinds: the input of 'attn.qk' was declared"):
+            model(x)
+        assert not monitor.compute().layers
+
+
+# ------------------------------------------------------------------------- neurons, copies
+
+
+class Fire(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0).float()
+
+
+def test_neurons_that_serve_layers_of_several_sizes_have_rows_of_their_own() -> None:
+    sm.register_neuron(Fire, lead="B")
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire, self.fc = Fire(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fire(self.fc(self.fire(x)))
+
+    model = Shared()
+    report = measured(model, X, X[:1])
+    assert {n: row.neurons for n, row in report.neurons.items()} == {"fire": 4, "fire_1": 3}
+    assert report.neurons["fire"].spikes == (4 + 2) / 3
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_of_a_monitor_is_detached_and_goes_on_by_itself(copier: Any) -> None:
+    model = nn.Linear(4, 2)
+    with sm.Monitor(model, batch_dim=0, kinds={"Linear": "binary"}) as monitor:
+        model(X)
+        twin = copier(monitor)
+        assert twin.compute() == monitor.compute()
+        with twin:
+            twin.model(X)
+        twin.detach()
+    assert (twin.compute().samples, monitor.compute().samples) == (4, 2)
+
+
+def test_steps_are_unknown_if_any_batch_left_them_out() -> None:
+    model = nn.Linear(4, 2)
+    with sm.Monitor(model) as monitor:
+        with monitor.batch(2, steps=10):
+            model(X)
+        assert monitor.compute().steps == 10
+        with monitor.batch(2):
+            model(X)
+    assert monitor.compute().steps is None
+
+
+def test_a_declaration_that_met_nothing_is_noted() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model.forward = lambda x: model[0](x)  # type: ignore[method-assign]
+    with sm.Monitor(model, batch_dim=0, input_scale={"1": 0.5}) as monitor:
+        model(X)
+    assert "input_scale: no row of the name '1' was seen" in monitor.compute().notes
