@@ -71,6 +71,8 @@ SPELLINGS: dict[str, Callable[[Any, Tensor], Any]] = {
     "a copy of the weight": lambda m, x: x @ m.w.clone().contiguous(),
     "a mask made of the weight": lambda m, x: x @ (m.w * (m.w != 0)),
     "a mask made of nothing": lambda m, x: x @ (m.w * torch.ones(4, 3)),
+    "a mask made in steps": lambda m, x: x @ (m.w * torch.ones(4, 3).triu(-9).clamp(max=1)),
+    "a mask drawn": lambda m, x: x @ (m.w * (torch.rand(4, 3) >= 0)),
     "a mask kept as buffer": lambda m, x: x @ (m.w * m.mask),
     "a scale": lambda m, x: x @ (m.w * torch.tensor(2.0)),
     "a buffer alone": lambda m, x: x @ m.fixed,

@@ -65,15 +65,13 @@ class Provenance:
             output = inputs[0]
         if not isinstance(output, Tensor):
             return
-        sources, taken = NO_SOURCES, False
+        sources = NO_SOURCES
         for tensor in _tensors(inputs):
             more = self.sources(tensor)
             if more is None:
                 return  # a write has changed the version, and so what is known of the tensor
             sources |= more
-            taken = taken or tensor.ndim > 0
-        if sources or not taken:
-            self._remember(output, sources)
+        self._remember(output, sources)
 
     def _remember(self, tensor: Tensor, sources: Sources, forever: bool = False) -> None:
         key = id(tensor)
