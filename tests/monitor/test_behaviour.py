@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -352,6 +353,24 @@ def test_memory_grows_with_nothing() -> None:
 
         run(5)
         assert run(5) == run(200)
+
+
+def test_no_activation_outlives_its_call() -> None:
+    """Not in a batch that is complete, nor between the steps of one that is open."""
+    sm.register_neuron(Spike, lead="B")
+    model, seen = Net().eval(), []
+    for module in model.modules():
+        module.register_forward_hook(
+            lambda m, args, out: seen.extend(weakref.ref(t) for t in (*args, out))
+        )
+    probes = {"spike.output": SumMetric()}
+    with sm.Monitor(model, batch_dim=0, per_neuron=True, probes=probes) as monitor:
+        model(spikes())
+        with monitor.batch(samples=4), torch.no_grad():
+            model(spikes())
+            gc.collect()
+            assert len(seen) >= 16
+            assert not any(ref() is not None for ref in seen)
 
 
 # ------------------------------------------------------------------- samples, steps, time
