@@ -34,7 +34,9 @@ _BLOCK = 2**17
 _SMALL = 2**12
 
 
-def magnitude_sum(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
+def magnitude_sum(
+    activations: Tensor, dims: tuple[int, ...], *, negative: bool | None = None
+) -> Tensor:
     """Sum ``|activations|`` over ``dims`` exactly.
 
     The gradient with respect to an activation is 1 where it is zero or positive and -1 where it
@@ -43,6 +45,7 @@ def magnitude_sum(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
     Args:
         activations: Real tensor of any dtype, strided or sparse COO.
         dims: Dimensions to sum over, non-negative, without repetition.
+        negative: Whether there may be negative values, where it is known; else it is looked up.
 
     Returns:
         float64 tensor of the shape that remains. NaN and infinity in the input show as NaN or
@@ -59,7 +62,8 @@ def magnitude_sum(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
         return _sum_sparse(activations, dims)
     if activations.is_cpu and activations.numel() <= _SMALL:
         return _magnitudes(activations.to(torch.float64)).sum(dims)
-    negative = _may_be_negative(activations)
+    if negative is None:
+        negative = _may_be_negative(activations)
     if activations.requires_grad and torch.is_grad_enabled():
         return _MagnitudeSum.apply(activations, dims, negative)  # type: ignore[no-any-return, no-untyped-call]
     return _sum_strided(activations, dims, negative)

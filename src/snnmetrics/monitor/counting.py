@@ -37,8 +37,9 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
     kind = kind_of(x)
     if not lead:
         x, lead = x.unsqueeze(0), (0,)
-    magnitudes = magnitude_sum(x, lead)
-    spikes_only = isinstance(kind, int) and kind in (BINARY, TERNARY)
+    known = kind if isinstance(kind, int) else None
+    magnitudes = magnitude_sum(x, lead, negative=False if known == BINARY else None)
+    spikes_only = known in (BINARY, TERNARY)
     return Input(kind, magnitudes, magnitudes if spikes_only else magnitude_sum(x.ne(0), lead))
 
 
