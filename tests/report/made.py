@@ -119,7 +119,8 @@ operations = st.builds(
 def some_counts(draw: st.DrawFn) -> Counts:
     elements = draw(whole)
     events = draw(st.integers(0, elements))
-    ints, figures = [draw(whole) for _ in range(7)], [draw(number) for _ in range(3)]
+    ints, figures = [draw(whole) for _ in range(5)], [draw(number) for _ in range(3)]
+    event_synops = draw(st.integers(0, ints[2]))
     return Counts(
         calls=ints[0],
         frames=ints[1],
@@ -127,12 +128,12 @@ def some_counts(draw: st.DrawFn) -> Counts:
         events=events,
         magnitude=figures[0],
         synops=figures[1],
-        event_synops=ints[2],
-        effective_synops=ints[3],
+        event_synops=event_synops,
+        effective_synops=draw(st.integers(0, event_synops)),
         effective_magnitude=figures[2],
-        dense_synops=ints[4],
-        dense_macs=ints[5],
-        output_elements=ints[6],
+        dense_synops=ints[2],
+        dense_macs=ints[3],
+        output_elements=ints[4],
     )
 
 

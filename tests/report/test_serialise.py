@@ -96,6 +96,8 @@ MAP = "layers/block.conv/synops_per_neuron"
         (f"{COUNTS}/events", True, "expected a non-negative integer, found True"),
         (f"{COUNTS}/events", "3", "expected a non-negative integer, found '3'"),
         (f"{COUNTS}/events", 9, r"binary.events: expected at most elements \(8\), found 9"),
+        (f"{COUNTS}/event_synops", 25, r"event_synops: expected at most dense_synops \(24\)"),
+        (f"{COUNTS}/effective_synops", 10, r"effective_synops: expected at most event_synops"),
         (f"{COUNTS}/calls", ..., "layers.fc.counts.binary.calls: .* found nothing"),
         (f"{COUNTS}/extra", 1, "layers.fc.counts.binary.extra: unknown"),
         (f"{COUNTS}/synops", -0.5, "synops: expected a finite, non-negative number, found -0.5"),

@@ -255,6 +255,8 @@ def _at_most(values: Mapping[str, Any], path: str, part: str, whole: str) -> Non
 def _counts(value: Any, path: str) -> Counts:
     values = _fields(value, path, COUNTS)
     _at_most(values, path, "events", "elements")
+    _at_most(values, path, "event_synops", "dense_synops")
+    _at_most(values, path, "effective_synops", "event_synops")
     return Counts(**values)
 
 
