@@ -305,6 +305,27 @@ def test_attention_under_a_checkpoint_trains_as_before(reentrant: bool) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_grouped_query_attention_under_a_checkpoint() -> None:
+    """Four query heads share two key heads; the truth is written out head by head."""
+    query = (torch.rand(2, 4, 3, 5) < 0.5).float().requires_grad_()
+    key, value = ((torch.rand(2, 2, 6, 5) < 0.5).float().requires_grad_() for _ in range(2))
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    model = Calls(lambda m, q: checkpoint(attend, q, key, value, use_reentrant=False))
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        model(query).sum().backward()
+    counts = monitor.compute().counts()
+    scores = mixed = 0
+    for head in range(4):
+        q, k, v = query[:, head], key[:, head // 2], value[:, head // 2]
+        scores += int(((q[:, :, None] != 0) & (k[:, None] != 0)).sum())
+        mixed += int((v != 0).sum()) * 3
+    assert counts["Calls.qk"]["effective_synops"] == scores
+    assert counts["Calls.av"]["effective_synops"] == mixed
+
+
 def test_declarations_of_a_module_hold_for_all_its_rows() -> None:
     x = (torch.rand(2, 3, 8) < 0.5).float()
     model = nn.Sequential()

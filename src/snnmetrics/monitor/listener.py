@@ -213,7 +213,7 @@ class Listener(TorchFunctionMode):
         site: tuple[Any, ...],
     ) -> None:
         scope = self._open[-1]
-        if "parametrizations" in scope.name:  # a weight in the making
+        if "parametrizations" in scope.name.split("."):  # a weight in the making
             self._provenance.derive(func, (*args, *kwargs.values()), output)
             return
         try:

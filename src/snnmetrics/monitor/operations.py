@@ -400,10 +400,12 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Iterator[Call]:
-    if enable_gqa:
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
-    yield from attention(query, key, value, attn_mask, is_causal)
+    with torch.no_grad():  # nothing of this is to be part of the model's graph
+        if enable_gqa:
+            repeats = query.shape[-3] // key.shape[-3]
+            key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
+        parts = list(attention(query, key, value, attn_mask, is_causal))
+    yield from parts
 
 
 def attention(
