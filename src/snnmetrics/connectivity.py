@@ -14,8 +14,7 @@ layer acts once its weights are given.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -23,9 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
+
+from snnmetrics import weights
 
 _SYNAPTIC = (nn.Linear, nn.modules.conv._ConvNd)
 _LINEAR_WITHOUT_WEIGHTS = (
@@ -299,56 +297,12 @@ def _repeated_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, y: Tensor) -> Tens
 def _present(layer: nn.Module, x: Tensor) -> Tensor:
     """One at every weight that is not zero, in the dtype and on the device of ``x``."""
     with torch.no_grad():
-        weight = _current_weight(layer)
+        weight = weights.current(layer, "weight")
         if weight.is_meta:
             raise ValueError(
                 f"layer: effective=True needs the weights of {layer}, found them on device 'meta'"
             )
         return (weight != 0).to(x)
-
-
-def _current_weight(layer: nn.Module) -> Tensor:
-    """The weight that the next forward would use, made without changing the layer.
-
-    Pruning and the older normalisations make it in a hook before each forward: the attribute is
-    what the last forward left. Parametrizations make it on access, and may step a power iteration
-    when in training.
-    """
-    for hook in layer._forward_pre_hooks.values():
-        weight = _weight_of_hook(hook, layer)
-        if weight is not None:
-            return weight
-    parametrizations = getattr(layer, "parametrizations", None)
-    if not isinstance(parametrizations, nn.ModuleDict) or "weight" not in parametrizations:
-        return layer.weight  # type: ignore[return-value]
-    with _evaluating(parametrizations):
-        # Not by access: that would fill a cache of the user's with a weight without gradient.
-        made: Tensor = parametrizations["weight"]()
-        return made
-
-
-def _weight_of_hook(hook: object, layer: nn.Module) -> Tensor | None:
-    if isinstance(hook, BasePruningMethod) and hook._tensor_name == "weight":
-        masked: Tensor = hook.apply_mask(layer)
-        return masked
-    if isinstance(hook, WeightNorm) and hook.name == "weight":
-        normed: Tensor = hook.compute_weight(layer)
-        return normed
-    if isinstance(hook, SpectralNorm) and hook.name == "weight":
-        return hook.compute_weight(layer, do_power_iteration=False)
-    return None
-
-
-@contextmanager
-def _evaluating(parametrizations: nn.Module) -> Iterator[None]:
-    training = [module for module in parametrizations.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 # ---------------------------------------------------------------------------- helpers

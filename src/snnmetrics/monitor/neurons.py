@@ -9,7 +9,7 @@ Norse 1.1.0 and sinabs 3.1.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,20 +23,31 @@ def first_tensor(module: nn.Module, output: Any) -> Any:
     return output[0] if isinstance(output, tuple | list) else output
 
 
+def not_persistent(module: nn.Module) -> Collection[str]:
+    """Names of the buffers that are not saved with a module: where its state is kept by habit."""
+    return module._non_persistent_buffers_set
+
+
+def _all_buffers(module: nn.Module) -> Collection[str]:
+    return module._buffers.keys()
+
+
 @dataclass(frozen=True)
 class NeuronType:
-    """How to read the output of a class of spiking neurons.
+    """How to read a class of spiking neurons.
 
     Attributes:
         lead: Leading dimensions of the spikes, or a function of the module that says so.
         spikes: The spikes in an output; None if this module emits none.
         only_weights: Whether all that these neurons contract is their weights, so that without
             weights nothing need be heard in them. Known of the frameworks only.
+        state: Names of the buffers that hold the running state, of a module.
     """
 
     lead: str | Callable[[Any], str]
     spikes: Callable[[Any, Any], Any] = first_tensor
     only_weights: bool = True
+    state: Callable[[nn.Module], Collection[str]] = not_persistent
 
     def read(self, module: nn.Module, output: Any) -> tuple[Tensor, int] | None:
         """Spikes and the number of their leading dimensions; None if there are no spikes."""
@@ -114,8 +125,11 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
     (f"{_NORSE}.snn", "SNNRecurrent"): NeuronType("TB"),
     (f"{_NORSE}.coba_lif", "CobaLIFCell"): NeuronType("B"),
     (f"{_NORSE}.lif_correlation", "LIFCorrelation"): NeuronType("B"),
-    (f"{_SINABS}.exp_leak", "ExpLeak"): _SPIKELESS,
-    (f"{_SINABS}.stateful_layer", "StatefulLayer"): NeuronType(_sinabs_lead, _if_spiking),
+    (f"{_SINABS}.exp_leak", "ExpLeak"): NeuronType("B", _none, state=_all_buffers),
+    # Reshapes every buffer of its own to the batch: there can be no other than state.
+    (f"{_SINABS}.stateful_layer", "StatefulLayer"): NeuronType(
+        _sinabs_lead, _if_spiking, state=_all_buffers
+    ),
 }
 
 
@@ -123,8 +137,9 @@ def register_neuron(
     cls: type[nn.Module],
     lead: str | Callable[[Any], str],
     spikes: Callable[[Any, Any], Any] = first_tensor,
+    state: Collection[str] = (),
 ) -> None:
-    """Tell the Monitor of a class of spiking neurons, and of all its subclasses.
+    """Tell the library of a class of spiking neurons, and of all its subclasses.
 
     Args:
         cls: The class.
@@ -132,9 +147,11 @@ def register_neuron(
             ``"BT"``, ``"B*T"`` (both in one dimension); or a function of the module that says so.
         spikes: Function of module and output that gives the spikes, or None where this module
             emits none. Default: the output, or the first of several.
+        state: Names of the buffers that hold its running state, for ``footprint``. Buffers that
+            are not persistent, and what the classes it inherits from name, need not be named.
 
     Raises:
-        TypeError: If ``cls`` is no subclass of ``nn.Module``.
+        TypeError: If ``cls`` is no subclass of ``nn.Module``, or ``state`` is one string.
         ValueError: If ``lead`` is unknown.
 
     Example:
@@ -154,7 +171,12 @@ def register_neuron(
         raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")
     if isinstance(lead, str) and lead not in LEADS:
         raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
-    _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(lead, spikes, only_weights=False)
+    if isinstance(state, str):
+        raise TypeError(f"state: expected a collection of names, found the string {state!r}")
+    named = frozenset(state)
+    _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(
+        lead, spikes, only_weights=False, state=lambda module: named
+    )
 
 
 def neuron_type(module: nn.Module) -> NeuronType | None:
@@ -164,3 +186,12 @@ def neuron_type(module: nn.Module) -> NeuronType | None:
         if known is not None:
             return known
     return None
+
+
+def running_state(module: nn.Module) -> set[str]:
+    """Names of a module's own buffers that hold the running state of neurons."""
+    keys = [(cls.__module__, cls.__qualname__) for cls in type(module).__mro__]
+    known = [_KNOWN[key] for key in keys if key in _KNOWN]
+    if not known:
+        return set()
+    return set(not_persistent(module)).union(*(entry.state(module) for entry in known))
