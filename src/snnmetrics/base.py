@@ -130,7 +130,10 @@ class SNNMetric(Metric, Generic[Result]):
         sums, samples = (
             self._over_ranks(batch) if self._syncs_steps() else (batch.sums, batch.samples)
         )
-        value = _map(lambda v: v.to(batch.dtype), self.result(sums, samples))
+        value = _map(
+            lambda v: v if v.dtype is torch.bool else v.to(batch.dtype),  # masks stay masks
+            self.result(sums, samples),
+        )
         self._add(batch)
         self._forward_cache = _map(lambda v: v.detach().clone(), value)
         return value

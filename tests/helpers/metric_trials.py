@@ -125,9 +125,9 @@ class MetricTrials:
             twin = self.function(*batch, **self.metric_args)
             if isinstance(value, dict):
                 assert set(value) == set(twin)
-                assert all(torch.equal(value[k], twin[k]) for k in value)
+                assert all(_equal(value[k], twin[k]) for k in value)
             else:
-                assert torch.equal(value, twin)
+                assert _equal(value, twin)
 
     def test_order_of_batches_does_not_matter(self) -> None:
         value = self.filled(self.batches()[::-1]).compute()
@@ -407,9 +407,9 @@ class MetricTrials:
         for name, metric in alone.items():
             expected = metric.compute()
             if isinstance(expected, dict):
-                assert all(torch.equal(together[f"{name}_{k}"], v) for k, v in expected.items())
+                assert all(_equal(together[f"{name}_{k}"], v) for k, v in expected.items())
             else:
-                assert torch.equal(together[name], expected)
+                assert _equal(together[name], expected)
 
     def test_collection_shares_the_work_of_equal_metrics(self) -> None:
         collection = MetricCollection({"a": self.make(), "b": self.make()})
@@ -541,6 +541,13 @@ def _map(value: Any, fn: Any) -> Any:
     return {k: fn(v) for k, v in value.items()} if isinstance(value, dict) else fn(value)
 
 
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit the same; NaN, which a mean over nothing gives, equals NaN."""
+    nan = a.isnan()
+    same = torch.equal(nan, b.isnan()) and torch.equal(a[~nan], b[~nan])
+    return a.dtype is b.dtype and same
+
+
 def _scalar(value: Any) -> Tensor:
     return sum(v.sum() for v in _leaves(value))  # type: ignore[return-value]
 
@@ -561,7 +568,7 @@ def _snapshot(metric: SNNMetric) -> dict[str, Any]:
 
 def _same(a: Any, b: Any, ignore: str = "") -> bool:
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype is b.dtype and torch.equal(a, b)
+        return isinstance(b, Tensor) and _equal(a, b)
     if isinstance(a, dict):
         return set(a) == set(b) and all(_same(a[k], b[k]) for k in a if k != ignore)
     if isinstance(a, list | tuple):

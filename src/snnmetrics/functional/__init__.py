@@ -1,6 +1,21 @@
 """The stateless function behind each metric."""
 
+from snnmetrics.functional.activity import (
+    activation_sparsity,
+    firing_rate,
+    membrane_updates,
+    silent_neurons,
+)
 from snnmetrics.functional.synops import synops
-from snnmetrics.functional.timing import accuracy_over_time
+from snnmetrics.functional.timing import accuracy_over_time, early_exit, time_to_first_spike
 
-__all__ = ["accuracy_over_time", "synops"]
+__all__ = [
+    "accuracy_over_time",
+    "activation_sparsity",
+    "early_exit",
+    "firing_rate",
+    "membrane_updates",
+    "silent_neurons",
+    "synops",
+    "time_to_first_spike",
+]

@@ -1,7 +1,9 @@
-"""Accuracy as it grows over the time steps, as pure functions."""
+"""When a network answers, and how well at each step, as pure functions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -9,12 +11,14 @@ from torch import Tensor
 
 from snnmetrics.functional.inputs import (
     leading_dims,
+    positive_number,
     require_dim,
     require_same_device,
     require_tensor,
 )
 
 PredType = Literal["sum", "max"]
+Evidence = Literal["mean", "sum"]
 
 
 def require_pred_type(pred_type: object) -> None:
@@ -25,6 +29,16 @@ def require_pred_type(pred_type: object) -> None:
     """
     if pred_type not in get_args(PredType):
         raise ValueError(f"pred_type: expected one of {get_args(PredType)}, found {pred_type!r}")
+
+
+def require_evidence(evidence: object) -> None:
+    """Refuse an unknown kind of evidence.
+
+    Raises:
+        ValueError: If ``evidence`` is neither "mean" nor "sum".
+    """
+    if evidence not in get_args(Evidence):
+        raise ValueError(f"evidence: expected one of {get_args(Evidence)}, found {evidence!r}")
 
 
 def accuracy_over_time_update(
@@ -38,7 +52,7 @@ def accuracy_over_time_update(
     """
     outputs = _time_major(outputs, time_dim)
     steps, samples, classes = outputs.shape
-    _check_targets(targets, samples, outputs.device)
+    _check_targets(targets, samples, outputs)
     evidence = _evidence(outputs, pred_type)
     finite = (outputs.isfinite() & evidence.isfinite()).all(2)
     known_class = (targets >= 0) & (targets < classes)
@@ -93,6 +107,311 @@ def accuracy_over_time(
     return (right / samples).to(torch.promote_types(outputs.dtype, torch.float32))
 
 
+def time_to_first_spike_update(
+    spikes: Tensor, targets: Tensor | None, time_dim: int, per_neuron: bool
+) -> tuple[dict[str, Tensor], int, tuple[int, ...]]:
+    """Validate one batch and sum the steps of first spikes.
+
+    Returns:
+        The sums, float64 (NaN where, on an accelerator, the input was not valid): ``"steps"`` of
+        first spikes, ``"spiking"`` and ``"never"``, the samples with and without a spike, of each
+        neuron or over all of them; ``"right"`` and ``"labelled"`` samples. Then the number of
+        samples and the neuron shape.
+    """
+    require_tensor("spikes", spikes)
+    batch, time = leading_dims("spikes", spikes, time_dim)
+    samples, steps = spikes.shape[batch], spikes.shape[time]
+    shape = tuple(spikes.shape[d] for d in range(spikes.ndim) if d not in (batch, time))
+    if targets is not None:
+        if len(shape) != 1 or shape[0] < 2:
+            raise ValueError(
+                "spikes: expected shape (B, T, C) with at least 2 classes where targets are given, "
+                f"found shape {tuple(spikes.shape)}, time_dim={time_dim}"
+            )
+        _check_targets(targets, samples, spikes, "spikes")
+    spikes = spikes.detach()
+    spikes = spikes.to_dense() if spikes.is_sparse else spikes
+    poison = _poison_if_not_finite(spikes, (batch, time))
+
+    fired = spikes != 0
+    spiking = fired.any(time)
+    # argmax takes the first of equal entries; without a step there is nothing to take.
+    step = fired.view(torch.uint8).argmax(time) if steps else spiking.to(torch.int64)
+    sums = {
+        "steps": torch.where(spiking, step + 1, 0).sum(0) + poison,
+        "spiking": spiking.sum(0) + poison,
+        "never": (~spiking).sum(0) + poison,
+    }
+    if not per_neuron:
+        sums = {name: part.sum() for name, part in sums.items()}
+    sums["right"] = torch.zeros((), dtype=torch.float64, device=spikes.device)
+    sums["labelled"] = torch.zeros_like(sums["right"])
+    if targets is not None:
+        known_class = (targets >= 0) & (targets < shape[0])
+        if spikes.is_cpu:
+            _raise_if_unknown(known_class, targets, shape[0])
+        first = torch.where(spiking, step, steps).argmin(1)
+        right = (first == targets) & spiking.any(1)
+        valid = torch.where(known_class, 0.0, torch.nan).to(torch.float64)
+        sums["right"] = (right + valid).sum() + poison.sum()
+        sums["labelled"] = sums["labelled"] + samples
+    return sums, samples, shape
+
+
+def time_to_first_spike_compute(
+    steps: Tensor,
+    spiking: Tensor,
+    never: Tensor,
+    right: Tensor,
+    labelled: Tensor,
+    dt: float | None,
+    per_neuron: bool,
+) -> dict[str, Tensor]:
+    """Turn sums into means; NaN where nothing was seen."""
+    unit = 1.0 if dt is None else dt
+    values = {}
+    if per_neuron:
+        values["time_per_neuron"] = steps / spiking * unit
+        values["never_fraction_per_neuron"] = never / (never + spiking)
+    values["time"] = steps.sum() / spiking.sum() * unit
+    values["never_fraction"] = never.sum() / (never.sum() + spiking.sum())
+    values["accuracy"] = right / labelled
+    return values
+
+
+def time_to_first_spike(
+    spikes: Tensor,
+    targets: Tensor | None = None,
+    *,
+    time_dim: int = 1,
+    dt: float | None = None,
+    per_neuron: bool = True,
+) -> dict[str, Tensor]:
+    r"""Mean step of the first spike, per neuron and over a layer, and how often there is none.
+
+    Steps count from 1: the first spike of neuron i in sample b comes after
+
+    .. math:: t_{b,i} = \min \{ t \in 1..T : x_{b,t,i} \ne 0 \}
+
+    steps, or :math:`t_{b,i} \, dt` seconds (the end of that step) with ``dt``. The means are taken
+    over the pairs of sample and neuron **that spike**. A neuron that never spikes
+    has no time, and none is made up for it: the fraction of pairs that never spike stands beside.
+    With that fraction q and the mean m, counting "never" as any step n instead gives
+    :math:`(1 - q) m + q n` (just n where q = 1).
+
+    With ``targets`` the neurons are classes, and the class that spikes first is predicted, as in
+    Thorpe, Delorme and Van Rullen, "Spike-based strategies for rapid processing", Neural Networks
+    14 (2001), and Mostafa, "Supervised learning based on temporal coding in spiking neural
+    networks", IEEE TNNLS 29 (2018). Of classes that spike first in the same step the one with the
+    lowest index is predicted; a sample in which no class spikes is wrong.
+
+    The accuracy equals ``snntorch.functional.acc.accuracy_temporal`` (which takes time first) on
+    spikes in {0, 1} wherever a class spikes before the last step. The differences:
+
+    - There, a class that never spikes counts as spiking in the last step. So a sample without any
+      spike is predicted as class 0, here it is wrong; and a class whose first spike is in the last
+      step ties there with silent classes of lower index, here it is predicted.
+    - There, the step is multiplied by the value of the spike, so that graded and negative spikes
+      change the order; here any nonzero value is a spike.
+    - There, steps are counted in the dtype of the spikes: float16 and bfloat16 confuse steps beyond
+      2,048 and 256. Steps count from 0 there.
+
+    Args:
+        spikes: Spikes or spike counts, ``(B, T, *neuron_shape)``; time is the dimension
+            ``time_dim``, the batch the first of the others. Any real dtype, dense or sparse COO.
+        targets: Class indices, ``(B,)``, of an integer dtype; then ``spikes`` is ``(B, T, C)`` with
+            C >= 2.
+        time_dim: Dimension of ``spikes`` that is time.
+        dt: Seconds that one step lasts: times are in seconds instead of steps.
+        per_neuron: Whether to return the maps per neuron.
+
+    Returns:
+        Dict of ``"time_per_neuron"`` (neuron shape; steps, or seconds with ``dt``; NaN for a neuron
+        that never spikes), ``"never_fraction_per_neuron"`` (neuron shape; fraction of samples),
+        ``"time"`` (0-dim; over all pairs that spike; NaN if there is none), ``"never_fraction"``
+        (0-dim; fraction of all pairs) and ``"accuracy"`` (0-dim; NaN without targets). Dtype of
+        the spikes, at least float32. All spikes: time 1. T = 1: time 1 wherever there is a spike.
+        T = 0: nobody spikes. NaN if there is no sample. No gradient.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If shapes do not fit, if ``dt`` is not positive, or (on the CPU) if spikes are
+            not finite or targets are no classes.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import time_to_first_spike
+        >>> spikes = torch.tensor([[[0, 0, 0], [0, 1, 0], [1, 1, 0]]])  # B=1, T=3, C=3
+        >>> first = time_to_first_spike(spikes, torch.tensor([1]))
+        >>> first["time_per_neuron"]
+        tensor([3., 2., nan])
+        >>> first["time"], first["never_fraction"], first["accuracy"]
+        (tensor(2.5000), tensor(0.3333), tensor(1.))
+    """
+    require_dim("time_dim", time_dim)
+    if dt is not None:
+        dt = positive_number("dt", dt)
+    sums, _, _ = time_to_first_spike_update(spikes, targets, time_dim, per_neuron)
+    values = time_to_first_spike_compute(**sums, dt=dt, per_neuron=per_neuron)
+    dtype = torch.promote_types(spikes.dtype, torch.float32)
+    return {key: value.to(dtype) for key, value in values.items()}
+
+
+def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
+    """Validate confidence thresholds and return them as a float64 tensor of their own.
+
+    Args:
+        threshold: One number between 0 and 1, or several.
+
+    Returns:
+        float64 tensor, 0-dim for a number, else ``(K,)``.
+
+    Raises:
+        TypeError: If ``threshold`` is neither a number nor several.
+        ValueError: If it is empty, has more than one dimension, or a number is outside of [0, 1].
+    """
+    if isinstance(threshold, Tensor):
+        require_tensor("threshold", threshold)
+        if threshold.dtype is torch.bool:
+            raise TypeError("threshold: expected numbers, found a boolean tensor")
+    else:
+        numbers = threshold if isinstance(threshold, Sequence) else [threshold]
+        if any(not isinstance(n, Real) or isinstance(n, bool) for n in numbers):
+            raise TypeError(f"threshold: expected a number or several, found {threshold!r}")
+    with torch.inference_mode(False), torch.no_grad():
+        if isinstance(threshold, Tensor):
+            dense = threshold.to_dense() if threshold.is_sparse else threshold
+            values = dense.detach().to(torch.float64, copy=True)
+        else:
+            values = torch.tensor([float(n) for n in numbers], dtype=torch.float64)
+            values = values if numbers is threshold else values[0].clone()
+    if values.ndim > 1 or values.numel() == 0:
+        raise ValueError(
+            "threshold: expected a number or at least one in one dimension, "
+            f"found shape {tuple(values.shape)}"
+        )
+    bad = ~((values >= 0) & (values <= 1))
+    if bool(bad.any()):
+        raise ValueError(
+            f"threshold: expected confidences between 0 and 1, found {values[bad][0].item()}"
+        )
+    return values
+
+
+def early_exit_update(
+    outputs: Tensor, targets: Tensor, threshold: Tensor, time_dim: int, evidence: Evidence
+) -> tuple[Tensor, Tensor, int]:
+    """Validate one batch and sum steps and right predictions at the exit of each sample.
+
+    Returns:
+        Steps and right predictions as float64 of the shape of ``threshold`` (NaN where, on an
+        accelerator, the input was not valid), and the number of samples.
+    """
+    given, outputs = outputs, _time_major(outputs, time_dim).detach()
+    steps, samples, classes = outputs.shape
+    if not steps:
+        raise ValueError(
+            f"outputs: expected at least 1 time step, found shape {tuple(given.shape)}, "
+            f"time_dim={time_dim}"
+        )
+    _check_targets(targets, samples, outputs)
+    require_same_device("outputs", outputs, threshold.device)
+    total = _evidence(outputs, "sum")
+    finite = (outputs.isfinite() & total.isfinite()).all(2).all(0)
+    known_class = (targets >= 0) & (targets < classes)
+    if outputs.is_cpu:
+        _raise_if_invalid(finite, known_class, targets, classes)
+
+    right = (total.argmax(2) == targets) & (total.amax(2) > total.amin(2))
+    gap = (total - total.amax(2, keepdim=True)).to(torch.float64)
+    if evidence == "mean":
+        taken = torch.arange(1, steps + 1, dtype=torch.float64, device=outputs.device)
+        gap = gap / taken[:, None, None]
+    confidence = 1 / gap.exp().sum(2)  # softmax of the class with the most evidence
+    # The running maximum rises: the first step that reaches a threshold is found by bisection.
+    highest = confidence.cummax(0).values.T.contiguous()
+    wanted = threshold.reshape(1, -1).expand(samples, -1).contiguous()
+    step = torch.searchsorted(highest, wanted).clamp(max=steps - 1)  # (B, K)
+    poison = torch.where(finite & known_class, 0.0, torch.nan).to(torch.float64)
+    hits = right.T.gather(1, step)
+    steps_sum = (step + 1).sum(0) + poison.sum()
+    right_sum = hits.sum(0) + poison.sum()
+    return steps_sum.reshape(threshold.shape), right_sum.reshape(threshold.shape), samples
+
+
+def early_exit_compute(
+    steps_sum: Tensor, right_sum: Tensor, samples: int | Tensor
+) -> dict[str, Tensor]:
+    """Turn sums over samples into means per sample. NaN without samples."""
+    return {"steps": steps_sum / samples, "accuracy": right_sum / samples}
+
+
+def early_exit(
+    outputs: Tensor,
+    targets: Tensor,
+    threshold: float | Sequence[float] | Tensor,
+    *,
+    time_dim: int = 1,
+    evidence: Evidence = "mean",
+) -> dict[str, Tensor]:
+    r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
+
+    The confidence at step t is the largest probability of the softmax over classes,
+
+    .. math:: c_t = \max_k \operatorname{softmax}(e_t)_k, \qquad
+        e_t = \frac{1}{t} \sum_{s \le t} o_s \quad\text{or}\quad e_t = \sum_{s \le t} o_s
+
+    and a sample stops at the first step with :math:`c_t \ge` ``threshold``, or at the last one.
+    The class with the most evidence at that step is predicted; of equal classes the first is taken,
+    and where all classes are equal there is no evidence and the sample counts as wrong, as in
+    :func:`accuracy_over_time`. This is the rule of SEENN-I (Li, Geller, Kim and Panda, "SEENN:
+    Towards Temporal Spiking Early Exit Neural Networks", NeurIPS 2023) with the mean of the
+    outputs so far. Confidences are compared in float64.
+
+    With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
+    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``evidence="sum"`` can
+    reach any threshold below 1.
+
+    Args:
+        outputs: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
+            T >= 1; time is the dimension ``time_dim``, the others are batch and class in this
+            order. Any real dtype, dense or sparse COO.
+        targets: Class indices, ``(B,)``, of an integer dtype.
+        threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
+            only where float64 rounds to it); one number, or K of them in any order for the curve.
+        time_dim: Dimension of ``outputs`` that is time.
+        evidence: ``"mean"`` or ``"sum"`` of the outputs so far.
+
+    Returns:
+        Dict of ``"steps"`` (mean number of steps per sample, from 1 to T) and ``"accuracy"``
+        (fraction of samples predicted rightly), each 0-dim for one threshold and ``(K,)`` for
+        several. Dtype of the outputs, at least float32. No spike: all classes are equally likely,
+        so that a threshold above 1 / C gives T steps; accuracy 0. T = 1: 1 step, whatever the
+        threshold. NaN if there is no sample. No gradient.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``evidence`` is
+            unknown, or (on the CPU) if outputs are not finite or targets are no classes.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import early_exit
+        >>> scores = torch.tensor([[[0.0, 1.0], [0.0, 5.0], [0.0, 9.0]]])  # B=1, T=3, C=2
+        >>> early_exit(scores, torch.tensor([1]), threshold=[0.5, 0.9, 1.0])
+        {'steps': tensor([1., 2., 3.]), 'accuracy': tensor([1., 1., 1.])}
+    """
+    require_evidence(evidence)
+    require_dim("time_dim", time_dim)
+    levels = as_threshold(threshold)
+    if isinstance(outputs, Tensor):
+        levels = levels.to(outputs.device)
+    steps_sum, right_sum, samples = early_exit_update(outputs, targets, levels, time_dim, evidence)
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    values = early_exit_compute(steps_sum, right_sum, samples)
+    return {key: value.to(dtype) for key, value in values.items()}
+
+
 def _time_major(outputs: Tensor, time_dim: int) -> Tensor:
     """Validate the outputs and bring them to ``(T, B, C)``."""
     require_tensor("outputs", outputs)
@@ -106,16 +425,16 @@ def _time_major(outputs: Tensor, time_dim: int) -> Tensor:
     return outputs
 
 
-def _check_targets(targets: Tensor, samples: int, device: torch.device) -> None:
+def _check_targets(targets: Tensor, samples: int, of: Tensor, name: str = "outputs") -> None:
     require_tensor("targets", targets)
     if targets.is_floating_point() or targets.dtype is torch.bool:
         raise TypeError(f"targets: expected class indices (integers), found {targets.dtype}")
     if tuple(targets.shape) != (samples,):
         raise ValueError(
-            f"targets: expected shape ({samples},), one class index per sample of outputs, "
+            f"targets: expected shape ({samples},), one class index per sample of {name}, "
             f"found {tuple(targets.shape)}"
         )
-    require_same_device("targets", targets, device)
+    require_same_device("targets", targets, of.device)
 
 
 def _raise_if_invalid(finite: Tensor, known_class: Tensor, targets: Tensor, classes: int) -> None:
@@ -123,6 +442,10 @@ def _raise_if_invalid(finite: Tensor, known_class: Tensor, targets: Tensor, clas
         raise ValueError(
             "outputs: expected finite values with a finite sum over time, found NaN or infinity"
         )
+    _raise_if_unknown(known_class, targets, classes)
+
+
+def _raise_if_unknown(known_class: Tensor, targets: Tensor, classes: int) -> None:
     if not bool(known_class.all()):
         raise ValueError(
             f"targets: expected class indices from 0 to {classes - 1}, found indices between "
@@ -134,3 +457,17 @@ def _evidence(outputs: Tensor, pred_type: PredType) -> Tensor:
     """Evidence for each class up to each step; counts stay exact, whatever the dtype."""
     wide = outputs.to(torch.float64 if outputs.is_floating_point() else torch.int64)
     return wide.cumsum(0) if pred_type == "sum" else wide.cummax(0).values
+
+
+def _poison_if_not_finite(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
+
+    Raises:
+        ValueError: On the CPU, instead of NaN.
+    """
+    if not spikes.is_floating_point():
+        return torch.zeros((), dtype=torch.float64, device=spikes.device)
+    finite = spikes.isfinite().all(dims)
+    if spikes.is_cpu and not bool(finite.all()):
+        raise ValueError("spikes: expected finite values, found NaN or infinity")
+    return torch.where(finite, 0.0, torch.nan).to(torch.float64)

@@ -1,0 +1,385 @@
+"""How active a layer is, as pure functions: rates, sparsity, dead neurons, potential changes."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from snnmetrics.exact import all_finite, magnitude_sum
+from snnmetrics.functional.inputs import (
+    leading_dims,
+    positive_number,
+    require_dim,
+    require_tensor,
+)
+
+_NOT_FINITE = "expected finite values, found NaN or infinity"
+
+
+def require_bool(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: If ``value`` is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, found {value!r}")
+
+
+# ------------------------------------------------------------------------- firing rate
+
+
+def spike_count_update(
+    activations: Tensor, time_dim: int, per_neuron: bool
+) -> tuple[Tensor, Tensor, int, tuple[int, ...]]:
+    """Validate one batch and count its spikes and what they are counted in.
+
+    Returns:
+        Sum of magnitudes as float64, per neuron or over neurons; as 0-dim float64 the number of
+        steps of all samples (``B * T``) or, over neurons, the number of elements; the number of
+        samples; the neuron shape.
+    """
+    require_tensor("activations", activations)
+    dims = leading_dims("activations", activations, time_dim)
+    shape = tuple(activations.shape[d] for d in range(activations.ndim) if d not in dims)
+    summed = dims if per_neuron else tuple(range(activations.ndim))
+    spikes = magnitude_sum(activations, summed)
+    if spikes.is_cpu and not all_finite(spikes.detach()):
+        raise ValueError(
+            "activations: expected finite values, found NaN, infinity or a sum beyond float64"
+        )
+    counted_in = math.prod(activations.shape[d] for d in summed)
+    whole = torch.full((), counted_in, dtype=torch.float64, device=activations.device)
+    return spikes, whole, activations.shape[dims[0]], shape
+
+
+def firing_rate_compute(
+    spikes: Tensor, counted_in: Tensor, dt: float | None, per_neuron: bool
+) -> Tensor | dict[str, Tensor]:
+    """Turn what ``spike_count_update`` gives, summed, into rates. NaN where nothing was seen."""
+    if not per_neuron:
+        return _per_time(spikes / counted_in, dt)
+    return {
+        "firing_rate": _per_time(spikes.sum() / (counted_in * spikes.numel()), dt),
+        "firing_rate_per_neuron": _per_time(spikes / counted_in, dt),
+    }
+
+
+def _per_time(per_step: Tensor, dt: float | None) -> Tensor:
+    return per_step if dt is None else per_step / dt
+
+
+@overload
+def firing_rate(
+    activations: Tensor,
+    *,
+    time_dim: int = 1,
+    dt: float | None = None,
+    per_neuron: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def firing_rate(
+    activations: Tensor, *, time_dim: int = 1, dt: float | None = None, per_neuron: Literal[True]
+) -> dict[str, Tensor]: ...
+
+
+@overload
+def firing_rate(
+    activations: Tensor, *, time_dim: int = 1, dt: float | None = None, per_neuron: bool
+) -> Tensor | dict[str, Tensor]: ...
+
+
+def firing_rate(
+    activations: Tensor,
+    *,
+    time_dim: int = 1,
+    dt: float | None = None,
+    per_neuron: bool = False,
+) -> Tensor | dict[str, Tensor]:
+    r"""Spikes per neuron and time step, or per neuron and second.
+
+    .. math:: r = \frac{1}{B\,T\,N} \sum_{b,t,i} |x_{b,t,i}|
+        \qquad r_i = \frac{1}{B\,T} \sum_{b,t} |x_{b,t,i}|
+        \qquad \text{in Hz: } r / \Delta t
+
+    A count of n spikes is n spikes; a negative spike counts by its magnitude. Where no spike is
+    negative this is ``firing_rate_hook`` and ``firing_rate_per_neuron_hook`` of sinabs 3.1 (2025),
+    the mean of the output; of signed spikes those give the mean with its sign.
+
+    Args:
+        activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
+            dimensions. Any real dtype, dense or sparse COO.
+        time_dim: Dimension of ``activations`` that is time.
+        dt: Seconds of one step; rates are in Hz then.
+        per_neuron: Whether to return the rate of each neuron, too.
+
+    Returns:
+        0-dim tensor: mean over samples, steps and neurons. With ``per_neuron`` a dict of this
+        ``"firing_rate"`` and of ``"firing_rate_per_neuron"`` (neuron shape). Dtype of the
+        activations, at least float32. 0 without a spike, 1 (per step) if each neuron spikes once
+        at each step, also where T = 1; NaN if there is no sample, no step or no neuron. The
+        gradient with respect to an activation is that of a positive spike where it is zero.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the shape of the activations does not fit, if they are complex or (on the
+            CPU) not finite, if ``dt <= 0``.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import firing_rate
+        >>> spikes = torch.tensor([[[1, 0], [1, 0], [0, 0], [1, 1]]])  # B=1, T=4, 2 neurons
+        >>> firing_rate(spikes)
+        tensor(0.5000)
+        >>> firing_rate(spikes, dt=0.001, per_neuron=True)["firing_rate_per_neuron"]  # Hz
+        tensor([750., 250.])
+    """
+    require_dim("time_dim", time_dim)
+    require_bool("per_neuron", per_neuron)
+    if dt is not None:
+        dt = positive_number("dt", dt)
+    spikes, counted_in, _, _ = spike_count_update(activations, time_dim, per_neuron)
+    value = firing_rate_compute(spikes, counted_in, dt, per_neuron)
+    dtype = torch.promote_types(activations.dtype, torch.float32)
+    if isinstance(value, dict):
+        return {key: entry.to(dtype) for key, entry in value.items()}
+    return value.to(dtype)
+
+
+# ---------------------------------------------------------------------------- sparsity
+
+
+def activation_sparsity_update(activations: Tensor) -> tuple[Tensor, int]:
+    """Validate one batch and count its events.
+
+    Returns:
+        Number of nonzero elements as 0-dim float64 (NaN where, on an accelerator, the input was
+        not finite), and the number of all elements.
+    """
+    require_tensor("activations", activations)
+    elements = activations.numel()
+    values = activations.detach()
+    if values.layout is torch.sparse_coo:
+        values = values.coalesce().values()  # duplicates of one index are one element, their sum
+    events = torch.count_nonzero(values).to(torch.float64)
+    return _poisoned(events, "activations", values), elements
+
+
+def activation_sparsity_compute(events: Tensor, elements: int | Tensor) -> Tensor:
+    """Fraction of elements that are zero. NaN if there are none."""
+    return (elements - events) / elements
+
+
+def activation_sparsity(activations: Tensor) -> Tensor:
+    r"""Fraction of activations that are zero.
+
+    .. math:: 1 - \frac{|\{k : x_k \ne 0\}|}{|\{k\}|}
+
+    The definition is that of ``ActivationSparsity`` of NeuroBench 2.3 (Yik et al., "The neurobench
+    framework for benchmarking neuromorphic computing algorithms and systems", Nature
+    Communications 16, 2025) for one layer.
+
+    Args:
+        activations: Spikes or any activations, of any shape: no dimension has a meaning. Any real
+            dtype, dense or sparse COO.
+
+    Returns:
+        0-dim tensor, dtype of the activations, at least float32. 1 without an event, 0 if no
+        element is zero; NaN if there is no element (NeuroBench: 0).
+
+    Raises:
+        TypeError: If ``activations`` is no tensor.
+        ValueError: If they are complex or (on the CPU) not finite.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import activation_sparsity
+        >>> activation_sparsity(torch.tensor([[0, 0, 3, 0], [0, -1, 0, 0]]))
+        tensor(0.7500)
+    """
+    events, elements = activation_sparsity_update(activations)
+    value = activation_sparsity_compute(events, elements)
+    return value.to(torch.promote_types(activations.dtype, torch.float32))
+
+
+# ---------------------------------------------------------------- silent and saturated
+
+
+def silent_neurons_compute(
+    spikes: Tensor, steps: Tensor, saturation: float, masks: bool
+) -> dict[str, Tensor]:
+    """Turn spikes per neuron and the number of steps into fractions, and into masks if asked."""
+    seen = steps > 0
+    # A quotient, not a product: of equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
+    found = {"silent": (spikes == 0) & seen, "saturated": (spikes / steps >= saturation) & seen}
+    values = {
+        f"{name}_fraction": torch.where(seen, mask.to(torch.float64).mean(), torch.nan)
+        for name, mask in found.items()
+    }
+    return values | found if masks else values
+
+
+def silent_neurons(
+    activations: Tensor, *, time_dim: int = 1, saturation: float = 1.0, masks: bool = False
+) -> dict[str, Tensor]:
+    r"""Fractions of neurons that never spike, and that spike all the time.
+
+    .. math:: \text{silent} = \frac{|\{i : r_i = 0\}|}{N} \qquad
+        \text{saturated} = \frac{|\{i : r_i \ge \theta\}|}{N} \qquad
+        r_i = \frac{1}{B\,T} \sum_{b,t} |x_{b,t,i}|
+
+    Neither carries information: a silent neuron gets no gradient through most surrogates, a
+    saturated one costs the most. A neuron is one element of the neuron shape; it is silent if it
+    spikes in no sample at no step (as a dead ReLU, Maas et al., ICML workshops 2013).
+
+    Args:
+        activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
+            dimensions. Any real dtype, dense or sparse COO. Magnitudes count.
+        time_dim: Dimension of ``activations`` that is time.
+        saturation: Rate in spikes per step from which on a neuron is saturated.
+        masks: Whether to return which neurons these are, too.
+
+    Returns:
+        Dict of ``"silent_fraction"`` and ``"saturated_fraction"`` (0-dim; dtype of the
+        activations, at least float32) and, with ``masks``, ``"silent"`` and ``"saturated"`` (bool,
+        neuron shape). Without a spike 1 and 0; if all neurons spike at all steps 0 and 1, also
+        where T = 1. If there is no sample, no step or no neuron the fractions are NaN and no
+        neuron is marked.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the shape of the activations does not fit, if they are complex or (on the
+            CPU) not finite, if ``saturation <= 0``.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import silent_neurons
+        >>> spikes = torch.tensor([[[1, 0, 0, 0], [1, 0, 1, 0]]])  # B=1, T=2, 4 neurons
+        >>> found = silent_neurons(spikes, masks=True)
+        >>> found["silent_fraction"], found["saturated_fraction"]
+        (tensor(0.5000), tensor(0.2500))
+        >>> found["silent"]
+        tensor([False,  True, False,  True])
+    """
+    require_dim("time_dim", time_dim)
+    require_bool("masks", masks)
+    saturation = positive_number("saturation", saturation)
+    spikes, steps, _, _ = spike_count_update(activations, time_dim, per_neuron=True)
+    dtype = torch.promote_types(activations.dtype, torch.float32)
+    values = silent_neurons_compute(spikes.detach(), steps, saturation, masks)
+    return {k: v if v.dtype is torch.bool else v.to(dtype) for k, v in values.items()}
+
+
+# -------------------------------------------------------------------- membrane updates
+
+
+def as_potential(name: str, value: object) -> float:
+    """A finite number as float.
+
+    Raises:
+        TypeError: If ``value`` is no real number.
+        ValueError: If it is not finite.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number or None, found {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, found {value!r}")
+    return number + 0.0  # one zero, not two
+
+
+def membrane_updates_update(
+    potentials: Tensor, time_dim: int, initial: float | None
+) -> tuple[Tensor, int, tuple[int, ...]]:
+    """Validate one batch and count the changes of its potentials.
+
+    Returns:
+        Number of changes as 0-dim float64 (NaN where, on an accelerator, the input was not
+        finite), the number of samples, and the neuron shape.
+    """
+    require_tensor("potentials", potentials)
+    batch, time = leading_dims("potentials", potentials, time_dim)
+    shape = tuple(potentials.shape[d] for d in range(potentials.ndim) if d not in (batch, time))
+    values = potentials.detach()
+    values = (values.to_dense() if values.is_sparse else values).movedim(time, 0)
+    first = values[:1]
+    changed = torch.count_nonzero(values[1:] != values[:-1])
+    at_first = first.numel() if initial is None else torch.count_nonzero(first != initial)
+    updates = (changed + at_first).to(torch.float64)
+    return _poisoned(updates, "potentials", values), potentials.shape[batch], shape
+
+
+def membrane_updates_compute(updates: Tensor, samples: int | Tensor) -> Tensor:
+    """Changes per sample. NaN without samples."""
+    return updates / samples
+
+
+def membrane_updates(
+    potentials: Tensor, *, time_dim: int = 1, initial: float | None = None
+) -> Tensor:
+    r"""Number of changes of membrane potentials, as a mean per sample.
+
+    .. math:: \frac{1}{B} \sum_{b,i} \Bigl( u_{b,1,i} +
+        \sum_{t=2}^{T} [v_{b,t,i} \ne v_{b,t-1,i}] \Bigr)
+
+    The first step has no step before it, and there are two rules:
+
+    - NeuroBench's (``initial=None``): each potential of the first step counts, u = 1. This is
+      ``MembraneUpdates`` of NeuroBench 2.3 (Yik et al., Nature Communications 16, 2025), which
+      compares the potential before and after each later call of a layer: the same wherever nothing
+      but the layer changes it between the calls.
+    - The strict one (``initial`` is the potential at rest): as at all other steps only a change
+      counts, :math:`u = [v_{b,1,i} \ne \text{initial}]`.
+
+    A step at which a potential stays as it was, down to the last bit, is no change; +0 and -0 are
+    equal.
+
+    Args:
+        potentials: Membrane potential after each step: batch, time (at ``time_dim``) and one or
+            more neuron dimensions. Any real dtype; sparse COO is made dense.
+        time_dim: Dimension of ``potentials`` that is time.
+        initial: Potential before the first step, for the strict rule; compared in the dtype of the
+            potentials where that is floating.
+
+    Returns:
+        0-dim tensor: changes per sample of all neurons. Dtype of the potentials, at least float32.
+        With T = 1 the number of neurons, or of those not at ``initial``; 0 if there is no step or
+        no neuron; NaN if there is no sample (NeuroBench: 0).
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the shape of the potentials does not fit, if they are complex or (on the
+            CPU) not finite, if ``initial`` is not finite.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import membrane_updates
+        >>> potentials = torch.tensor([[[0.0, 0.3], [0.5, 0.3], [0.0, 0.3]]])  # B=1, T=3, 2 neurons
+        >>> membrane_updates(potentials)  # both at first, then one twice
+        tensor(4.)
+        >>> membrane_updates(potentials, initial=0.0)
+        tensor(3.)
+    """
+    require_dim("time_dim", time_dim)
+    if initial is not None:
+        initial = as_potential("initial", initial)
+    updates, samples, _ = membrane_updates_update(potentials, time_dim, initial)
+    value = membrane_updates_compute(updates, samples)
+    return value.to(torch.promote_types(potentials.dtype, torch.float32))
+
+
+def _poisoned(count: Tensor, name: str, values: Tensor) -> Tensor:
+    """The count; not finite values raise on the CPU and make it NaN elsewhere."""
+    if not values.is_floating_point():
+        return count
+    if not values.is_cpu:
+        return torch.where(values.isfinite().all(), count, torch.nan)
+    if not all_finite(values):
+        raise ValueError(f"{name}: {_NOT_FINITE}")
+    return count
