@@ -554,3 +554,33 @@ def test_not_finite_on_cuda_raises_at_compute(bad: float) -> None:
         metric.to("cuda").update(torch.tensor([[[1.0], [bad]]], device="cuda"))
         with pytest.raises(ValueError, match="found another"):
             metric.compute()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_large_integer_potentials_are_told_from_the_initial_one(dtype: torch.dtype) -> None:
+    potentials = torch.tensor([[[2**24 + 1]], [[2**24]]], dtype=dtype)
+    assert sm.functional.membrane_updates(potentials, initial=2**24) == 0.5
+
+
+def test_poisoned_spikes_give_no_fraction_of_silent_neurons() -> None:
+    """What a function on an accelerator returns, where NaN cannot be refused."""
+    from snnmetrics.functional.activity import silent_neurons_compute
+
+    for bad in (float("nan"), float("inf")):
+        spikes = torch.tensor([bad, 0.0, 1.0], dtype=torch.float64)
+        values = silent_neurons_compute(spikes, torch.tensor(4), 1.0, masks=False)
+        assert all(bool(value.isnan()) for value in values.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_dtypes_of_every_width(dtype: torch.dtype) -> None:
+    x = torch.tensor([[[0, 3], [1, 0]]]).to(dtype)
+    assert sm.functional.activation_sparsity(x) == 0.5
+    assert sm.functional.firing_rate(x) == 1.0
+
+
+def test_eight_bit_floats_are_refused_by_name() -> None:
+    x = torch.ones(1, 2, 3).to(torch.float8_e4m3fn)
+    for function in (sm.functional.firing_rate, sm.functional.activation_sparsity):
+        with pytest.raises(ValueError, match=r"16 bits or more\), found torch\.float8"):
+            function(x)

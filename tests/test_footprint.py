@@ -455,3 +455,23 @@ def test_made_tensors_on_meta() -> None:
         parametrizations.weight_norm(layer)
     assert sm.parameter_count(layer) == 28
     assert sm.footprint(layer) == 112
+
+
+def test_metrics_that_a_model_carries_are_not_deployed() -> None:
+    class Carrying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.synops = sm.SynOps(sm.fanout(self.conv, (1, 8, 8)))
+            self.view = sm.ScalarView(self.synops, "synops")
+
+    assert sm.footprint(Carrying()) == 4 * (4 * 9 + 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scripted_models() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    scripted = torch.jit.script(model)
+    assert sm.footprint(scripted) == sm.footprint(model) == 4 * (15 + 8)
+    assert sm.parameter_count(scripted) == 23
+    assert sm.connection_sparsity(scripted) == 0

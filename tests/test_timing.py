@@ -179,3 +179,11 @@ def test_bad_values_on_an_accelerator_poison_the_sum() -> None:
     metric.right = metric.right + math.nan
     with pytest.raises(ValueError, match="found another"):
         metric.compute()
+
+
+def test_targets_in_any_form() -> None:
+    outputs = torch.randint(0, 2, (3, 4, 5))
+    targets = torch.tensor([0, 4, 2])
+    expected = sm.functional.accuracy_over_time(outputs, targets)
+    for form in (targets.to(torch.uint16), targets.to(torch.uint64), targets.to_sparse()):
+        assert torch.equal(sm.functional.accuracy_over_time(outputs, form), expected)

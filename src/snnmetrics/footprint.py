@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torchmetrics import Metric
 
 from snnmetrics.monitor.neurons import neuron_type, running_state
 from snnmetrics.weights import modules, own_tensors
@@ -212,15 +213,22 @@ def _held(model: nn.Module) -> list[_Held]:
                 )
     with torch.no_grad():
         found: dict[tuple[int, ...], _Held] = {}
-        for module in modules(model):
+        for module in deployed(model):
             state = running_state(module)
             for own in own_tensors(module):
                 if own.is_parameter or own.name not in state:
                     size = _bytes(own.tensor)
                     held = _Held(module, own.name, own.tensor, own.is_parameter, size)
                     found.setdefault(own.identity, held)
-        packed = [held for module in modules(model) for held in _packed(module)]
+        packed = [held for module in deployed(model) for held in _packed(module)]
         return [*found.values(), *packed]
+
+
+def deployed(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model without metrics that it carries along: they are not deployed."""
+    metrics = [module for module in model.modules() if isinstance(module, Metric)]
+    carried = {id(part) for metric in metrics for part in metric.modules()}
+    return [module for module in modules(model) if id(module) not in carried]
 
 
 def _packed(module: Any) -> Iterator[_Held]:

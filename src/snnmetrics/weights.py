@@ -111,7 +111,7 @@ def _made_by_hooks(module: nn.Module) -> Iterator[_Made]:
 
 
 def _parametrizations(module: nn.Module) -> nn.ModuleDict:
-    found = module._modules.get("parametrizations")
+    found = dict(module.named_children()).get("parametrizations")
     if isinstance(found, nn.ModuleDict) and all(
         isinstance(made, ParametrizationList) for made in found.values()
     ):

@@ -167,7 +167,7 @@ def activation_sparsity_update(activations: Tensor) -> tuple[Tensor, int]:
     values = activations.detach()
     if values.layout is torch.sparse_coo:
         values = values.coalesce().values()  # duplicates of one index are one element, their sum
-    events = torch.count_nonzero(values).to(torch.float64)
+    events = torch.count_nonzero(values != 0).to(torch.float64)
     return _poisoned(events, "activations", values), elements
 
 
@@ -215,7 +215,8 @@ def silent_neurons_compute(
     spikes: Tensor, steps: Tensor, saturation: float, masks: bool
 ) -> dict[str, Tensor]:
     """Turn spikes per neuron and the number of steps into fractions, and into masks if asked."""
-    seen = steps > 0
+    # Without steps, or poisoned by what an accelerator could not refuse, there is nothing to say.
+    seen = (steps > 0) & spikes.isfinite().all()
     # A quotient, not a product: of equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
     found = {"silent": (spikes == 0) & seen, "saturated": (spikes / steps >= saturation) & seen}
     values = {
@@ -310,6 +311,9 @@ def membrane_updates_update(
     values = (values.to_dense() if values.is_sparse else values).movedim(time, 0)
     first = values[:1]
     changed = torch.count_nonzero(values[1:] != values[:-1])
+    if initial is not None and not first.is_floating_point():
+        # A float32 comparison, which PyTorch would make, cannot tell large integers apart.
+        first = first.to(torch.float64)
     at_first = first.numel() if initial is None else torch.count_nonzero(first != initial)
     updates = (changed + at_first).to(torch.float64)
     return _poisoned(updates, "potentials", values), potentials.shape[batch], shape

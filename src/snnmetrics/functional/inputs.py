@@ -14,13 +14,14 @@ def require_tensor(name: str, value: object) -> None:
 
     Raises:
         TypeError: If ``value`` is no tensor.
-        ValueError: If it is complex, quantised, or neither strided nor sparse COO.
+        ValueError: If it is complex, quantised, of 8-bit floats, or neither strided nor sparse COO.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, found {type(value).__name__}")
-    if value.is_complex() or value.is_quantized:
+    if value.is_complex() or value.is_quantized or "float8" in str(value.dtype):
         raise ValueError(
-            f"{name}: expected a real dtype (bool, integer or floating), found {value.dtype}"
+            f"{name}: expected a real dtype (bool, integer, floating of 16 bits or more), "
+            f"found {value.dtype}"
         )
     if value.layout not in (torch.strided, torch.sparse_coo):
         raise ValueError(

@@ -52,7 +52,7 @@ def accuracy_over_time_update(
     """
     outputs = _time_major(outputs, time_dim)
     steps, samples, classes = outputs.shape
-    _check_targets(targets, samples, outputs)
+    targets = _checked_targets(targets, samples, outputs)
     evidence = _evidence(outputs, pred_type)
     finite = (outputs.isfinite() & evidence.isfinite()).all(2)
     known_class = (targets >= 0) & (targets < classes)
@@ -128,7 +128,7 @@ def time_to_first_spike_update(
                 "spikes: expected shape (B, T, C) with at least 2 classes where targets are given, "
                 f"found shape {tuple(spikes.shape)}, time_dim={time_dim}"
             )
-        _check_targets(targets, samples, spikes, "spikes")
+        targets = _checked_targets(targets, samples, spikes, "spikes")
     spikes = spikes.detach()
     spikes = spikes.to_dense() if spikes.is_sparse else spikes
     poison = _poison_if_not_finite(spikes, (batch, time))
@@ -314,7 +314,7 @@ def early_exit_update(
             f"outputs: expected at least 1 time step, found shape {tuple(given.shape)}, "
             f"time_dim={time_dim}"
         )
-    _check_targets(targets, samples, outputs)
+    targets = _checked_targets(targets, samples, outputs)
     require_same_device("outputs", outputs, threshold.device)
     total = _evidence(outputs, "sum")
     finite = (outputs.isfinite() & total.isfinite()).all(2).all(0)
@@ -425,8 +425,11 @@ def _time_major(outputs: Tensor, time_dim: int) -> Tensor:
     return outputs
 
 
-def _check_targets(targets: Tensor, samples: int, of: Tensor, name: str = "outputs") -> None:
+def _checked_targets(targets: Tensor, samples: int, of: Tensor, name: str = "outputs") -> Tensor:
+    """Validate class indices and return them as int64."""
     require_tensor("targets", targets)
+    if targets.is_sparse:
+        targets = targets.to_dense()
     if targets.is_floating_point() or targets.dtype is torch.bool:
         raise TypeError(f"targets: expected class indices (integers), found {targets.dtype}")
     if tuple(targets.shape) != (samples,):
@@ -435,6 +438,7 @@ def _check_targets(targets: Tensor, samples: int, of: Tensor, name: str = "outpu
             f"found {tuple(targets.shape)}"
         )
     require_same_device("targets", targets, of.device)
+    return targets.to(torch.int64)
 
 
 def _raise_if_invalid(finite: Tensor, known_class: Tensor, targets: Tensor, classes: int) -> None:
