@@ -11,21 +11,9 @@ import torch
 from torch import Tensor
 
 import snnmetrics as sm
-from tests.helpers.metric_trials import Batch, MetricTrials
+from tests.helpers.metric_trials import DTYPES, Batch, MetricTrials
 
 F = sm.functional
-DTYPES = [
-    torch.bool,
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-]
 
 
 # ------------------------------------------------------------- brute force, one element at a time

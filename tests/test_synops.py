@@ -10,20 +10,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 import snnmetrics as sm
-from tests.helpers.metric_trials import Batch, MetricTrials
-
-DTYPES = [
-    torch.bool,
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-]
+from tests.helpers.metric_trials import DTYPES, Batch, MetricTrials
 
 
 def counted_by_hand(

@@ -186,7 +186,9 @@ def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
     _require_dims(layer, x, ndim + 2)
     _require_size("channels", layer.in_channels, x.shape[1])
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(x, _pad_amounts(layer), mode=mode)
+    sides = padding_sides(layer.padding, layer.kernel_size, layer.dilation)
+    # F.pad takes the last dimension first.
+    padded = F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
     how = (None, layer.stride, 0, layer.dilation, layer.groups)
     if effective:
         return _CONVOLVE[ndim - 1](padded, _present(layer, x), *how)
@@ -322,18 +324,15 @@ def _require_size(what: str, expected: int, found: int) -> None:
         raise ValueError(f"input_shape: expected {expected} {what}, found {found}")
 
 
-def _pad_amounts(layer: nn.Conv2d) -> list[int]:
-    """Padding before and after each dimension, last dimension first, as ``F.pad`` takes it."""
-    amounts: list[int] = []
-    for i in reversed(range(len(layer.kernel_size))):
-        if layer.padding == "same":
-            total = layer.dilation[i] * (layer.kernel_size[i] - 1)
-            amounts += [total // 2, total - total // 2]
-        elif layer.padding == "valid":
-            amounts += [0, 0]
-        else:
-            amounts += [int(layer.padding[i])] * 2
-    return amounts
+def padding_sides(
+    padding: Any, kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Padding before and after each dimension, for numbers, ``"same"`` and ``"valid"``."""
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    sizes = _per_dim(0 if padding == "valid" else padding, len(kernel))
+    return tuple((int(size), int(size)) for size in sizes)
 
 
 def _sum_pool(

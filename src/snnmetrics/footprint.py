@@ -105,6 +105,7 @@ def footprint(model: nn.Module) -> int:
     - Weights packed by ``torch.ao`` count with the bytes of their packed type (1 for ``qint8``)
       and their biases as they are kept; scales and zero points of weights are left out.
     - Sparse tensors count with their values and indices.
+    - Metrics that the model carries along (``torchmetrics.Metric``) are left out.
 
     Args:
         model: Any module, on any device; on ``meta`` too.

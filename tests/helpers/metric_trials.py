@@ -36,6 +36,19 @@ from tests.helpers.ranks import Ranks, results_of
 
 Batch = tuple[Tensor, ...]
 
+DTYPES = [
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+]
+
 CASTS = {
     "half": lambda m: m.half(),
     "bfloat16": lambda m: m.bfloat16(),

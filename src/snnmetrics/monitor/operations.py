@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.connectivity import padding_sides
+
 
 class Contraction(NamedTuple):
     """Products of all pairs of elements that agree in the letters they share.
@@ -308,7 +310,7 @@ def _convolution(operation: str, ndim: int) -> Parser:
         groups: int = 1,
     ) -> Iterator[Call]:
         dilation = _per_dim(dilation, ndim)
-        sides = padding_sides(padding, tuple(weight.shape[2:]), dilation)
+        sides = padding_sides(_padding(padding, ndim), weight.shape[2:], dilation)
         x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
         yield Convolution(
             operation, x, weight, bias, _per_dim(stride, ndim), sides, dilation, groups
@@ -336,7 +338,7 @@ def _transposed(operation: str, ndim: int) -> Parser:
             weight,
             bias,
             _per_dim(stride, ndim),
-            padding_sides(padding, tuple(weight.shape[2:]), dilation),
+            padding_sides(_padding(padding, ndim), weight.shape[2:], dilation),
             dilation,
             groups,
             True,
@@ -351,16 +353,8 @@ for _ndim in (1, 2, 3):
     parses(getattr(torch, f"conv_transpose{_ndim}d"))(_transposed(f"conv_transpose{_ndim}d", _ndim))
 
 
-def padding_sides(
-    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
-    """Padding before and after each dimension, for numbers, ``"same"`` and ``"valid"``."""
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    return tuple((p, p) for p in _per_dim(padding, len(kernel)))
+def _padding(value: Any, ndim: int) -> Any:
+    return value if isinstance(value, str) else _per_dim(value, ndim)
 
 
 def _per_dim(value: Any, ndim: int) -> tuple[int, ...]:
