@@ -7,6 +7,9 @@ STAMP := .venv/installed
 # them require torchvision: beside another build of torch than its own, importing it fails, and with
 # it importing torchmetrics. What they do import is in the extra `tests`.
 FRAMEWORKS := snntorch spikingjelly norse sinabs
+# What the tests compare with, without dependencies too: tonic, torchaudio and numba are for data
+# sets and preprocessing. Its metrics import none of them.
+PEERS := neurobench
 
 .PHONY: demo test venv lint format bench clean
 
@@ -33,7 +36,7 @@ venv: $(STAMP)  ## The environment with everything that tests and examples need
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(FRAMEWORKS)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(FRAMEWORKS) $(PEERS)
 	touch $(STAMP)
 
 clean:

@@ -201,3 +201,20 @@ def test_training_under_ddp(two_ranks: Ranks) -> None:
     assert total_a + total_b > 0
     assert epoch_a == epoch_b == (total_a + total_b) / 24
     assert all(torch.equal(a, b) for a, b in zip(weights_a, weights_b, strict=True))
+
+
+def _empty_first_step(samples: int) -> list[Any]:
+    metric = sm.SynOps(2.0, dist_sync_on_step=True)
+    empty = metric(torch.ones(samples, 2, requires_grad=True))
+    full = metric(torch.ones(3, 2))
+    return [empty["synops_per_neuron"].detach(), empty["synops"].item(), full["synops"].item()]
+
+
+def test_a_step_that_is_empty_on_some_or_all_ranks(two_ranks: Ranks) -> None:
+    for outcome in results_of(two_ranks.run(_empty_first_step, [(0,), (0,)])):
+        assert outcome[0].shape == (2,)
+        assert outcome[0].isnan().all()
+        assert outcome[2] == 4
+    for outcome in results_of(two_ranks.run(_empty_first_step, [(0,), (1,)])):
+        assert outcome[0].tolist() == [2, 2]
+        assert outcome[1:] == [4, 4]

@@ -280,3 +280,30 @@ def test_bad_values_on_an_accelerator_poison_the_sum() -> None:
     metric.right = metric.right + math.nan
     with pytest.raises(ValueError, match="found another"):
         metric.compute()
+
+
+@pytest.mark.parametrize("threshold", [0.5, [0.5, 0.9], torch.tensor([0.5, 0.9])])
+def test_a_threshold_follows_the_outputs(threshold: Any) -> None:
+    """Of the function: ``meta`` stands for an accelerator."""
+    outputs, targets = torch.ones(2, 3, 4, device="meta"), torch.zeros(2, dtype=torch.int64)
+    value = early_exit(outputs, targets.to("meta"), threshold)
+    for entry in value.values():
+        assert entry.is_meta
+        assert entry.shape == np.shape(threshold)
+
+
+def test_thresholds_move_with_the_metric() -> None:
+    metric = sm.EarlyExit([0.5, 0.9]).to("meta")
+    assert {metric.threshold.device.type, metric.samples.device.type} == {"meta"}
+    with pytest.raises(ValueError, match="outputs: expected a tensor on meta"):
+        metric.update(torch.ones(2, 3, 4), torch.tensor([0, 1]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_thresholds_on_an_accelerator_take_the_metric_there() -> None:
+    """Not on ``meta``: thresholds are checked by value."""
+    metric = sm.EarlyExit(torch.tensor([0.5, 0.9], device="cuda"))
+    assert {metric.threshold.device.type, metric.samples.device.type} == {"cuda"}
+    metric.update(torch.ones(2, 3, 4, device="cuda"), torch.tensor([0, 1], device="cuda"))
+    assert metric.compute()["steps"].tolist() == [3, 3]

@@ -345,3 +345,60 @@ def test_bad_values_on_an_accelerator_poison_the_sum() -> None:
     metric.steps = metric.steps + math.nan
     with pytest.raises(ValueError, match="found another"):
         metric.compute()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor with values that says it is not on the CPU: nothing is looked at, all is summed."""
+
+    is_cpu = False
+
+
+@pytest.mark.parametrize("per_neuron", [True, False])
+def test_what_cannot_be_refused_makes_the_accuracy_nan(per_neuron: bool) -> None:
+    """Of spikes also the times, of the neuron that has them; of targets the accuracy alone."""
+    spikes, targets = torch.ones(2, 3, 4), torch.tensor([0, 1])
+    assert first_spike(spikes.as_subclass(Elsewhere), targets)["accuracy"] == 0.5
+    for bad in (math.nan, math.inf):
+        spikes[1, 2, 3] = bad
+        value = first_spike(spikes.as_subclass(Elsewhere), targets, per_neuron=per_neuron)
+        assert value["accuracy"].isnan()
+        assert value["time"].isnan()
+        assert value["never_fraction"].isnan()
+        if per_neuron:
+            for key in ("time_per_neuron", "never_fraction_per_neuron"):
+                assert value[key].isnan().tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("target", [-1, 4])
+def test_a_class_that_cannot_be_refused_makes_the_accuracy_nan(target: int) -> None:
+    spikes, targets = torch.ones(2, 3, 4).as_subclass(Elsewhere), torch.tensor([0, target])
+    value = first_spike(spikes, targets)
+    assert value["accuracy"].isnan()
+    assert value["time"] == 1
+    metric = sm.TimeToFirstSpike()
+    metric.update(spikes, targets)
+    with pytest.raises(ValueError, match="finite sum in the state 'right'"):
+        metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("mine", "other"),
+    [
+        ({"time_dim": 1}, {"time_dim": 2}),
+        ({"per_neuron": False}, {"per_neuron": True}),
+        ({"per_neuron": True}, {"per_neuron": False}),
+    ],
+)
+@pytest.mark.parametrize("filled", [True, False])
+def test_other_arguments_are_told_apart(
+    mine: dict[str, Any], other: dict[str, Any], filled: bool
+) -> None:
+    """Also where shapes of states would fit: three steps of three neurons, or nothing seen yet."""
+    metric, stranger, twin = (sm.TimeToFirstSpike(**a) for a in (mine, other, mine))
+    if filled:
+        for each in (metric, stranger, twin):
+            each.update(torch.ones(2, 3, 3))
+    with pytest.raises(ValueError, match="different arguments"):
+        metric.merge_state(stranger)
+    metric.merge_state(twin)
+    assert metric.samples == (4 if filled else 0)

@@ -15,11 +15,15 @@ from snnmetrics.functional.activity import (
     firing_rate_compute,
     membrane_updates_compute,
     membrane_updates_update,
-    require_bool,
     silent_neurons_compute,
     spike_count_update,
 )
-from snnmetrics.functional.inputs import positive_number, require_dim, require_same_device
+from snnmetrics.functional.inputs import (
+    positive_number,
+    require_bool,
+    require_dim,
+    require_same_device,
+)
 
 
 class FiringRate(SNNMetric[Any]):
@@ -39,6 +43,8 @@ class FiringRate(SNNMetric[Any]):
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``) and one or more neuron dimensions. Bool, integer or floating, dense or sparse
       COO. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch, with gradient; dtype of the activations, at least float32)
     and ``compute`` (the epoch over all ranks, float64) it returns a 0-dim tensor: the mean over
@@ -97,18 +103,20 @@ class FiringRate(SNNMetric[Any]):
         self.add_sum("spikes", shaped=per_neuron)
         self.add_sum("counted_in", shaped=False)
 
-    def update(self, activations: Tensor) -> None:
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``activations`` is no tensor.
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
             ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(activations)
+        super().update(activations, mask=mask)
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Spikes of one batch, and the steps or elements that they are counted in."""
@@ -143,6 +151,8 @@ class ActivationSparsity(SNNMetric[Tensor]):
     - ``activations`` (:class:`~torch.Tensor`): spikes or any activations, of any shape: no
       dimension has a meaning. Bool, integer or floating, dense or sparse COO. A batch without
       elements changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, of the length of the first
+      dimension; entries with False are left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the activations, at least float32) and
     ``compute`` (the epoch over all ranks, float64) it returns a 0-dim tensor: 1 without an event, 0
@@ -176,18 +186,25 @@ class ActivationSparsity(SNNMetric[Tensor]):
         super().__init__([], **metric_kwargs)
         self.add_sum("events", shaped=False)
 
-    def update(self, activations: Tensor) -> None:
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             activations: Activations of any shape.
+            mask: Bool, of the length of the first dimension: entries with False do not count. The
+                host waits for a mask on an accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``activations`` is no tensor.
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
             ValueError: If its dtype or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(activations)
+        super().update(activations, mask=mask)
+
+    def _batch_dim(self, name: str, activations: Tensor) -> int:
+        if not activations.ndim:
+            raise ValueError(f"{name}: expected a dimension for the mask, found shape ()")
+        return 0
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Events of one batch. Every element is a sample, and batches share no shape."""
@@ -217,6 +234,8 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``) and one or more neuron dimensions. Magnitudes count. Bool, integer or floating,
       dense or sparse COO. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch) and ``compute`` (the epoch over all ranks) it returns a
     dict of:
@@ -279,18 +298,20 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         self.add_sum("spikes", shaped=True)
         self.add_sum("steps", shaped=False)
 
-    def update(self, activations: Tensor) -> None:
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``activations`` is no tensor.
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
             ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(activations)
+        super().update(activations, mask=mask)
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Spikes per neuron of one batch, and its steps."""
@@ -330,6 +351,8 @@ class MembraneUpdates(SNNMetric[Tensor]):
     - ``potentials`` (:class:`~torch.Tensor`): membrane potential after each step: batch, time (at
       ``time_dim``) and one or more neuron dimensions. Each batch begins with a first step. Bool,
       integer or floating; sparse COO is made dense. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the potentials, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a 0-dim tensor: changes per sample of all neurons
@@ -376,18 +399,20 @@ class MembraneUpdates(SNNMetric[Tensor]):
         self.initial = initial
         self.add_sum("updates", shaped=False)
 
-    def update(self, potentials: Tensor) -> None:
+    def update(self, potentials: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             potentials: Potential after each step: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``potentials`` is no tensor.
+            TypeError: If ``potentials`` is no tensor, or ``mask`` no bool tensor.
             ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(potentials)
+        super().update(potentials, mask=mask)
 
     def contribution(self, potentials: Tensor) -> Contribution:
         """Changes of the potentials of one batch."""

@@ -9,6 +9,7 @@ Everything else follows here once: ``update``, a ``forward`` that looks at the b
 ``compute``, sync, merge, resume, casts. What torchmetrics does and where this differs:
 
 - Nothing changes before a batch is validated, torchmetrics' own bookkeeping included.
+- Samples that a ``mask`` leaves out are gone before ``contribution`` looks at the batch.
 - ``forward`` neither resets nor copies states; it adds the batch detached and returns its value
   with gradient. Nothing that is kept holds a graph.
 - States are sums, added up over ranks with all-reduce instead of gathered. A state whose shape is
@@ -21,6 +22,7 @@ Everything else follows here once: ``update``, a ``forward`` that looks at the b
 from __future__ import annotations
 
 import functools
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -34,7 +36,12 @@ from torchmetrics.utilities.prints import rank_zero_warn
 
 from snnmetrics import signature as signatures
 from snnmetrics.distributed import Reduce, all_reduce, gather_with, sum_states
-from snnmetrics.exact import all_finite
+from snnmetrics.functional.inputs import (
+    leading_dims,
+    require_tensor,
+    samples_that_count,
+    select_samples,
+)
 
 # What a metric returns: one tensor, or several by name.
 Result = TypeVar("Result", Tensor, dict[str, Tensor])
@@ -117,15 +124,32 @@ class SNNMetric(Metric, Generic[Result]):
     # ------------------------------------------------------------------ accumulate
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Add one batch to the epoch."""
+        """Add one batch to the epoch.
+
+        A subclass names the arguments, ``mask`` among them: a ``MetricCollection`` passes on only
+        what the signature names.
+
+        Args:
+            args: What ``contribution`` takes.
+            kwargs: What ``contribution`` takes, and ``mask``: bool, ``(B,)``. Samples with False
+                are left out as if they had not been in the batch, and never looked at. The host
+                waits for a mask on an accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``mask`` is no bool tensor.
+            ValueError: If it does not have one entry per sample.
+        """
         self._refuse_if_synced("update")
         with torch.no_grad():
-            self._add(self.contribution(*args, **kwargs))
+            self._add(self._batch(*args, **kwargs))
 
     def forward(self, *args: Any, **kwargs: Any) -> Result:
-        """Add one batch to the epoch and return the value of that batch, with gradient."""
+        """Add one batch to the epoch and return the value of that batch, with gradient.
+
+        It takes what ``update`` takes. Samples that ``mask`` leaves out have zero gradient.
+        """
         self._refuse_if_synced("forward")
-        batch = self.contribution(*args, **kwargs)
+        batch = self._batch(*args, **kwargs)
         self._check_shape(batch)
         sums, samples = (
             self._over_ranks(batch) if self._syncs_steps() else (batch.sums, batch.samples)
@@ -137,6 +161,26 @@ class SNNMetric(Metric, Generic[Result]):
         self._add(batch)
         self._forward_cache = _map(lambda v: v.detach().clone(), value)
         return value
+
+    def _batch(self, *args: Any, mask: Tensor | None = None, **kwargs: Any) -> Contribution:
+        """The contribution of the samples that count."""
+        if mask is None:
+            return self.contribution(*args, **kwargs)
+        given = inspect.signature(self.contribution).bind(*args, **kwargs).arguments
+        first, *others = given
+        require_tensor(first, given[first])
+        dim = self._batch_dim(first, given[first])
+        samples = given[first].shape[dim]
+        counted = samples_that_count(mask, samples, first)
+        given[first] = select_samples(first, given[first], dim, counted, samples)
+        for name in others:
+            if isinstance(given[name], Tensor):
+                given[name] = select_samples(name, given[name], 0, counted, samples)
+        return self.contribution(**given)
+
+    def _batch_dim(self, name: str, activations: Tensor) -> int:
+        """Where the samples are in the first argument: in the first dimension that is not time."""
+        return leading_dims(name, activations, getattr(self, "time_dim", None))[0]
 
     def _check_shape(self, batch: Contribution) -> bool:
         """Whether this is the first batch; refuses one of another shape than the earlier ones."""
@@ -187,7 +231,7 @@ class SNNMetric(Metric, Generic[Result]):
         """
         sums = {name: getattr(self, name) for name in self._sums}
         for name, state in sums.items():
-            if not all_finite(state):
+            if not bool(state.sum().isfinite()):  # results are made of sums over neurons, too
                 raise ValueError(
                     f"{type(self).__name__}: expected a finite sum in the state '{name}', found "
                     "another: since the last reset NaN, infinity, values that are refused on the "
@@ -258,12 +302,18 @@ class SNNMetric(Metric, Generic[Result]):
         if batch.samples and signatures.shape_of(signature) is None:
             signature = signatures.with_shape(signature, batch.shape)
         samples = torch.full_like(self.samples, batch.samples)
-        states = {**batch.sums, "samples": samples}
+        # An empty batch adds nothing, of whatever shape it is.
+        local = {n: part if batch.samples else part.new_zeros(()) for n, part in batch.sums.items()}
+        states = {**local, "samples": samples}
         summed, _ = sum_states(states, self._shaped, signature, self._reduce(None, None))
-        sums = {
-            name: summed[name] + (part - part.detach()) if part.requires_grad else summed[name]
-            for name, part in batch.sums.items()
-        }
+        sums = {}
+        for name, part in batch.sums.items():
+            total = summed[name]
+            if total.shape != part.shape and total.ndim == 0:
+                total = total.expand(part.shape)  # no rank has a sample, nor knows the shape
+            sums[name] = total
+            if part.requires_grad and total.shape == part.shape:
+                sums[name] = total + (part - part.detach())
         return sums, summed["samples"]
 
     # ---------------------------------------------------------------- merge, resume

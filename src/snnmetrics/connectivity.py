@@ -13,8 +13,9 @@ layer acts once its weights are given.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import singledispatch
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from snnmetrics import weights
+from snnmetrics.functional.inputs import require_bool
 
 _SYNAPTIC = (nn.Linear, nn.modules.conv._ConvNd)
 _LINEAR_WITHOUT_WEIGHTS = (
@@ -37,6 +39,7 @@ _LINEAR_WITHOUT_WEIGHTS = (
 )
 # Frameworks whose layers are PyTorch's with another layout of time.
 _TRUSTED = ("torch", "spikingjelly", "snntorch", "norse", "sinabs")
+_MOST_ELEMENTS = 2**60  # as float64 they would be as many bytes as an address can tell apart
 _Function = Callable[..., Tensor]
 # By number of spatial dimensions, less one.
 _CONVOLVE: tuple[_Function, ...] = (F.conv1d, F.conv2d, F.conv3d)
@@ -75,7 +78,8 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
         (in a chain: paths) of each input element. The layer is left as it was.
 
     Raises:
-        TypeError: If the layer is not linear or not known; the message says why.
+        TypeError: If the layer is not linear or not known; the message says why. If ``effective``
+            is no bool.
         ValueError: If ``input_shape`` is not a shape that the layer accepts.
 
     Example:
@@ -93,6 +97,7 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
     """
     if not isinstance(layer, nn.Module):
         raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
+    require_bool("effective", effective)
     shape = _checked_shape(input_shape)
     _refuse_without_synapses(layer)
     if any(isinstance(p, UninitializedParameter) for p in layer.parameters()):
@@ -132,14 +137,20 @@ def _refuse_without_synapses(layer: nn.Module) -> None:
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    try:
-        sizes = tuple(operator.index(size) for size in input_shape)
-    except TypeError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
+    # What has no order is no shape, and bytes would be taken for numbers.
+    if isinstance(input_shape, Set | Mapping | bytes | bytearray):
+        sizes: tuple[int, ...] = ()
+    else:
+        try:
+            sizes = tuple(operator.index(size) for size in input_shape)
+        except TypeError:
+            sizes = ()
+    if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in input_shape):
         raise ValueError(
             f"input_shape: expected positive integers, one per dimension, found {input_shape!r}"
         )
+    if math.prod(sizes) >= _MOST_ELEMENTS:
+        raise ValueError("input_shape: expected fewer than 2**60 elements, found more")
     return sizes
 
 

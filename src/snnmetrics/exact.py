@@ -69,9 +69,26 @@ def magnitude_sum(
     return _sum_strided(activations, dims, negative)
 
 
+def spike_sum(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Sum spikes of 0 and 1, of a floating dtype on the CPU, over ``dims`` exactly, as float64."""
+    if spikes.numel() <= _SMALL:
+        return spikes.sum(dims, dtype=torch.float64)
+    # Half precision is summed in float32, which holds each number of spikes below 2**24.
+    if spikes.numel() < _FLOAT32_INTEGERS:
+        return spikes.sum(dims, dtype=torch.float32).double()
+    return magnitude_sum(spikes, dims, negative=False)
+
+
 def all_finite(values: Tensor) -> bool:
     """Whether no element is NaN or infinite, for magnitudes on the host (one reduction)."""
     return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+
+
+def coalesced(x: Tensor) -> Tensor:
+    """A sparse COO tensor with each index once."""
+    # Outside of inference mode PyTorch fails to coalesce a tensor that was made in it.
+    with torch.inference_mode(x.is_inference()):
+        return x.coalesce()
 
 
 def _magnitudes(x: Tensor) -> Tensor:
@@ -163,7 +180,7 @@ def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Only stored elements add; duplicates of one index are one element, their sum."""
-    x = x.coalesce()
+    x = coalesced(x)
     if x.dense_dim() > 0:
         return magnitude_sum(x.to_dense(), dims)
     values = x.values().to(torch.float64)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
+from snnmetrics.exact import coalesced
 from snnmetrics.monitor.neurons import neuron_type, running_state
-from snnmetrics.weights import modules, own_tensors
+from snnmetrics.weights import modules, own_tensors, whole
 
 # Their parameters scale single values, whatever their number of dimensions.
 _NORMALISATIONS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
@@ -160,7 +161,8 @@ def connection_sparsity(model: nn.Module) -> float:
         model: Any module whose weights have values. It is left as it was.
 
     Returns:
-        A number in [0, 1]: 0 if no weight is zero.
+        A number in [0, 1]: 0 if no weight is zero. Of a model sharded over ranks
+        (``fully_shard``) all ranks must ask, and get that of the whole.
 
     Raises:
         TypeError: If ``model`` is no module.
@@ -190,7 +192,7 @@ def connection_sparsity(model: nn.Module) -> float:
                     f"of {held.module} on device 'meta'"
                 )
             total += held.tensor.numel()
-            zeros += held.tensor.numel() - _nonzero(held.tensor)
+            zeros += held.tensor.numel() - _nonzero(held)
     if total == 0:
         raise ValueError(
             "model: expected weights (parameters of two or more dimensions), found none in "
@@ -270,9 +272,20 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _nonzero(tensor: Tensor) -> int:
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.layout is not torch.strided:
-        tensor = (tensor.coalesce() if tensor.is_sparse else tensor).values()
-    return int((tensor != 0).sum())
+def _nonzero(held: _Held) -> int:
+    tensor = whole(held.tensor)
+    try:
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if "e8m0" in str(tensor.dtype):
+            tensor = tensor.to(torch.float32)  # powers of two: in it, zero itself is not zero
+        if tensor.is_mkldnn:
+            tensor = tensor.to_dense()
+        elif tensor.layout is not torch.strided:
+            tensor = (coalesced(tensor) if tensor.is_sparse else tensor).values()
+        return int((tensor != 0).sum())
+    except NotImplementedError as error:
+        raise ValueError(
+            f"model: connection sparsity needs weights that PyTorch compares with zero, found "
+            f"{held.name!r} of {held.module}: {held.tensor.dtype}"
+        ) from error

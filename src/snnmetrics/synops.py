@@ -30,6 +30,8 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, *neuron_shape)``; with
       ``time_dim`` one further dimension, anywhere, which is summed. Bool, integer or floating,
       dense or sparse COO. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch, with gradient, dtype of the activations but at least
     float32) and ``compute`` (the epoch over all ranks, float64) it returns a dict of:
@@ -105,18 +107,20 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         if map_.device != self.samples.device:
             self.to(map_.device)  # a map that was made on an accelerator is used there
 
-    def update(self, activations: Tensor) -> None:
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             activations: Spikes or spike counts, ``(B, *neuron_shape)``, plus time at ``time_dim``.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``activations`` is no tensor.
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
             ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(activations)
+        super().update(activations, mask=mask)
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Synaptic operations of one batch, summed over its samples."""

@@ -40,6 +40,8 @@ class AccuracyOverTime(SNNMetric[Tensor]):
     - ``outputs`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
       ``(B, T, C)`` with C >= 2; time is the dimension ``time_dim``, the others are batch and class
     - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns ``(T,)``: the fraction of samples that are
@@ -85,19 +87,22 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         self.time_dim = time_dim
         self.add_sum("right", shaped=True)
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
             targets: Class indices, ``(B,)``.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If an argument is no tensor, or ``targets`` are no integers.
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
             ValueError: If shapes or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(outputs, targets)
+        super().update(outputs, targets, mask=mask)
 
     def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
         """Right predictions of one batch at each step."""
@@ -141,6 +146,8 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
       dense or sparse COO. The number of steps may differ between batches.
     - ``targets`` (:class:`~torch.Tensor`, optional): class indices, ``(B,)``, of an integer dtype;
       then ``spikes`` is ``(B, T, C)`` with C >= 2
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the spikes, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a dict of:
@@ -215,19 +222,24 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         for name in ("right", "labelled"):
             self.add_sum(name, shaped=False)
 
-    def update(self, spikes: Tensor, targets: Tensor | None = None) -> None:
+    def update(
+        self, spikes: Tensor, targets: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> None:
         """Add one batch to the epoch.
 
         Args:
             spikes: Spikes or spike counts, ``(B, T, *neuron_shape)`` (time at ``time_dim``).
             targets: Class indices, ``(B,)``, for the accuracy of first-to-spike decoding.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If an argument is no tensor, or ``targets`` are no integers.
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
             ValueError: If shapes or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(spikes, targets)
+        super().update(spikes, targets, mask=mask)
 
     def contribution(self, spikes: Tensor, targets: Tensor | None = None) -> Contribution:
         """Steps of first spikes and right predictions of one batch."""
@@ -266,6 +278,8 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
       ``(B, T, C)`` with C >= 2 and T >= 1; time is the dimension ``time_dim``, the others are batch
       and class. Any real dtype, dense or sparse COO. T may differ between batches.
     - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a dict, each entry 0-dim for one threshold and
@@ -330,19 +344,22 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         if levels.device != self.samples.device:
             self.to(levels.device)  # thresholds that are on an accelerator are used there
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
         """Add one batch to the epoch.
 
         Args:
             outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
             targets: Class indices, ``(B,)``.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If an argument is no tensor, or ``targets`` are no integers.
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
             ValueError: If shapes or values are refused (see the class). Nothing that was
                 accumulated changes then.
         """
-        super().update(outputs, targets)
+        super().update(outputs, targets, mask=mask)
 
     def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
         """Steps and right predictions of one batch at the exits of its samples."""

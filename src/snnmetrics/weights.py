@@ -37,6 +37,12 @@ class OwnTensor:
     identity: tuple[int, ...]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which every rank holds a part (FSDP2). Then all ranks must ask."""
+    gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
 def current(module: nn.Module, name: str) -> Tensor:
     """The tensor that the next forward would use, made without changing the module.
 
@@ -49,7 +55,7 @@ def current(module: nn.Module, name: str) -> Tensor:
             return made.make()
     parametrizations = _parametrizations(module)
     if name not in parametrizations:
-        return getattr(module, name)  # type: ignore[no-any-return]
+        return whole(getattr(module, name))
     with _evaluating(parametrizations[name]):
         # Not by access: that would fill a cache of the user's with a tensor without gradient.
         return parametrizations[name]()  # type: ignore[no-any-return]
@@ -100,7 +106,7 @@ def _made_by_hooks(module: nn.Module) -> Iterator[_Made]:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, BasePruningMethod):
             name = hook._tensor_name
-            yield _Made(name, (f"{name}_orig", f"{name}_mask"), partial(hook.apply_mask, module))
+            yield _Made(name, (f"{name}_orig", f"{name}_mask"), partial(_masked, module, name))
         elif isinstance(hook, WeightNorm):
             name = hook.name
             yield _Made(name, (f"{name}_g", f"{name}_v"), partial(hook.compute_weight, module))
@@ -108,6 +114,11 @@ def _made_by_hooks(module: nn.Module) -> Iterator[_Made]:
             name = hook.name
             make = partial(hook.compute_weight, module, do_power_iteration=False)
             yield _Made(name, (f"{name}_orig", f"{name}_u", f"{name}_v"), make)
+
+
+def _masked(module: nn.Module, name: str) -> Tensor:
+    original, mask = (whole(getattr(module, f"{name}_{part}")) for part in ("orig", "mask"))
+    return mask.to(original.dtype) * original
 
 
 def _parametrizations(module: nn.Module) -> nn.ModuleDict:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import warnings
 import weakref
@@ -176,6 +177,105 @@ class MetricTrials:
             assert _same(before, _snapshot(metric))
             assert all(bool(v.isnan().all()) for v in _leaves(metric(*empty)))
             assert _same(before, _snapshot(metric), ignore="_forward_cache")
+
+    # ---------------------------------------------------------------------- masks
+
+    def masked(self, batch: Batch, seed: int) -> tuple[Batch, Tensor, Batch]:
+        """A batch with spoilt samples, the mask that leaves them out, and a batch of the others."""
+        first, *others = batch
+        time = self.metric_args.get("time_dim")
+        dim = int(time is not None and time % first.ndim == 0)
+        mask = torch.arange(first.shape[dim]) % 3 != 1 + seed % 2
+        parts = [(first, dim), *((other, 0) for other in others)]
+        spoilt = tuple(_spoilt(t, d, ~mask) for t, d in parts)
+        return spoilt, mask, tuple(t.movedim(d, 0)[mask].movedim(0, d) for t, d in parts)
+
+    def test_masked_samples_do_not_count(self) -> None:
+        updated, called = self.make(), self.make()
+        collection = MetricCollection({"a": self.make(), "b": self.make()})
+        kept, left_out = [], 0
+        for seed, batch in enumerate(self.batches()):
+            spoilt, mask, rest = self.masked(batch, seed)
+            updated.update(*spoilt, mask=mask)
+            collection.update(*spoilt, mask=mask)
+            value = called(*spoilt, mask=mask)
+            self.assert_value(value, self.reference([rest]), self.batch_dtype(batch))
+            kept.append(rest)
+            left_out += int((~mask).sum())
+        assert left_out >= 4
+        assert len(collection.compute_groups) == 1
+        for metric in (updated, called, *collection.values()):
+            self.assert_value(metric.compute(), self.reference(kept))
+            assert _same(metric.metric_state, self.filled(kept).metric_state)
+
+    def test_masked_samples_have_no_gradient(self) -> None:
+        if not self.differentiable:
+            return
+        spoilt, mask, rest = self.masked(self.batches()[0], 0)
+        first, *others = _with_gradient(spoilt)
+        alone, *rest_of_others = _with_gradient(rest)
+        _scalar(self.make()(first, *others, mask=mask)).backward()
+        _scalar(self.make()(alone, *rest_of_others)).backward()
+        nan = first.detach().isnan()
+        assert nan.any()
+        assert torch.equal(first.grad[~nan], alone.grad.flatten())
+        assert not first.grad[nan].any()
+
+    def test_batch_of_masked_samples_is_an_empty_batch(self) -> None:
+        spoilt, mask, _ = self.masked(self.batches()[0], 0)
+        nothing = torch.zeros_like(mask)
+        for metric in (self.make(), self.filled(self.batches())):
+            before = _snapshot(metric)
+            metric.update(*spoilt, mask=nothing)
+            assert _same(before, _snapshot(metric), ignore="_computed")
+            first, *others = _with_gradient(spoilt)
+            value = metric(first, *others, mask=nothing)
+            assert all(bool(v.isnan().all()) for v in _leaves(value))
+            assert _same(before, _snapshot(metric), ignore="_forward_cache")
+            if self.differentiable:
+                _scalar(value).backward()
+                assert not first.grad.any()
+
+    def test_bad_mask_is_refused_and_leaves_the_state(self) -> None:
+        batch = self.batches()[0]
+        _, mask, _ = self.masked(batch, 0)
+        bad = [
+            (mask.tolist(), "mask: expected a bool tensor, found list"),
+            (mask.long(), r"mask: expected a dense tensor of torch\.bool, found torch\.int64"),
+            (mask.to_sparse(), r"mask: expected a dense tensor of torch\.bool, .*sparse_coo"),
+            (mask[1:], rf"mask: expected shape \({len(mask)},\), .*found \({len(mask) - 1},\)"),
+            (mask[:, None], rf"mask: expected shape .*found \({len(mask)}, 1\)"),
+            (mask[0], r"mask: expected shape .*found \(\)"),
+        ]
+        metric = self.filled(self.batches())
+        before = _snapshot(metric)
+        for wrong, message in bad:
+            for call in (metric.update, metric):
+                with pytest.raises((TypeError, ValueError), match=message):
+                    call(*batch, mask=wrong)
+                assert _same(before, _snapshot(metric)), message
+        first, *others = batch
+        for other in others:  # one target too few, which the mask would have left out
+            with pytest.raises(ValueError, match=rf"targets: expected {len(mask)} samples"):
+                metric.update(first, other[:-1], mask=mask)
+        assert _same(before, _snapshot(metric))
+
+    def test_a_bad_batch_with_a_mask_is_refused(self) -> None:
+        metric = self.filled(self.batches())
+        before = _snapshot(metric)
+        for bad, message in self.bad_batches():
+            mask = torch.ones(len(bad[0]), dtype=torch.bool)
+            with pytest.raises((ValueError, TypeError), match=r"^\w+: expected .*found"):
+                metric.update(*bad, mask=mask)
+            assert _same(before, _snapshot(metric)), message
+
+    def test_accelerators_are_not_waited_for_with_a_mask_of_the_host(self) -> None:
+        metric = self.make().to("meta")
+        for seed, batch in enumerate(self.batches()):
+            _, mask, _ = self.masked(batch, seed)
+            metric.update(*(t.to("meta") for t in batch), mask=mask)
+            metric(*(t.to("meta") for t in batch), mask=mask)
+        assert metric.update_count == 2 * len(self.batches())
 
     # ---------------------------------------------------------------- bad input
 
@@ -563,6 +663,13 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 def _scalar(value: Any) -> Tensor:
     return sum(v.sum() for v in _leaves(value))  # type: ignore[return-value]
+
+
+def _spoilt(tensor: Tensor, dim: int, samples: Tensor) -> Tensor:
+    """NaN in place of some samples, or -1 where there is no NaN."""
+    spoilt = tensor.clone()
+    spoilt.movedim(dim, 0)[samples] = math.nan if tensor.is_floating_point() else -1
+    return spoilt
 
 
 def _with_gradient(batch: Batch) -> Batch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +13,15 @@ from hypothesis import strategies as st
 from snnmetrics.report import (
     KINDS,
     Counts,
+    Distribution,
+    GroupData,
     LayerData,
     NeuronData,
     Operation,
     Report,
     Uncounted,
 )
+from snnmetrics.report.distribution import BINS
 
 
 def operation(name: str = "linear", synapses: int = 12, parameters: int = 15) -> Operation:
@@ -68,16 +74,35 @@ def report(layers: dict[str, LayerData] | None = None, **changes: Any) -> Report
     return Report(**(values | changes))
 
 
+def spread(*values: float, peak_step: float | None = None) -> Distribution:
+    """Of these samples; bins are 1/64 octaves from 2**-20 on, and bin 0 holds the zeros."""
+    bins = Counter(math.ceil(64 * (math.log2(value) + 20)) for value in values if value)
+    squares = sum(value * value for value in values)
+    return Distribution(len(values), sum(values), squares, max(values), peak_step, dict(bins))
+
+
 def full_report() -> Report:
     """With everything that a report can hold."""
+    # Of 15 synops one sample has 5, the other 10; each lasts 20 ms. `fc` has twice as many.
+    once, twice, of_both, of_all = (
+        {
+            "per_sample": spread(5 * times, 10 * times, peak_step=3 * times),
+            "per_second": spread(250 * times, 500 * times, peak_step=3000 * times),
+        }
+        for times in (1, 2, 3, 4)
+    )
     map_ = torch.tensor([3.0, 0.1, 1 / 3, 2.0**53 + 2])
     layers = {
         "block.conv": layer(
-            "integer", notes=("dropout was active",), input_scale=0.25, synops_per_neuron=map_
+            "integer",
+            notes=("dropout was active",),
+            input_scale=0.25,
+            synops_per_neuron=map_,
+            **once,
         ),
         "image": layer("analog", declared_kind="analog"),
-        "attn.qk": layer("binary*analog"),
-        "fc": LayerData(operation(), {"binary": COUNTS, "ternary": COUNTS}),
+        "attn.qk": layer("binary*analog", **once),
+        "fc": LayerData(operation(), {"binary": COUNTS, "ternary": COUNTS}, **twice),
     }
     return report(
         layers,
@@ -88,6 +113,9 @@ def full_report() -> Report:
         parameters=1234,
         model="Net",
         notes=("bn1 is folded into conv",),
+        seconds=0.04,
+        groups_data={"core": GroupData(("block.conv", "fc"), **of_both), "idle": GroupData(("x",))},
+        **of_all,
     )
 
 
@@ -146,6 +174,14 @@ def maps(draw: st.DrawFn) -> torch.Tensor:
 
 
 @st.composite
+def distributions(draw: st.DrawFn) -> Distribution:
+    histogram = draw(st.dictionaries(st.integers(1, BINS - 1), whole, max_size=3))
+    samples = sum(histogram.values()) + draw(whole)
+    figures = [draw(number) for _ in range(3)]
+    return Distribution(samples, *figures, draw(st.none() | number), histogram)
+
+
+@st.composite
 def layers(draw: st.DrawFn) -> LayerData:
     single = st.sampled_from(KINDS)
     pair = st.tuples(single, single).map("*".join)
@@ -157,7 +193,12 @@ def layers(draw: st.DrawFn) -> LayerData:
         draw(st.none() | st.floats(1e-300, 1e300)),
         draw(st.none() | maps()),
         draw(texts),
+        draw(st.none() | distributions()),
+        draw(st.none() | distributions()),
     )
+
+
+groups = st.builds(GroupData, texts, st.none() | distributions(), st.none() | distributions())
 
 
 @st.composite
@@ -171,6 +212,8 @@ def neuron_layers(draw: st.DrawFn) -> NeuronData:
         draw(number),
         draw(st.integers(0, count)),
         draw(st.integers(0, count)),
+        additions=draw(st.none() | whole),
+        multiplications=draw(st.none() | whole),
     )
 
 
@@ -187,4 +230,8 @@ reports = st.builds(
     parameters=whole,
     model=names,
     notes=texts,
-)
+    seconds=st.none() | st.floats(1e-300, 1e300),
+    groups_data=st.dictionaries(names, groups, max_size=2),
+    per_sample=st.none() | distributions(),
+    per_second=st.none() | distributions(),
+).map(lambda made: made if made.samples else replace(made, seconds=None))

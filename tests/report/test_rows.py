@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from snnmetrics.report import Counts, LayerData, Report
-from tests.report.made import COUNTS, full_report, layer, neurons, operation, report
+from snnmetrics.report import Counts, GroupData, LayerData, Report
+from snnmetrics.report.distribution import RESOLUTION
+from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
 
 
 def test_figures_of_a_layer_are_totals_over_samples() -> None:
@@ -179,6 +180,71 @@ def test_scalars_have_stable_names_and_are_floats() -> None:
             + (["frames"] if name == "fc" else [])
         )
     }
+
+
+def test_figures_over_samples() -> None:
+    made = full_report()
+    for row, times in ((made.layers["block.conv"], 1), (made.layers["fc"], 2), (made.total, 4)):
+        assert (row.synops, row.max, row.peak_step) == (7.5 * times, 10 * times, 3 * times)
+        assert row.std == pytest.approx(2.5 * times, rel=1e-12)
+        assert row.percentiles == {
+            50: pytest.approx(5 * times, rel=RESOLUTION),
+            90: 10 * times,
+            99: 10 * times,
+        }
+        assert row.percentiles[50] >= 5 * times
+        assert row.synops_per_second == pytest.approx(15 * times / 0.04, rel=1e-15)
+    image = made.layers["image"]
+    assert (image.std, image.max, image.percentiles, image.peak_step) == (None,) * 4
+    assert image.synops_per_second is None
+    assert report().layers["fc"].std is None
+
+
+def test_analog_input_has_no_figures_over_samples() -> None:
+    made = report({"fc": layer("analog", per_sample=spread(1, 2))}, per_sample=spread(1, 2))
+    assert made.layers["fc"].max is None
+    assert made.total.max is None
+
+
+def test_figures_of_a_group_are_those_of_all_its_layers() -> None:
+    made = full_report()
+    core, idle = made.groups["core"], made.groups["idle"]
+    assert (core.name, core.layers) == ("core", ("block.conv", "fc"))
+    assert (core.synops, core.acs, core.macs) == (22.5, 5.0 + 6.0, 0.0)
+    assert (core.event_synops, core.effective_synops) == (13.5, 9.0)
+    assert (core.dense_synops, core.dense_macs, core.synapses) == (36.0, 39.0, 24)
+    assert core.input_sparsity == 5 / 8
+    assert core.synops_per_second == pytest.approx(45 / 0.04)
+    assert (core.max, core.peak_step) == (30, 9)
+    assert (idle.synops, idle.max, idle.synops_per_second) == (None, None, None)
+    mixed = report(
+        {"fc": layer(), "image": layer("analog")},
+        groups_data={"all": GroupData(("fc", "image"), spread(5, 10))},
+    ).groups["all"]
+    assert (mixed.synops, mixed.macs, mixed.max) == (7.5, 3.0, 10)  # synops: of spikes alone
+
+
+def test_steps_last_as_long_as_dt_says_or_as_all_seconds_over_all_steps() -> None:
+    lif = {"lif": neurons()}
+    made = report(neurons_data=lif, steps=20, seconds=0.08)  # 2 samples of 20 steps
+    assert made.step_seconds == pytest.approx(0.002)
+    assert made.neurons["lif"].firing_rate == pytest.approx(75.0)
+    assert made.total.firing_rate == pytest.approx(75.0)
+    assert "firing rate [Hz]" in str(made)
+    assert report(neurons_data=lif, steps=20).step_seconds is None
+    assert report(neurons_data=lif, seconds=0.08).step_seconds is None
+    assert report(neurons_data=lif, steps=20, dt=0.001, seconds=0.04).step_seconds == 0.001
+
+
+def test_scalars_of_samples_and_groups() -> None:
+    scalars = full_report().scalars()
+    assert scalars["core/synops"] == 22.5
+    assert scalars["core/synops_p99"] == scalars["core/synops_max"] == 30.0
+    assert scalars["fc/synops_peak_step"] == 6.0
+    assert scalars["total/synops_std"] == pytest.approx(10.0)
+    assert scalars["total/synops_per_second"] == pytest.approx(1500.0)
+    assert "idle/synops" not in scalars
+    assert "image/synops_p99" not in scalars
 
 
 def test_a_layer_called_total_does_not_hide_the_total() -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snnmetrics.report import Report, serialise
+from snnmetrics.report.distribution import BINS
 from tests.report.made import full_report, layer, report, reports
 
 few = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
@@ -62,7 +63,7 @@ def test_maps_may_be_written_as_integers() -> None:
 
 def test_the_json_names_its_format() -> None:
     data = json.loads(full_report().to_json())
-    assert (data["format"], data["version"]) == ("snnmetrics.Report", 1)
+    assert (data["format"], data["version"]) == ("snnmetrics.Report", 2)
 
 
 def test_nan_is_never_written() -> None:
@@ -85,6 +86,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 
 
 COUNTS = "layers/fc/counts/binary"
+SPREAD = "layers/fc/per_sample"
 MAP = "layers/block.conv/synops_per_neuron"
 
 
@@ -130,11 +132,33 @@ MAP = "layers/block.conv/synops_per_neuron"
         ("uncounted/0/why", "", r"uncounted\[0\].why: unknown"),
         ("samples", None, "samples: expected a non-negative integer, found None"),
         ("steps", -1, "steps: expected a finite, non-negative number, found -1"),
+        (f"{SPREAD}/samples", 1, "fc.per_sample.histogram: expected no more than all samples"),
+        (f"{SPREAD}/samples", ..., "layers.fc.per_sample.samples: .* found nothing"),
+        (f"{SPREAD}/total", -1, "per_sample.total: expected a finite, non-negative number"),
+        (f"{SPREAD}/squares", float("inf"), "per_sample.squares: expected a finite"),
+        (f"{SPREAD}/largest", None, "per_sample.largest: expected a finite"),
+        (f"{SPREAD}/peak_step", "3", "per_sample.peak_step: expected a finite"),
+        (f"{SPREAD}/median", 3, "layers.fc.per_sample.median: unknown"),
+        (f"{SPREAD}/histogram", {}, "per_sample.histogram: expected a list"),
+        (f"{SPREAD}/histogram", [[7]], "per_sample.histogram: expected pairs of a bin"),
+        (f"{SPREAD}/histogram", [[8, 1], [7, 1]], "histogram: .* in the order of the bins"),
+        (f"{SPREAD}/histogram", [[7, 1], [7, 1]], "histogram: .* in the order of the bins"),
+        (f"{SPREAD}/histogram", [[0, 1]], f"histogram: expected bins from 1 to {BINS - 1}"),
+        (f"{SPREAD}/histogram", [[BINS, 1]], f"histogram: expected bins from 1 to {BINS - 1}"),
+        (f"{SPREAD}/histogram", [[7, 0.5]], r"histogram\[0\]\[1\]: expected a non-negative int"),
+        (f"{SPREAD}/histogram", [[1, 0]] * (BINS + 1), f"expected at most {BINS} entries"),
+        ("per_second", 3, "per_second: expected an object, found 3"),
+        ("groups/core/layers", ["fc", 1], r"groups.core.layers\[1\]: expected text, found 1"),
+        ("groups/core/name", "core", "groups.core.name: unknown"),
+        ("groups", [], "groups: expected an object"),
+        ("seconds", 0, "seconds: expected a positive number, found 0"),
+        ("seconds", -1.0, "seconds: expected a finite, non-negative number, found -1.0"),
+        ("samples", 0, "seconds: expected null without samples, found 0.04"),
         ("dt", 0.0, "dt: expected a positive number, found 0.0"),
         ("integer_as", "ops", "integer_as: expected one of acs, macs, found 'ops'"),
         ("model", "\ud800", "model: expected text without lone surrogates"),
-        ("version", 2, "version: expected 1, found 2"),
-        ("version", True, "version: expected 1, found True"),
+        ("version", 1, "version: expected 2, found 1"),
+        ("version", True, "version: expected 2, found True"),
         ("format", "nir", "format: expected 'snnmetrics.Report', found 'nir'"),
         ("format", ..., "format: expected 'snnmetrics.Report', found None"),
         ("extra", 1, "extra: unknown, expected one of model, samples"),
@@ -276,7 +300,7 @@ def test_no_field_may_be_missing(place: tuple[Any, ...]) -> None:
     for key in parents:
         inner = inner[key]
     del inner[last]
-    names = {"layers", "neurons", "counts"}
+    names = {"layers", "neurons", "counts", "groups"}
     if parents and parents[-1] in names:  # a layer or a kind fewer is another report
         assert Report.from_dict(data) != full_report()
     else:

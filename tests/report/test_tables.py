@@ -15,7 +15,7 @@ from rich.console import Console
 
 from snnmetrics.report import Counts, LayerData, Report, Uncounted
 from snnmetrics.report.tables import escape_latex, escape_markdown, percent, printable, si
-from tests.report.made import COUNTS, full_report, layer, neurons, operation, report
+from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
 
 NASTY = "a|b_c&d<e>%f{$#~^\\*`["
 
@@ -285,7 +285,7 @@ def test_csv_of_neurons() -> None:
 
 def test_tables_that_do_not_exist_are_refused() -> None:
     for method in (report().to_csv, report().to_pandas):
-        with pytest.raises(ValueError, match="expected 'layers' or 'neurons', found 'x'"):
+        with pytest.raises(ValueError, match="expected 'layers' or 'groups' or 'neurons', found"):
             method("x")
 
 
@@ -306,6 +306,50 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pandas is not installed: .*snnmetrics\[pandas\]"):
         report().to_pandas()
+
+
+def test_groups_have_a_table_and_a_sheet() -> None:
+    made = full_report()
+    lines = cells(str(made))
+    head = ["group", "layers", "synops", "ACs", "MACs", "dense MACs", "synops/s"]
+    assert head in lines
+    assert ["core", "2", "22.5", "11", "0", "39", "1.125 k"] in lines
+    assert ["idle", "1", "-", "0", "0", "0", "-"] in lines
+    assert ["total", "4", "30", "14", "3", "65", "1.5 k"] in lines
+    assert head not in cells(str(report()))
+    core, idle = csv.DictReader(io.StringIO(made.to_csv("groups")))
+    assert (core["name"], core["layers"]) == ("core", "block.conv fc")
+    assert (float(core["synops_max"]), float(core["synops_peak_step"])) == (30, 9)
+    assert (idle["synops"], idle["synops_p99"]) == ("", "")
+    assert list(made.to_pandas("groups").index) == ["core", "idle"]
+    assert list(report().to_pandas("groups").columns) == list(made.to_pandas("groups").columns)
+
+
+def test_figures_over_samples_have_a_table_and_columns() -> None:
+    made = full_report()
+    lines = cells(str(made))
+    head = ["synops over samples", "mean", "std", "max", "p50", "p90", "p99", "peak step"]
+    start = lines.index(head)
+    assert [line[0] for line in lines[start + 2 : start + 6]] == [
+        "block.conv",
+        "attn.qk",  # and no image: it has none
+        "fc",
+        "core",
+    ]
+    assert ["core", "22.5", "7.5", "30", "15.1566", "30", "30", "9"] in lines
+    assert any(line[:2] == ["total", "30"] and line[-1] == "12" for line in lines)
+    assert "percentiles are rounded up by at most 1.09 %" in unwrapped(made)
+    assert head not in cells(str(report()))
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(made.to_csv()))}
+    assert (float(rows["fc"]["synops_max"]), rows["image"]["synops_max"]) == (20, "")
+    assert float(rows["fc"]["synops_per_second"]) == pytest.approx(750)
+    untimed = report({"fc": layer(per_sample=spread(5, 10))}, per_sample=spread(5, 10))
+    assert ["fc", "7.5", "2.5", "10", "5.02152", "10", "10", "-"] in cells(str(untimed))
+
+
+def test_the_header_says_how_long_samples_last() -> None:
+    assert "dt = 0.001 s" in str(full_report())
+    assert "0.04 s in all" in str(report(seconds=0.04))
 
 
 def test_layers_that_were_never_called_are_not_shown() -> None:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import all_finite, magnitude_sum
+from snnmetrics.exact import all_finite, coalesced, magnitude_sum
 from snnmetrics.functional.inputs import (
+    as_float,
     leading_dims,
     positive_number,
+    require_bool,
     require_dim,
     require_tensor,
 )
 
 _NOT_FINITE = "expected finite values, found NaN or infinity"
-
-
-def require_bool(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
-
-    Raises:
-        TypeError: If ``value`` is no bool.
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, found {value!r}")
 
 
 # ------------------------------------------------------------------------- firing rate
@@ -48,7 +40,8 @@ def spike_count_update(
     shape = tuple(activations.shape[d] for d in range(activations.ndim) if d not in dims)
     summed = dims if per_neuron else tuple(range(activations.ndim))
     spikes = magnitude_sum(activations, summed)
-    if spikes.is_cpu and not all_finite(spikes.detach()):
+    # The sum over neurons too: it is what a rate of the layer is made of.
+    if spikes.is_cpu and not math.isfinite(spikes.detach().sum().item()):
         raise ValueError(
             "activations: expected finite values, found NaN, infinity or a sum beyond float64"
         )
@@ -166,7 +159,7 @@ def activation_sparsity_update(activations: Tensor) -> tuple[Tensor, int]:
     elements = activations.numel()
     values = activations.detach()
     if values.layout is torch.sparse_coo:
-        values = values.coalesce().values()  # duplicates of one index are one element, their sum
+        values = coalesced(values).values()  # duplicates of one index are one element, their sum
     events = torch.count_nonzero(values != 0).to(torch.float64)
     return _poisoned(events, "activations", values), elements
 
@@ -285,13 +278,15 @@ def as_potential(name: str, value: object) -> float:
 
     Raises:
         TypeError: If ``value`` is no real number.
-        ValueError: If it is not finite.
+        ValueError: If it is not finite, or an integer that float64 does not hold.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number or None, found {value!r}")
-    number = float(value)
+    number = as_float(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name}: expected a finite number, found {value!r}")
+    if isinstance(value, Integral) and int(value) != int(number):  # potentials may be integers
+        raise ValueError(f"{name}: expected a number that float64 holds, found {value!r}")
     return number + 0.0  # one zero, not two
 
 
@@ -311,12 +306,25 @@ def membrane_updates_update(
     values = (values.to_dense() if values.is_sparse else values).movedim(time, 0)
     first = values[:1]
     changed = torch.count_nonzero(values[1:] != values[:-1])
-    if initial is not None and not first.is_floating_point():
-        # A float32 comparison, which PyTorch would make, cannot tell large integers apart.
-        first = first.to(torch.float64)
-    at_first = first.numel() if initial is None else torch.count_nonzero(first != initial)
+    at_first = first.numel() if initial is None else torch.count_nonzero(_differs(first, initial))
     updates = (changed + at_first).to(torch.float64)
     return _poisoned(updates, "potentials", values), potentials.shape[batch], shape
+
+
+def _differs(potentials: Tensor, initial: float) -> Tensor:
+    """Where potentials are not ``initial``."""
+    if potentials.is_floating_point():
+        return potentials != initial
+    # A floating comparison, which PyTorch would make, cannot tell large integers apart.
+    lowest, highest = 0, 1
+    if potentials.dtype is not torch.bool:
+        limits = torch.iinfo(potentials.dtype)
+        lowest, highest = limits.min, limits.max
+    if not initial.is_integer() or not lowest <= initial <= highest:
+        return torch.ones_like(potentials, dtype=torch.bool)
+    # The upper half of uint64 becomes negative, on both sides.
+    whole = (int(initial) + 2**63) % 2**64 - 2**63
+    return potentials.to(torch.int64) != whole
 
 
 def membrane_updates_compute(updates: Tensor, samples: int | Tensor) -> Tensor:

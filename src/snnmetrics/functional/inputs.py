@@ -8,24 +8,49 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+_UNSIGNED_BEYOND_BYTES = (torch.uint16, torch.uint32, torch.uint64)
+# PyTorch has more dtypes that hold real numbers, but cannot compare or convert what is in them.
+_REAL = frozenset(
+    {
+        torch.bool,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        *_UNSIGNED_BEYOND_BYTES,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    }
+)
+
 
 def require_tensor(name: str, value: object) -> None:
     """Refuse what is not a real tensor in a layout that can be summed.
 
     Raises:
         TypeError: If ``value`` is no tensor.
-        ValueError: If it is complex, quantised, of 8-bit floats, or neither strided nor sparse COO.
+        ValueError: If it is complex, quantised or of less than 8 bits (floats: 16), or neither
+            strided nor sparse COO.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, found {type(value).__name__}")
-    if value.is_complex() or value.is_quantized or "float8" in str(value.dtype):
+    if value.dtype not in _REAL:
         raise ValueError(
-            f"{name}: expected a real dtype (bool, integer, floating of 16 bits or more), "
-            f"found {value.dtype}"
+            f"{name}: expected a real dtype (bool, integer of 8 bits or more, floating of 16 bits "
+            f"or more), found {value.dtype}"
         )
+    if value.is_nested:
+        raise ValueError(f"{name}: expected a dense or sparse COO tensor, found a nested one")
     if value.layout not in (torch.strided, torch.sparse_coo):
         raise ValueError(
             f"{name}: expected a dense or sparse COO tensor, found layout {value.layout}"
+        )
+    if value.is_sparse and value.dtype in _UNSIGNED_BEYOND_BYTES:
+        raise ValueError(  # PyTorch can neither coalesce them nor make them dense
+            f"{name}: expected a dense tensor or another dtype, found a sparse one of {value.dtype}"
         )
 
 
@@ -52,6 +77,30 @@ def require_dim(name: str, dim: object) -> None:
         raise TypeError(f"{name}: expected an integer, found {dim!r}")
 
 
+def require_bool(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: If ``value`` is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, found {value!r}")
+
+
+def as_float(name: str, value: Real) -> float:
+    """A number as float.
+
+    Raises:
+        ValueError: If it is too large, as integers and fractions may be.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{name}: expected a number that float64 holds, found a larger one"
+        ) from None
+
+
 def positive_number(name: str, value: object) -> float:
     """A positive finite number as float.
 
@@ -61,7 +110,7 @@ def positive_number(name: str, value: object) -> float:
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a positive number, found {value!r}")
-    number = float(value)
+    number = as_float(name, value)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name}: expected a positive finite number, found {value!r}")
     return number
@@ -90,3 +139,52 @@ def leading_dims(name: str, value: Tensor, time_dim: int | None) -> tuple[int, .
         )
     time = time_dim % value.ndim
     return (0 if time else 1, time)
+
+
+def samples_that_count(mask: object, samples: int, name: str) -> Tensor:
+    """Indices of the samples that a mask lets count, on the device of the mask.
+
+    For a mask on an accelerator the host waits; for one on the CPU it does not.
+
+    Args:
+        mask: Bool tensor ``(B,)``, True where the sample counts.
+        samples: Number of samples in the batch, B.
+        name: What the argument with these samples is called.
+
+    Raises:
+        TypeError: If ``mask`` is no dense bool tensor.
+        ValueError: If it does not have one entry per sample.
+    """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask: expected a bool tensor, found {type(mask).__name__}")
+    if mask.dtype is not torch.bool or mask.layout is not torch.strided:
+        raise TypeError(
+            f"mask: expected a dense tensor of torch.bool, found {mask.dtype}, {mask.layout}"
+        )
+    if tuple(mask.shape) != (samples,):
+        raise ValueError(
+            f"mask: expected shape ({samples},), one entry per sample of {name}, "
+            f"found {tuple(mask.shape)}"
+        )
+    return mask.nonzero().squeeze(1)
+
+
+def select_samples(name: str, value: Tensor, dim: int, counted: Tensor, samples: int) -> Tensor:
+    """The samples of one argument at the indices ``counted``; the host does not wait.
+
+    Raises:
+        TypeError: If ``value`` is no tensor.
+        ValueError: If it has another number of samples along ``dim``, or is refused by
+            :func:`require_tensor`.
+    """
+    require_tensor(name, value)
+    if value.ndim <= dim or value.shape[dim] != samples:
+        raise ValueError(
+            f"{name}: expected {samples} samples in dimension {dim}, as the mask has, "
+            f"found shape {tuple(value.shape)}"
+        )
+    if len(counted) == samples:
+        return value
+    if value.is_sparse and value.requires_grad and torch.is_grad_enabled():
+        value = value.to_dense()  # selecting from a sparse tensor has no gradient
+    return value.index_select(dim, counted.to(value.device, non_blocking=True))

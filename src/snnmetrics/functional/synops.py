@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import all_finite, magnitude_sum
+from snnmetrics.exact import magnitude_sum
 from snnmetrics.functional.inputs import (
+    as_float,
     leading_dims,
     positive_number,
+    require_bool,
     require_dim,
     require_same_device,
     require_tensor,
@@ -28,7 +31,7 @@ def as_fanout(fanout: float | Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``fanout`` is neither a number nor a tensor, or is boolean.
-        ValueError: If it is complex, negative, NaN or infinite.
+        ValueError: If it is complex, negative, NaN or infinite, or on device ``meta``.
     """
     if isinstance(fanout, Tensor):
         require_tensor("fanout", fanout)
@@ -39,13 +42,16 @@ def as_fanout(fanout: float | Tensor) -> Tensor:
             "fanout: expected a non-negative number or a tensor of the neuron shape, "
             f"found {fanout!r}"
         )
+    if isinstance(fanout, Tensor) and fanout.is_meta:
+        raise ValueError("fanout: expected numbers, found a tensor on device 'meta'")
     # Born outside inference mode, so that it can take part in a differentiable forward.
     with torch.inference_mode(False), torch.no_grad():
         if isinstance(fanout, Tensor):
             dense = fanout.to_dense() if fanout.is_sparse else fanout
             values = dense.detach().to(torch.float64, copy=True).contiguous()
         else:
-            values = torch.tensor(float(fanout), dtype=torch.float64)
+            values = torch.tensor(as_float("fanout", fanout), dtype=torch.float64)
+        values = values + 0.0  # one zero, not two
     bad = ~(torch.isfinite(values) & (values >= 0))
     if bool(bad.any()):
         raise ValueError(
@@ -73,7 +79,8 @@ def synops_update(
         )
     require_same_device("activations", activations, fanout.device)
     synops = magnitude_sum(activations, dims) * fanout
-    if synops.is_cpu and not all_finite(synops.detach()):
+    # The sum over neurons too: it is part of the result.
+    if synops.is_cpu and not math.isfinite(synops.detach().sum().item()):
         raise ValueError(
             "activations: expected finite values, found NaN, infinity or a sum beyond float64"
         )
@@ -145,6 +152,7 @@ def synops(
         sample_time = positive_number("sample_time", sample_time)
     if time_dim is not None:
         require_dim("time_dim", time_dim)
+    require_bool("per_neuron", per_neuron)
     map_ = as_fanout(fanout)
     if map_.ndim == 0 and isinstance(activations, Tensor):
         map_ = map_.to(activations.device)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from snnmetrics.functional.inputs import (
+    as_float,
     leading_dims,
     positive_number,
+    require_bool,
     require_dim,
     require_same_device,
     require_tensor,
@@ -27,7 +29,7 @@ def require_pred_type(pred_type: object) -> None:
     Raises:
         ValueError: If ``pred_type`` is neither "sum" nor "max".
     """
-    if pred_type not in get_args(PredType):
+    if not isinstance(pred_type, str) or pred_type not in get_args(PredType):
         raise ValueError(f"pred_type: expected one of {get_args(PredType)}, found {pred_type!r}")
 
 
@@ -37,7 +39,7 @@ def require_evidence(evidence: object) -> None:
     Raises:
         ValueError: If ``evidence`` is neither "mean" nor "sum".
     """
-    if evidence not in get_args(Evidence):
+    if not isinstance(evidence, str) or evidence not in get_args(Evidence):
         raise ValueError(f"evidence: expected one of {get_args(Evidence)}, found {evidence!r}")
 
 
@@ -53,11 +55,11 @@ def accuracy_over_time_update(
     outputs = _time_major(outputs, time_dim)
     steps, samples, classes = outputs.shape
     targets = _checked_targets(targets, samples, outputs)
-    evidence = _evidence(outputs, pred_type)
-    finite = (outputs.isfinite() & evidence.isfinite()).all(2)
+    evidence, usable = _evidence(outputs, pred_type)
+    finite = usable.all(2)
     known_class = (targets >= 0) & (targets < classes)
     if outputs.is_cpu:
-        _raise_if_invalid(finite, known_class, targets, classes)
+        _raise_if_invalid(finite, known_class, targets, outputs)
     right = (evidence.argmax(2) == targets) & (evidence.amax(2) > evidence.amin(2))
     poison = torch.where(finite & known_class, 0.0, torch.nan).to(torch.float64)
     return (right.to(torch.float64) + poison).sum(1), samples, steps
@@ -91,8 +93,8 @@ def accuracy_over_time(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, or (on the CPU) if outputs are not finite or targets are
-            no classes.
+        ValueError: If shapes do not fit, or (on the CPU) if outputs are not finite or, as integers,
+            so large that their sum over time may be beyond int64, or if targets are no classes.
 
     Example:
         >>> import torch
@@ -251,6 +253,7 @@ def time_to_first_spike(
     require_dim("time_dim", time_dim)
     if dt is not None:
         dt = positive_number("dt", dt)
+    require_bool("per_neuron", per_neuron)
     sums, _, _ = time_to_first_spike_update(spikes, targets, time_dim, per_neuron)
     values = time_to_first_spike_compute(**sums, dt=dt, per_neuron=per_neuron)
     dtype = torch.promote_types(spikes.dtype, torch.float32)
@@ -274,8 +277,13 @@ def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
         require_tensor("threshold", threshold)
         if threshold.dtype is torch.bool:
             raise TypeError("threshold: expected numbers, found a boolean tensor")
+        if threshold.is_meta:
+            raise ValueError("threshold: expected numbers, found a tensor on device 'meta'")
     else:
-        numbers = threshold if isinstance(threshold, Sequence) else [threshold]
+        # Bytes are sequences of integers, and no numbers all the same.
+        text = isinstance(threshold, str | bytes | bytearray)
+        several = isinstance(threshold, Sequence) and not text
+        numbers: list[Any] = list(threshold) if several else [threshold]  # type: ignore[arg-type]
         if any(not isinstance(n, Real) or isinstance(n, bool) for n in numbers):
             raise TypeError(f"threshold: expected a number or several, found {threshold!r}")
     with torch.inference_mode(False), torch.no_grad():
@@ -283,8 +291,8 @@ def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
             dense = threshold.to_dense() if threshold.is_sparse else threshold
             values = dense.detach().to(torch.float64, copy=True)
         else:
-            values = torch.tensor([float(n) for n in numbers], dtype=torch.float64)
-            values = values if numbers is threshold else values[0].clone()
+            floats = [as_float("threshold", n) for n in numbers]
+            values = torch.tensor(floats if several else floats[0], dtype=torch.float64)
     if values.ndim > 1 or values.numel() == 0:
         raise ValueError(
             "threshold: expected a number or at least one in one dimension, "
@@ -316,11 +324,11 @@ def early_exit_update(
         )
     targets = _checked_targets(targets, samples, outputs)
     require_same_device("outputs", outputs, threshold.device)
-    total = _evidence(outputs, "sum")
-    finite = (outputs.isfinite() & total.isfinite()).all(2).all(0)
+    total, usable = _evidence(outputs, "sum")
+    finite = usable.all(2).all(0)
     known_class = (targets >= 0) & (targets < classes)
     if outputs.is_cpu:
-        _raise_if_invalid(finite, known_class, targets, classes)
+        _raise_if_invalid(finite, known_class, targets, outputs)
 
     right = (total.argmax(2) == targets) & (total.amax(2) > total.amin(2))
     gap = (total - total.amax(2, keepdim=True)).to(torch.float64)
@@ -392,7 +400,8 @@ def early_exit(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``evidence`` is
-            unknown, or (on the CPU) if outputs are not finite or targets are no classes.
+            unknown, or (on the CPU) if outputs are not finite or, as integers, so large that their
+            sum over time may be beyond int64, or if targets are no classes.
 
     Example:
         >>> import torch
@@ -441,12 +450,17 @@ def _checked_targets(targets: Tensor, samples: int, of: Tensor, name: str = "out
     return targets.to(torch.int64)
 
 
-def _raise_if_invalid(finite: Tensor, known_class: Tensor, targets: Tensor, classes: int) -> None:
-    if not bool(finite.all()):
+def _raise_if_invalid(
+    usable: Tensor, known_class: Tensor, targets: Tensor, outputs: Tensor
+) -> None:
+    if not bool(usable.all()):
         raise ValueError(
             "outputs: expected finite values with a finite sum over time, found NaN or infinity"
+            if outputs.is_floating_point()
+            else "outputs: expected integers whose sum over time surely fits int64 (magnitudes "
+            "below 2**62 / T), found larger ones"
         )
-    _raise_if_unknown(known_class, targets, classes)
+    _raise_if_unknown(known_class, targets, outputs.shape[2])
 
 
 def _raise_if_unknown(known_class: Tensor, targets: Tensor, classes: int) -> None:
@@ -457,10 +471,23 @@ def _raise_if_unknown(known_class: Tensor, targets: Tensor, classes: int) -> Non
         )
 
 
-def _evidence(outputs: Tensor, pred_type: PredType) -> Tensor:
-    """Evidence for each class up to each step; counts stay exact, whatever the dtype."""
+def _evidence(outputs: Tensor, pred_type: PredType) -> tuple[Tensor, Tensor]:
+    """Evidence for each class up to each step, and where it can be relied on.
+
+    Counts stay exact, whatever the dtype.
+    """
     wide = outputs.to(torch.float64 if outputs.is_floating_point() else torch.int64)
-    return wide.cumsum(0) if pred_type == "sum" else wide.cummax(0).values
+    evidence = wide.cumsum(0) if pred_type == "sum" else wide.cummax(0).values
+    if outputs.is_floating_point():
+        return evidence, wide.isfinite() & evidence.isfinite()
+    usable = torch.ones_like(evidence, dtype=torch.bool)
+    if outputs.dtype is torch.uint64:
+        usable = wide >= 0  # its upper half is not in int64
+    if pred_type == "sum" and outputs.dtype in (torch.int64, torch.uint64) and wide.numel():
+        # Integers wrap around without a word. Sums below 2**62 leave room for differences, too.
+        low, high = (extreme.to(torch.float64) for extreme in wide.aminmax())
+        usable = usable & (torch.maximum(-low, high) * len(wide) < 2.0**62)
+    return evidence, usable
 
 
 def _poison_if_not_finite(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -8,9 +8,11 @@ while somebody watches, and restored when nobody does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 Call = Callable[..., Any]
@@ -28,25 +30,35 @@ class Watcher(Protocol):
 
 _watchers: list[Watcher] = []
 _unwatched: Call = nn.Module.__call__
+_eager: AbstractContextManager[Any] | None = None
 
 
 def watch(watcher: Watcher) -> None:
     """Route the calls of all modules past a watcher."""
-    global _unwatched
+    global _unwatched, _eager
     if not _watchers:
         _unwatched = nn.Module.__call__
         nn.Module.__call__ = _watched  # type: ignore[method-assign]
+        # A compiled graph has no calls of modules, nor operations to hear: meanwhile all is eager.
+        _eager = torch.compiler.set_stance("force_eager")
+        _eager.__enter__()
     _watchers.append(watcher)
 
 
 def unwatch(watcher: Watcher) -> None:
     """End it; the last one restores the door."""
+    global _eager
     _watchers.remove(watcher)
     if not _watchers:
         nn.Module.__call__ = _unwatched  # type: ignore[method-assign]
+        if _eager is not None:
+            _eager.__exit__(None, None, None)
+            _eager = None
 
 
 def _watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    if len(_watchers) == 1 and (watcher := _watchers[0]).knows(module):  # the usual case, in short
+        return watcher.around(_unwatched, module, *args, **kwargs)
     call = _unwatched
     for watcher in _watchers:
         if watcher.knows(module):

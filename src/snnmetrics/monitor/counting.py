@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import magnitude_sum
-from snnmetrics.kinds import BINARY, TERNARY, kind_of
+from snnmetrics.exact import blocks, magnitude_sum, spike_sum
+from snnmetrics.kinds import BINARY, TERNARY, is_binary, kind_of
 from snnmetrics.monitor.fanouts import Fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
 
@@ -34,9 +34,12 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
     Raises:
         ValueError: On the CPU, if the input is not finite.
     """
-    kind = kind_of(x)
     if not lead:
         x, lead = x.unsqueeze(0), (0,)
+    if x.is_cpu and is_binary(x):
+        spikes = spike_sum(x.detach(), lead)
+        return Input(BINARY, spikes, spikes)
+    kind = kind_of(x)
     known = kind if isinstance(kind, int) else None
     magnitudes = magnitude_sum(x, lead, negative=False if known == BINARY else None)
     spikes_only = known in (BINARY, TERNARY)
@@ -110,6 +113,36 @@ def product_of(call: Contraction) -> tuple[Kinds, list[Tensor], int]:
     kinds = kind_of(call.left), kind_of(call.right)
     magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
     return kinds, [counts[0].sum(), magnitude, both, both, both, both], dense_macs(call)
+
+
+def vector_synops(x: Tensor, lead: tuple[int, ...], fanout: Tensor) -> Tensor:
+    """Synops of each input vector, float64, in the shape of the dimensions ``lead``."""
+    sizes = [x.shape[d] for d in lead]
+    neurons = [d for d in range(x.ndim) if d not in lead]
+    fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
+    rows = x.permute(*lead, *neurons).reshape(math.prod(sizes), fanout.numel())
+    parts = [block.to(torch.float64).abs() @ fanout for block in blocks(rows, (0,))]
+    return torch.cat(parts).reshape(sizes)
+
+
+def vector_products(call: Contraction) -> Tensor:
+    """Operations of each vector of the left operand of a product of two activations, float64."""
+    # Where the left operand is one for all samples, the batch is the right one's.
+    matrices = call.right.ndim > 2 and "Y" in call.right_letters  # of matmul: batch first
+    batch = [c for c in call.right_letters[:-2] if matrices and c not in call.left_letters]
+    kept = [c for c in call.right_letters if c in call.left_letters or c in batch]
+    letters = batch + [c for c in call.left_letters if c not in call.contracted]
+    right = _events(call.right, call.right_letters, kept)
+    left = call.left.ne(0).to(torch.float64)
+    equation = f"{call.left_letters},{''.join(kept)}->{''.join(letters)}"
+    return torch.einsum(equation, left, right)
+
+
+def tighter(one: int | Tensor, other: int | Tensor) -> int | Tensor:
+    """The tighter kind of two operands: synops have no meaning only where both are analog."""
+    if isinstance(one, int) and isinstance(other, int):
+        return min(one, other)
+    return torch.minimum(torch.as_tensor(one), torch.as_tensor(other))
 
 
 def _events(operand: Tensor, letters: str, shared: list[str]) -> Tensor:

@@ -15,6 +15,8 @@ from snnmetrics.exact import magnitude_sum
 from snnmetrics.monitor import counting
 from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, padded_fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
+from snnmetrics.monitor.repeats import Repeat, Tally, version_of
+from snnmetrics.monitor.samples import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,
     PRODUCT,
@@ -28,6 +30,19 @@ from snnmetrics.report.data import KINDS, Operation, Uncounted
 
 # Outputs of neurons of which is remembered what was in them; few, for each brings sums of its own.
 _MAX_EMITTED = 8
+
+
+# The first dimensions, by their number.
+_FIRST = ((), (0,), (0, 1))
+
+
+@dataclass
+class _Fired:
+    """What neurons of one layer and size emitted in this batch."""
+
+    type: str
+    tally: Tally
+    frames: int
 
 
 class Padded(NamedTuple):
@@ -46,22 +61,32 @@ class Ledger:
         declared_kind: Declared kind of the input of a row, by its name.
         input_scale: Declared scale of the input of a row, by its name.
         per_neuron: Whether rows keep a map per neuron.
+        per_sample: Whether synops of input vectors are kept until the batch is complete.
         differentiable: Whether synops of the batch keep their gradient.
     """
 
     declared_kind: Callable[[str], str | None]
     input_scale: Callable[[str], float | None]
     per_neuron: bool = False
+    per_sample: bool = False
     differentiable: bool = False
     maps: FanoutCache = field(default_factory=FanoutCache)
     staged: State = field(default_factory=State)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
+    vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
+    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of this batch
+    called: set[str] = field(default_factory=set)  # modules in this batch
     _emitted: dict[Any, tuple[weakref.ref[Tensor], counting.Input]] = field(default_factory=dict)
+    _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget the batch: it is complete, or it failed."""
         self.staged = State()
+        self.vectors.clear()
+        self.repeats.clear()
+        self.called.clear()
         self._emitted.clear()
+        self._fired.clear()
 
     def open(self) -> None:
         """A batch begins: weights may have changed since the last one."""
@@ -71,16 +96,42 @@ class Ledger:
 
     def settled(self) -> State:
         """What the batch adds, complete."""
+        for repeat in self.repeats.values():
+            self._settle(repeat)
         for row in self.staged.rows.values():
             row.settle()
+        for key, fired in self._fired.items():
+            tally = fired.tally
+            self.staged.neurons[key] = NeuronState(
+                fired.type, tally.magnitudes, tally.events.sum(), fired.frames
+            )
+        self.staged.called |= self.called
         return self.staged
+
+    def _settle(self, repeat: Repeat) -> None:
+        row = self.staged.rows[repeat.name]
+        for kind, tally in repeat.tallies.items():
+            seen, calls = counting.Input(kind, tally.magnitudes, tally.events), tally.calls
+            _enter(
+                row,
+                kind,
+                repeat.frames * calls,
+                repeat.elements * calls,
+                counting.synops_of(seen, repeat.fanout),
+                repeat.dense_synops * calls,
+                repeat.dense_macs * calls,
+                repeat.outputs * calls,
+                calls,
+            )
+            if self.per_neuron:
+                self._add_map(row, tally.magnitudes * repeat.fanout.dense)
 
     # ---------------------------------------------------------------------- operations
 
     def convolution(
         self, name: str, module: str, call: Convolution, out: Tensor, padded: Padded | None
-    ) -> None:
-        """Enter one call of a convolution."""
+    ) -> Repeat | None:
+        """Enter one call of a convolution, and say how it may be repeated."""
         fanout = self.maps.of_convolution(name, call)
         x = call.x
         if padded is not None:
@@ -105,16 +156,21 @@ class Ledger:
             parameters=_parameters(call.weight, call.bias),
         )
         macs = counting.dense_macs_of_convolution(call, out)
-        self._weighted(name, operation, x, (0,), fanout, macs, out.numel())
+        seen = self._weighted(name, operation, x, (0,), fanout, macs, out.numel())
+        return seen if padded is None else None
 
     def contraction(
         self, name: str, module: str, call: Contraction, out: Any, autapses: bool = True
-    ) -> None:
-        """Enter one call of a product of an activation with weights, or of two activations."""
+    ) -> Repeat | None:
+        """Enter one call of a product of an activation with weights, or of two activations.
+
+        Returns:
+            How it may be repeated, if it may.
+        """
         call = counting.aligned(call)
         if not call.weighted:
             self._product(name, module, call, out)
-            return
+            return None
         fanout = self.maps.of_contraction(call, autapses)
         neurons = [d for d, c in enumerate(call.left_letters) if c in call.right_letters]
         own = [
@@ -135,7 +191,17 @@ class Ledger:
         )
         lead = tuple(d for d in range(call.left.ndim) if d not in neurons)
         macs = counting.dense_macs(call)
-        self._weighted(name, operation, call.left, lead, fanout, macs, counting.outputs(call, out))
+        outputs = counting.outputs(call, out)
+        return self._weighted(
+            name, operation, call.left, lead, fanout, macs, outputs, call.samples_first
+        )
+
+    def repeat(self, repeat: Repeat, x: Tensor) -> None:
+        """Enter one more call."""
+        seen = self._looked_at(repeat.name, x, repeat.lead)
+        assert isinstance(seen.kind, int)  # repeated are calls on the CPU
+        self._check_kind(repeat.name, seen.kind)
+        repeat.add(seen.kind, seen)
 
     def _weighted(
         self,
@@ -146,16 +212,14 @@ class Ledger:
         fanout: Fanout,
         macs: int,
         outputs: int,
-    ) -> None:
+        samples_first: bool = False,
+    ) -> Repeat | None:
         live = x
         if (scale := self.input_scale(name)) is not None:
             x = unscaled(name, x, scale)
             live = live / scale
         with torch.no_grad():
-            try:
-                seen = self._look_at(x, lead)
-            except ValueError as error:
-                raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
+            seen = self._looked_at(name, x, lead)
             self._check_kind(name, seen.kind)
             figures = counting.synops_of(seen, fanout)
             frames = math.prod(x.shape[d] for d in lead)
@@ -164,9 +228,15 @@ class Ledger:
             _enter(row, seen.kind, frames, x.numel(), figures, dense, macs, outputs)
             if self.per_neuron:
                 self._add_map(row, seen.magnitudes * fanout.dense)
+            if self.per_sample:
+                synops = counting.vector_synops(x, lead, fanout.dense)
+                self._keep_vectors(name, synops, seen.kind, samples_first)
         if self.differentiable:
             with own_saved_tensors():
                 self._keep_gradient(name, live, lead, fanout)
+        if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
+            return None  # every call must be looked at by itself
+        return Repeat(name, lead, fanout, frames, x.numel(), dense, macs, outputs)
 
     def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
         operation = Operation(
@@ -186,13 +256,36 @@ class Ledger:
             row = self._row(name, operation, len(PRODUCT), call.left.device)
             elements, outputs = call.left.numel(), counting.outputs(call, out)
             _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
+            if self.per_sample:
+                products, kind = counting.vector_products(call), counting.tighter(*kinds)
+                self._keep_vectors(name, products, kind, call.samples_first)
 
-    def _look_at(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
+    def _keep_vectors(
+        self, name: str, synops: Tensor, kind: int | Tensor, samples_first: bool
+    ) -> None:
+        """Keep the synops of input vectors, unless the input is analog."""
+        declared, analog = self.declared_kind(name), KINDS.index("analog")
+        if declared is not None:
+            kind = KINDS.index(declared)
+        if isinstance(kind, int):
+            if kind == analog:
+                return
+        else:
+            synops = torch.where(kind == analog, 0.0, synops)
+        if samples_first:
+            synops = synops.sum(tuple(range(1, synops.ndim))) if synops.ndim > 1 else synops
+        call = Vectors(self.staged.calls - 1, synops)
+        self.vectors.setdefault(name, []).append(call)
+
+    def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
         """What neurons emitted and the next layer takes in need be looked at once."""
-        known = self._emitted.get(_identity(x, lead))
+        known = self._emitted.get((id(x), version_of(x), lead))
         if known is not None and known[0]() is x:
             return known[1]
-        return counting.look_at(x, lead)
+        try:
+            return counting.look_at(x.detach(), lead)
+        except ValueError as error:
+            raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
@@ -201,6 +294,8 @@ class Ledger:
 
     def _check_kind(self, name: str, *kinds: int | Tensor) -> None:
         declared = self.declared_kind(name)
+        if declared is None:
+            return
         for kind in kinds:
             if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
                 found = f"found {KINDS[kind]} data"
@@ -224,29 +319,28 @@ class Ledger:
 
     def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
-        with torch.no_grad():
-            try:
-                seen = counting.look_at(spikes, dims := tuple(range(lead)))
-            except ValueError as error:
-                raise ValueError(f"{name}: output: {error}") from None
-            frames = math.prod(spikes.shape[:lead])
+        dims = _FIRST[lead]
+        try:
+            seen = counting.look_at(spikes.detach(), dims)
+        except ValueError as error:
+            raise ValueError(f"{name}: output: {error}") from None
         if not spikes.is_inference():  # what is written into it leaves no trace in its version
-            self._emitted[_identity(spikes, dims)] = (weakref.ref(spikes), seen)
-        if len(self._emitted) > _MAX_EMITTED:
-            self._emitted.pop(next(iter(self._emitted)))
-        layer = NeuronState(type_, seen.magnitudes, seen.events.sum(), frames)
-        key = (name, tuple(seen.magnitudes.shape))
-        known = self.staged.neurons.get(key)
-        self.staged.neurons[key] = layer if known is None else known.merged(layer)
+            if len(self._emitted) >= _MAX_EMITTED:
+                self._emitted.pop(next(iter(self._emitted)))
+            self._emitted[id(spikes), spikes._version, dims] = weakref.ref(spikes), seen
+        frames = math.prod(spikes.shape[:lead])
+        key = (name, tuple(spikes.shape[lead:]))
+        fired = self._fired.get(key)
+        if fired is None:
+            self._fired[key] = _Fired(type_, Tally(seen), frames)
+        else:
+            fired.tally.add(seen)
+            fired.frames += frames
 
     def uncounted(self, name: str, what: str, reason: str) -> None:
         """Enter a call that is known to contract something and cannot be counted."""
         known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
-
-
-def _identity(x: Tensor, lead: tuple[int, ...]) -> tuple[Any, ...]:
-    return id(x), 0 if x.is_inference() else x._version, lead
 
 
 def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
@@ -278,9 +372,10 @@ def _enter(
     dense_synops: int,
     dense_macs: int,
     outputs: int,
+    calls: int = 1,
 ) -> None:
-    """Add one call to the line of its kind, in the order of ``FIELDS``."""
-    first, last = [1, frames, elements], [dense_synops, dense_macs, outputs]
+    """Add calls to the line of their kind, in the order of ``FIELDS``."""
+    first, last = [calls, frames, elements], [dense_synops, dense_macs, outputs]
     if isinstance(kind, int):
         line = row.pending.setdefault(kind, [0.0] * len(FIELDS))
         for i, value in enumerate((*first, *(figure.item() for figure in figures), *last)):

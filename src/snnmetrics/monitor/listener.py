@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import (
     TorchFunctionMode,
     _get_current_function_mode,
-    _pop_mode_temporarily,
+    _pop_mode,
+    _push_mode,
 )
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -29,9 +30,15 @@ from snnmetrics.monitor.operations import (
     why_uncounted,
 )
 from snnmetrics.monitor.provenance import Provenance
+from snnmetrics.monitor.repeats import Repeat
 
+# What compilation and activation checkpointing put into the path of a module.
+_INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 # Layers that are one operation: it bears the name of the layer alone.
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
+# Operations that loops over time repeat, called with input, weight, bias and options.
+_REPEATED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
+_HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
 _PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
 
@@ -44,6 +51,8 @@ class Scope(NamedTuple):
     counted: bool
     neurons: NeuronType | None
     quiet: bool  # nothing in it can be a counted operation: neurons without weights
+    kind: str  # name of its class
+    remarkable: bool  # whether there may be something to note of it
 
 
 class Listener(TorchFunctionMode):
@@ -55,7 +64,7 @@ class Listener(TorchFunctionMode):
         row_names: Names of rows by weight or place in the code; those of new ones are added.
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: What is to be done around a whole forward.
-        after: Called with the name, arguments and output of every module that returned.
+        after: Called with the name, arguments and output of every module that returned, if given.
     """
 
     def __init__(
@@ -65,7 +74,7 @@ class Listener(TorchFunctionMode):
         row_names: dict[tuple[Any, ...], str],
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], Any],
-        after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None],
+        after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -88,19 +97,26 @@ class Listener(TorchFunctionMode):
             known = neuron_type(module) if counted else None
             weights = any(p.ndim >= 2 for p in module.parameters())
             quiet = known is not None and known.only_weights and not weights
-            self._scopes[id(module)] = Scope(name, module, counted, known, quiet)
+            kind = class_name(module)
+            remarkable = _is_remarkable(module, kind, counted)
+            self._scopes[id(module)] = Scope(name, module, counted, known, quiet, kind, remarkable)
 
     # ------------------------------------------------------------------- calls of modules
 
     def knows(self, module: nn.Module) -> bool:
-        """Whether a module is part of the model."""
-        return id(module) in self._scopes
+        """Whether a module is part of the model, or its compiled handle."""
+        return id(module) in self._scopes or self._is_handle(module)
+
+    def _is_handle(self, module: nn.Module) -> bool:
+        return module._modules.get("_orig_mod") is self._model
 
     def around(self, call: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Make the call of a module; listen if it is the root's or happens within it."""
         if not self._open:
-            if module is not self._model:
-                return call(module, *args, **kwargs)  # such as a checkpoint's second forward
+            is_root = module is self._model or self._is_handle(module)
+            # In a backward it is a checkpoint's second forward.
+            if not is_root or torch._C._current_graph_task_id() != -1:
+                return call(module, *args, **kwargs)
             with self._around_root(args, kwargs), self._listening():
                 return self._visit(call, module, args, kwargs)
         if self._thread != threading.get_ident():
@@ -113,8 +129,7 @@ class Listener(TorchFunctionMode):
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        # A compiled graph has no operations to hear: while somebody listens it runs eagerly.
-        with torch.compiler.set_stance("force_eager"), self:
+        with self:
             self._thread = threading.get_ident()
             try:
                 yield
@@ -129,53 +144,50 @@ class Listener(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        scope = self._scopes[id(module)]
+        scope = self._scopes.get(id(module)) or self._scopes[id(self._model)]
         self._open.append(scope)
+        # Hear nothing for a while, unless somebody else's mode lies on top of this one.
+        deaf = scope.quiet and _get_current_function_mode() is self
+        if deaf:
+            _pop_mode()
         try:
-            with self._deaf() if scope.quiet else nullcontext():
-                output = call(module, *args, **kwargs)
+            output = call(module, *args, **kwargs)
         finally:
+            if deaf:
+                _push_mode(self)
             self._open.pop()
         with torch._C.DisableTorchFunction():
             self._returned(scope, args, kwargs, output)
         return output
 
-    def _deaf(self) -> AbstractContextManager[Any]:
-        """Hear nothing for a while, unless somebody else's mode lies on top of this one."""
-        if _get_current_function_mode() is self:
-            return _pop_mode_temporarily()
-        return nullcontext()
-
     def _returned(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        staged = self._ledger.staged
-        staged.called |= {scope.name}
-        kind = type(scope.module).__name__
-        if "Dropout" in kind and scope.module.training:
-            staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
-        if "BatchNorm" in kind:
-            staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
-        self._note_what_cannot_be_heard(scope, output)
+        self._ledger.called.add(scope.name)
+        if scope.remarkable:
+            self._remark(scope)
+        if scope.counted and isinstance(output, Generator):
+            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
         if scope.neurons is not None:
             read = scope.neurons.read(scope.module, output)
             if read is not None:
                 spikes, lead = read
-                self._ledger.neurons(scope.name, kind, spikes, lead)
-        self._after(scope.name, args, kwargs, output)
+                self._ledger.neurons(scope.name, scope.kind, spikes, lead)
+        if self._after is not None:
+            self._after(scope.name, args, kwargs, output)
 
-    def _note_what_cannot_be_heard(self, scope: Scope, output: Any) -> None:
-        module, origin = scope.module, type(scope.module).__module__
-        if not scope.counted:
-            return
-        if isinstance(module, torch.jit.ScriptModule):
+    def _remark(self, scope: Scope) -> None:
+        module, staged = scope.module, self._ledger.staged
+        if "Dropout" in scope.kind and module.training:
+            staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
+        elif "BatchNorm" in scope.kind:
+            staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
+        elif isinstance(module, torch.jit.ScriptModule):
             self._ledger.uncounted(scope.name, "call", "a scripted module")
-        elif origin.startswith("torch.ao.nn") and "quantized" in origin:
+        elif _is_quantised(module):
             self._ledger.uncounted(scope.name, "call", "a quantised kernel")
-        elif isinstance(output, Generator):
-            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
         elif isinstance(module, nn.TransformerEncoder) and not module.training:
-            self._ledger.staged.notes |= {
+            staged.notes |= {
                 "nn.TransformerEncoder left its fused path while it was listened to: with a "
                 "padding mask its outputs differ at padded positions"
             }
@@ -193,9 +205,17 @@ class Listener(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if func in PARSERS:
+            key = None if kwargs else self._repeat_key(func, args)
+            repeat = None if key is None else self._ledger.repeats.get(key)
+            if repeat is not None and repeat.fits(args[1]):
+                with torch._C.DisableTorchFunction():
+                    self._ledger.repeat(repeat, args[0])
+                return output
             site = _call_site(sys._getframe(1))
             with torch._C.DisableTorchFunction():
-                self._operation(func, args, kwargs, output, site)
+                repeat = self._operation(func, args, kwargs, output, site)
+                if repeat is not None and key is not None:
+                    self._ledger.repeats[key] = repeat.of(args[1])
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
         elif (reason := why_uncounted(func)) is not None:
@@ -204,6 +224,20 @@ class Listener(TorchFunctionMode):
             self._provenance.derive(func, (*args, *kwargs.values()), output)
         return output
 
+    def _repeat_key(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """What the further calls of a layer in a loop have in common; None if it is none."""
+        if func not in _REPEATED or len(args) < 2:
+            return None
+        x, weight, *rest = args
+        if type(weight) is not nn.Parameter or type(x) is not Tensor or not x.is_cpu:
+            return None
+        if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return None
+        if not all(type(option) in _HASHABLE for option in rest[1:]):
+            return None
+        module, biased = self._open[-1].module, bool(rest) and rest[0] is not None
+        return id(module), id(weight), func, x.shape, x.dtype, biased, *rest[1:]
+
     def _operation(
         self,
         func: Callable[..., Any],
@@ -211,29 +245,32 @@ class Listener(TorchFunctionMode):
         kwargs: dict[str, Any],
         output: Tensor,
         site: tuple[Any, ...],
-    ) -> None:
+    ) -> Repeat | None:
+        """Enter what happened, and say how it may be repeated."""
         scope = self._open[-1]
         if "parametrizations" in scope.name.split("."):  # a weight in the making
             self._provenance.derive(func, (*args, *kwargs.values()), output)
-            return
+            return None
+        repeat = None
         try:
             calls = list(PARSERS[func](*args, **kwargs))
         except NotImplementedError as error:
             self._uncounted(func, str(error))
-            return
+            return None
         for call in calls:
             if (reason := refused_operand(*call.operands)) is not None:
                 self._uncounted(func, reason)
             elif isinstance(call, Convolution):
-                self._convolution(scope, call, output, site)
+                repeat = self._convolution(scope, call, output, site)
             else:
-                self._contraction(func, scope, call, output, site)
+                repeat = self._contraction(func, scope, call, output, site)
+        return repeat
 
     def _convolution(
         self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...]
-    ) -> None:
+    ) -> Repeat | None:
         if not scope.counted or self._is_dynamics(scope, call.weight):
-            return
+            return None
         name = self._row_name(scope, call, call.weight, site)
         padded = self._padded.get(call.x)
         base = call.x._base
@@ -241,8 +278,8 @@ class Listener(TorchFunctionMode):
             padded = self._padded.get(base)  # an input without batch dimension
         if padded is not None and padded[0] != scope.name:
             padded = None  # another module padded: its output is this one's input
-        module = type(scope.module).__name__
-        self._ledger.convolution(name, module, call, output, padded and padded[1])
+        copies = padded and padded[1]
+        return self._ledger.convolution(name, scope.kind, call, output, copies)
 
     def _contraction(
         self,
@@ -251,14 +288,14 @@ class Listener(TorchFunctionMode):
         call: Contraction,
         output: Tensor,
         site: tuple[Any, ...],
-    ) -> None:
+    ) -> Repeat | None:
         if call.weighted is None:
             is_weight = [self._provenance.is_weight(t) for t in (call.left, call.right)]
             if all(is_weight):
                 # A weight in the making; or a learned state, and then it must not go unsaid.
                 self._provenance.derive(func, (call.left, call.right), output)
                 self._uncounted(func, "a product of parameters and buffers alone")
-                return
+                return None
             if is_weight[0]:
                 call = call._replace(
                     left=call.right,
@@ -269,13 +306,13 @@ class Listener(TorchFunctionMode):
             call = call._replace(weighted=any(is_weight))
         weight = call.right if call.weighted else None
         if not scope.counted or self._is_dynamics(scope, weight):
-            return
+            return None
         name = self._row_name(scope, call, weight, site)
         recurrent = call.right.ndim == 2 and call.right.shape[0] == call.right.shape[1]
         weight_of_itself = call.right is getattr(scope.module, "recurrent_weights", None)
         no_autapses = getattr(scope.module, "autapses", True) is False
         autapses = not (recurrent and weight_of_itself and no_autapses)
-        self._ledger.contraction(name, type(scope.module).__name__, call, output, autapses)
+        return self._ledger.contraction(name, scope.kind, call, output, autapses)
 
     def _is_dynamics(self, scope: Scope, weight: Tensor | None) -> bool:
         """Whether neurons compute their own state: a decay written as a convolution over time."""
@@ -332,6 +369,18 @@ class Listener(TorchFunctionMode):
             self._padded[output] = (self._open[-1].name, copies)
 
 
+def _is_remarkable(module: nn.Module, kind: str, counted: bool) -> bool:
+    """Whether a call of a module may be worth a note, or cannot be heard."""
+    named = "Dropout" in kind or "BatchNorm" in kind
+    unheard = isinstance(module, torch.jit.ScriptModule | nn.TransformerEncoder)
+    return named or (counted and (unheard or _is_quantised(module)))
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    origin = type(module).__module__
+    return origin.startswith("torch.ao.nn") and "quantized" in origin
+
+
 def _call_site(frame: FrameType | None) -> tuple[Any, ...]:
     """Where in the code an operation was called: function and instruction."""
     while frame is not None and (
@@ -347,7 +396,15 @@ def plain_name(path: str, root: nn.Module) -> str:
     while (wrapper := _wrapper(root)) is not None:
         path = path.removeprefix(wrapper).removeprefix(".")
         root = getattr(root, wrapper)
-    return path.replace("._orig_mod", "") or type(root).__name__
+    for wrapper in _INNER_WRAPPERS:
+        path = path.replace(f".{wrapper}", "").removeprefix(wrapper)
+    return path or class_name(root)
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of a module's class, without what ``fully_shard`` puts before it."""
+    line = [cls.__name__ for cls in type(module).__mro__]
+    return line[line.index("FSDPModule") + 1] if "FSDPModule" in line else line[0]
 
 
 def root_name(root: nn.Module) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,17 +13,25 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from snnmetrics.distributed import all_reduce
 from snnmetrics.functional.inputs import positive_number, require_dim
 from snnmetrics.monitor import calls
+from snnmetrics.monitor.account import report_of
+from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.fanouts import FanoutCache
 from snnmetrics.monitor.ledger import Ledger
-from snnmetrics.monitor.listener import Listener, plain_name, root_name
+from snnmetrics.monitor.listener import Listener, root_name
+from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
 from snnmetrics.monitor.probes import Probes
-from snnmetrics.monitor.state import State, sum_of_ranks
+from snnmetrics.monitor.samples import Batch, spreads_of
+from snnmetrics.monitor.state import State
+from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.report import Report
-from snnmetrics.report.data import KINDS, Uncounted
+from snnmetrics.report.data import KINDS
 
-Choice = str | type[nn.Module] | Callable[[str, nn.Module], bool]
+# Orders of batch_dim and time_dim in which leading dimensions can be told apart.
+_FORMAT, _VERSION = "snnmetrics.Monitor", 1
+_TOLD_APART = ((0, None), (None, None), (0, 1), (1, 0))
 
 
 class Monitor:
@@ -43,7 +49,13 @@ class Monitor:
             is the number of samples of a call. None: every call happens in :meth:`batch`.
         time_dim: Dimension of that argument that is time; its size is the number of time steps.
         dt: Seconds that a time step lasts; firing rates are in Hz then.
-        per_neuron: Whether to keep a map of synops per input neuron for every layer.
+        per_neuron: Whether to keep maps: of synops per input neuron for every layer, and of spikes
+            per neuron.
+        per_sample: Whether to keep how synops are spread over samples: standard deviation,
+            maximum, percentiles and the busiest time step, of every layer, group and in total, in
+            constant memory. The leading dimensions of every layer's input must tell samples and
+            steps apart: ``batch_dim`` and ``time_dim`` are the first two, in their order, or the
+            batch is the first and time is outside.
         differentiable: Whether :meth:`batch_synops` gives the synops of the last batch with
             gradient, to add to the loss.
         input_scale: For layers by name or pattern: their input is this factor times a spike count,
@@ -53,12 +65,16 @@ class Monitor:
             of integers is analog. Data that contradict a declaration are refused.
         integer_as: What operations on spike counts are: ``"acs"`` (n accumulations for a count of
             n) or ``"macs"``.
+        groups: Layers that share something, such as a core of a chip, by the name of the group:
+            names or patterns of layers, or of modules with all that is in them. They get rows of
+            their own in the report, and limits in :meth:`Report.check`.
         include: What to count: names, patterns (``"enc*"``), module types, or functions
             ``(name, module) -> bool``, of modules with all that is in them; by default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
             to compute and reset; a batch that fails leaves them as they were.
+        process_group: Ranks that :meth:`compute` adds up; by default all.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -86,13 +102,16 @@ class Monitor:
         time_dim: int | None = None,
         dt: float | None = None,
         per_neuron: bool = False,
+        per_sample: bool = False,
         differentiable: bool = False,
         input_scale: Mapping[str, float] | None = None,
         kinds: Mapping[str, str] | None = None,
         integer_as: Literal["acs", "macs"] = "acs",
+        groups: Mapping[str, Sequence[str]] | None = None,
         include: Choice | Sequence[Choice] | None = None,
         exclude: Choice | Sequence[Choice] | None = None,
         probes: Mapping[str, Metric] | None = None,
+        process_group: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -106,24 +125,23 @@ class Monitor:
         self.time_dim = time_dim
         self.dt = None if dt is None else positive_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
-        self._names = {plain_name(path, model): m for path, m in model.named_modules()}
-        self._scales = {
-            name: positive_number(f"input_scale[{name!r}]", scale)
-            for name, scale in self._checked("input_scale", input_scale).items()
-        }
-        self._kinds = self._checked("kinds", kinds)
-        for name, kind in self._kinds.items():
-            if kind not in KINDS:
-                raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
-        self._include = self._chosen("include", include)
-        self._exclude = self._chosen("exclude", exclude)
-        self._probes = Probes(self._checked("probes", probes, places=("input", "output")))
+        self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
+        self._process_group = process_group
+        places = ("input", "output")
+        self._probes = Probes(self._declared.by_name("probes", probes, places))
         self._ledger = Ledger(
-            declared_kind=partial(_lookup, self._kinds),
-            input_scale=partial(_lookup, self._scales),
+            declared_kind=self._declared.kind,
+            input_scale=self._declared.scale,
             per_neuron=per_neuron,
+            per_sample=per_sample,
             differentiable=differentiable,
         )
+        if per_sample and (batch_dim, time_dim) not in _TOLD_APART:
+            raise ValueError(
+                "per_sample: expected batch_dim and time_dim to be the first two dimensions in "
+                "either order, or batch_dim 0 or None without time_dim, found "
+                f"batch_dim={batch_dim} and time_dim={time_dim}"
+            )
         self._row_names: dict[tuple[Any, ...], str] = {}  # the same over all attachments
         self._listener: Listener | None = None
         self._attached = 0
@@ -131,49 +149,11 @@ class Monitor:
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = State()
 
-    def _checked(
-        self, argument: str, named: Mapping[str, Any] | None, places: Sequence[str] = ()
-    ) -> dict[str, Any]:
-        """Refuse names and patterns that lead to no module of the model."""
-        if named is not None and not isinstance(named, Mapping):
-            raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
-        checked = dict(named or {})
-        for key in checked:
-            name, _, place = key.rpartition(".") if places else (key, "", "")
-            known = name in self._names
-            if not places:  # a pattern, or a part of a module such as 'attn.qk'
-                known = known or any(
-                    fnmatchcase(n, name) or name.startswith(f"{n}.") for n in self._names
-                )
-            if not known or (places and place not in places):
-                expected = " and ".join(f"'<module>.{p}'" for p in places) or "names"
-                raise ValueError(
-                    f"{argument}: expected {expected} of modules among {sorted(self._names)}, "
-                    f"found {key!r}"
-                )
-        return checked
-
-    def _chosen(self, argument: str, choice: Choice | Sequence[Choice] | None) -> list[Choice]:
-        """Refuse choices that are none, or that choose nothing."""
-        if choice is None:
-            return []
-        listed = isinstance(choice, list | tuple | set)
-        choices: list[Any] = list(choice) if listed else [choice]  # type: ignore[arg-type]
-        for one in choices:
-            if not (isinstance(one, str) or callable(one)):
-                raise TypeError(
-                    f"{argument}: expected names, module types or functions, found {one!r}"
-                )
-            if not any(_matches(one, *item) for item in self._names.items()):
-                raise ValueError(
-                    f"{argument}: expected what chooses some of {sorted(self._names)}, "
-                    f"found {one!r}"
-                )
-        return choices
-
     def __getstate__(self) -> dict[str, Any]:
         """A copy is detached, and has what was counted up to the last complete batch."""
-        ledger = replace(self._ledger, maps=FanoutCache(), staged=State(), synops={}, _emitted={})
+        ledger = replace(
+            self._ledger, maps=FanoutCache(), staged=State(), synops={}, vectors={}, _emitted={}
+        )
         return (
             vars(self)
             | {"_ledger": ledger, "_listener": None, "_attached": 0}
@@ -196,9 +176,9 @@ class Monitor:
                 self.model,
                 self._ledger,
                 self._row_names,
-                self._is_counted,
+                self._declared.is_counted,
                 self._around_root,
-                self._probes.after,
+                self._probes.after if self._probes else None,
             )
             calls.watch(self._listener)
         self._attached += 1
@@ -223,7 +203,9 @@ class Monitor:
         self.detach()
 
     @contextmanager
-    def batch(self, samples: int, steps: int | None = None) -> Iterator[None]:
+    def batch(
+        self, samples: int, steps: int | None = None, seconds: float | None = None
+    ) -> Iterator[None]:
         """One batch that takes several calls of the model, such as one per time step.
 
         Counts are committed at the end; an exception inside leaves them as they were.
@@ -231,10 +213,13 @@ class Monitor:
         Args:
             samples: Number of samples in the batch.
             steps: Number of time steps that each sample lasts.
+            seconds: Duration of each sample, for figures per second from recordings of different
+                length. With a ``dt`` it is known from the steps, and must not be given.
 
         Raises:
-            TypeError: If an argument is no integer.
-            ValueError: If one is negative, or another batch is open.
+            TypeError: If an argument is no number.
+            ValueError: If one is negative, the duration is told twice, or another batch is open.
+            RuntimeError: If the monitor is not attached.
         """
         for name, value in (("samples", samples), ("steps", steps)):
             if value is None and name == "steps":
@@ -243,6 +228,12 @@ class Monitor:
                 raise TypeError(f"{name}: expected an integer, found {value!r}")
             if value < 0:
                 raise ValueError(f"{name}: expected a number >= 0, found {value}")
+        if seconds is not None:
+            seconds = positive_number("seconds", seconds)
+            if self.dt is not None:
+                raise ValueError(
+                    f"seconds: expected none beside Monitor(dt={self.dt:g}), found {seconds:g}"
+                )
         if self._in_batch:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
         if self._listener is None:
@@ -253,12 +244,11 @@ class Monitor:
         self._probes.remember()
         try:
             yield
+            self._commit(samples, steps, seconds)
         except BaseException:
             self._probes.restore()
             self._ledger.synops.clear()
             raise
-        else:
-            self._commit(samples, steps)
         finally:
             self._in_batch = False
             self._ledger.clear()
@@ -300,28 +290,28 @@ class Monitor:
             "within 'with monitor.batch(samples=..., steps=...):'"
         )
 
-    def _commit(self, samples: int, steps: int | None) -> None:
+    def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
+        if steps is not None and self.dt is not None:
+            seconds = steps * self.dt
         staged = self._ledger.settled()
         staged.samples = samples
         staged.steps = samples * (steps or 0)
         staged.untimed = samples if steps is None else 0
+        staged.seconds = samples * (seconds or 0.0)
+        staged.undated = 0 if seconds else samples
+        vectors, told = self._ledger.vectors, self.batch_dim is not None
+        batch = Batch(
+            samples=samples,
+            steps=steps,
+            calls=staged.calls,
+            seconds=seconds,
+            time_first=self.time_dim == 0 if told and self.time_dim is not None else None,
+            batch_first=self.batch_dim == 0,
+        )
+        groups = {g: self._declared.members(g, vectors) for g in self._declared.groups}
+        staged.spreads = spreads_of(vectors, batch, groups)
         self._state = self._state.merged(staged)
         self._batch_samples = samples
-
-    def _is_counted(self, name: str, module: nn.Module) -> bool:
-        line = [(name, module), *self._above(name)]
-
-        def chosen(choices: list[Choice]) -> bool:
-            return any(_matches(choice, *one) for choice in choices for one in line)
-
-        return (not self._include or chosen(self._include)) and not chosen(self._exclude)
-
-    def _above(self, name: str) -> Iterator[tuple[str, nn.Module]]:
-        """The modules that a module is part of, but for the root."""
-        while "." in name:
-            name = name.rpartition(".")[0]
-            if name in self._names:
-                yield name, self._names[name]
 
     # --------------------------------------------------------------------------- results
 
@@ -381,7 +371,7 @@ class Monitor:
         return values
 
     def _is_analog(self, name: str) -> bool:
-        declared = _lookup(self._kinds, name)
+        declared = self._declared.kind(name)
         if declared is not None:
             return bool(declared == "analog")
         return bool(self._state.rows[name].totals[KINDS.index("analog"), 0] > 0)
@@ -398,95 +388,123 @@ class Monitor:
             ValueError: If NaN or infinite inputs were met on an accelerator, or data that
                 contradict a declaration.
         """
-        state = self._state.on_host()
-        if dist.is_available() and dist.is_initialized():
-            states: list[State] = [State()] * dist.get_world_size()
-            dist.all_gather_object(states, state)
-            state = sum_of_ranks(states)
-        for name, row in state.rows.items():
-            if not bool(row.totals.isfinite().all()):
-                raise ValueError(
-                    f"{name}: expected finite inputs that fit their declaration, found others "
-                    "since the last reset"
-                )
-        return self._report(state)
-
-    def _report(self, state: State) -> Report:
-        timed = state.samples > 0 and state.untimed == 0
-        steps = state.steps / state.samples if timed else None
-        layers = {
-            name: row.to_data(_lookup(self._kinds, name), self._ledger.input_scale(name))
-            for name, row in state.rows.items()
-        }
-        for name, data in layers.items():
-            self._check_declared_kind(name, data.counts, data.declared_kind)
-        return Report(
-            samples=state.samples,
-            calls=state.calls,
-            steps=int(steps) if steps is not None and steps.is_integer() else steps,
-            dt=self.dt,
-            layers_data=layers,
-            neurons_data=state.neuron_rows(),
-            uncounted=(*state.uncounted.values(), *self._idle_parameters(state)),
-            integer_as=self.integer_as,
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            model=root_name(self.model),
-            notes=(*sorted(state.notes), *self._idle_declarations(state)),
+        return report_of(
+            self._sum_over_ranks(),
+            self.model,
+            self._declared,
+            self.dt,
+            self.integer_as,
+            self._ledger.per_neuron,
+            self._ledger.per_sample,
         )
 
-    def _check_declared_kind(
-        self, name: str, counts: Mapping[str, Any], declared: str | None
-    ) -> None:
-        for kind in counts:
-            for operand in kind.split("*"):
-                if declared and KINDS.index(operand) > KINDS.index(declared):
-                    raise ValueError(
-                        f"kinds: the input of '{name}' was declared {declared}, found {kind} data"
-                    )
+    def _sum_over_ranks(self) -> State:
+        state, group = self._state.on_host(), self._process_group
+        if not (dist.is_available() and dist.is_initialized()):
+            return state
+        rank = dist.get_rank(group)
+        if rank < 0:  # it is not part of the group
+            return state
+        return sum_over_ranks(state, self._facts(), rank, all_reduce(group))
 
-    def _idle_declarations(self, state: State) -> Iterator[str]:
-        """Declarations that met no row, although the model ran."""
-        for argument, named in (("kinds", self._kinds), ("input_scale", self._scales)):
-            for key in named:
-                if state.calls and not any(_lookup({key: True}, name) for name in state.rows):
-                    yield f"{argument}: no row of the name {key!r} was seen"
+    def _facts(self) -> dict[str, Any]:
+        """What must be the same wherever counts are added up."""
+        return self._declared.facts() | {
+            "model": root_name(self.model),
+            "dt": self.dt,
+            "integer_as": self.integer_as,
+            "per_neuron": self._ledger.per_neuron,
+            "per_sample": self._ledger.per_sample,
+        }
 
-    def _idle_parameters(self, state: State) -> Iterator[Uncounted]:
-        """Weights of called modules that took part in nothing that was counted."""
-        for path, parameter in self.model.named_parameters():
-            name, _, attribute = plain_name(path, self.model).rpartition(".")
-            owner = name or root_name(self.model)
-            module = self._names.get(owner)
-            if parameter.ndim < 2 or owner not in state.called or module is None:
-                continue
-            if path not in state.contracted and self._is_counted(owner, module):
-                yield Uncounted(
-                    owner, f"parameter {attribute}", "it took part in no operation that is counted"
+    # ------------------------------------------------------------------- save and resume
+
+    def state_dict(self, all_ranks: bool = False) -> dict[str, Any]:
+        """Everything counted up to the last complete batch, to be saved.
+
+        It holds plain data and tensors, as ``torch.load(weights_only=True)`` takes them. Unlike
+        parameters it is no part of the model's ``state_dict``: save it beside.
+
+        Args:
+            all_ranks: Whether to give the sum over all ranks (collective: every rank must call it,
+                all get the same), for one file of all; load it on one rank then. Else each rank
+                gets its own, for a file of each.
+
+        Returns:
+            What :meth:`load_state_dict` and :meth:`merge_state` take, on any number of ranks.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> monitor = sm.Monitor(layer, batch_dim=0)
+            >>> with monitor:
+            ...     output = layer(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
+            >>> saved = monitor.state_dict()
+            >>> resumed = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+            >>> resumed.load_state_dict(saved)
+            >>> resumed.compute() == monitor.compute()
+            True
+        """
+        state = self._sum_over_ranks() if all_ranks else self._state.on_host()
+        structure, tensors = to_parts(state)
+        # Copies: what is saved must not change with what is counted next.
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        head = {"format": _FORMAT, "version": _VERSION, "declarations": self._facts()}
+        return head | {"structure": structure, "tensors": copies}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, in place of what was counted.
+
+        Args:
+            state_dict: Of a monitor with the same declarations, of a model of the same class.
+
+        Raises:
+            TypeError: If it is no dict.
+            ValueError: If it is of another version, of a monitor with other declarations, or not
+                what a monitor saves. What was counted stays then.
+        """
+        self._state = self._loaded(state_dict)
+
+    def merge_state(self, incoming_state: Monitor | Mapping[str, Any]) -> None:
+        """Add what another monitor counted, such as that of another rank or job.
+
+        Args:
+            incoming_state: A monitor with the same declarations, or its :meth:`state_dict`.
+
+        Raises:
+            TypeError: If it is neither.
+            ValueError: As :meth:`load_state_dict`, and if a layer is another one there.
+        """
+        if isinstance(incoming_state, Monitor):
+            incoming_state = incoming_state.state_dict()
+        self._state = self._loaded(incoming_state).merged(self._state)
+
+    def _loaded(self, state_dict: Mapping[str, Any]) -> State:
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"state_dict: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
+            )
+        for key, expected in (("format", _FORMAT), ("version", _VERSION)):
+            if state_dict.get(key) != expected:
+                raise ValueError(
+                    f"state_dict: expected the {key} {expected!r}, found {state_dict.get(key)!r}"
                 )
+        found, facts = state_dict.get("declarations"), self._facts()
+        if found != facts:
+            raise ValueError(f"state_dict: expected the declarations {facts}, found {found!r}")
+        structure, tensors = state_dict.get("structure"), state_dict.get("tensors")
+        problem = problem_with(structure, tensors)
+        if problem or structure is None or tensors is None:
+            raise ValueError(f"state_dict: {problem}")
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return from_parts(structure, copies)
 
     def reset(self) -> None:
         """Forget all that was counted."""
         self._state = State()
         self._ledger.clear()
         self._ledger.synops.clear()
-
-
-def _matches(choice: Choice, name: str, module: nn.Module) -> bool:
-    if isinstance(choice, str):
-        return fnmatchcase(name, choice)
-    if isinstance(choice, type):
-        return isinstance(module, choice)
-    return bool(choice(name, module))
-
-
-def _lookup(named: Mapping[str, Any], name: str) -> Any:
-    """The entry of a row: by its name, by the first pattern, or by the module it is part of."""
-    if name in named:
-        return named[name]
-    for key, value in named.items():
-        if fnmatchcase(name, key):
-            return value
-    return _lookup(named, name.rpartition(".")[0]) if "." in name else None
 
 
 def _to(value: Any, device: torch.device | str | None) -> Any:

@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from snnmetrics.monitor import dynamics
+
 LEADS = {"B": 1, "TB": 2, "BT": 2, "B*T": 1}
 
 
@@ -138,6 +140,7 @@ def register_neuron(
     lead: str | Callable[[Any], str],
     spikes: Callable[[Any, Any], Any] = first_tensor,
     state: Collection[str] = (),
+    operations: tuple[int, int] | dynamics.Rule | None = None,
 ) -> None:
     """Tell the library of a class of spiking neurons, and of all its subclasses.
 
@@ -149,10 +152,14 @@ def register_neuron(
             emits none. Default: the output, or the first of several.
         state: Names of the buffers that hold its running state, for ``footprint``. Buffers that
             are not persistent, and what the classes it inherits from name, need not be named.
+        operations: Additions and multiplications of one neuron in one time step, or a function of
+            the module that gives both, for energy estimates. A comparison is an addition, and a
+            product with a spike is nothing. They are of this class alone: subclasses, whose
+            equation may be another one, tell their own.
 
     Raises:
         TypeError: If ``cls`` is no subclass of ``nn.Module``, or ``state`` is one string.
-        ValueError: If ``lead`` is unknown.
+        ValueError: If ``lead`` is unknown, or ``operations`` are no two integers >= 0.
 
     Example:
         >>> import torch
@@ -173,6 +180,7 @@ def register_neuron(
         raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
     if isinstance(state, str):
         raise TypeError(f"state: expected a collection of names, found the string {state!r}")
+    dynamics.register(cls, operations)
     named = frozenset(state)
     _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(
         lead, spikes, only_weights=False, state=lambda module: named

@@ -37,6 +37,8 @@ class Contraction(NamedTuple):
         bias: Added to the output, if any.
         suffix: Part of the module that the operation is, such as ``"q_proj"``.
         contracted: Shared letters that are summed over, and so not in the output.
+        samples_first: Whether it is known that the first dimension of ``left`` is the batch, and
+            the others are not; else they may be time and batch.
     """
 
     operation: str
@@ -48,6 +50,7 @@ class Contraction(NamedTuple):
     bias: Tensor | None = None
     suffix: str = ""
     contracted: str = "Z"
+    samples_first: bool = False
 
     @property
     def operands(self) -> tuple[Tensor, Tensor]:
@@ -404,7 +407,7 @@ def _attention(
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
-) -> Iterator[Call]:
+) -> Iterator[Contraction]:
     """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
     shape = (*query.shape[:-1], key.shape[-2])
     allowed = torch.ones(shape[-2:], dtype=torch.bool, device=query.device)
@@ -457,7 +460,8 @@ def _multi_head_attention(
     for suffix, x, weight, bias in zip(
         ("q_proj", "k_proj", "v_proj"), inputs, weights, biases, strict=True
     ):
-        yield linear("linear", x, weight, bias, suffix)
+        projection = linear("linear", x.transpose(0, 1), weight, bias, suffix)
+        yield projection._replace(samples_first=True)
     with torch.no_grad():  # nothing of this is to be part of the model's graph
         q, k, v = (
             F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
@@ -465,10 +469,11 @@ def _multi_head_attention(
         )
         mask = _additive_mask(attn_mask, key_padding_mask, q, k)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        mixed = mixed.permute(2, 0, 1, 3).flatten(2)
+        mixed = mixed.transpose(1, 2).flatten(2)
         parts = list(attention(q, k, v, mask, False))
-    yield from parts
-    yield linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
+    yield from (part._replace(samples_first=True) for part in parts)
+    projection = linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
+    yield projection._replace(samples_first=True)
 
 
 def _additive_mask(

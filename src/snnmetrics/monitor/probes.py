@@ -26,10 +26,11 @@ class Probes:
         self._metrics = dict(metrics)
         self._before: dict[str, dict[str, Any]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._metrics)
+
     def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Update the metrics at a module that returned."""
-        if not self._metrics:
-            return
         for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
             metric = self._metrics.get(f"{name}.{place}")
             if metric is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from snnmetrics.functional.activity import silent_neurons_compute
+from snnmetrics.monitor.dynamics import NeuronOperations
+from snnmetrics.monitor.samples import Key, Spread, added
 from snnmetrics.report.data import KINDS, Counts, LayerData, NeuronData, Operation, Uncounted
 
 FIELDS = tuple(f.name for f in fields(Counts))
@@ -35,18 +39,15 @@ class RowState:
         self.pending.clear()
 
     def merged(self, other: RowState) -> RowState:
-        """The sum of both."""
-        maps = [self.synops_per_neuron, other.synops_per_neuron]
-        same = all(m is not None for m in maps) and maps[0].shape == maps[1].shape  # type: ignore[union-attr]
-        notes = self.notes | other.notes
-        if not same and any(m is not None for m in maps):
+        """The sum of both, on the device of the other."""
+        mine, theirs, notes = self.synops_per_neuron, other.synops_per_neuron, self.notes
+        both = None
+        if mine is not None and theirs is not None and mine.shape == theirs.shape:
+            both = added(mine, theirs)
+        elif mine is not None or theirs is not None:
             notes |= {"the input size varied: no map per neuron"}
-        return RowState(
-            self.operation,
-            self.totals + other.totals,
-            maps[0] + maps[1] if same else None,  # type: ignore[operator]
-            notes,
-        )
+        totals = added(self.totals, other.totals)
+        return RowState(self.operation, totals, both, notes | other.notes)
 
     def to_data(self, declared_kind: str | None, input_scale: float | None) -> LayerData:
         """Plain numbers, integers where they are."""
@@ -79,22 +80,28 @@ class NeuronState:
         """The sum of both."""
         return replace(
             self,
-            spikes=self.spikes + other.spikes,
-            events=self.events + other.events,
+            spikes=added(self.spikes, other.spikes),
+            events=added(self.events, other.events),
             frames=self.frames + other.frames,
         )
 
-    def to_data(self) -> NeuronData:
-        """Plain numbers."""
+    def to_data(self, per_neuron: bool, operations: NeuronOperations | None) -> NeuronData:
+        """Plain numbers, and a map if it is to be kept; operations are those of one update."""
         neurons = self.spikes.numel()
+        elements = neurons * self.frames
+        steps = torch.tensor(float(self.frames), dtype=torch.float64)
+        found = silent_neurons_compute(self.spikes, steps, saturation=1.0, masks=True)
         return NeuronData(
             type=self.type,
             neurons=neurons,
-            elements=neurons * self.frames,
+            elements=elements,
             events=int(self.events.item()),
             spikes=_number(self.spikes.sum().item()),
-            silent=int((self.spikes == 0).sum()),
-            saturated=int((self.spikes >= self.frames).sum()) if self.frames else 0,
+            silent=int(found["silent"].sum()),
+            saturated=int(found["saturated"].sum()),
+            spikes_per_neuron=self.spikes if per_neuron else None,
+            additions=None if operations is None else operations.additions * elements,
+            multiplications=None if operations is None else operations.multiplications * elements,
         )
 
 
@@ -106,23 +113,35 @@ class State:
     calls: int = 0
     steps: int = 0  # summed over samples
     untimed: int = 0  # samples of which the steps are not known
+    seconds: float = 0.0  # summed over samples
+    undated: int = 0  # samples of which the duration is not known
     rows: dict[str, RowState] = field(default_factory=dict)
     # By name and shape: neurons without a state of their own may serve layers of several sizes.
     neurons: dict[tuple[str, tuple[int, ...]], NeuronState] = field(default_factory=dict)
+    spreads: dict[Key, Spread] = field(default_factory=dict)  # figures of samples
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()  # modules
     contracted: frozenset[str] = frozenset()  # parameters that took part in an operation
     notes: frozenset[str] = frozenset()
 
     def merged(self, other: State) -> State:
-        """The sum of both; rows and neurons by name."""
+        """The sum of both; rows and neurons by name.
+
+        Raises:
+            ValueError: If a name stands for different operations.
+        """
+        for name in self.rows.keys() & other.rows.keys():
+            _require_same_operation(name, self.rows[name].operation, other.rows[name].operation)
         return State(
             self.samples + other.samples,
             self.calls + other.calls,
             self.steps + other.steps,
             self.untimed + other.untimed,
+            self.seconds + other.seconds,
+            self.undated + other.undated,
             _merged_by_key(self.rows, other.rows),
             _merged_by_key(self.neurons, other.neurons),
+            _merged_by_key(self.spreads, other.spreads),
             self.uncounted
             | {
                 key: replace(entry, calls=entry.calls + self.uncounted[key].calls)
@@ -135,15 +154,17 @@ class State:
             self.notes | other.notes,
         )
 
-    def neuron_rows(self) -> dict[str, NeuronData]:
-        """Neurons by name; those of further sizes numbered."""
+    def neuron_rows(
+        self, per_neuron: bool, operations: Mapping[str, NeuronOperations | None]
+    ) -> dict[str, NeuronData]:
+        """Neurons by name; those of further sizes numbered. Operations are by module."""
         rows: dict[str, NeuronData] = {}
         for (name, _), layer in self.neurons.items():
             row, number = name, 0
             while row in rows:
                 number += 1
                 row = f"{name}_{number}"
-            rows[row] = layer.to_data()
+            rows[row] = layer.to_data(per_neuron, operations.get(name))
         return rows
 
     def on_host(self) -> State:
@@ -162,31 +183,31 @@ class State:
             key: replace(layer, spikes=layer.spikes.cpu(), events=layer.events.cpu())
             for key, layer in self.neurons.items()
         }
-        return replace(self, rows=rows, neurons=neurons)
+        spreads = {key: spread.on_host() for key, spread in self.spreads.items()}
+        return replace(self, rows=rows, neurons=neurons, spreads=spreads)
 
 
-def sum_of_ranks(states: Iterable[State]) -> State:
+def sum_of(states: Iterable[State]) -> State:
     """All states added up, in the order given.
 
     Raises:
-        ValueError: If a name stands for different operations on different ranks, as it may where
-            ranks run different branches of a model.
+        ValueError: If a name stands for different operations, as it may where ranks run different
+            branches of a model.
     """
-    total = State()
-    for state in states:
-        for name, row in state.rows.items():
-            known = total.rows.get(name, row).operation
-            for fact in ("operation", "weight_shape"):
-                mine, theirs = getattr(known, fact), getattr(row.operation, fact)
-                if mine != theirs:
-                    raise ValueError(
-                        f"{name}: expected the same {fact} on all ranks, found {mine} and {theirs}"
-                    )
-        total = total.merged(state)
-    return total
+    return reduce(State.merged, states, State())
 
 
-_Mergeable = TypeVar("_Mergeable", RowState, NeuronState)
+def _require_same_operation(name: str, one: Operation, other: Operation) -> None:
+    for fact in ("operation", "weight_shape"):
+        mine, theirs = getattr(one, fact), getattr(other, fact)
+        if mine != theirs:
+            raise ValueError(
+                f"{name}: expected the same {fact} in everything that is added up, as on all "
+                f"ranks, found {mine} and {theirs}"
+            )
+
+
+_Mergeable = TypeVar("_Mergeable", RowState, NeuronState, Spread)
 
 
 _Key = TypeVar("_Key")

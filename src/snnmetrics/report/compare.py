@@ -9,8 +9,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.report.data import Record
 from snnmetrics.report.pages import named, rate_title
+from snnmetrics.report.record import Record
 from snnmetrics.report.rows import NAN, LayerRow, TotalRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of, si
 
@@ -83,7 +83,7 @@ class Comparison(Record, Tabular):
     """Two reports beside each other. Made by :meth:`Report.compare`; printed as reports are.
 
     Rows that only one of the two has are shown, without a ratio. Firing rates are in Hz if both
-    reports have a ``dt``, else per step.
+    reports know how long a step lasts, else per step.
 
     Args:
         before: The report that the ratios refer to.
@@ -129,22 +129,23 @@ class Comparison(Record, Tabular):
         rate = Change(self._mean_rate(self.before), self._mean_rate(self.after))
         return TotalChange(**_changes(self.before.total, self.after.total), firing_rate=rate)
 
-    def _dt(self, report: Report) -> float | None:
+    def _step_seconds(self, report: Report) -> float | None:
         """The seconds of a step, where both reports know it."""
-        return None if None in (self.before.dt, self.after.dt) else report.dt
+        known = (self.before.step_seconds, self.after.step_seconds)
+        return None if None in known else report.step_seconds
 
     def _rates(self, report: Report) -> dict[str, float]:
-        dt = self._dt(report)
-        return {name: firing_rate(data, dt) for name, data in report.neurons_data.items()}
+        seconds = self._step_seconds(report)
+        return {name: firing_rate(data, seconds) for name, data in report.neurons_data.items()}
 
     def _mean_rate(self, report: Report) -> float | None:
         neurons = report.neurons_data.values()
-        return mean_firing_rate(neurons, self._dt(report)) if neurons else None
+        return mean_firing_rate(neurons, self._step_seconds(report)) if neurons else None
 
     def _page(self) -> Page:
         tables = [_layer_table(self)]
         if self.neurons:
-            tables.append(_neuron_table(self, rate_title(self._dt(self.before))))
+            tables.append(_neuron_table(self, rate_title(self._step_seconds(self.before))))
         return Page(_header(self), tuple(tables), tuple(_footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
@@ -216,8 +217,8 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
     if before.integer_as != after.integer_as:
         rules = f"{before.integer_as} in the first, {after.integer_as} in the second"
         yield f"integer input counts as {rules}"
-    if (before.dt is None) != (after.dt is None):
-        yield "firing rates are per step: only one of the two has a dt"
+    if (before.step_seconds is None) != (after.step_seconds is None):
+        yield "firing rates are per step: only one of the two has a dt or durations"
     for which, mine, others in (("first", before, after), ("second", after, before)):
         missing = [name for name in mine.layers if name not in others.layers]
         missing += [name for name in mine.neurons_data if name not in others.neurons_data]

@@ -8,62 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
-from typing import Any
 
-import torch
 from torch import Tensor
+
+from snnmetrics.report.distribution import Distribution
+from snnmetrics.report.record import Record
 
 KINDS = ("binary", "ternary", "integer", "analog")
 """Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
-
-
-class Record:
-    """Base of frozen dataclasses that hold mappings, sequences or tensors.
-
-    They become read-only views, tuples and copies on the CPU; equality, ``pickle`` and ``copy``
-    work all the same. What is cached on an instance is not copied with it.
-    """
-
-    def __post_init__(self) -> None:
-        for name, value in self._values().items():
-            object.__setattr__(self, name, _owned(value))
-
-    def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        mine, theirs = self._values(), other._values()
-        return all(_same(mine[name], theirs[name]) for name in mine)
-
-    __hash__ = None  # type: ignore[assignment]  # mappings and tensors have no hash
-
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), tuple(_picklable(value) for value in self._values().values())
-
-
-def _owned(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        # A copy: what is still being counted into must not change a report that was made.
-        with torch.inference_mode(False), torch.no_grad():
-            return value.detach().to("cpu", torch.float64, copy=True)
-    if isinstance(value, Mapping):
-        return MappingProxyType(dict(value))
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return False
-    return bool(one == other)
-
-
-def _picklable(value: Any) -> Any:
-    return dict(value) if isinstance(value, MappingProxyType) else value
 
 
 @dataclass(frozen=True)
@@ -155,6 +107,8 @@ class LayerData(Record):
         input_scale: The input is this factor times a spike count, as the user declared.
         synops_per_neuron: Total over samples per input neuron, float64.
         notes: What a reader must know about this layer, such as active dropout.
+        per_sample: Synops of each sample, if they were kept.
+        per_second: Synops per second of each sample, if they were kept and durations are known.
     """
 
     operation: Operation
@@ -163,10 +117,27 @@ class LayerData(Record):
     input_scale: float | None = None
     synops_per_neuron: Tensor | None = None
     notes: tuple[str, ...] = ()
+    per_sample: Distribution | None = None
+    per_second: Distribution | None = None
 
 
-@dataclass(frozen=True)
-class NeuronData:
+@dataclass(frozen=True, eq=False)
+class GroupData(Record):
+    """Layers that share something, such as a core of a chip.
+
+    Attributes:
+        layers: Names of the rows in it.
+        per_sample: Synops of each sample in all of them together, if they were kept.
+        per_second: The same per second, if durations are known.
+    """
+
+    layers: tuple[str, ...]
+    per_sample: Distribution | None = None
+    per_second: Distribution | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronData(Record):
     """Everything that was counted of one layer of spiking neurons.
 
     Attributes:
@@ -175,8 +146,12 @@ class NeuronData:
         elements: Outputs seen: neurons x steps, over all samples.
         events: Nonzero outputs.
         spikes: Sum of the magnitudes of the outputs.
-        silent: Neurons that never spiked.
-        saturated: Neurons that spiked at every step on average.
+        silent: Neurons that never spiked; ``None`` where reports were merged without maps.
+        saturated: Neurons that spiked at every step on average; ``None`` as above.
+        spikes_per_neuron: Total over samples and steps per neuron, float64, if it was kept.
+        additions: Additions, subtractions and comparisons of the neurons' equation, over all
+            updates; ``None`` where they are not known of the type.
+        multiplications: Multiplications; ``None`` as above.
     """
 
     type: str
@@ -184,8 +159,11 @@ class NeuronData:
     elements: int
     events: int
     spikes: float
-    silent: int
-    saturated: int
+    silent: int | None
+    saturated: int | None
+    spikes_per_neuron: Tensor | None = None
+    additions: int | None = None
+    multiplications: int | None = None
 
 
 @dataclass(frozen=True)

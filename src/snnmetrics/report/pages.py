@@ -7,7 +7,8 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from snnmetrics.report.data import Counts, LayerData
-from snnmetrics.report.rows import LayerRow, NeuronRow, TotalRow
+from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
+from snnmetrics.report.rows import GroupRow, LayerRow, NeuronRow, TotalRow
 from snnmetrics.report.tables import Column, Page, Sheet, Table, percent, sheet_of, si
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ RULES = {
     ),
 }
 
+SPREAD_RULE = (
+    "over samples: std divides by the number of samples; percentiles are rounded up by at most "
+    f"{RESOLUTION * 100:.2f} %; peak step: most synops in one time step of one sample"
+)
+
 COUNTS = tuple(field.name for field in fields(Counts))
-LAYER_SCALARS = (
-    "frames",
+SUM_SCALARS = (
     "synops",
     "event_synops",
     "effective_synops",
@@ -44,7 +49,9 @@ LAYER_SCALARS = (
     "acs",
     "macs",
     "input_sparsity",
+    "synops_per_second",
 )
+SPREAD = ("std", "max", *(f"p{percent}" for percent in PERCENTILES), "peak_step")
 NEURON_SCALARS = (
     "sparsity",
     "firing_rate",
@@ -58,6 +65,10 @@ NEURON_SCALARS = (
 def report_page(report: Report) -> Page:
     """What people read of a report."""
     tables = [_layer_table(report)]
+    if report.groups:
+        tables.append(_group_table(report))
+    if report.per_sample is not None:
+        tables.append(_spread_table(report))
     if report.neurons:
         tables.append(_neuron_table(report))
     return Page(_header(report), tuple(tables), tuple(_footnotes(report)))
@@ -65,12 +76,16 @@ def report_page(report: Report) -> Page:
 
 def report_sheets(report: Report) -> dict[str, Sheet]:
     """What machines read of a report."""
-    return {"layers": _layer_sheet(report), "neurons": _neuron_sheet(report)}
+    return {
+        "layers": _layer_sheet(report),
+        "groups": _group_sheet(report),
+        "neurons": _neuron_sheet(report),
+    }
 
 
-def rate_title(dt: float | None) -> str:
+def rate_title(step_seconds: float | None) -> str:
     """Title of a column of firing rates, with the unit."""
-    return "firing rate [1/step]" if dt is None else "firing rate [Hz]"
+    return "firing rate [1/step]" if step_seconds is None else "firing rate [Hz]"
 
 
 def named(count: float, noun: str) -> str:
@@ -90,6 +105,8 @@ def _header(report: Report) -> tuple[str, ...]:
         seen.append(f"{named(report.steps, 'step')} per sample")
     if report.dt is not None:
         seen.append(f"dt = {report.dt:g} s")
+    elif report.seconds is not None:
+        seen.append(f"{report.seconds:g} s in all")
     title = f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
     return title, f"{', '.join(seen)}; figures are per sample"
 
@@ -116,10 +133,47 @@ def _layer_table(report: Report) -> Table:
     return Table(columns, rows, last)
 
 
+def _group_table(report: Report) -> Table:
+    columns = (
+        Column("group", number=False),
+        *map(Column, ("layers", "synops", "ACs", "MACs", "dense MACs", "synops/s")),
+    )
+
+    def line(row: GroupRow | TotalRow, layers: int) -> tuple[str, ...]:
+        figures = (row.synops, row.acs, row.macs, row.dense_macs, row.synops_per_second)
+        return (str(layers), *map(si, figures))
+
+    rows = tuple((row.name, *line(row, len(row.layers))) for row in report.groups.values())
+    return Table(columns, rows, ("total", *line(report.total, len(report.layers))))
+
+
+def _spread_table(report: Report) -> Table:
+    columns = (
+        Column("synops over samples", number=False),
+        *map(Column, ("mean", *SPREAD[:-1], "peak step")),
+    )
+    both: list[LayerRow | GroupRow] = [*report.layers.values(), *report.groups.values()]
+    rows = tuple((row.name, *_spread_cells(row)) for row in both if row.std is not None)
+    return Table(columns, rows, ("total", *_spread_cells(report.total)))
+
+
+def _spread_cells(row: LayerRow | GroupRow | TotalRow) -> tuple[str, ...]:
+    found = spread_figures(row)
+    return (si(row.synops), *(si(found.get(figure)) for figure in SPREAD))
+
+
+def spread_figures(row: LayerRow | GroupRow | TotalRow) -> dict[str, float | None]:
+    """The figures over samples of a row, one by one; empty if there are none."""
+    if row.percentiles is None:
+        return {}
+    found = {"std": row.std, "max": row.max, "peak_step": row.peak_step}
+    return found | {f"p{percent}": value for percent, value in row.percentiles.items()}
+
+
 def _neuron_table(report: Report) -> Table:
     columns = (
         *(Column(title, number=False) for title in ("neurons", "type")),
-        *map(Column, ("number", rate_title(report.dt), "silent", "saturated")),
+        *map(Column, ("number", rate_title(report.step_seconds), "silent", "saturated")),
     )
     rows = tuple((row.name, row.type, *_neuron_figures(row)) for row in report.neurons.values())
     return Table(columns, rows, ("total", "", *_neuron_figures(report.total)))
@@ -138,6 +192,10 @@ def _footnotes(report: Report) -> Iterator[str]:
     for name, data in report.layers_data.items():
         yield from (f"{name}: {line}" for line in _declarations(data))
         yield from (f"{name}: {note}" for note in data.notes)
+    if report.per_sample is not None:
+        yield SPREAD_RULE
+    if any(None in (data.silent, data.saturated) for data in report.neurons_data.values()):
+        yield "silent, saturated: not known of what was merged without Monitor(per_neuron=True)"
     yield from report.notes
     yield OUT_OF_SCOPE
     for item in report.uncounted:
@@ -161,21 +219,47 @@ def _declarations(data: LayerData) -> Iterator[str]:
         yield f"input declared: {data.input_scale:g} x a spike count"
 
 
+# What a sheet has no cell for as it stands: see `spread_figures`.
+_NOT_IN_SHEETS = ("synops_per_neuron", "percentiles", *SPREAD)
+
+
+def _figures_of(row: type[LayerRow] | type[GroupRow]) -> list[str]:
+    return [field.name for field in fields(row) if field.name not in _NOT_IN_SHEETS]
+
+
+def _spread_record(row: LayerRow | GroupRow) -> dict[str, float | None]:
+    found = spread_figures(row)
+    return {f"synops_{figure}": found.get(figure) for figure in SPREAD}
+
+
+def _group_sheet(report: Report) -> Sheet:
+    figures = _figures_of(GroupRow)
+    rows = [
+        {figure: getattr(row, figure) for figure in figures}
+        | {"layers": " ".join(row.layers)}
+        | _spread_record(row)
+        for row in report.groups.values()
+    ]
+    return sheet_of(figures + [f"synops_{figure}" for figure in SPREAD], rows)
+
+
 def _layer_sheet(report: Report) -> Sheet:
-    figures = [field.name for field in fields(LayerRow) if field.name != "synops_per_neuron"]
+    figures = _figures_of(LayerRow)
     totals = [f"{key}_total" for key in (*COUNTS, "acs", "macs")]
     counts = report.counts()
     rows = [
         {figure: getattr(row, figure) for figure in figures}
+        | _spread_record(row)
         | {f"{key}_total": value for key, value in counts[name].items()}
         for name, row in report.layers.items()
     ]
-    return sheet_of(figures + totals, rows)
+    return sheet_of(figures + [f"synops_{figure}" for figure in SPREAD] + totals, rows)
 
 
 def _neuron_sheet(report: Report) -> Sheet:
     figures = [field.name for field in fields(NeuronRow)]
     totals = ["elements", "events", "spikes", "silent", "saturated"]
+    totals += ["additions", "multiplications"]
     rows = [
         asdict(row) | {f"{key}_total": getattr(report.neurons_data[name], key) for key in totals}
         for name, row in report.neurons.items()
@@ -187,9 +271,10 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
     """Figures that change from epoch to epoch, as a flat dict."""
     found: dict[str, float] = {}
     rows: list[tuple[str, object, tuple[str, ...]]] = [
-        *((_key(name), row, LAYER_SCALARS) for name, row in report.layers.items()),
+        *((_key(name), row, ("frames", *SUM_SCALARS)) for name, row in report.layers.items()),
+        *((_key(name), row, SUM_SCALARS) for name, row in report.groups.items()),
         *((_key(name), row, NEURON_SCALARS) for name, row in report.neurons.items()),
-        ("total", report.total, LAYER_SCALARS[1:]),
+        ("total", report.total, SUM_SCALARS),
     ]
     if report.neurons:
         rows.append(("total", report.total, NEURON_SCALARS[1:]))
@@ -198,6 +283,10 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
             value = getattr(row, figure)
             if value is not None:
                 found[f"{prefix}{name}/{figure}"] = float(value)
+        if isinstance(row, LayerRow | GroupRow | TotalRow):
+            for figure, value in spread_figures(row).items():
+                if value is not None:
+                    found[f"{prefix}{name}/synops_{figure}"] = float(value)
     return found
 
 

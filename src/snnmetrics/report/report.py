@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from snnmetrics.report import pages, serialise
+from snnmetrics.report import files, pages, serialise
 from snnmetrics.report.compare import Comparison
-from snnmetrics.report.data import LayerData, NeuronData, Record, Uncounted
+from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
+from snnmetrics.report.distribution import Distribution
+from snnmetrics.report.limits import Limit, Violation, violations
+from snnmetrics.report.merge import merged
+from snnmetrics.report.record import Record
 from snnmetrics.report.rows import (
+    GroupRow,
     LayerRow,
     NeuronRow,
     TotalRow,
     exact_counts,
+    group_row,
     layer_row,
     neuron_row,
     total_row,
 )
 from snnmetrics.report.tables import Page, Sheet, Tabular
+
+if TYPE_CHECKING:
+    from snnmetrics.conventions import ConventionReport, ConventionTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +54,10 @@ class Report(Record, Tabular):
         parameters: Elements of the model's parameters, each tensor once.
         model: Class name of the model.
         notes: What a reader must know about the model, such as folded batch norm.
+        seconds: Duration of all samples together, if known.
+        groups_data: Layers that belong together, by name of the group.
+        per_sample: Synops of each sample in the whole model, if they were kept.
+        per_second: The same per second, if durations are known.
 
     Raises:
         ValueError: If ``integer_as`` is not ``"acs"`` or ``"macs"``.
@@ -79,6 +93,10 @@ class Report(Record, Tabular):
     parameters: int = 0
     model: str = ""
     notes: tuple[str, ...] = ()
+    seconds: float | None = None
+    groups_data: Mapping[str, GroupData] = field(default_factory=dict)
+    per_sample: Distribution | None = None
+    per_second: Distribution | None = None
 
     def __post_init__(self) -> None:
         if self.integer_as not in ("acs", "macs"):
@@ -95,16 +113,23 @@ class Report(Record, Tabular):
     def layers(self) -> Mapping[str, LayerRow]:
         """Row of each operation that was called, by name; read-only."""
         rows = {
-            name: layer_row(name, data, self.samples, self.integer_as)
+            name: layer_row(name, data, self.samples, self.seconds, self.integer_as)
             for name, data in self._called.items()
         }
+        return MappingProxyType(rows)
+
+    @cached_property
+    def groups(self) -> Mapping[str, GroupRow]:
+        """Row of each group of layers that was declared, by name; read-only."""
+        facts = (self._called, self.samples, self.seconds, self.integer_as)
+        rows = {name: group_row(name, data, *facts) for name, data in self.groups_data.items()}
         return MappingProxyType(rows)
 
     @cached_property
     def neurons(self) -> Mapping[str, NeuronRow]:
         """Row of each layer of spiking neurons, by name; read-only."""
         rows = {
-            name: neuron_row(name, data, self.samples, self.dt)
+            name: neuron_row(name, data, self.samples, self.step_seconds)
             for name, data in self.neurons_data.items()
         }
         return MappingProxyType(rows)
@@ -116,10 +141,19 @@ class Report(Record, Tabular):
             self._called,
             self.neurons_data,
             self.samples,
-            self.dt,
+            self.seconds,
+            self.step_seconds,
             self.integer_as,
             self.parameters,
+            self.per_sample,
         )
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Seconds per time step: ``dt``, or all seconds / all steps; ``None`` if not known."""
+        if self.dt is not None or self.seconds is None or not (self.steps and self.samples):
+            return self.dt
+        return self.seconds / self.samples / self.steps
 
     def counts(self) -> dict[str, dict[str, float | None]]:
         """Exact totals over all samples, by layer.
@@ -145,6 +179,36 @@ class Report(Record, Tabular):
         """
         return pages.scalars(self, prefix)
 
+    def check(self, limits: Mapping[str, Limit]) -> list[Violation]:
+        """Compare synops with budgets, as those of the cores of a chip.
+
+        Args:
+            limits: Limits by name of a group, of a layer, or ``"total"``.
+
+        Returns:
+            What is above its limit, in the order of the limits: empty if all is well. Each has the
+            figures, and says it in words with ``str``.
+
+        Raises:
+            TypeError: If a limit is no :class:`Limit`.
+            ValueError: If there is no such name, or the report lacks the figure: no sample was
+                seen, durations are not known, or the figures of samples were not kept.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> monitor = sm.Monitor(layer, batch_dim=0, per_sample=True)
+            >>> with monitor:
+            ...     output = layer(torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]))
+            >>> report = monitor.compute()
+            >>> report.check({"total": sm.Limit(synops=5.0)})  # the mean is 4.5
+            []
+            >>> print(report.check({"total": sm.Limit(synops=5.0, statistic="max")})[0])
+            total: max of synops is 6, 1.20 times the limit of 5
+        """
+        return violations(self, limits)
+
     def compare(self, other: Report) -> Comparison:
         """Set this report beside another one, as before and after pruning.
 
@@ -160,6 +224,66 @@ class Report(Record, Tabular):
         if not isinstance(other, Report):
             raise TypeError(f"other: expected a Report, found {type(other).__name__}")
         return Comparison(self, other)
+
+    def under(self, convention: str) -> ConventionReport:
+        """What a published tool or formula would print for the same run.
+
+        Args:
+            convention: ``"neurobench"``, ``"spikingjelly"``, ``"sinabs"``, ``"syops"``,
+                ``"rate-x-macs"``, ``"kernel"`` or ``"keras-spiking"``.
+
+        Returns:
+            Its figures per layer and in total, with its definition and source, beside the exact
+            count. Where the report lacks what it takes, there is no figure, but a reason.
+
+        Raises:
+            ValueError: If there is no such convention.
+        """
+        from snnmetrics.conventions import ConventionReport  # which is made of reports
+        from snnmetrics.conventions.convention import called
+
+        return ConventionReport(self, called(convention).name)
+
+    def conventions(self) -> ConventionTable:
+        """What all conventions of :meth:`under` make of the same run, side by side.
+
+        Returns:
+            Operations per sample, per layer and in total, and how far they are from the exact ones.
+        """
+        from snnmetrics.conventions import ConventionTable
+
+        return ConventionTable(self)
+
+    def merge(self, *others: Report) -> Report:
+        """The report of everything that this one and others saw, as of shards of a data set.
+
+        Args:
+            others: Reports of the same model with the same declarations, from other samples.
+
+        Returns:
+            As if all samples had been measured in one run. Which neurons are silent or saturated in
+            all takes maps to know (``Monitor(per_neuron=True)``); else these fractions may be NaN.
+
+        Raises:
+            TypeError: If one is no report.
+            ValueError: If they are of different models, declarations or layers.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer, reports = torch.nn.Linear(4, 3), []
+            >>> for shard in (torch.ones(2, 4), torch.zeros(1, 4)):
+            ...     monitor = sm.Monitor(layer, batch_dim=0)
+            ...     reports.append(monitor.run([shard], progress=False))
+            >>> reports[0].merge(reports[1]).layers["Linear"].synops  # 24 of 3 samples
+            8.0
+        """
+        total = self
+        for other in others:
+            if not isinstance(other, Report):
+                raise TypeError(f"others: expected reports, found {type(other).__name__}")
+            total = merged(total, other)
+        return total
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the report holds, as dicts, lists, numbers and text. Exact."""
@@ -192,6 +316,56 @@ class Report(Record, Tabular):
                 report holds; the message names the place.
         """
         return serialise.from_json(text)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report into a file, as JSON. An interrupted export leaves the old file.
+
+        The text is written beside the file and moved into place once it is on the disk. The
+        permissions of a file that is replaced are kept.
+
+        Args:
+            path: The file to write or to replace; its directory must exist.
+
+        Raises:
+            TypeError: If ``path`` is neither text nor ``os.PathLike``.
+            OSError: If the system cannot write there.
+
+        Example:
+            >>> import pathlib
+            >>> import tempfile
+            >>> from snnmetrics.report import Report
+            >>> report = Report(0, 0, None, None, {}, {}, (), model="Net")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     report.save(pathlib.Path(folder) / "net.json")
+            ...     again = Report.load(pathlib.Path(folder) / "net.json")
+            >>> again == report
+            True
+        """
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The report that :meth:`save` wrote. The file need not be trusted.
+
+        Args:
+            path: The file to read.
+
+        Raises:
+            TypeError: If ``path`` is neither text nor ``os.PathLike``.
+            OSError: If the system cannot read it.
+            ValueError: If it holds no report; the message names the file and the place in it.
+
+        Example:
+            >>> import os
+            >>> import tempfile
+            >>> from snnmetrics.report import Report
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = os.path.join(folder, "net.json")
+            ...     Report(0, 0, None, None, {}, {}, (), model="Net").save(path)
+            ...     Report.load(path).model
+            'Net'
+        """
+        return files.load(path)
 
     @cached_property
     def _called(self) -> Mapping[str, LayerData]:

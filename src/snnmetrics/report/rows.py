@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor
 
-from snnmetrics.report.data import KINDS, Counts, LayerData, NeuronData, Record, add_counts
+from snnmetrics.report.data import (
+    KINDS,
+    Counts,
+    GroupData,
+    LayerData,
+    NeuronData,
+    add_counts,
+)
+from snnmetrics.report.distribution import Distribution
+from snnmetrics.report.record import Record
 
-Number = TypeVar("Number", int, float)
 NAN = float("nan")
 
 
@@ -34,6 +42,14 @@ class LayerRow(Record):
         synapses: Synapses of one frame.
         parameters: Elements of weight and bias.
         input_sparsity: Fraction of inputs that are zero.
+        synops_per_second: All synops / all seconds; ``None`` if durations are not known.
+        std: Standard deviation of the synops over samples. This and what follows: ``None`` without
+            ``Monitor(per_sample=True)``, and where synops have no meaning.
+        max: Synops of the sample that has most.
+        percentiles: Synops that 50, 90 and 99 percent of the samples do not exceed, by percent:
+            never below the true figure, at most 1.09 % above.
+        peak_step: Most synops in a single time step of a single sample; ``None`` where the time
+            steps of the layer are not known.
         synops_per_neuron: Synops of each input neuron, float64, if they were kept.
     """
 
@@ -51,12 +67,59 @@ class LayerRow(Record):
     synapses: int
     parameters: int
     input_sparsity: float
+    synops_per_second: float | None = None
+    std: float | None = None
+    max: float | None = None
+    percentiles: Mapping[int, float] | None = None
+    peak_step: float | None = None
     synops_per_neuron: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRow(Record):
+    """Layers that were declared to belong together. Sums of their rows, per sample.
+
+    Attributes:
+        name: Name of the group.
+        layers: Names of the layers in it.
+        synops: Sum over those that have synops; ``None`` if none has.
+        event_synops: Sum over all layers, as are those that follow. See :class:`LayerRow`.
+        effective_synops: See :class:`LayerRow`.
+        dense_synops: See :class:`LayerRow`.
+        dense_macs: See :class:`LayerRow`.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        synapses: Synapses of one frame of every layer.
+        input_sparsity: Fraction of all inputs that are zero.
+        synops_per_second: All synops / all seconds; ``None`` if durations are not known.
+        std: Over samples, of the synops of all layers together; this and what follows as in
+            :class:`LayerRow`. It is no sum of what the layers have.
+        max: See :class:`LayerRow`.
+        percentiles: See :class:`LayerRow`.
+        peak_step: See :class:`LayerRow`.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    synops: float | None
+    event_synops: float
+    effective_synops: float
+    dense_synops: float
+    dense_macs: float
+    acs: float
+    macs: float
+    synapses: int
+    input_sparsity: float
+    synops_per_second: float | None = None
+    std: float | None = None
+    max: float | None = None
+    percentiles: Mapping[int, float] | None = None
+    peak_step: float | None = None
 
 
 @dataclass(frozen=True)
 class NeuronRow:
-    """One layer of spiking neurons. NaN where nothing was seen.
+    """One layer of spiking neurons. NaN where nothing was seen, or it is not known.
 
     Attributes:
         name: Name of the module in the model.
@@ -68,6 +131,9 @@ class NeuronRow:
         updates: Neurons x steps per sample.
         silent_fraction: Fraction of neurons that never spiked.
         saturated_fraction: Fraction of neurons that spiked at every step on average.
+        additions: Additions, subtractions and comparisons of the neurons' equation, per sample;
+            ``None`` where they are not known of the type.
+        multiplications: Multiplications per sample; ``None`` as above.
     """
 
     name: str
@@ -79,10 +145,12 @@ class NeuronRow:
     updates: float
     silent_fraction: float
     saturated_fraction: float
+    additions: float | None = None
+    multiplications: float | None = None
 
 
-@dataclass(frozen=True)
-class TotalRow:
+@dataclass(frozen=True, eq=False)
+class TotalRow(Record):
     """The whole model. Sums of the rows, per sample; NaN where nothing was seen.
 
     Attributes:
@@ -102,6 +170,12 @@ class TotalRow:
         updates: Neurons x steps per sample.
         silent_fraction: Fraction of neurons that never spiked.
         saturated_fraction: Fraction of neurons that spiked at every step on average.
+        synops_per_second: All synops / all seconds; ``None`` if durations are not known.
+        std: Over samples, of the synops of all layers together; this and what follows as in
+            :class:`LayerRow`. It is no sum of what the layers have.
+        max: See :class:`LayerRow`.
+        percentiles: See :class:`LayerRow`.
+        peak_step: See :class:`LayerRow`.
     """
 
     synops: float | None
@@ -120,6 +194,11 @@ class TotalRow:
     updates: float
     silent_fraction: float
     saturated_fraction: float
+    synops_per_second: float | None = None
+    std: float | None = None
+    max: float | None = None
+    percentiles: Mapping[int, float] | None = None
+    peak_step: float | None = None
 
 
 def ratio(part: float, whole: float) -> float:
@@ -181,17 +260,37 @@ def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
     return totals
 
 
-def layer_row(name: str, data: LayerData, samples: int, integer_as: str) -> LayerRow:
+def spread(distribution: Distribution | None) -> dict[str, Any]:
+    """The figures over samples that rows have."""
+    if distribution is None or not distribution.samples:
+        return {}
+    return {
+        "std": distribution.std,
+        "max": distribution.largest,
+        "percentiles": distribution.percentiles,
+        "peak_step": distribution.peak_step,
+    }
+
+
+def per_second(synops: float | None, seconds: float | None) -> float | None:
+    """All synops / all seconds."""
+    return None if synops is None or seconds is None else ratio(synops, seconds)
+
+
+def layer_row(
+    name: str, data: LayerData, samples: int, seconds: float | None, integer_as: str
+) -> LayerRow:
     """Figures per sample of one layer."""
     counts, kind, operation = add_counts(data.counts.values()), epoch_kind(data), data.operation
     acs, macs = acs_and_macs(counts, kind, integer_as)
-    map_ = data.synops_per_neuron if has_synops(kind) else None
+    synops = counts.synops if has_synops(kind) else None
+    map_ = None if synops is None else data.synops_per_neuron
     return LayerRow(
         name=name,
         operation=operation.operation,
         kind=kind,
         frames=ratio(counts.frames, samples),
-        synops=ratio(counts.synops, samples) if has_synops(kind) else None,
+        synops=None if synops is None else ratio(synops, samples),
         event_synops=ratio(counts.event_synops, samples),
         effective_synops=ratio(counts.effective_synops, samples),
         dense_synops=ratio(counts.dense_synops, samples),
@@ -201,6 +300,8 @@ def layer_row(name: str, data: LayerData, samples: int, integer_as: str) -> Laye
         synapses=operation.synapses,
         parameters=operation.parameters,
         input_sparsity=1 - ratio(counts.events, counts.elements),
+        synops_per_second=per_second(synops, seconds),
+        **spread(None if synops is None else data.per_sample),
         synops_per_neuron=None if map_ is None else map_ / (float(samples) or NAN),
     )
 
@@ -208,7 +309,7 @@ def layer_row(name: str, data: LayerData, samples: int, integer_as: str) -> Laye
 def firing_rate(data: NeuronData, dt: float | None) -> float:
     """Spikes per neuron and step; per neuron and second with ``dt``, the seconds of a step."""
     per_step = ratio(data.spikes, data.elements)
-    return per_step if dt is None else per_step / dt
+    return per_step if dt is None else ratio(per_step, dt)
 
 
 def mean_firing_rate(neurons: Iterable[NeuronData], dt: float | None) -> float:
@@ -216,6 +317,12 @@ def mean_firing_rate(neurons: Iterable[NeuronData], dt: float | None) -> float:
     seen = [data for data in neurons if data.elements]
     weighted = sum(firing_rate(data, dt) * data.neurons for data in seen)
     return ratio(weighted, sum(data.neurons for data in seen))
+
+
+def fraction(parts: Iterable[int | None], neurons: int) -> float:
+    """Of all neurons; NaN if there are none, or where it is not known of some."""
+    known = list(parts)
+    return NAN if None in known else ratio(sum(part or 0 for part in known), neurons)
 
 
 def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> NeuronRow:
@@ -228,43 +335,74 @@ def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> N
         sparsity=1 - ratio(data.events, data.elements),
         spikes=ratio(data.spikes, samples),
         updates=ratio(data.elements, samples),
-        silent_fraction=ratio(data.silent, data.neurons),
-        saturated_fraction=ratio(data.saturated, data.neurons),
+        silent_fraction=fraction([data.silent], data.neurons),
+        saturated_fraction=fraction([data.saturated], data.neurons),
+        additions=None if data.additions is None else ratio(data.additions, samples),
+        multiplications=(
+            None if data.multiplications is None else ratio(data.multiplications, samples)
+        ),
     )
+
+
+def group_row(
+    name: str,
+    data: GroupData,
+    layers: Mapping[str, LayerData],
+    samples: int,
+    seconds: float | None,
+    integer_as: str,
+) -> GroupRow:
+    """Figures per sample of the layers of a group."""
+    members = [layers[layer] for layer in data.layers if layer in layers]
+    sums = sums_of(members, samples, seconds, integer_as)
+    kept = None if sums["synops"] is None else data.per_sample
+    return GroupRow(name=name, layers=data.layers, **sums, **spread(kept))
+
+
+def sums_of(
+    layers: Iterable[LayerData], samples: int, seconds: float | None, integer_as: str
+) -> dict[str, Any]:
+    """Sums over layers; exact totals are added, then divided."""
+    layers = list(layers)
+    exact = [exact_counts(data, integer_as) for data in layers]
+
+    def total(key: str) -> float:
+        return sum(counts[key] or 0 for counts in exact)
+
+    any_synops = any(counts["synops"] is not None for counts in exact)
+    figures = ("event_synops", "effective_synops", "dense_synops", "dense_macs", "acs", "macs")
+    return {
+        "synops": ratio(total("synops"), samples) if any_synops else None,
+        **{figure: ratio(total(figure), samples) for figure in figures},
+        "synapses": sum(data.operation.synapses for data in layers),
+        "input_sparsity": 1 - ratio(total("events"), total("elements")),
+        "synops_per_second": per_second(total("synops") if any_synops else None, seconds),
+    }
 
 
 def total_row(
     layers: Mapping[str, LayerData],
     neurons: Mapping[str, NeuronData],
     samples: int,
-    dt: float | None,
+    seconds: float | None,
+    step_seconds: float | None,
     integer_as: str,
     parameters: int,
+    distribution: Distribution | None,
 ) -> TotalRow:
-    """Sums over layers and over neurons; exact totals are added, then divided."""
-    exact = [exact_counts(data, integer_as) for data in layers.values()]
+    """Sums over layers and over neurons."""
     seen = neurons.values()
-
-    def total(key: str) -> float:
-        return sum(counts[key] or 0 for counts in exact)
-
     count = sum(data.neurons for data in seen)
-    any_synops = any(counts["synops"] is not None for counts in exact)
+    sums = sums_of(layers.values(), samples, seconds, integer_as)
+    kept = None if sums["synops"] is None else distribution
     return TotalRow(
-        synops=ratio(total("synops"), samples) if any_synops else None,
-        event_synops=ratio(total("event_synops"), samples),
-        effective_synops=ratio(total("effective_synops"), samples),
-        dense_synops=ratio(total("dense_synops"), samples),
-        dense_macs=ratio(total("dense_macs"), samples),
-        acs=ratio(total("acs"), samples),
-        macs=ratio(total("macs"), samples),
-        synapses=sum(data.operation.synapses for data in layers.values()),
+        **sums,
         parameters=parameters,
-        input_sparsity=1 - ratio(total("events"), total("elements")),
         neurons=count,
-        firing_rate=mean_firing_rate(seen, dt),
+        firing_rate=mean_firing_rate(seen, step_seconds),
         spikes=ratio(sum(data.spikes for data in seen), samples),
         updates=ratio(sum(data.elements for data in seen), samples),
-        silent_fraction=ratio(sum(data.silent for data in seen), count),
-        saturated_fraction=ratio(sum(data.saturated for data in seen), count),
+        silent_fraction=fraction([data.silent for data in seen], count),
+        saturated_fraction=fraction([data.saturated for data in seen], count),
+        **spread(kept),
     )

@@ -16,14 +16,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from snnmetrics.report.data import KINDS, Counts, LayerData, NeuronData, Operation, Uncounted
+from snnmetrics.report.data import (
+    KINDS,
+    Counts,
+    GroupData,
+    LayerData,
+    NeuronData,
+    Operation,
+    Uncounted,
+)
+from snnmetrics.report.distribution import BINS, Distribution
 from snnmetrics.report.tables import printable
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
 
 FORMAT = "snnmetrics.Report"
-VERSION = 1
+VERSION = 2
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
 MAX_VALUE = 2**1000
@@ -45,10 +54,14 @@ def to_dict(report: Report) -> dict[str, Any]:
         "calls": report.calls,
         "steps": report.steps,
         "dt": report.dt,
+        "seconds": report.seconds,
         "integer_as": report.integer_as,
         "parameters": report.parameters,
         "layers": {name: _layer_dict(data) for name, data in report.layers_data.items()},
-        "neurons": {name: _record_dict(data) for name, data in report.neurons_data.items()},
+        "groups": {name: _group_dict(data) for name, data in report.groups_data.items()},
+        "per_sample": _distribution_dict(report.per_sample),
+        "per_second": _distribution_dict(report.per_second),
+        "neurons": {name: _neuron_dict(data) for name, data in report.neurons_data.items()},
         "uncounted": [_record_dict(item) for item in report.uncounted],
         "notes": list(report.notes),
     }
@@ -68,14 +81,37 @@ def _layer_dict(data: LayerData) -> dict[str, Any]:
         "input_scale": data.input_scale,
         "synops_per_neuron": None if map_ is None else _map_dict(map_),
         "notes": list(data.notes),
+        "per_sample": _distribution_dict(data.per_sample),
+        "per_second": _distribution_dict(data.per_second),
     }
+
+
+def _group_dict(data: GroupData) -> dict[str, Any]:
+    return {
+        "layers": list(data.layers),
+        "per_sample": _distribution_dict(data.per_sample),
+        "per_second": _distribution_dict(data.per_second),
+    }
+
+
+def _distribution_dict(data: Distribution | None) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    return values | {"histogram": [[bin_, n] for bin_, n in sorted(data.histogram.items())]}
+
+
+def _neuron_dict(data: NeuronData) -> dict[str, Any]:
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    map_ = data.spikes_per_neuron
+    return values | {"spikes_per_neuron": None if map_ is None else _map_dict(map_)}
 
 
 def _map_dict(map_: Tensor) -> dict[str, Any]:
     return {"shape": list(map_.shape), "values": map_.flatten().tolist()}
 
 
-def _record_dict(record: Operation | Counts | NeuronData | Uncounted) -> dict[str, Any]:
+def _record_dict(record: Operation | Counts | Uncounted) -> dict[str, Any]:
     values = ((field.name, getattr(record, field.name)) for field in fields(record))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
@@ -109,8 +145,11 @@ def from_dict(data: Any) -> Report:
         if type(value) is not type(expected) or value != expected:
             raise _error(key, repr(expected), value)
     values = _fields(found, "", REPORT)
+    if values["seconds"] is not None and not values["samples"]:
+        raise _error("seconds", "null without samples", values["seconds"])
     values["layers_data"] = values.pop("layers")
     values["neurons_data"] = values.pop("neurons")
+    values["groups_data"] = values.pop("groups")
     return Report(**values)
 
 
@@ -135,7 +174,10 @@ def _no_constant(name: str) -> Any:
 
 
 def _error(path: str, expected: str, found: Any) -> ValueError:
-    shown = "nothing" if found is MISSING else reprlib.repr(found)
+    try:
+        shown = "nothing" if found is MISSING else reprlib.repr(found)
+    except ValueError:  # Python does not write integers of more than some thousand digits
+        shown = f"a {type(found).__name__} too long to show"
     return ValueError(f"{path or 'report'}: expected {expected}, found {shown}")
 
 
@@ -269,6 +311,24 @@ def _counts_by_kind(value: Any, path: str) -> dict[str, Counts]:
     return found
 
 
+def _histogram(value: Any, path: str) -> dict[int, int]:
+    pairs = _list(_list(_whole, 2), BINS)(value, path)
+    bins = [pair[0] for pair in pairs if len(pair) == 2]
+    if len(bins) < len(pairs) or bins != sorted(set(bins)):
+        raise ValueError(f"{path}: expected pairs of a bin and a number, in the order of the bins")
+    for bin_ in bins:
+        if not 0 < bin_ < BINS:
+            raise _error(path, f"bins from 1 to {BINS - 1}", bin_)
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def _distribution(value: Any, path: str) -> Distribution:
+    values = _fields(value, path, DISTRIBUTION)
+    if sum(values["histogram"].values()) > values["samples"]:
+        raise _error(_join(path, "histogram"), "no more than all samples", values["samples"])
+    return Distribution(**values)
+
+
 def _layer(value: Any, path: str) -> LayerData:
     values = _fields(value, path, LAYER)
     declared, kinds = values["declared_kind"], values["counts"]
@@ -280,7 +340,8 @@ def _layer(value: Any, path: str) -> LayerData:
 def _neurons(value: Any, path: str) -> NeuronData:
     values = _fields(value, path, NEURONS)
     for part, whole in (("events", "elements"), ("silent", "neurons"), ("saturated", "neurons")):
-        _at_most(values, path, part, whole)
+        if values[part] is not None:
+            _at_most(values, path, part, whole)
     return NeuronData(**values)
 
 
@@ -308,6 +369,18 @@ COUNTS: dict[str, Check[Any]] = {
     "synops": _number,
     "effective_magnitude": _number,
 }
+DISTRIBUTION: dict[str, Check[Any]] = {
+    "samples": _whole,
+    "total": _number,
+    "squares": _number,
+    "largest": _number,
+    "peak_step": _optional(_number),
+    "histogram": _histogram,
+}
+SPREAD: dict[str, Check[Any]] = {
+    "per_sample": _optional(_distribution),
+    "per_second": _optional(_distribution),
+}
 LAYER: dict[str, Check[Any]] = {
     "operation": lambda value, path: Operation(**_fields(value, path, OPERATION)),
     "counts": _counts_by_kind,
@@ -315,15 +388,20 @@ LAYER: dict[str, Check[Any]] = {
     "input_scale": _optional(_positive),
     "synops_per_neuron": _optional(_map),
     "notes": _texts,
+    **SPREAD,
 }
+GROUP: dict[str, Check[Any]] = {"layers": _texts, **SPREAD}
 NEURONS: dict[str, Check[Any]] = {
     "type": _text,
     "neurons": _whole,
     "elements": _whole,
     "events": _whole,
     "spikes": _number,
-    "silent": _whole,
-    "saturated": _whole,
+    "silent": _optional(_whole),
+    "saturated": _optional(_whole),
+    "spikes_per_neuron": _optional(_map),
+    "additions": _optional(_whole),
+    "multiplications": _optional(_whole),
 }
 UNCOUNTED: dict[str, Check[Any]] = {
     "name": _text,
@@ -337,6 +415,9 @@ REPORT: dict[str, Check[Any]] = {
     "calls": _whole,
     "steps": _optional(_number),
     "dt": _optional(_positive),
+    "seconds": _optional(_positive),
+    "groups": _by_name(lambda value, path: GroupData(**_fields(value, path, GROUP))),
+    **SPREAD,
     "integer_as": _one_of("acs", "macs"),
     "parameters": _whole,
     "layers": _by_name(_layer),

@@ -88,7 +88,7 @@ class Tabular(ABC):
         """One table as CSV, at full precision.
 
         Args:
-            table: ``"layers"`` or ``"neurons"``.
+            table: ``"layers"``, ``"groups"`` or ``"neurons"``.
 
         Returns:
             Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
@@ -103,7 +103,7 @@ class Tabular(ABC):
         """One table as a :class:`pandas.DataFrame`, indexed by name.
 
         Args:
-            table: ``"layers"`` or ``"neurons"``.
+            table: ``"layers"``, ``"groups"`` or ``"neurons"``.
 
         Returns:
             The columns of :meth:`to_csv`.

@@ -1,0 +1,137 @@
+"""Fit a spiking network on the cores of a chip, whose limits hold for every sample.
+
+A convolutional SNN (snnTorch) learns scikit-learn's handwritten digits, and its layers go to the
+cores of a neuromorphic chip, where a time step lasts 1 ms. A core does 20 million synaptic
+operations per second at most: if it has more to do in a step, it is late. And it may do 15 million
+per second over the duration of a sample, or it gets too hot. The chip is made up, the operations
+are not: ``sm.Monitor(per_sample=True, groups=...)`` counts those of every sample and step on images
+that the network is not trained with, and ``report.check`` compares them with the limits.
+
+On average every core is within them. But digits differ in their ink, and within a sample some steps
+are far busier than others: a high percentile and the busiest step show what the mean hides. Another
+mapping of the same layers to the same cores mends it; the network stays as it is.
+
+Run with ``python examples/hardware_budget.py [--epochs N]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import snntorch as snn
+import torch
+from sklearn.datasets import load_digits
+from snntorch import surrogate
+from torch import Tensor, nn
+
+import snnmetrics as sm
+from snnmetrics.report import Violation
+
+EPOCHS, STEPS, BATCH, SEED = 3, 20, 64, 0
+DT = 0.001  # seconds per time step
+FASTEST, SUSTAINED = 20e6, 15e6  # synops per second of a core, in a step and over a sample
+
+Cores = Mapping[str, list[str]]
+IN_ORDER: Cores = {"core0": ["conv1"], "core1": ["conv2", "conv3"], "core2": ["fc1", "fc2"]}
+BALANCED: Cores = {"core0": ["conv1", "conv3"], "core1": ["conv2"], "core2": ["fc1", "fc2"]}
+LIMITS = {
+    "on average": sm.Limit(synops_per_second=SUSTAINED),
+    "for 99 of 100 samples": sm.Limit(synops_per_second=SUSTAINED, statistic="p99"),
+    "in every step": sm.Limit(synops=FASTEST * DT, statistic="peak_step"),
+}
+
+
+class SpikingCNN(nn.Module):
+    """Spikes ``(T, B, 1, 8, 8)`` to scores ``(B, 10)``, with a loop over the steps inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 8, 3, padding=1)
+        self.conv2 = nn.Conv2d(8, 16, 3, padding=1)
+        self.conv3 = nn.Conv2d(16, 16, 3, padding=1, stride=2)
+        self.fc1 = nn.Linear(256, 64)
+        self.fc2 = nn.Linear(64, 10)
+        spike_grad = surrogate.fast_sigmoid(slope=10)
+        lif = (snn.Leaky(beta=0.9, spike_grad=spike_grad) for _ in range(4))
+        self.neurons: Any = nn.ModuleList(lif)
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Sum the readout over all steps."""
+        layers = (self.conv1, self.conv2, self.conv3, self.fc1)
+        potentials = [lif.init_leaky() for lif in self.neurons]
+        scores = torch.zeros(())
+        for x in spikes:
+            for i, (layer, lif) in enumerate(zip(layers, self.neurons, strict=True)):
+                x, potentials[i] = lif(layer(x if i < 3 else x.flatten(1)), potentials[i])
+            scores = scores + self.fc2(x)
+        return scores
+
+
+def digits(first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of images as spikes, a pixel being the probability of a spike per step."""
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images[first:last] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    y = torch.tensor(labels[first:last])
+    generator = torch.Generator().manual_seed(SEED)
+    spikes = torch.rand(STEPS, *x.shape, generator=generator).lt(x).float()
+    return zip(spikes.split(BATCH, dim=1), y.split(BATCH), strict=True)
+
+
+def trained(epochs: int) -> SpikingCNN:
+    """A network that learnt from the first 1,437 images."""
+    torch.manual_seed(SEED)
+    model = SpikingCNN()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.003)
+    for _ in range(epochs):
+        for spikes, labels in digits(0, 1437):
+            loss = nn.functional.cross_entropy(model(spikes), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return model.eval()
+
+
+def measure(model: SpikingCNN, mapping: Cores) -> sm.Report:
+    """The figures of each core over the other 360 images."""
+    monitor = sm.Monitor(model, batch_dim=1, time_dim=0, dt=DT, per_sample=True, groups=mapping)
+    return monitor.run(digits(1437, 1797), progress=False)
+
+
+def violations(report: sm.Report) -> dict[str, list[Violation]]:
+    """Of each limit, the cores that are above it."""
+    return {
+        when: report.check(dict.fromkeys(report.groups, limit)) for when, limit in LIMITS.items()
+    }
+
+
+def show(title: str, report: sm.Report) -> None:
+    """The distribution over samples, and what is above the limits, in words."""
+    print(f"\n{title}\n{'=' * len(title)}")
+    for name, row in report.groups.items():
+        print(f"{name}: {', '.join(row.layers)}")
+    (table,) = (part for part in str(report).split("\n\n") if part.startswith("synops over"))
+    print(f"\n{table}\n")
+    for when, found in violations(report).items():
+        print(f"Within the limit {when}: {'no' if found else 'yes'}")
+        for violation in found:
+            print(f"  {violation}")
+
+
+def main(epochs: int = EPOCHS) -> None:
+    """Train, and try two mappings of the layers to the cores."""
+    model = trained(epochs)
+    with torch.no_grad():
+        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in digits(1437, 1797))
+    print(f"Accuracy {right / 360:.1%} on 360 images, {STEPS} steps of {DT * 1000:g} ms each")
+    print(f"A core can do {FASTEST * DT:,.0f} synops per step and {SUSTAINED:,.0f} per second")
+    show("Layers in their order", measure(model, IN_ORDER))
+    show("The same layers, mapped otherwise", measure(model, BALANCED))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="0 or more")
+    torch.set_num_threads(1)  # the layers are too small to share out, and sums keep their order
+    main(parser.parse_args().epochs)

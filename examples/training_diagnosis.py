@@ -1,0 +1,214 @@
+"""Watch neurons fall silent and saturate while a spiking network trains, and cure it.
+
+A small SNN (snnTorch) learns scikit-learn's handwritten digits with a learning rate that is too
+high. The accuracy hardly tells, but large steps throw neurons far below their threshold, where the
+surrogate gradient is next to nothing, and most of those that fall silent stay so; others come to
+spike at nearly every step. ``sm.SilentNeurons`` and ``sm.FiringRate`` show it, epoch by epoch and
+layer by layer, on images that the network is not trained with.
+
+The second run differs in one thing: its loss pulls the firing rate of each neuron into a band. It
+gets the rate from ``sm.FiringRate(per_neuron=True)``, whose value of a batch has a gradient. (At a
+tenth of the learning rate few neurons would have been lost: try ``LEARNING_RATE``.)
+
+Run with ``python examples/training_diagnosis.py [--epochs N]``: it prints a table per run and
+writes ``examples/out/training_diagnosis.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+import snntorch as snn
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.datasets import load_digits
+from snntorch import surrogate
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MetricCollection
+
+import snnmetrics as sm
+
+mpl.use("Agg")
+
+EPOCHS, STEPS, BATCH, HIDDEN, SEED = 15, 10, 64, 128, 0
+LEARNING_RATE = 0.03
+# From here on a neuron counts as saturated: it spikes at 9 of 10 steps, whatever the image.
+SATURATION = 0.9
+# Spikes per step between which the cure leaves a neuron alone, and the price of leaving the band.
+# Silence has to be the dearer side, as its gradient is weak: at equal prices some stay silent.
+FLOOR, CEILING = 0.05, 0.5
+FLOOR_WEIGHT, CEILING_WEIGHT = 0.3, 0.03
+RUNS = {"sick: learning rate too high": False, "cured: firing rates held in a band": True}
+LAYERS, FIGURES = ("hidden1", "hidden2"), ("rate", "silent_fraction", "saturated_fraction")
+LAST = 5  # epochs in the means of the closing line: the accuracy of a single one is noisy
+FIGURE = Path(__file__).parent / "out" / "training_diagnosis.png"
+
+# An epoch: its number, ``hidden1/rate`` and the like for each layer and figure, and the accuracy.
+Row = dict[str, float]
+Images = DataLoader[tuple[Tensor, ...]]
+
+
+class SpikingMLP(nn.Module):
+    """Two hidden layers of leaky integrate-and-fire neurons and a linear readout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spike_grad = surrogate.fast_sigmoid(slope=25)
+        self.fc1 = nn.Linear(64, HIDDEN)
+        self.lif1 = snn.Leaky(beta=0.9, spike_grad=spike_grad)
+        self.fc2 = nn.Linear(HIDDEN, HIDDEN)
+        self.lif2 = snn.Leaky(beta=0.9, spike_grad=spike_grad)
+        self.readout = nn.Linear(HIDDEN, 10)
+        for layer in (self.fc1, self.fc2):  # else half of hidden2 would be silent from the start
+            layer.weight.data *= 2
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pixels ``(B, 64)`` to scores ``(B, 10)`` and the spikes ``(B, T, N)`` of each layer."""
+        potential1, potential2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        emitted: tuple[list[Tensor], list[Tensor]] = ([], [])
+        current = self.fc1(images)  # the same at every step
+        for _ in range(STEPS):
+            spikes1, potential1 = self.lif1(current, potential1)
+            spikes2, potential2 = self.lif2(self.fc2(spikes1), potential2)
+            emitted[0].append(spikes1)
+            emitted[1].append(spikes2)
+        spikes = [torch.stack(steps, dim=1) for steps in emitted]
+        return self.readout(spikes[1].mean(1)), dict(zip(LAYERS, spikes, strict=True))
+
+
+def digits() -> tuple[Images, Images]:
+    """1,797 real 8x8 images: the first 1,437 to train, the rest, of other writers, to validate."""
+    images, labels = load_digits(return_X_y=True)
+    x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    train, validation = TensorDataset(x[:1437], y[:1437]), TensorDataset(x[1437:], y[1437:])
+    return DataLoader(train, BATCH, shuffle=True), DataLoader(validation, BATCH)
+
+
+class Diagnosis:
+    """The metrics of each hidden layer: updated with each batch, read and reset each epoch."""
+
+    def __init__(self) -> None:
+        self.layers = {
+            name: MetricCollection(
+                {
+                    "rate": sm.FiringRate(time_dim=1),
+                    "neurons": sm.SilentNeurons(time_dim=1, saturation=SATURATION),
+                }
+            )
+            for name in LAYERS
+        }
+
+    @torch.no_grad()
+    def epoch(self, number: int, model: SpikingMLP, validation: Images) -> Row:
+        """What each layer did over all validation images, and how many were recognised."""
+        row, right = {"epoch": float(number)}, 0
+        for x, y in validation:
+            scores, spikes = model(x)
+            right += int((scores.argmax(1) == y).sum())
+            for name, metrics in self.layers.items():
+                metrics.update(spikes[name])
+        for name, metrics in self.layers.items():
+            row |= {f"{name}/{key}": value.item() for key, value in metrics.compute().items()}
+            metrics.reset()
+        return row | {"accuracy": right / len(validation.dataset)}  # type: ignore[arg-type]
+
+
+def outside_band(rates: Tensor) -> Tensor:
+    """The price of all rates outside the band, in proportion to how far outside they are."""
+    below, above = (FLOOR - rates).relu().sum(), (rates - CEILING).relu().sum()
+    return FLOOR_WEIGHT * below + CEILING_WEIGHT * above
+
+
+def run(cure: bool, epochs: int) -> list[Row]:
+    """Train a fresh network; a row before training and one after each epoch."""
+    torch.manual_seed(SEED)
+    train, validation = digits()
+    model, diagnosis = SpikingMLP(), Diagnosis()
+    rates = {name: sm.FiringRate(time_dim=1, per_neuron=True) for name in LAYERS}
+    optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    rows = [diagnosis.epoch(0, model, validation)]
+    for number in range(1, epochs + 1):
+        for x, y in train:
+            scores, spikes = model(x)
+            loss = nn.functional.cross_entropy(scores, y)
+            if cure:
+                for name, rate in rates.items():
+                    loss = loss + outside_band(rate(spikes[name])["firing_rate_per_neuron"])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        rows.append(diagnosis.epoch(number, model, validation))
+    return rows
+
+
+def print_table(title: str, rows: list[Row]) -> None:
+    """A run, a line per epoch: rates in spikes per step, neurons in % of the layer."""
+    print(f"\n{title}\n{'':<5}" + "".join(f"{name:>28}" for name in LAYERS))
+    print(f"{'epoch':<5}" + f"{'rate':>8}{'silent':>9}{'saturated':>11}" * 2 + f"{'accuracy':>11}")
+    for row in rows:
+        cells = []
+        for name in LAYERS:
+            rate, silent, saturated = (row[f"{name}/{figure}"] for figure in FIGURES)
+            cells.append(f"{rate:>8.3f}{silent:>9.1%}{saturated:>11.1%}")
+        print(f"{row['epoch']:<5.0f}" + "".join(cells) + f"{row['accuracy']:>11.1%}")
+
+
+def print_comparison(runs: dict[str, list[Row]]) -> None:
+    """Both runs over their last epochs, in one line."""
+    parts = []
+    for title, rows in runs.items():
+        last = rows[1:][-LAST:]
+        mean = {key: sum(row[key] for row in last) / len(last) for key in last[0]}
+        silent, saturated = (sum(mean[f"{n}/{f}"] for n in LAYERS) / 2 for f in FIGURES[1:])
+        parts.append(
+            f"{title.partition(':')[0]} {silent:.1%} silent, {saturated:.1%} saturated "
+            f"(accuracy {mean['accuracy']:.1%})"
+        )
+    print(f"\nOf all hidden neurons, mean of the last {len(last)} epochs: {'; '.join(parts)}")
+
+
+def draw(runs: dict[str, list[Row]]) -> None:
+    """Silent and saturated fractions of each layer and the accuracy, a panel per run."""
+    # Blue, vermilion and black of Okabe and Ito: told apart with any colour vision.
+    colours = {"silent": "#0072B2", "saturated": "#D55E00"}
+    styles = {"hidden1": "-o", "hidden2": "--s"}
+    figure, axes = plt.subplots(1, len(runs), figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, (title, rows) in zip(axes, runs.items(), strict=True):
+        epochs = [row["epoch"] for row in rows]
+        accuracy = [row["accuracy"] for row in rows]
+        axis.plot(epochs, accuracy, ":", color="black", linewidth=2, label="accuracy")
+        for kind, colour in colours.items():
+            for name, style in styles.items():
+                values = [row[f"{name}/{kind}_fraction"] for row in rows]
+                label = f"{kind}, {name}"
+                axis.plot(epochs, values, style, color=colour, ms=5, mfc="white", label=label)
+        axis.set(title=title, xlabel="epoch (0: before training)", ylim=(-0.03, 1.03))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of neurons (accuracy: of images)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    FIGURE.parent.mkdir(exist_ok=True)
+    figure.savefig(FIGURE, dpi=150)
+    plt.close(figure)
+
+
+def main(epochs: int = EPOCHS) -> None:
+    """Train without and with the cure, and show both."""
+    runs = {title: run(cure, epochs) for title, cure in RUNS.items()}
+    for title, rows in runs.items():
+        print_table(title, rows)
+    print_comparison(runs)
+    draw(runs)
+    print(f"Figure: {FIGURE}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="at least 1")
+    torch.set_num_threads(1)  # the layers are too small to share out, and sums keep their order
+    main(parser.parse_args().epochs)

@@ -1,0 +1,256 @@
+"""Arithmetic of the update of a neuron: the additions and multiplications of its equation.
+
+Counted is the equation that the framework states, for one neuron and one time step, in the form
+with the fewest multiplications and then the fewest additions:
+
+- Constants are folded into one, potentials are measured from rest, and what is computed once for a
+  layer (``sigmoid(w)`` of a PLIF, ``exp(-1 / tau)``) costs nothing. Division by a constant is a
+  multiplication.
+- To compare with the threshold is to subtract and to keep the sign: one addition.
+- A product with a spike chooses between two values and is no operation. So a reset to a value costs
+  nothing, and a reset by subtraction one addition. It is counted in every step, spike or not.
+- A recurrent connection within the neurons is a layer of its own; adding its output is counted.
+
+Classes are recognised by name, so that none need be installed, and one by one: what inherits from
+them may have another equation, and is unknown here until it is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+
+class NeuronOperations(NamedTuple):
+    """Arithmetic of one neuron in one time step.
+
+    Attributes:
+        additions: Additions, subtractions and comparisons.
+        multiplications: Multiplications.
+    """
+
+    additions: int
+    multiplications: int
+
+
+Rule = Callable[[Any], NeuronOperations | None]
+FIRE = 1  # comparison with the threshold, in additions
+
+
+# snnTorch. The names of its states: u the membrane, I the input, theta the threshold, s the spike.
+
+
+def _plain(module: Any) -> bool:
+    """Whether nothing is done beside the equation: winner takes all, quantised states."""
+    return not (module.inhibition or module.state_quant)
+
+
+def _soft(module: Any) -> int:
+    return int(module.reset_mechanism == "subtract")
+
+
+def _leaky(module: Any) -> NeuronOperations | None:
+    # u = beta u + I - s theta
+    return NeuronOperations(1 + FIRE + _soft(module), 1) if _plain(module) else None
+
+
+def _lapicque(module: Any) -> NeuronOperations | None:
+    # u = (dt / C) I + (1 - dt / RC) u - s theta
+    return NeuronOperations(1 + FIRE + _soft(module), 2) if _plain(module) else None
+
+
+def _synaptic(module: Any) -> NeuronOperations | None:
+    # i = alpha i + I;  u = beta u + i - s theta
+    return NeuronOperations(2 + FIRE + _soft(module), 2) if _plain(module) else None
+
+
+def _alpha(module: Any) -> NeuronOperations | None:
+    # e = alpha e + I;  i = beta i - I;  u = tau (e + i); the reset chooses zero for all three
+    if not _plain(module) or _soft(module):
+        return None
+    return NeuronOperations(3 + FIRE, 3)
+
+
+def _with_recurrence(rule: Rule) -> Rule:
+    """What comes back from the neurons is one more input to add."""
+
+    def counted(module: Any) -> NeuronOperations | None:
+        found = rule(module)
+        return None if found is None else found._replace(additions=found.additions + 1)
+
+    return counted
+
+
+# SpikingJelly. v is measured from its resting potential; it is the reset potential, too.
+
+
+def _jelly_soft(module: Any) -> int:
+    return int(module.v_reset is None)
+
+
+def _jelly_if(module: Any) -> NeuronOperations:
+    # h = v + x;  v = h, reset
+    return NeuronOperations(1 + FIRE + _jelly_soft(module), 0)
+
+
+def _jelly_lif(module: Any) -> NeuronOperations:
+    # decay_input: h = v + (x - v) / tau;  else: h = (1 - 1 / tau) v + x. PLIF: 1 / tau = sigmoid(w)
+    charge = 2 if module.decay_input else 1
+    return NeuronOperations(charge + FIRE + _jelly_soft(module), 1)
+
+
+def _jelly_cuba(module: Any) -> NeuronOperations:
+    # c = a c + x;  h = b v + c
+    return NeuronOperations(2 + FIRE + _jelly_soft(module), 2)
+
+
+# Norse. c = dt / tau; v is measured from v_leak, and reset to a value.
+
+
+def _norse_iaf(module: Any) -> NeuronOperations:
+    # v = v + x
+    return NeuronOperations(1 + FIRE, 0)
+
+
+def _norse_box(module: Any) -> NeuronOperations | None:
+    # v = v + c (x - v)
+    soft = {"reset_value": 0, "reset_subtract": 1}.get(module.p.reset_method.__name__)
+    return None if soft is None else NeuronOperations(2 + FIRE + soft, 1)
+
+
+def _norse_lif(module: Any) -> NeuronOperations:
+    # j = i + x;  v = v + c (j - v);  i = (1 - c') j
+    return NeuronOperations(3 + FIRE, 2)
+
+
+def _norse_lsnn(module: Any) -> NeuronOperations:
+    # v = v + c (i - v);  i = (1 - c') i + x;  b = (1 - c'') b + c'' theta + s beta;  s = v > b
+    return NeuronOperations(5 + FIRE, 3)
+
+
+# sinabs
+
+
+def _sinabs_input(module: Any) -> NeuronOperations:
+    # i = alpha_s (i + x), if there is a tau_syn
+    synaptic = module.alpha_syn_calculated is not None
+    recurrent = hasattr(module, "rec_connect")  # x + r
+    return NeuronOperations(synaptic + recurrent, int(synaptic))
+
+
+def _sinabs_output(module: Any) -> NeuronOperations | None:
+    # SingleSpike: s = v >= theta;  MultiSpike: s = floor(v / theta) if v > 0, which takes one
+    # multiplication; MaxSpike: one more comparison. Then v - s theta, where s may be above 1.
+    fire, reset = module.spike_fn, type(module.reset_fn).__name__
+    kind = getattr(fire, "__name__", type(fire).__name__)
+    fires = {"SingleSpike": (FIRE, 0), "MultiSpike": (FIRE, 1), "MaxSpike": (FIRE + 1, 1)}
+    if kind not in fires or reset not in ("MembraneSubtract", "MembraneReset"):
+        return None
+    additions, multiplications = fires[kind]
+    if reset == "MembraneSubtract":
+        additions, multiplications = additions + 1, 2 * multiplications
+    floor = module.min_v_mem is not None  # v = max(v, min_v_mem)
+    return NeuronOperations(additions + floor, multiplications)
+
+
+def _sinabs(state: Callable[[Any], NeuronOperations]) -> Rule:
+    """Input, then the equation of the state, then spikes and reset."""
+
+    def counted(module: Any) -> NeuronOperations | None:
+        last = _sinabs_output(module)
+        if last is None:
+            return None
+        parts = (_sinabs_input(module), state(module), last)
+        return NeuronOperations(*map(sum, zip(*parts, strict=True)))
+
+    return counted
+
+
+def _sinabs_iaf(module: Any) -> NeuronOperations:
+    # v = v + i
+    return NeuronOperations(1, 0)
+
+
+def _sinabs_lif(module: Any) -> NeuronOperations:
+    # norm_input: v = i + alpha (v - i);  else: v = alpha v + i
+    return NeuronOperations(2 if module.norm_input else 1, 1)
+
+
+def _sinabs_alif(module: Any) -> NeuronOperations:
+    # as LIF, and theta = b0 + scale b;  b = alpha_a b + (1 - alpha_a) s
+    additions, multiplications = _sinabs_lif(module)
+    return NeuronOperations(additions + 2, multiplications + 2)
+
+
+_SNNTORCH = "snntorch._neurons"
+_JELLY = "spikingjelly.activation_based.neuron"
+_NORSE = "norse.torch.module"
+_SINABS = "sinabs.layers"
+
+_KNOWN: dict[tuple[str, str], Rule] = {
+    (f"{_SNNTORCH}.leaky", "Leaky"): _leaky,
+    (f"{_SNNTORCH}.lapicque", "Lapicque"): _lapicque,
+    (f"{_SNNTORCH}.synaptic", "Synaptic"): _synaptic,
+    (f"{_SNNTORCH}.alpha", "Alpha"): _alpha,
+    (f"{_SNNTORCH}.rleaky", "RLeaky"): _with_recurrence(_leaky),
+    (f"{_SNNTORCH}.rsynaptic", "RSynaptic"): _with_recurrence(_synaptic),
+    (f"{_JELLY}.integrate_and_fire", "SimpleIFNode"): _jelly_if,
+    (f"{_JELLY}.integrate_and_fire", "IFNode"): _jelly_if,
+    (f"{_JELLY}.lif", "SimpleLIFNode"): _jelly_lif,
+    (f"{_JELLY}.lif", "LIFNode"): _jelly_lif,
+    (f"{_JELLY}.plif", "ParametricLIFNode"): _jelly_lif,
+    (f"{_JELLY}.lif_variants", "CUBALIFNode"): _jelly_cuba,
+    (f"{_NORSE}.iaf", "IAF"): _norse_iaf,
+    (f"{_NORSE}.iaf", "IAFCell"): _norse_iaf,
+    (f"{_NORSE}.lif_box", "LIFBoxCell"): _norse_box,
+    (f"{_NORSE}.lif", "LIF"): _norse_lif,
+    (f"{_NORSE}.lif", "LIFCell"): _norse_lif,
+    (f"{_NORSE}.lif", "LIFRecurrent"): _with_recurrence(_norse_lif),
+    (f"{_NORSE}.lif", "LIFRecurrentCell"): _with_recurrence(_norse_lif),
+    (f"{_NORSE}.lsnn", "LSNN"): _norse_lsnn,
+    (f"{_NORSE}.lsnn", "LSNNCell"): _norse_lsnn,
+    (f"{_NORSE}.lsnn", "LSNNRecurrent"): _with_recurrence(_norse_lsnn),
+    (f"{_NORSE}.lsnn", "LSNNRecurrentCell"): _with_recurrence(_norse_lsnn),
+    **{
+        (f"{_SINABS}.{file}", f"{name}{variant}"): _sinabs(state)
+        for file, name, state in [
+            ("iaf", "IAF", _sinabs_iaf),
+            ("lif", "LIF", _sinabs_lif),
+            ("alif", "ALIF", _sinabs_alif),
+        ]
+        for variant in ("", "Recurrent", "Squeeze")
+    },
+}
+
+
+def neuron_operations(module: nn.Module) -> NeuronOperations | None:
+    """Arithmetic of one update of a module's neurons; None if it is not known of its class."""
+    rule = _KNOWN.get((type(module).__module__, type(module).__qualname__))
+    return None if rule is None else rule(module)
+
+
+def register(cls: type[nn.Module], operations: tuple[int, int] | Rule | None) -> None:
+    """Tell the additions and multiplications of a class, or that they are not known."""
+    rule = _rule(operations)
+    key = cls.__module__, cls.__qualname__
+    _KNOWN.pop(key, None)
+    if rule is not None:
+        _KNOWN[key] = rule
+
+
+def _rule(operations: Any) -> Rule | None:
+    if operations is None or callable(operations):
+        return operations  # type: ignore[no-any-return]
+    if not (
+        isinstance(operations, tuple)
+        and len(operations) == 2
+        and all(type(count) is int and count >= 0 for count in operations)
+    ):
+        raise ValueError(
+            "operations: expected (additions, multiplications) as integers >= 0, or a function, "
+            f"found {operations!r}"
+        )
+    known = NeuronOperations(*operations)
+    return lambda module: known

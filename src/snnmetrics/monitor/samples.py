@@ -1,0 +1,311 @@
+"""Whose synops are these? From the input vectors of one batch to figures of each sample.
+
+An operation is called with vectors: samples, time steps and positions in leading dimensions, or
+flattened into one. Which is which follows from the order of ``batch_dim`` and ``time_dim`` that
+was declared, and from the number of calls: a layer in a loop over time is called once per step.
+Where exactly one reading fits it is taken; where none or several fit, an error says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.report.distribution import BINS, Distribution, bins_of
+
+
+class Vectors(NamedTuple):
+    """Synops of the input vectors of one call of an operation.
+
+    Attributes:
+        call: In which call of the model in this batch, from 0.
+        synops: Of each vector; the shape is that of the leading dimensions, float64.
+    """
+
+    call: int
+    synops: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is known of a batch when it is complete.
+
+    Attributes:
+        samples: Number of samples.
+        steps: Time steps of each sample, if known.
+        calls: Calls of the model.
+        seconds: Duration of each sample, if known.
+        time_first: Whether time comes before the batch in flattened dimensions; ``None`` if the
+            order was not declared.
+        batch_first: Whether the batch was declared to be the first dimension.
+    """
+
+    samples: int
+    steps: int | None
+    calls: int
+    seconds: float | None
+    time_first: bool | None
+    batch_first: bool
+
+    @property
+    def steps_per_call(self) -> int:
+        """Time steps of one call of the model; 1 where time is not known.
+
+        Raises:
+            ValueError: If the calls do not share the steps evenly.
+        """
+        if not self.steps:
+            return 1
+        if self.steps % max(1, self.calls):
+            raise ValueError(
+                "per_sample: expected as many time steps in each call of the model, found "
+                f"steps={self.steps} in {self.calls} calls"
+            )
+        return self.steps // max(1, self.calls)
+
+
+class Series(NamedTuple):
+    """Synops by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps."""
+
+    values: Tensor
+    timed: bool
+
+    def untimed(self) -> Series:
+        """The sum over all steps."""
+        return Series(self.values.sum(0, keepdim=True), False)
+
+
+def series_of(name: str, seen: Sequence[Vectors], batch: Batch) -> Series:
+    """Attribute what was seen of one operation to samples and, where possible, to time steps.
+
+    Raises:
+        ValueError: If the leading dimensions do not fit what was declared.
+    """
+    steps = batch.steps_per_call
+    calls: dict[int, list[Vectors]] = {}
+    for vectors in seen:
+        calls.setdefault(vectors.call, []).append(vectors)
+    parts = {call: _one_call(name, found, batch, steps) for call, found in calls.items()}
+    if not (batch.steps and all(part.timed for part in parts.values())):
+        return _sum([part.untimed() for part in parts.values()])
+    values = seen[0].synops.new_zeros((batch.steps, batch.samples))
+    for call, part in parts.items():
+        values[call * steps : (call + 1) * steps] += part.values
+    return Series(values, True)
+
+
+def _one_call(name: str, seen: Sequence[Vectors], batch: Batch, steps: int) -> Series:
+    """The same of one call of the model, which takes ``steps`` time steps."""
+    whole: list[Series] = []
+    single: list[Tensor] = []
+    for vectors in seen:
+        sizes = tuple(vectors.synops.shape)
+        if _reading(name, sizes, len(seen), batch, steps) == "all steps":
+            lead = (steps, batch.samples) if batch.time_first else (batch.samples, steps)
+            values = _summed(vectors.synops, *lead)
+            whole.append(Series(values if batch.time_first else values.t(), True))
+        else:
+            single.append(_summed(vectors.synops, batch.samples))
+    if single:
+        values = torch.stack(single)
+        # Fewer calls than steps are no steps, such as a readout after the last one. Of more calls
+        # it is not known whether they are all of one step after all of another.
+        if len(single) != steps and steps > 1:
+            whole.append(Series(values, True).untimed())
+        else:
+            whole.append(Series(values.unflatten(0, (steps, -1)).sum(1), True))
+    return _sum(whole)
+
+
+def _summed(synops: Tensor, *lead: int) -> Tensor:
+    """The sum over positions, which come last."""
+    return synops.reshape(*lead, synops.numel() // math.prod(lead)).sum(-1)
+
+
+def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:
+    """What the leading dimensions of an input are: those of one time step, or of all."""
+    samples, first = batch.samples, sizes[0] if sizes else 1
+    declared = batch.time_first is not None
+    lead = (steps, samples) if batch.time_first else (samples, steps)
+    fits = []
+    if calls % steps == 0 and (first == samples or (declared and first % samples == 0)):
+        fits.append("one step")
+    if declared and (sizes[:2] == lead or first % (steps * samples) == 0):
+        fits.append("all steps")
+    if steps == 1:  # one step is all steps
+        fits = fits[-1:]
+    elsewhere = _may_be_elsewhere(sizes, batch, steps, lead)
+    if not fits and first == samples:  # neither: once for all steps together
+        fits.append("one step")
+        elsewhere |= bool(batch.time_first) and _may_be_steps(sizes, batch, steps)
+    if len(fits) == 1 and not elsewhere:
+        return fits[0]
+    raise ValueError(
+        f"per_sample: {name}: expected an input whose leading dimensions tell the "
+        f"{samples} samples from the time steps, found leading dimensions {sizes} in "
+        f"{calls} call(s) of the layer, and {_declared(batch, steps)}. {_advice(fits, batch)}"
+    )
+
+
+def _may_be_elsewhere(
+    sizes: tuple[int, ...], batch: Batch, steps: int, lead: tuple[int, int]
+) -> bool:
+    """Whether the batch may as well be in another dimension than the first ones."""
+    samples = batch.samples
+    if samples == 1:
+        return False
+    if batch.time_first is not None:
+        if sizes[:2] == lead or sizes[:1] in ((samples,), (steps * samples,)):
+            return False
+        return samples in sizes[1:] or steps * samples in sizes[1:]  # positions may come first
+    told = batch.steps and steps == 1
+    return not told and sizes[:2] == (samples, samples)
+
+
+def _may_be_steps(sizes: tuple[int, ...], batch: Batch, steps: int) -> bool:
+    """Whether the first of several dimensions may be time, and the batch among the others."""
+    rest = math.prod(sizes[1:])
+    return len(sizes) > 1 and 1 < steps == batch.samples and rest % batch.samples == 0
+
+
+def _declared(batch: Batch, steps: int) -> str:
+    time = f"{steps} time step(s) per call of the model" if batch.steps else "no time steps"
+    if batch.time_first is None:
+        return f"{time}, in no declared order"
+    return f"{time}, declared {'time before batch' if batch.time_first else 'batch before time'}"
+
+
+def _advice(fits: list[str], batch: Batch) -> str:
+    if batch.time_first is None:
+        return (
+            "Give Monitor(..., batch_dim=1, time_dim=0) or (batch_dim=0, time_dim=1), and where "
+            "the input itself has no steps 'with monitor.batch(samples=..., steps=...):'"
+        )
+    if fits:
+        return "Several readings would fit; a batch of another size tells them apart"
+    return "Leading dimensions in another order cannot be attributed; exclude the layer"
+
+
+def _sum(parts: Sequence[Series]) -> Series:
+    if not all(part.timed for part in parts):
+        parts = [part.untimed() for part in parts]
+    device = parts[0].values.device
+    values = reduce(torch.add, (part.values.to(device) for part in parts))
+    return Series(values, all(part.timed for part in parts))
+
+
+def added(kept: Tensor, new: Tensor) -> Tensor:
+    """The sum, where the new one lives: what is kept may come from another process."""
+    return kept.to(new.device) + new
+
+
+@dataclass
+class Spread:
+    """What is kept of the figures of samples. Adds up over batches and ranks, in any order.
+
+    Attributes:
+        sums: Sum of the values and of their squares.
+        extremes: Largest value, and largest of a single time step.
+        histogram: Samples per bin.
+        timed: Whether time steps were known throughout.
+    """
+
+    sums: Tensor
+    extremes: Tensor
+    histogram: Tensor
+    timed: bool
+
+    @staticmethod
+    def of(series: Series, seconds: float | None = None) -> Spread:
+        """That of one batch with at least one sample; per second where their duration is given."""
+        values, peak = series.values.sum(0), series.values.amax()
+        if seconds is not None:
+            values, peak = values / seconds, peak * (len(series.values) / seconds)
+        histogram = torch.zeros(BINS, dtype=torch.int64, device=values.device)
+        bins = bins_of(values)
+        return Spread(
+            torch.stack([values.sum(), values.square().sum()]),
+            torch.stack([values.amax(), peak]),
+            histogram.index_add_(0, bins, torch.ones_like(bins)),
+            series.timed,
+        )
+
+    @staticmethod
+    def none() -> Spread:
+        """That of samples in which nothing was seen."""
+        histogram = torch.zeros(BINS, dtype=torch.int64)
+        zeros = torch.zeros((2, 2), dtype=torch.float64)
+        return Spread(zeros[0], zeros[1], histogram, True)
+
+    def merged(self, other: Spread) -> Spread:
+        """The sum of both."""
+        return Spread(
+            added(self.sums, other.sums),
+            torch.maximum(self.extremes.to(other.extremes.device), other.extremes),
+            added(self.histogram, other.histogram),
+            self.timed and other.timed,
+        )
+
+    def on_host(self) -> Spread:
+        """The same with all tensors on the CPU."""
+        return replace(
+            self,
+            sums=self.sums.cpu(),
+            extremes=self.extremes.cpu(),
+            histogram=self.histogram.cpu(),
+        )
+
+    def to_data(self, samples: int) -> Distribution:
+        """Plain numbers; samples of which nothing was seen have nothing."""
+        (total, squares), (largest, peak) = self.sums.tolist(), self.extremes.tolist()
+        counts = enumerate(self.histogram.tolist())
+        histogram = {bin_: count for bin_, count in counts if bin_ and count}
+        return Distribution(
+            samples, total, squares, largest, peak if self.timed else None, histogram
+        )
+
+
+class Spreads(NamedTuple):
+    """What is kept of the samples of a layer, of a group or of all; None where it is not known."""
+
+    per_sample: Distribution | None = None
+    per_second: Distribution | None = None
+
+
+FIGURES = ("synops", "synops_per_second")
+# What is spread, one of these, and whose: ("layer", name), ("group", name) or ("total", "").
+Key = tuple[str, str, str]
+
+
+def spreads_of(
+    seen: Mapping[str, Sequence[Vectors]], batch: Batch, groups: Mapping[str, Sequence[str]]
+) -> dict[Key, Spread]:
+    """The figures of the samples of one batch.
+
+    Args:
+        seen: Synops of input vectors by row.
+        batch: The batch.
+        groups: Rows by group, of those that were seen.
+
+    Raises:
+        ValueError: If the leading dimensions of a row do not fit what was declared.
+    """
+    if batch.samples == 0 or not seen:
+        return {}
+    rows = {name: series_of(name, vectors, batch) for name, vectors in seen.items()}
+    members = {("layer", name): [series] for name, series in rows.items()}
+    members |= {("group", group): [rows[name] for name in names] for group, names in groups.items()}
+    members["total", ""] = list(rows.values())
+    added = {key: _sum(parts) for key, parts in members.items() if parts}
+    durations = (None, batch.seconds) if batch.seconds else (None,)
+    return {
+        (figure, *key): Spread.of(series, seconds)
+        for figure, seconds in zip(FIGURES, durations, strict=False)
+        for key, series in added.items()
+    }

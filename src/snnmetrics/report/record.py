@@ -1,0 +1,59 @@
+"""The base of what reports are made of: frozen records with value semantics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Record:
+    """Base of frozen dataclasses that hold mappings, sequences or tensors.
+
+    They become read-only views, tuples and copies on the CPU; equality, ``pickle`` and ``copy``
+    work all the same. What is cached on an instance is not copied with it.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in self._values().items():
+            object.__setattr__(self, name, _owned(value))
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self._values(), other._values()
+        return all(_same(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]  # mappings and tensors have no hash
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple(_picklable(value) for value in self._values().values())
+
+
+def _owned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        # A copy: what is still being counted into must not change a report that was made.
+        with torch.inference_mode(False), torch.no_grad():
+            return value.detach().to("cpu", torch.float64, copy=True)
+    if isinstance(value, Mapping):
+        return MappingProxyType(dict(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return False
+    return one is other or bool(one == other)  # one NaN is itself
+
+
+def _picklable(value: Any) -> Any:
+    return dict(value) if isinstance(value, MappingProxyType) else value

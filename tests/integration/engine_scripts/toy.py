@@ -1,0 +1,120 @@
+"""A small spiking network, its data, and what plain torch operations count on them."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+SAMPLES, STEPS, CLASSES = 22, 3, 4
+# A collective that waits longer fails, and the test with it.
+PATIENCE = timedelta(seconds=60)
+
+
+class Fire(nn.Module):
+    """Spikes where the potential reaches one, with the gradient of a sigmoid."""
+
+    def forward(self, potential: Tensor) -> Tensor:
+        soft = torch.sigmoid(4 * (potential - 1))
+        return (potential >= 1).to(potential.dtype) + (soft - soft.detach())
+
+
+class Net(nn.Module):
+    """Spikes (B, T, 1, 6, 6) to outputs (B, T, 4) and hidden spikes (B, T, 108).
+
+    Weights are eighths, so that every potential is exact, also in bfloat16: no spike hangs on the
+    order in which an engine adds. None is zero.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fire, self.fc = nn.Conv2d(1, 3, 3, padding=1), Fire(), nn.Linear(108, 4)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for layer in (self.conv, self.fc):
+                layer.weight.copy_(torch.randint(-8, 9, layer.weight.shape, generator=generator))
+                layer.weight[layer.weight == 0] = 1
+                layer.weight.div_(8)
+            self.conv.bias.zero_()
+            self.fc.bias.copy_(torch.arange(CLASSES) / 64)  # no two classes are ever equal
+
+    def hidden(self, x: Tensor) -> Tensor:
+        currents = self.conv(x.flatten(0, 1)).flatten(1).unflatten(0, x.shape[:2])
+        potential, spikes = torch.zeros_like(currents[:, 0]), []
+        for step in range(x.shape[1]):
+            potential = potential + currents[:, step]
+            spikes.append(self.fire(potential))
+            potential = potential - spikes[-1].detach()
+        return torch.stack(spikes, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        spikes = self.hidden(x)
+        return self.fc(spikes), spikes
+
+
+def data(samples: int = SAMPLES) -> tuple[Tensor, Tensor]:
+    """Spikes and targets, the same in every process."""
+    generator = torch.Generator().manual_seed(2)
+    x = (torch.rand(samples, STEPS, 1, 6, 6, generator=generator) < 0.3).float()
+    return x, torch.randint(0, CLASSES, (samples,), generator=generator)
+
+
+@torch.no_grad()
+def operations(net: Any, x: Tensor, effective: bool = False) -> dict[str, float]:
+    """Synaptic operations of a batch: what each layer adds up with ones for weights."""
+
+    def ones(layer: Any) -> Tensor:
+        return (layer.weight != 0).double() if effective else layer.weight.new_ones(()).double()
+
+    frames, spikes = x.flatten(0, 1).double(), net.hidden(x).double()
+    taps = ones(net.conv).expand(net.conv.weight.shape)
+    synapses = ones(net.fc).expand(net.fc.weight.shape)
+    return {
+        "conv": F.conv2d(frames, taps, padding=1).sum().item(),
+        "fc": F.linear(spikes, synapses).sum().item(),
+    }
+
+
+@torch.no_grad()
+def right_by_step(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """How many samples are right when reading out at each step."""
+    outputs, _ = net(x)
+    return torch.stack([(outputs[:, : t + 1].sum(1).argmax(1) == y).sum() for t in range(STEPS)])
+
+
+def synops(report: Any) -> dict[str, float]:
+    """Totals of a report, by layer."""
+    return {name: counts["synops"] for name, counts in report.counts().items()}
+
+
+def save(folder: str, result: Any) -> None:
+    """Hand what this rank found to the test."""
+    (Path(folder) / f"{dist.get_rank()}.pickle").write_bytes(pickle.dumps(result))
+
+
+class EncodedByWorkers(Dataset[Tensor]):
+    """The data, made spikes by a module that runs in the workers of a loader."""
+
+    def __init__(self) -> None:
+        self.images, self.encode = data()[0], Fire()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        spikes: Tensor = self.encode(self.images[index])
+        return spikes
+
+
+def count(metric: Any, spikes: Tensor) -> Any:
+    """Update a metric in another process."""
+    for batch in spikes.split(4):
+        metric.update(batch)
+    return metric

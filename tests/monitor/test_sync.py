@@ -1,0 +1,327 @@
+"""The sum over ranks, and saving and resuming: what travels, how often, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import snnmetrics as sm
+from tests.helpers.ranks import Ranks, results_of
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+
+class Fire(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0.3).to(x.dtype)
+
+
+class Deep(nn.Module):
+    """Layers with neurons between, of which the last ones may be skipped."""
+
+    def __init__(self, depth: int, width: int = 6) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(depth)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.fire = Fire()
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -1, 1, generator=generator)
+
+    def forward(self, x: Tensor, used: int | None = None) -> Tensor:
+        for layer in self.layers[:used]:
+            x = self.fire(layer(x))
+        return x
+
+
+def watch(depth: int = 3, **options: Any) -> sm.Monitor:
+    sm.register_neuron(Fire, lead="TB")
+    options = {"per_neuron": True, "per_sample": True, "dt": 0.5} | options
+    return sm.Monitor(
+        Deep(depth), batch_dim=1, time_dim=0, groups={"core": ["layers.[01]"]}, **options
+    )
+
+
+def batches() -> list[Tensor]:
+    torch.manual_seed(4)
+    return [torch.randint(0, 2, (3, n, 6)).float() for n in (4, 1, 3, 2)]
+
+
+def measure(monitor: sm.Monitor, data: list[Tensor], **kwargs: Any) -> sm.Monitor:
+    with monitor:
+        for x in data:
+            monitor.model(x, **kwargs)
+    return monitor
+
+
+class Counted:
+    """Counts the collectives of a process while it is active."""
+
+    NAMES = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "gather", "barrier")
+
+    def __enter__(self) -> Counted:
+        self.calls: list[tuple[str, str, int]] = []
+        self._kept = {name: getattr(dist, name) for name in self.NAMES}
+        for name, function in self._kept.items():
+            setattr(dist, name, self._counting(name, function))
+        return self
+
+    def _counting(self, name: str, function: Any) -> Any:
+        def counting(first: Any, *args: Any, **kwargs: Any) -> Any:
+            tensor = first if isinstance(first, Tensor) else args[0]
+            self.calls.append((name, str(tensor.dtype), tensor.numel()))
+            return function(first, *args, **kwargs)
+
+        return counting
+
+    def __exit__(self, *_: object) -> None:
+        for name, function in self._kept.items():
+            setattr(dist, name, function)
+
+
+def _collectives(depth: int, data: list[Tensor], used: int | None) -> list[tuple[str, str, int]]:
+    monitor = measure(watch(depth), data, used=used)
+    with Counted() as counted:
+        monitor.compute()
+    return counted.calls
+
+
+@pytest.mark.parametrize("case", ["all alike", "one without data", "other layers"])
+def test_the_number_of_collectives_does_not_depend_on_the_number_of_layers(
+    two_ranks: Ranks, case: str
+) -> None:
+    data = batches()
+    shares = [data[:2], [] if case == "one without data" else data[2:]]
+    used = [None, 2 if case == "other layers" else None]
+    few, many = (
+        results_of(two_ranks.run(_collectives, [(d, shares[r], used[r]) for r in range(2)]))
+        for d in (5, 50)
+    )
+    names = [[name for name, *_ in calls] for calls in few]
+    assert names == [[name for name, *_ in calls] for calls in many]
+    assert names[0] == names[1]
+    # A header and one buffer per dtype and reduction; texts only where they differ.
+    assert len(names[0]) == {"all alike": 4, "one without data": 9, "other layers": 9}[case]
+
+
+def test_every_number_travels_once_however_many_ranks(two_ranks: Ranks) -> None:
+    data = batches()
+    outcomes = two_ranks.run(_collectives, [(5, data[:2], None), (5, data[2:], None)])
+    numbers = sum(size for _, _, size in results_of(outcomes)[0])
+    state = watch(5)
+    measure(state, data)
+    held = sum(t.numel() for t in state.state_dict()["tensors"].values())
+    assert numbers <= held + 100
+
+
+# ------------------------------------------------------- backends, groups, disagreement
+
+
+def _without_float64(data: list[Tensor]) -> tuple[sm.Report, Any, list[str]]:
+    """On a backend that knows neither 64-bit floats nor integers, as some accelerators'."""
+    real, kept = dist.all_reduce, dist.get_backend
+
+    def refuses(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor.dtype in (torch.float64, torch.int64):
+            raise RuntimeError(f"unsupported dtype {tensor.dtype}")
+        return real(tensor, *args, **kwargs)
+
+    dist.all_reduce, dist.get_backend = refuses, lambda group=None: "somebody's"
+    try:
+        metric = sm.SynOps(3.0)
+        for x in data:
+            metric.update(x.flatten(0, 1) * 2**22)
+        with Counted() as counted:
+            report = measure(watch(), data).compute()
+        value = metric.compute()["synops_per_neuron"]
+        return report, value, sorted({dtype for _, dtype, _ in counted.calls})
+    finally:
+        dist.all_reduce, dist.get_backend = real, kept
+
+
+def test_counts_are_exact_on_backends_that_lack_a_dtype(two_ranks: Ranks) -> None:
+    data = batches()
+    single = measure(watch(), data).compute()
+    outcomes = two_ranks.run(_without_float64, [(data[:1],), (data[1:],)])
+    expected = torch.cat([x.flatten(0, 1) for x in data]).double().sum(0) * 2**22 * 3 / 30
+    for report, per_neuron, dtypes in results_of(outcomes):
+        assert report == single
+        assert torch.equal(per_neuron, expected)
+        assert dtypes == ["torch.uint8"], "bytes are what every backend carries"
+
+
+def _in_own_group(data: list[Tensor], rank: int) -> sm.Report:
+    groups = [dist.new_group([r]) for r in range(2)]
+    monitor = watch(process_group=groups[rank])
+    return measure(monitor, data).compute()
+
+
+def test_a_process_group_is_honoured(two_ranks: Ranks) -> None:
+    data = batches()
+    outcomes = two_ranks.run(_in_own_group, [(data[:1], 0), (data[1:], 1)])
+    for report, share in zip(results_of(outcomes), (data[:1], data[1:]), strict=True):
+        assert report == measure(watch(), share).compute()
+
+
+def _disagree(options: dict[str, Any], data: list[Tensor]) -> None:
+    measure(watch(**options), data).compute()
+
+
+@pytest.mark.parametrize(
+    "other", [{"dt": 0.25}, {"kinds": {"layers.0": "integer"}}, {"per_neuron": False}]
+)
+def test_ranks_that_declare_differently_all_raise_the_same(
+    two_ranks: Ranks, other: dict[str, Any]
+) -> None:
+    outcomes = two_ranks.run(_disagree, [({}, batches()), (other, [])])
+    assert [type(outcome) for outcome in outcomes] == [ValueError] * 2
+    assert str(outcomes[0]) == str(outcomes[1])
+    assert "monitors with different declarations" in str(outcomes[0])
+
+
+class Either(nn.Module):
+    """A product of other shapes on each rank, at the same place in the code."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def _run_either(width: int) -> None:
+    monitor = sm.Monitor(Either(width), batch_dim=0)
+    with monitor:
+        monitor.model(torch.ones(2, 4))
+    monitor.compute()
+
+
+def test_layers_of_one_name_and_other_shapes_raise_on_all_ranks(two_ranks: Ranks) -> None:
+    outcomes = two_ranks.run(_run_either, [(2,), (3,)])
+    assert [type(outcome) for outcome in outcomes] == [ValueError] * 2
+    assert str(outcomes[0]) == str(outcomes[1])
+    assert "layer: expected the same weight_shape" in str(outcomes[0])
+
+
+# -------------------------------------------------------------------- save and resume
+
+
+def through_a_file(state_dict: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state_dict, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+def test_resumed_in_the_middle_of_an_epoch() -> None:
+    data = batches()
+    whole = measure(watch(), data).compute()
+    saved = through_a_file(measure(watch(), data[:2]).state_dict())
+    resumed = watch()
+    measure(resumed, data[3:])  # forgotten: loading replaces
+    resumed.load_state_dict(saved)
+    assert measure(resumed, data[2:]).compute() == whole
+    merged = watch().run([], progress=False)
+    assert merged.samples == 0
+    other = measure(watch(), data[2:])
+    other.merge_state(saved)
+    assert other.compute() == whole
+    twin = measure(watch(), data[:2])
+    twin.merge_state(measure(watch(), data[2:]))
+    assert twin.compute().counts() == whole.counts()
+
+
+def test_what_was_saved_does_not_change_with_what_is_counted_next() -> None:
+    monitor = measure(watch(), batches()[:1])
+    saved = monitor.state_dict()
+    before = copy.deepcopy(saved)
+    measure(monitor, batches())
+    resumed = watch()
+    resumed.load_state_dict(saved)
+    measure(resumed, batches())
+    assert saved["structure"] == before["structure"]
+    for name, tensor in before["tensors"].items():
+        assert torch.equal(saved["tensors"][name], tensor)
+
+
+def _save(data: list[Tensor], all_ranks: bool) -> dict[str, Any]:
+    return through_a_file(measure(watch(), data).state_dict(all_ranks=all_ranks))
+
+
+def _resume(saved: list[dict[str, Any]], data: list[Tensor]) -> sm.Report:
+    monitor = watch()
+    for one in saved:
+        monitor.merge_state(one)
+    return measure(monitor, data).compute()
+
+
+@pytest.mark.parametrize("all_ranks", [False, True])
+def test_resumed_on_another_number_of_ranks(two_ranks: Ranks, all_ranks: bool) -> None:
+    data = batches()
+    whole = measure(watch(), data).compute()
+    files = results_of(two_ranks.run(_save, [(data[:1], all_ranks), (data[1:2], all_ranks)]))
+    one = _resume(files[:1] if all_ranks else files, data[2:])
+    assert one == whole, "two ranks, then one"
+    alone = through_a_file(measure(watch(), data[:2]).state_dict())
+    outcomes = two_ranks.run(_resume, [([alone], data[2:3]), ([], data[3:])])
+    assert results_of(outcomes) == [whole, whole], "one rank, then two"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "expected the version 1, found 2"),
+        ({"format": "x"}, "expected the format 'snnmetrics.Monitor', found 'x'"),
+        ({"structure": None}, "expected the structure of a monitor's state"),
+        ({"structure": {"rows": 3}}, "expected the structure of a monitor's state"),
+        ({"tensors": {}}, "expected the tensors"),
+    ],
+)
+def test_what_is_no_state_of_this_monitor_is_refused(change: dict[str, Any], message: str) -> None:
+    data = batches()
+    monitor = measure(watch(), data)
+    before, saved = monitor.compute(), measure(watch(), data[:1]).state_dict()
+    for method in (monitor.load_state_dict, monitor.merge_state):
+        with pytest.raises(ValueError, match=message):
+            method(saved | change)
+    assert monitor.compute() == before
+
+
+def test_other_shapes_dtypes_declarations_and_layers_are_refused() -> None:
+    data = batches()
+    monitor = measure(watch(), data)
+    before = monitor.compute()
+    for name, wrong in [
+        ("rows.0.totals", torch.zeros(3, 4, dtype=torch.float64)),
+        ("rows.0.map", torch.zeros(6)),
+        ("counters", torch.zeros(2, dtype=torch.int64)),
+        ("seconds", 3.0),
+    ]:
+        saved = monitor.state_dict()
+        saved["tensors"][name] = wrong
+        with pytest.raises(ValueError, match=f"state_dict: expected .*'{name}'"):
+            monitor.load_state_dict(saved)
+    with pytest.raises(ValueError, match="expected the declarations"):
+        monitor.load_state_dict(watch(dt=0.25).state_dict())
+    wider = sm.Monitor(
+        Deep(3, 7),
+        batch_dim=1,
+        time_dim=0,
+        groups={"core": ["layers.[01]"]},
+        per_neuron=True,
+        per_sample=True,
+        dt=0.5,
+    )
+    measure(wider, [torch.ones(1, 1, 7)])
+    with pytest.raises(ValueError, match="expected the same weight_shape"):
+        monitor.merge_state(wider)
+    with pytest.raises(TypeError, match="expected what Monitor"):
+        monitor.load_state_dict([1])  # type: ignore[arg-type]
+    assert monitor.compute() == before

@@ -1,0 +1,16 @@
+"""Memory and traffic of a synchronisation do not grow with the number of ranks."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.sync_scaling import measure
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+
+@pytest.mark.parametrize("kind", ["SynOps", "Monitor"])
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_a_rank_needs_at_most_twice_its_state(kind: str, ranks: int) -> None:
+    found = measure(kind, ranks)
+    assert found["traffic"] < 1.1, "every number is handed over once"
+    assert found["memory"] <= 2.05, "5 % for what resident memory has besides"
