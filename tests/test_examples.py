@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import runpy
+import shutil
+import subprocess
+import sys
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "monitor_frameworks.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPT, DIAGNOSIS = EXAMPLES / "monitor_frameworks.py", EXAMPLES / "training_diagnosis.py"
+BUDGET = EXAMPLES / "hardware_budget.py"
 IMAGES, BATCH, STEPS = 50, 20, 8  # two full batches, of which the second must start afresh
 SUBTRACTING = (
     "plain PyTorch",
@@ -25,6 +34,8 @@ SUBTRACTING = (
 )
 TO_ZERO = "Norse IAFCell"
 STRIDES = {"conv1": 1, "conv2": 2}
+Runs = tuple[dict[str, list[dict[str, float]]], str, Path]
+EPOCHS = 4  # enough for neurons to be lost, and for the cure to wake those lost at first
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +205,235 @@ def test_what_is_printed_is_what_was_measured(
         ] + [pytest.approx(value, abs=0.0501) for value in expected[5:]]
     assert f"Equal in every count of every layer: {', '.join(SUBTRACTING)}\n" in out
     assert f"Different: {TO_ZERO}\n" in out
+
+
+@pytest.fixture(scope="module")
+def diagnosis() -> dict[str, Any]:
+    return runpy.run_path(str(DIAGNOSIS))
+
+
+@pytest.fixture(scope="module")
+def runs(diagnosis: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """What ``main`` trained, printed and drew."""
+    names, trained = diagnosis["main"].__globals__, {}
+    figure = tmp_path_factory.mktemp("diagnosis") / "out" / "figure.png"
+    train, titles = names["run"], {cure: title for title, cure in names["RUNS"].items()}
+
+    def kept(cure: bool, epochs: int) -> list[dict[str, float]]:
+        trained[titles[cure]] = train(cure, epochs)
+        return trained[titles[cure]]
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setitem(names, "FIGURE", figure)
+        patch.setitem(names, "run", kept)
+        torch.set_num_threads(1)  # as the script does
+        diagnosis["main"](EPOCHS)
+        torch.set_num_threads(threads)
+    return trained, out.getvalue(), figure
+
+
+def test_a_diagnosis_is_of_all_images(diagnosis: dict[str, Any]) -> None:
+    model, (_, validation) = diagnosis["SpikingMLP"](), diagnosis["digits"]()
+    judge = diagnosis["Diagnosis"]()
+    first, second = (judge.epoch(number, model, validation) for number in range(2))
+    assert first | {"epoch": 1.0} == second  # nothing is left over of the epoch before
+    with torch.no_grad():
+        outputs = [(*model(x), y) for x, y in validation]
+    assert sum(len(y) for _, _, y in outputs) == 360
+    right = torch.cat([scores.argmax(1) == y for scores, _, y in outputs])
+    assert first["accuracy"] == pytest.approx(right.double().mean().item(), rel=1e-12)
+    for name in diagnosis["LAYERS"]:
+        rates = torch.cat([spikes[name] for _, spikes, _ in outputs]).double().mean((0, 1))
+        assert first[f"{name}/rate"] == pytest.approx(rates.mean().item(), rel=1e-12)
+        assert first[f"{name}/silent_fraction"] == (rates == 0).double().mean()
+        assert first[f"{name}/saturated_fraction"] == (rates >= 0.9).double().mean()
+
+
+def test_neurons_are_lost_while_training_and_the_cure_keeps_them(
+    diagnosis: dict[str, Any], runs: Runs
+) -> None:
+    sick, cured = runs[0].values()
+    assert [row["epoch"] for row in sick] == [row["epoch"] for row in cured] == [0, 1, 2, 3, 4]
+    assert sick[0] == cured[0]  # the same network
+    for name in diagnosis["LAYERS"]:
+        silent, saturated = f"{name}/silent_fraction", f"{name}/saturated_fraction"
+        assert sick[-1][silent] > sick[0][silent] + 0.03
+        assert cured[-1][silent] < min(0.06, cured[0][silent], sick[-1][silent] / 2)
+        assert cured[-1][saturated] < 0.02
+    first, last, held = (
+        sum(row[f"{name}/saturated_fraction"] for name in diagnosis["LAYERS"])
+        for row in (sick[0], sick[-1], cured[-1])
+    )
+    assert last > max(first, held)  # soon in one of the layers, in which one is chance
+    assert sick[-1]["hidden1/silent_fraction"] > 0.3
+    assert cured[-1]["accuracy"] > max(0.8, sick[-1]["accuracy"] - 0.05)
+
+
+def test_the_band_pulls_from_both_sides(diagnosis: dict[str, Any]) -> None:
+    rates = torch.tensor([0.0, 0.05, 0.3, 0.5, 0.9], requires_grad=True)
+    diagnosis["outside_band"](rates).backward()
+    assert rates.grad is not None
+    assert rates.grad.sign().tolist() == [-1, 0, 0, 0, 1]
+
+
+def test_the_tables_and_the_closing_line_are_what_was_measured(
+    diagnosis: dict[str, Any], runs: Runs
+) -> None:
+    trained, out, figure = runs
+    assert list(trained) == list(diagnosis["RUNS"])
+    keys = [f"{name}/{f}" for name in diagnosis["LAYERS"] for f in diagnosis["FIGURES"]]
+    keys.append("accuracy")
+    closing = next(line for line in out.splitlines() if line.startswith("Of all hidden neurons"))
+    for title, rows in trained.items():
+        table = out.partition(f"{title}\n")[2].splitlines()[2 : 2 + len(rows)]
+        for line, row in zip(table, rows, strict=True):
+            cells = [row[key] for key in keys]
+            shown = [f"{v:.3f}" if i in (0, 3) else f"{v:.1%}" for i, v in enumerate(cells)]
+            assert line.split() == [f"{row['epoch']:.0f}", *shown]
+        mean = {key: sum(row[key] for row in rows[1:]) / EPOCHS for key in rows[0]}
+        silent, saturated = (
+            sum(mean[f"{name}/{kind}_fraction"] for name in diagnosis["LAYERS"]) / 2
+            for kind in ("silent", "saturated")
+        )
+        assert (
+            f"{title.split(':')[0]} {silent:.1%} silent, {saturated:.1%} saturated "
+            f"(accuracy {mean['accuracy']:.1%})"
+        ) in closing
+    assert f"mean of the last {EPOCHS} epochs" in closing
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def sampler_example() -> dict[str, Any]:
+    return runpy.run_path(str(EXAMPLES / "distributed_sampler.py"))
+
+
+@pytest.mark.parametrize(("samples", "ranks"), [(25, 2), (24, 2), (10, 4), (1, 3)])
+def test_what_is_no_padding_is_each_sample_once(
+    sampler_example: dict[str, Any], samples: int, ranks: int
+) -> None:
+    counted: list[int] = []
+    for rank in range(ranks):
+        sampler = DistributedSampler(range(samples), ranks, rank, seed=1)  # type: ignore[arg-type]
+        mask = sampler_example["counts"](sampler)
+        counted += torch.tensor(list(sampler))[mask].tolist()
+    assert sorted(counted) == list(range(samples))
+
+
+def test_only_padding_that_is_counted_makes_two_ranks_differ_from_one(
+    sampler_example: dict[str, Any],
+) -> None:
+    (images,) = sampler_example["digits"]().tensors
+    with torch.no_grad():
+        synops = sampler_example["SpikingMLP"]()(images)[1].double().sum((1, 2)) * 10
+    generator = torch.Generator().manual_seed(sampler_example["SEED"])
+    twice = torch.randperm(len(images), generator=generator)[0]
+    right = ["25", f"{synops.mean():.2f}"]
+    wrong = ["26", f"{torch.cat([synops, synops[twice, None]]).mean():.2f}"]
+    assert len(images) == 25
+    assert right[1] != wrong[1]
+
+    script = EXAMPLES / "distributed_sampler.py"
+    out = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+    alone, _, shared = out.partition("2 ranks")
+    for table, padded in ((alone, right), (shared, wrong)):
+        rows = [line for line in table.splitlines() if line.startswith(("SynOps", "Monitor"))]
+        assert len(rows) == 5
+        for row in rows:
+            assert row.split()[-2:] == (padded if "padding counted" in row else right), row
+    guide = (EXAMPLES.parent / "docs" / "metrics.md").read_text()
+    for samples, value in (right, wrong):
+        assert f"| {samples} | {value} |" in guide
+
+
+def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Cores against counts by convolutions with ones, and what is printed against both."""
+    names = runpy.run_path(str(BUDGET))["main"].__globals__
+    model = names["trained"](names["EPOCHS"])
+    names["trained"] = lambda epochs: model
+    layers = ("conv1", "conv2", "conv3", "fc1", "fc2")
+    counts: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def note(name: str, layer: Any, x: Tensor) -> None:
+        ones = torch.ones_like(layer.weight)
+        if name.startswith("fc"):
+            counts[name].append(F.linear(x, ones).sum(1))
+        else:
+            counts[name].append(F.conv2d(x, ones, None, layer.stride, 1).sum((1, 2, 3)))
+
+    hooks = [
+        model.get_submodule(name).register_forward_hook(
+            lambda layer, x, _, name=name: note(name, layer, x[0])
+        )
+        for name in layers
+    ]
+    with torch.no_grad():
+        for x, _ in names["digits"](1437, 1797):
+            model(x)
+    for hook in hooks:
+        hook.remove()
+    steps = names["STEPS"]
+    by_layer = {
+        name: torch.cat([torch.stack(c[i : i + steps]) for i in range(0, len(c), steps)], 1)
+        for name, c in counts.items()
+    }
+    for name in ("IN_ORDER", "BALANCED"):
+        report = names["measure"](model, names[name])
+        assert (report.samples, report.steps) == (360, steps)
+        above = {}
+        for core, members in names[name].items():
+            found = torch.stack([by_layer[member] for member in members]).sum(0).double().numpy()
+            samples, row = found.sum(0), report.groups[core]
+            true = np.percentile(samples, 99, method="inverted_cdf")
+            assert row.synops == pytest.approx(samples.mean(), rel=1e-12)
+            assert (row.max, row.peak_step) == (samples.max(), found.max())
+            assert true <= row.percentiles[99] <= true * 1.0109
+            seconds = steps * names["DT"]
+            figures = samples.mean() / seconds, true / seconds, found.max() / names["DT"]
+            limits = names["SUSTAINED"], names["SUSTAINED"], names["FASTEST"]
+            above[core] = [f > limit for f, limit in zip(figures, limits, strict=True)]
+        said = [[v.name for v in found] for found in names["violations"](report).values()]
+        assert said == [[core for core in above if above[core][i]] for i in range(3)]
+        assert said == ([[], ["core1"], ["core1"]] if name == "IN_ORDER" else [[], [], []])
+    names["main"]()
+    out = capsys.readouterr().out
+    assert [line.rpartition(": ")[2] for line in out.splitlines() if "Within" in line] == [
+        *("yes", "no", "no"),
+        *("yes", "yes", "yes"),
+    ]
+    assert out.count("core1: p99 of synops_per_second is ") == 1
+    assert out.count("core1: peak_step of synops is ") == 1
+
+
+def test_paper_table_prints_what_a_paper_needs(tmp_path: Path) -> None:
+    """In a process of its own, on the digits; the table is compiled where LaTeX is installed."""
+    example = Path(__file__).parent.parent / "examples" / "paper_table.py"
+    out = subprocess.run(
+        [sys.executable, str(example), "--digits", "--epochs", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    ).stdout
+    for part in ("method", "ANN", "SNN", "energy [", "neurobench", "It stops paying off at"):
+        assert part in out
+    latex = (example.parent / "out" / "paper_table.tex").read_text()
+    assert r"\toprule" in latex
+    compiler = shutil.which("pdflatex")
+    if compiler is not None:
+        document = tmp_path / "paper.tex"
+        head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        document.write_text(head + latex + "\\end{document}\n")
+        subprocess.run(
+            [compiler, "-interaction=nonstopmode", "-halt-on-error", document.name],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        assert document.with_suffix(".pdf").exists()

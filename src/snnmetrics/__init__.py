@@ -5,9 +5,12 @@ from importlib.metadata import version
 from snnmetrics import functional
 from snnmetrics.activity import ActivationSparsity, FiringRate, MembraneUpdates, SilentNeurons
 from snnmetrics.connectivity import fanout
+from snnmetrics.energy import EnergyProfile, EnergyReport, energy_profiles, estimate_energy
 from snnmetrics.footprint import connection_sparsity, footprint, parameter_count
 from snnmetrics.monitor import Monitor, register_neuron
-from snnmetrics.report import Report
+from snnmetrics.nir_graph import from_nir
+from snnmetrics.paper import PaperTable, paper_table
+from snnmetrics.report import Limit, Report
 from snnmetrics.scalar_view import ScalarView
 from snnmetrics.synops import SynOps
 from snnmetrics.timing import AccuracyOverTime, EarlyExit, Latency, TimeToFirstSpike
@@ -18,19 +21,27 @@ __all__ = [
     "AccuracyOverTime",
     "ActivationSparsity",
     "EarlyExit",
+    "EnergyProfile",
+    "EnergyReport",
     "FiringRate",
     "Latency",
+    "Limit",
     "MembraneUpdates",
     "Monitor",
+    "PaperTable",
     "Report",
     "ScalarView",
     "SilentNeurons",
     "SynOps",
     "TimeToFirstSpike",
     "connection_sparsity",
+    "energy_profiles",
+    "estimate_energy",
     "fanout",
     "footprint",
+    "from_nir",
     "functional",
+    "paper_table",
     "parameter_count",
     "register_neuron",
 ]

@@ -1,0 +1,28 @@
+"""How published tools and formulas count: what they would print for the run of a report.
+
+``report.under("spikingjelly")`` and ``report.conventions()`` are the way in; a convention is added
+by one function, see :mod:`snnmetrics.conventions.convention`.
+"""
+
+from snnmetrics.conventions import published as published  # registers the conventions
+from snnmetrics.conventions.convention import (
+    CONVENTIONS,
+    Convention,
+    Figures,
+    Layer,
+    NotInReport,
+    convention,
+)
+from snnmetrics.conventions.reading import ConventionReport, ConventionRow, ConventionTable
+
+__all__ = [
+    "CONVENTIONS",
+    "Convention",
+    "ConventionReport",
+    "ConventionRow",
+    "ConventionTable",
+    "Figures",
+    "Layer",
+    "NotInReport",
+    "convention",
+]

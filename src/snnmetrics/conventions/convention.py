@@ -1,0 +1,237 @@
+"""What a convention is: a function that says what a tool or formula prints for one layer.
+
+A convention is added by one function, registered with :func:`convention`. It takes a
+:class:`Layer` and returns its :class:`Figures`, or raises :class:`NotInReport` where the report
+lacks what it needs: nothing is approximated. Its docstring has the paragraphs ``Definition:``,
+``Formula:`` and ``Source:``, which are what a reader is shown.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from snnmetrics.report.data import Counts, LayerData, Operation, add_counts
+from snnmetrics.report.rows import epoch_kind
+
+Exact = Literal["synops", "event_synops", "effective_synops"]
+
+
+class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
+    """Why a convention has no figure for a layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a convention may look at: one layer of a report.
+
+    Attributes:
+        name: Name of the row.
+        data: Its counts, by the kind of input that each call had.
+        samples: Samples of the report.
+        model: Class name of the model.
+        first: Whether it was called first of all layers.
+    """
+
+    name: str
+    data: LayerData
+    samples: int
+    model: str
+    first: bool
+
+    @property
+    def operation(self) -> Operation:
+        """What is fixed about it."""
+        return self.data.operation
+
+    @property
+    def total(self) -> Counts:
+        """Totals over calls with any kind of input."""
+        return add_counts(self.data.counts.values())
+
+    @property
+    def kind(self) -> str:
+        """Kind of the input over all calls, or as declared."""
+        return epoch_kind(self.data)
+
+    @property
+    def scale(self) -> float:
+        """The values that entered are this times those that were counted."""
+        return 1.0 if self.data.input_scale is None else self.data.input_scale
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a product of two activations."""
+        return any("*" in kind for kind in self.data.counts)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution; a transposed one is none."""
+        return self.operation.operation in ("conv1d", "conv2d", "conv3d")
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return self.operation.operation.startswith("conv_transpose")
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it is a part of PyTorch's LSTMCell, GRUCell or RNNCell."""
+        return self.operation.operation == "rnn_cell"
+
+    def geometry(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Of a convolution: the shape of the weight; stride, padding, dilation; checked.
+
+        Raises:
+            NotInReport: If they do not fit, as in a report that someone wrote by hand.
+        """
+        operation = self.operation
+        weight = operation.weight_shape or ()
+        facts = tuple(
+            fact or () for fact in (operation.stride, operation.padding, operation.dilation)
+        )
+        spatial = len(weight) - 2
+        shapes = (operation.input_shape[1:], operation.output_shape[1:], *facts)
+        if spatial < 1 or any(len(shape) != spatial for shape in shapes) or 0 in facts[0]:
+            raise NotInReport("its shapes are no convolution's")
+        return weight, facts
+
+    def only_feedforward(self) -> None:
+        """Refuse what formulas for convolutions and linear layers do not speak of.
+
+        Raises:
+            NotInReport: If it is neither of the two.
+        """
+        for refused, what in (
+            (self.is_product, "a product of two activations"),
+            (self.is_transposed, "a transposed convolution"),
+            (self.is_recurrent, "a recurrent cell"),
+        ):
+            if refused:
+                raise NotInReport(f"not defined by this convention for {what}")
+
+    def only_one_size(self) -> None:
+        """Refuse a layer whose input changed its size.
+
+        Raises:
+            NotInReport: If inputs were of other sizes than that of the first call.
+        """
+        counts = self.total
+        if counts.elements != counts.frames * math.prod(self.operation.input_shape):
+            raise NotInReport("the size of its input changed; the report has sums over all sizes")
+
+    def of_connections(self, activity: float, counts: Counts) -> float:
+        """Activity times connections per input element, padded taps included.
+
+        The same as mean activity x dense MACs, as sizes of batches and steps cancel.
+
+        Raises:
+            NotInReport: If the size of its input changed: a mean would depend on the weighting.
+        """
+        self.only_one_size()
+        return activity * counts.dense_macs / counts.elements if counts.elements else 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a convention says of one layer.
+
+    Attributes:
+        printed: What the tool prints, by its own names, in total over all samples.
+        per: What the tool divides it by, such as the samples.
+        operations: All operations, in total over all samples.
+        acs: Those that are accumulations, where the convention tells them apart.
+        macs: Those that are multiply-accumulations, likewise.
+        note: What a reader must know about it.
+    """
+
+    printed: Mapping[str, float]
+    per: int
+    operations: float
+    acs: float | None = None
+    macs: float | None = None
+    note: str = ""
+
+
+Function = Callable[[Layer], Figures]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A registered convention.
+
+    Attributes:
+        name: What it is called in ``report.under(name)``.
+        function: What makes its figures.
+        figures: Names of what the tool prints.
+        unit: Unit of what the tool prints.
+        exact: Exact count that its operations are compared with.
+        definition: What is counted.
+        formula: How.
+        source: Tool and version, or paper and year.
+    """
+
+    name: str
+    function: Function
+    figures: tuple[str, ...]
+    unit: str
+    exact: Exact
+    definition: str
+    formula: str
+    source: str
+
+
+CONVENTIONS: dict[str, Convention] = {}
+
+
+def convention(
+    name: str, figures: tuple[str, ...], unit: str, exact: Exact
+) -> Callable[[Function], Function]:
+    """Register a convention: see :class:`Convention` for the arguments."""
+
+    def register(function: Function) -> Function:
+        said = paragraphs(function)
+        CONVENTIONS[name] = Convention(
+            name, function, figures, unit, exact, *(said[key] for key in PARAGRAPHS)
+        )
+        return function
+
+    return register
+
+
+PARAGRAPHS = ("Definition", "Formula", "Source")
+
+
+def paragraphs(function: Function) -> dict[str, str]:
+    """What the docstring of a convention says, by :data:`PARAGRAPHS`; empty where Python has none.
+
+    Example:
+        >>> def every_layer_one(layer):
+        ...     '''One.
+        ...
+        ...     Definition: A layer is
+        ...         one operation.
+        ...     '''
+        >>> paragraphs(every_layer_one)["Definition"]
+        'A layer is one operation.'
+    """
+    text = inspect.getdoc(function) or ""
+    found = re.findall(r"^(\w+): (.*?)(?=\n\n|\n\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
+    said = {key: " ".join(value.split()) for key, value in found}
+    return {key: said.get(key, "") for key in PARAGRAPHS}
+
+
+def called(name: str) -> Convention:
+    """The convention of this name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in CONVENTIONS:
+        expected = ", ".join(map(repr, CONVENTIONS))
+        raise ValueError(f"convention: expected one of {expected}, found {name!r}")
+    return CONVENTIONS[name]

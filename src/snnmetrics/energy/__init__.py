@@ -1,0 +1,37 @@
+"""Energy estimates: operations that were counted, times constants of known provenance."""
+
+from snnmetrics.energy.accesses import MemoryWork
+from snnmetrics.energy.arithmetic import Energy, energy_of
+from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
+from snnmetrics.energy.estimate import EnergyReport, EnergyRow, estimate_energy
+from snnmetrics.energy.memory import memory_aware_baseline, memory_aware_energy
+from snnmetrics.energy.memory_report import MemoryEnergy, MemoryEnergyReport, MemoryEnergyRow
+from snnmetrics.energy.profile import Constant, EnergyProfile
+from snnmetrics.energy.sram import MemoryPrices
+from snnmetrics.energy.table import energy_profiles
+from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+
+__all__ = [
+    "Constant",
+    "Energy",
+    "EnergyProfile",
+    "EnergyReport",
+    "EnergyRow",
+    "LayerWork",
+    "MemoryEnergy",
+    "MemoryEnergyReport",
+    "MemoryEnergyRow",
+    "MemoryPrices",
+    "MemoryWork",
+    "NeuronWork",
+    "Workload",
+    "ann_baseline",
+    "break_even_rate",
+    "energy_of",
+    "energy_profiles",
+    "estimate_energy",
+    "memory_aware_baseline",
+    "memory_aware_energy",
+    "quantised_ann_baseline",
+    "workload_of",
+]

@@ -1,0 +1,210 @@
+"""Counting what the memory-aware model prices: operations, addresses, accesses, sizes of memories.
+
+Three counts, as pure functions of what a report keeps: of a spiking layer, of a layer that computes
+densely, of neurons. The equations are in :func:`snnmetrics.energy.memory_aware_energy`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from snnmetrics.report import NeuronData, Operation
+from snnmetrics.report.rows import ratio
+
+Counting = Literal["exact", "paper"]
+Totals = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class MemoryWork:
+    """What a layer, or a layer of neurons, does per sample, and the memories that it needs.
+
+    Attributes:
+        name: Name of the row in the report.
+        kind: Kind of the input of a layer; class of neurons.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        address_acs: Accumulations that compute addresses.
+        address_macs: Multiply-accumulations that compute addresses.
+        inputs: Reads of inputs: activations, or messages from a queue.
+        parameters: Reads of weights and biases.
+        potentials: Reads and writes of potentials.
+        outputs: Writes of outputs: activations, or messages to a queue.
+        input_words: Size of the memory of inputs, in words.
+        parameter_words: Size of the memory of parameters.
+        potential_words: Size of the memory of potentials.
+        output_words: Size of the memory of outputs.
+    """
+
+    name: str
+    kind: str
+    acs: float = 0.0
+    macs: float = 0.0
+    address_acs: float = 0.0
+    address_macs: float = 0.0
+    inputs: float = 0.0
+    parameters: float = 0.0
+    potentials: float = 0.0
+    outputs: float = 0.0
+    input_words: float = 0.0
+    parameter_words: float = 0.0
+    potential_words: float = 0.0
+    output_words: float = 0.0
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+
+
+def spiking_work(
+    name: str,
+    kind: str,
+    operation: Operation,
+    totals: Totals,
+    samples: float,
+    *,
+    weighted: bool,
+    counting: Counting,
+    neurons: int,
+    queue: int,
+) -> MemoryWork:
+    """A layer that works for each spike: once per synapse of the spike.
+
+    Args:
+        name: Name of the row.
+        kind: Kind of its input.
+        operation: What is fixed about it.
+        totals: Counts over all samples.
+        samples: What to divide by.
+        weighted: Whether an input of n is n spikes.
+        counting: ``"exact"``, or ``"paper"``.
+        neurons: Neurons behind it: the potentials that it adds to.
+        queue: Messages that its input queue holds.
+    """
+    spikes = _count(totals, "magnitude" if weighted else "events")
+    synapses = _count(totals, "synops" if weighted else "event_synops")
+    acs, macs = _count(totals, "acs"), _count(totals, "macs")
+    added = acs + macs
+    if counting == "paper":
+        synapses = added = spikes * _out_channels(operation) * math.prod(_kernel(operation))
+        computed = spikes * _out_channels(operation) * _outputs_per_input(operation)
+        acs, macs = (0.0, computed) if macs else (computed, 0.0)
+    biases = _biases(operation, totals)
+    return MemoryWork(
+        name,
+        kind,
+        acs=ratio(acs + biases, samples),
+        macs=ratio(macs, samples),
+        address_acs=ratio(synapses, samples),
+        # One product per spatial dimension finds the first output that a spike reaches.
+        address_macs=ratio(spikes * len(_kernel(operation)), samples),
+        inputs=ratio(spikes, samples),
+        parameters=ratio(synapses + biases, samples),
+        potentials=ratio(2 * added, samples),
+        input_words=queue,
+        parameter_words=operation.parameters,
+        potential_words=neurons,
+    )
+
+
+def dense_work(
+    name: str,
+    kind: str,
+    operation: Operation,
+    totals: Totals,
+    samples: float,
+    *,
+    counting: Counting,
+    outputs: int,
+    writes: bool,
+) -> MemoryWork:
+    """A layer that computes every synapse, zero or not, as those of an ordinary network do.
+
+    Args:
+        name: Name of the row.
+        kind: Kind of its input.
+        operation: What is fixed about it.
+        totals: Counts over all samples.
+        samples: What to divide by.
+        counting: ``"exact"``, or ``"paper"``: with padded taps.
+        outputs: Outputs of one run.
+        writes: Whether it writes its outputs to a memory; else neurons take them up.
+    """
+    macs = _count(totals, "dense_macs" if counting == "paper" else "dense_synops")
+    elements, written = _count(totals, "elements"), _count(totals, "output_elements")
+    biases, kernel = _biases(operation, totals), _kernel(operation)
+    runs = ratio(written, outputs)
+    taps = runs * _channels(operation) * math.prod(kernel) if kernel else 0.0
+    return MemoryWork(
+        name,
+        kind,
+        acs=ratio(biases, samples),
+        macs=ratio(macs, samples),
+        address_acs=ratio(elements + written + taps, samples),
+        inputs=ratio(macs if kernel else elements, samples),
+        parameters=ratio(macs + biases, samples),
+        outputs=ratio(written, samples) if writes else 0.0,
+        input_words=ratio(elements, runs),
+        parameter_words=operation.parameters,
+        output_words=outputs if writes else 0.0,
+    )
+
+
+def neuron_work(
+    name: str, data: NeuronData, samples: float, *, leaky: bool, weighted: bool, queue: int
+) -> MemoryWork:
+    """Neurons: every potential is read and written in every step, and spikes are sent.
+
+    Args:
+        name: Name of the row.
+        data: What was counted of them.
+        samples: What to divide by.
+        leaky: Whether the potential decays.
+        weighted: Whether an output of n is n spikes.
+        queue: Messages that their output queue holds.
+    """
+    # A fractional output is no number of spikes: the layer behind takes it as analog.
+    counted = weighted and float(data.spikes).is_integer()
+    spikes = data.spikes if counted else data.events
+    return MemoryWork(
+        name,
+        data.type,
+        acs=ratio(spikes, samples),
+        macs=ratio(data.elements, samples) if leaky else 0.0,
+        potentials=ratio(2 * data.elements, samples),
+        outputs=ratio(spikes, samples),
+        potential_words=data.neurons,
+        output_words=queue,
+    )
+
+
+def _count(totals: Totals, name: str) -> float:
+    return totals[name] or 0
+
+
+def _biases(operation: Operation, totals: Totals) -> float:
+    return _count(totals, "output_elements") if operation.bias else 0.0
+
+
+def _kernel(operation: Operation) -> tuple[int, ...]:
+    """Sizes of the kernel; a linear layer has none."""
+    return () if operation.operation == "linear" else (operation.weight_shape or ())[2:]
+
+
+def _channels(operation: Operation) -> int:
+    return (operation.weight_shape or (0,))[0]
+
+
+def _out_channels(operation: Operation) -> int:
+    """Output channels, or neurons, that one input reaches."""
+    return _channels(operation) // operation.groups
+
+
+def _outputs_per_input(operation: Operation) -> int:
+    """Positions that one input reaches, as the paper has them: no edges, rounded up."""
+    kernel = _kernel(operation)
+    strides = operation.stride or (1,) * len(kernel)
+    return math.prod(math.ceil(k / s) for k, s in zip(kernel, strides, strict=True))

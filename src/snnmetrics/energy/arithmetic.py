@@ -1,0 +1,152 @@
+"""Counts times constants: the arithmetic of an estimate, on numbers or on tensors with gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snnmetrics.energy.profile import PRICES, EnergyProfile
+from snnmetrics.energy.table import profile_of
+
+Amount = float | Tensor
+
+# What each count is multiplied with, and which part of the energy it makes.
+COUNTS = {
+    "acs": ("ac", "acs"),
+    "macs": ("mac", "macs"),
+    "synops": ("synop", "synops"),
+    "neuron_updates": ("neuron_update", "neuron_updates"),
+    "additions": ("addition", "neuron_operations"),
+    "multiplications": ("multiplication", "neuron_operations"),
+    "memory_accesses": ("memory_access", "memory"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """Joules by what they are spent on; zero where nothing was counted.
+
+    Attributes:
+        acs: On accumulations.
+        macs: On multiply-accumulations.
+        synops: On synaptic operations.
+        neuron_updates: On neuron updates.
+        neuron_operations: On additions and multiplications in neurons.
+        memory: On memory accesses.
+    """
+
+    acs: Amount = 0.0
+    macs: Amount = 0.0
+    synops: Amount = 0.0
+    neuron_updates: Amount = 0.0
+    neuron_operations: Amount = 0.0
+    memory: Amount = 0.0
+
+    @property
+    def total(self) -> Amount:
+        """All of it, in joules."""
+        return sum(vars(self).values(), 0.0)
+
+    def __add__(self, other: Energy) -> Energy:
+        mine, theirs = vars(self), vars(other)
+        return Energy(**{part: mine[part] + theirs[part] for part in mine})
+
+    def to_dict(self) -> dict[str, Amount]:
+        """The parts by name."""
+        return dict(vars(self))
+
+
+def energy_of(
+    acs: Amount | None = None,
+    macs: Amount | None = None,
+    *,
+    synops: Amount | None = None,
+    neuron_updates: Amount | None = None,
+    additions: Amount | None = None,
+    multiplications: Amount | None = None,
+    memory_accesses: Amount | None = None,
+    profile: str | EnergyProfile,
+) -> Energy:
+    """Energy of counted operations: the sum of counts times constants.
+
+    Counts are numbers or tensors of any shape; tensors keep their gradient, so that energy can be a
+    term of a loss. Counts per sample give joules per sample.
+
+    Args:
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        synops: Synaptic operations.
+        neuron_updates: Neurons x time steps.
+        additions: Additions in neurons.
+        multiplications: Multiplications in neurons.
+        memory_accesses: Memory accesses.
+        profile: A profile or its name, see :func:`energy_profiles`.
+
+    Returns:
+        Joules by part; ``.total`` is their sum.
+
+    Raises:
+        TypeError: If ``profile`` is neither a name nor a profile.
+        ValueError: If its name is unknown, or it has no price for what was counted. A profile that
+            is all-in has one price only: what is counted beside is in it.
+
+    Example:
+        >>> from snnmetrics.energy import energy_of
+        >>> f"{energy_of(acs=1e6, macs=1e5, profile='horowitz-45nm-fp32').total:.3g}"
+        '1.36e-06'
+
+        As a regulariser:
+
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=0, differentiable=True)
+        >>> spikes = torch.tensor([[1.0, 0.0, 1.0, 0.0]], requires_grad=True)
+        >>> with monitor:
+        ...     output = layer(spikes)
+        >>> synops = monitor.batch_synops()["total"]
+        >>> energy_of(acs=synops, profile="horowitz-45nm-fp32").total.backward()
+        >>> (spikes.grad * 1e12).round(decimals=2)  # pJ: 0.9 pJ x a fan-out of 3
+        tensor([[2.7000, 2.7000, 2.7000, 2.7000]])
+    """
+    known = profile_of(profile)
+    counts = {
+        "acs": acs,
+        "macs": macs,
+        "synops": synops,
+        "neuron_updates": neuron_updates,
+        "additions": additions,
+        "multiplications": multiplications,
+        "memory_accesses": memory_accesses,
+    }
+    parts: dict[str, Amount] = {}
+    for name, count in counts.items():
+        if count is not None:
+            price, part = COUNTS[name]
+            parts[part] = parts.get(part, 0.0) + _wide(count) * _joules(name, price, known)
+    return Energy(**parts)
+
+
+def _joules(count: str, price: str, profile: EnergyProfile) -> float:
+    constant = profile.constants.get(price)
+    if constant is not None:
+        return constant.joules
+    if profile.closed:
+        (only,) = profile.constants
+        raise ValueError(
+            f"{count}: expected none, since the energy per {PRICES[only]} of profile "
+            f"'{profile.name}' is all-in or may be; it would count twice"
+        )
+    raise ValueError(
+        f"{count}: expected none, since profile '{profile.name}' has no energy per "
+        f"{PRICES[price]}; it has {', '.join(profile.constants)}"
+    )
+
+
+def _wide(count: Amount) -> Amount:
+    """Half precision cannot hold joules: the smallest number of float16 is 6e-8."""
+    if isinstance(count, Tensor) and count.is_floating_point() and count.element_size() < 4:
+        return count.to(torch.float32)
+    return count

@@ -1,0 +1,253 @@
+"""What a spiking network is compared with: an ordinary network of the same architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from snnmetrics.energy.estimate import EnergyReport, estimate_energy
+from snnmetrics.energy.profile import EnergyProfile
+from snnmetrics.energy.table import profile_of
+from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.report import LayerRow, Report
+
+
+def ann_baseline(
+    report: Report,
+    *,
+    once: Collection[str] = (),
+    padded_taps: bool = True,
+    activation_sparsity: float = 0.0,
+) -> Workload:
+    """The operations of an ANN of the same architecture, which runs once per sample.
+
+    Every layer does its dense MACs of one step: ``dense_macs / steps`` where it ran in every step.
+    A layer that ran once, such as a direct-coded first layer outside of the loop, keeps its
+    ``dense_macs``. A layer ran in every step if its input vectors divide by the steps, unless
+    ``once`` names it: 196 tokens in 4 steps look like 49 in each, and only the user can tell.
+    Every spiking neuron becomes an activation function (ReLU) that is evaluated once.
+
+    Assumed is that the ANN needs no other width or depth to reach the same accuracy, and that its
+    weights are as dense as the architecture.
+
+    Args:
+        report: What was counted of the spiking network.
+        once: Names or patterns of layers that ran once per sample.
+        padded_taps: Whether taps on padding count, as in the usual MAC count of papers. The counts
+            of the spiking network leave them out: with False both do.
+        activation_sparsity: Fraction of activations that are zero and skipped, for hardware that
+            can. A ReLU network has such zeros, too.
+
+    Returns:
+        Operations per sample, for :func:`estimate_energy`.
+
+    Raises:
+        TypeError: If ``report`` is no report, or ``once`` is one string.
+        ValueError: If the report has no samples or does not know its steps, a name fits no layer,
+            or the sparsity is not in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import ann_baseline
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> ann_baseline(report).macs
+        12.0
+        >>> ann = sm.estimate_energy(ann_baseline(report), "horowitz-45nm-fp32")
+        >>> f"{sm.estimate_energy(report, 'horowitz-45nm-fp32').ratio(ann):.3f}"  # 60 ACs, 12 MACs
+        '0.978'
+    """
+    workload = workload_of(report)
+    steps = steps_of(report)
+    if not 0 <= activation_sparsity < 1:
+        raise ValueError(
+            f"activation_sparsity: expected one in [0, 1), found {activation_sparsity}"
+        )
+    ran_once = layers_run_once(report, once)
+    layers = {}
+    for name, row in report.layers.items():
+        dense = _dense(row, padded_taps) / (1 if name in ran_once else steps)
+        macs = dense * (1 - activation_sparsity)
+        layers[name] = LayerWork(name, "analog", 0.0, macs, None, dense)
+    neurons = {}
+    for name, neuron in report.neurons.items():
+        updates = neuron.updates / steps
+        neurons[name] = NeuronWork(name, "ReLU", updates, updates, 0.0)
+    notes = [
+        "equivalent ANN: dense MACs of one time step, padded taps "
+        f"{'included' if padded_taps else 'left out'}, {activation_sparsity:.4g} of its "
+        "activations taken as zero and skipped; one ReLU for each spiking neuron"
+    ]
+    if ran_once:
+        notes.append(f"run once per sample, MACs as they are: {', '.join(ran_once)}")
+    return Workload(
+        f"the ANN equivalent to {workload.model}", layers, neurons, (*notes, *workload.notes)
+    )
+
+
+def quantised_ann_baseline(
+    report: Report,
+    *,
+    bits: int | None = None,
+    once: Collection[str] = (),
+    padded_taps: bool = True,
+    activation_sparsity: float = 0.0,
+) -> Workload:
+    """The operations of the equivalent ANN with quantised activations.
+
+    A rate code of T steps tells T + 1 values apart, which ``ceil(log2(T + 1))`` bits do as well:
+    Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
+    (arXiv:2409.08290). The MACs are those of :func:`ann_baseline`; it is their price that falls
+    with the bits. Price both networks with one profile of integers that is at least so wide,
+    ``"horowitz-45nm-int8"`` up to 8 bits: a MAC of fewer bits costs less still, so that the ANN
+    comes out too expensive, never too cheap.
+
+    Args:
+        report: What was counted of the spiking network.
+        bits: Width of activations; ``None`` for ``ceil(log2(steps + 1))``.
+        once: See :func:`ann_baseline`, as for what follows.
+        padded_taps: See :func:`ann_baseline`.
+        activation_sparsity: See :func:`ann_baseline`.
+
+    Returns:
+        Operations per sample, with ``bits``.
+
+    Raises:
+        TypeError: See :func:`ann_baseline`.
+        ValueError: See :func:`ann_baseline`; and if ``bits`` is no positive integer.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import quantised_ann_baseline
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)
+        >>> quantised_ann_baseline(report).bits
+        3
+    """
+    ann = ann_baseline(
+        report, once=once, padded_taps=padded_taps, activation_sparsity=activation_sparsity
+    )
+    steps = steps_of(report)
+    if bits is None:
+        bits = math.ceil(math.log2(steps + 1))
+        note = f"quantised to {bits} bits: ceil(log2(T + 1)) with T = {steps:g} steps"
+    elif type(bits) is not int or bits < 1:
+        raise ValueError(f"bits: expected a positive integer, found {bits!r}")
+    else:
+        note = f"quantised to {bits} bits"
+    note += "; the price of a MAC is that of the profile, whatever the bits"
+    return replace(ann, model=f"{ann.model}, quantised", notes=(note, *ann.notes), bits=bits)
+
+
+def break_even_rate(
+    report: Report,
+    profile: str | EnergyProfile,
+    *,
+    baseline: EnergyReport | None = None,
+    neuron_operations: bool = False,
+) -> float:
+    """The firing rate at which the spiking network stops to pay off against an ANN.
+
+    With a rate r (events per input and step, the same for every input of every spiking layer) the
+    network takes ``E_snn(r) = F + r S``: S is the energy of the spiking layers if every input were
+    an event in every step, ``dense_synops`` times the price of an event; F is what does not depend
+    on r: analog layers and neurons. It equals that of the ANN at
+
+        ``r = (E_ann - F) / S``
+
+    Where all layers are spiking and run in all T steps, and neurons cost nothing, that is
+    ``E_MAC / (T E_AC)``: 4.6 / (4 x 0.9) = 1.28 in float32 of 45 nm at T = 4. To be compared with
+    the sum of ``event_synops / dense_synops`` of the spiking layers.
+
+    Assumed are spikes of value one, weights without zeros, equal rates, and what the profile leaves
+    out, which is mostly memory: with it, published break-even rates are a few percent (Yan et al.,
+    arXiv:2409.08290: below 5.7 % at T = 5).
+
+    Args:
+        report: What was counted of the spiking network.
+        profile: What its operations cost; a profile or its name.
+        baseline: Energy of the ANN; by default of :func:`ann_baseline` without padded taps, as the
+            spiking network has none, with the same profile. Give it where the ANN is quantised,
+            runs on another device, or ``once`` is needed.
+        neuron_operations: Whether the arithmetic in neurons is part of F, and of the ANN.
+
+    Returns:
+        The rate. Above 1 spiking pays off at any rate of binary spikes; below 0 at none.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the profile is not event-driven, no layer is spiking, something that was
+            counted has no price, or the report does not know its steps.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import break_even_rate
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(10, 1, 4)], progress=False)
+        >>> f"{break_even_rate(report, 'horowitz-45nm-fp32'):.3f}"  # 4.6 / (10 x 0.9)
+        '0.511'
+    """
+    known = profile_of(profile)
+    if not known.event_driven:
+        raise ValueError(
+            f"profile: expected an event-driven one, found '{known.name}', whose energy does not "
+            "depend on the firing rate"
+        )
+    snn = estimate_energy(report, known, neuron_operations=neuron_operations)
+    if baseline is None:
+        ann = ann_baseline(report, padded_taps=False)
+        baseline = estimate_energy(ann, known, neuron_operations=neuron_operations)
+    for energy in (snn, baseline):
+        energy.require_complete()
+    spiking = {n: layer for n, layer in snn.workload.layers.items() if layer.synops is not None}
+    full = sum(layer.dense_synops * _price(layer, known) for layer in spiking.values())
+    if not full:
+        raise ValueError("report: expected a layer with spikes at its input, found none")
+    fixed = sum(row.energy for name, row in snn.layers.items() if name not in spiking)
+    fixed += sum(row.energy for row in snn.neurons.values())
+    return (baseline.total.energy - fixed) / full
+
+
+def _price(layer: LayerWork, profile: EnergyProfile) -> float:
+    """Joules per event and synapse of a spiking layer."""
+    price = profile.synop or (profile.mac if layer.macs else profile.ac)
+    assert price is not None  # it is complete
+    return price.joules
+
+
+def _dense(row: LayerRow, padded_taps: bool) -> float:
+    return row.dense_macs if padded_taps else row.dense_synops
+
+
+def steps_of(report: Report) -> float:
+    """Time steps per sample; raises where they are not known."""
+    if not report.samples or not report.steps:
+        raise ValueError(
+            "report: expected samples and a known number of time steps (Monitor(time_dim=...) or "
+            f"batch(steps=...)), found {report.samples} samples and steps={report.steps}"
+        )
+    return report.steps
+
+
+def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
+    """Layers that ran once per sample, and not in every step: named, or as their counts tell."""
+    if isinstance(once, str):
+        raise TypeError(f"once: expected a collection of names, found the string {once!r}")
+    for pattern in once:
+        if not any(fnmatchcase(name, pattern) for name in report.layers):
+            raise ValueError(
+                f"once: expected names or patterns of {', '.join(report.layers)}, found {pattern!r}"
+            )
+    all_steps = round(steps_of(report) * report.samples)
+    counts = report.counts()
+    return [
+        name
+        for name in report.layers
+        if any(fnmatchcase(name, pattern) for pattern in once)
+        or (counts[name]["frames"] or 0) % all_steps
+    ]

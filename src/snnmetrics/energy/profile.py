@@ -1,0 +1,192 @@
+"""What operations cost on a device: constants with their provenance, and profiles made of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+How = Literal["measured", "simulated", "estimated", "not stated"]
+UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+def joules(value: float) -> str:
+    """Write an energy with its unit, to four digits.
+
+    Example:
+        >>> joules(7.463502602e-3), joules(3e-14), joules(0)
+        ('7.464 mJ', '0.03 pJ', '0 J')
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g} J"
+    for scale, unit in UNITS:
+        if abs(float(f"{value / scale:.4g}")) >= 1:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value / 1e-12:.4g} pJ"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """What one operation costs, and how that is known.
+
+    Args:
+        joules: Energy of one operation, in joules.
+        source: Who published it and where: authors, title, venue.
+        year: Year of the publication.
+        table: Table or figure in the source; ``None`` if it is not stated here.
+        node: Technology node, such as ``"45 nm"``; ``None`` if it is not stated.
+        voltage: Supply voltage in volts; ``None`` if it is not stated.
+        how: ``"measured"`` on silicon, ``"simulated"`` (also before silicon), ``"estimated"``, or
+            ``"not stated"``.
+        all_in: Whether it stands for all that the chip consumes, over the number of these
+            operations. Nothing may be added to such a figure: it would count twice. ``None`` if it
+            is not stated, which forbids it as well.
+        via: The secondary source where the figure was read, if it was not read in ``source``.
+
+    Raises:
+        ValueError: If the energy is not positive and finite, there is no source, or ``how`` is
+            unknown.
+
+    Example:
+        >>> print(Constant(2e-12, "Our own measurement", 2026, node="22 nm", how="measured"))
+        2 pJ; Our own measurement, 2026; 22 nm, voltage not stated, measured; one term
+    """
+
+    joules: float
+    source: str
+    year: int | None = None
+    table: str | None = None
+    node: str | None = None
+    voltage: float | None = None
+    how: How = "not stated"
+    all_in: bool | None = False
+    via: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.joules, bool) or not isinstance(self.joules, int | float):
+            raise ValueError(f"joules: expected a number, found {self.joules!r}")
+        if not 0 < self.joules < math.inf:
+            raise ValueError(f"joules: expected a positive, finite number, found {self.joules}")
+        if not isinstance(self.source, str) or not self.source.strip():
+            raise ValueError(f"source: expected who published the figure, found {self.source!r}")
+        if self.how not in get_args(How):
+            raise ValueError(f"how: expected one of {get_args(How)}, found {self.how!r}")
+
+    def __str__(self) -> str:
+        return f"{joules(self.joules)}; {self.provenance}"
+
+    @property
+    def provenance(self) -> str:
+        """Where the figure comes from and what it stands for, in one line."""
+        published = [self.source, *(str(part) for part in (self.year, self.table) if part)]
+        volts = "voltage not stated" if self.voltage is None else f"{self.voltage:g} V"
+        how = "measured or simulated: not stated" if self.how == "not stated" else self.how
+        facts = (self.node or "node not stated", volts, how)
+        scope = {True: "all-in", False: "one term", None: "one term or all-in: not stated"}
+        read = f" (secondary source: {self.via})" if self.via else ""
+        return f"{', '.join(published)}{read}; {', '.join(facts)}; {scope[self.all_in]}"
+
+
+PRICES = {
+    "ac": "AC",
+    "mac": "MAC",
+    "synop": "synaptic operation",
+    "neuron_update": "neuron update",
+    "addition": "addition",
+    "multiplication": "multiplication",
+    "memory_access": "memory access",
+}
+"""Fields of a profile that hold constants, and what each is the energy of."""
+
+
+@dataclass(frozen=True)
+class EnergyProfile:
+    """Energy of operations on a device.
+
+    What a profile knows decides what is summed. Spiking layers are priced by ``ac`` or by
+    ``synop``, one of the two, since an accumulation and a synaptic operation are the same event;
+    analog layers by ``mac``. What it does not know is left out, and the estimate says so.
+
+    Args:
+        name: Name of the profile.
+        ac: Energy of an accumulation.
+        mac: Energy of a multiply-accumulation.
+        synop: Energy of a synaptic operation.
+        neuron_update: Energy of one update of one neuron, with all that belongs to it.
+        addition: Energy of an addition, for the arithmetic of neurons.
+        multiplication: Energy of a multiplication, for the arithmetic of neurons.
+        memory_access: Energy of a memory access. A report counts none: see :func:`energy_of`.
+        event_driven: Whether an input of zero costs nothing. If not, every synapse is computed in
+            every time step, and ``synop`` is its price, for spiking and analog layers alike.
+        notes: What a reader must know.
+
+    Raises:
+        TypeError: If a price is no :class:`Constant`.
+        ValueError: If nothing has a price, the same thing has two, or a figure that is all-in, or
+            may be, stands beside others.
+
+    Example:
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import Constant
+        >>> accumulate = Constant(1e-12, "Our own measurement", 2026, how="measured")
+        >>> profile = sm.EnergyProfile("ours", ac=accumulate)
+        >>> profile.ac.joules
+        1e-12
+    """
+
+    name: str
+    ac: Constant | None = None
+    mac: Constant | None = None
+    synop: Constant | None = None
+    neuron_update: Constant | None = None
+    addition: Constant | None = None
+    multiplication: Constant | None = None
+    memory_access: Constant | None = None
+    event_driven: bool = True
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for price in PRICES:
+            found = getattr(self, price)
+            if not isinstance(found, Constant | None):
+                raise TypeError(f"{price}: expected a Constant, found {found!r}")
+        if not (self.ac or self.mac or self.synop):
+            raise ValueError(f"profile '{self.name}': expected a price of ac, mac or synop")
+        if self.ac and self.synop:
+            raise ValueError(
+                f"profile '{self.name}': expected either ac or synop, found both: they are prices "
+                "of the same event"
+            )
+        if not self.event_driven and (self.ac or self.mac or not self.synop):
+            raise ValueError(
+                f"profile '{self.name}': expected synop, and neither ac nor mac, where every "
+                "synapse is computed (event_driven=False)"
+            )
+        if self.neuron_update and (self.addition or self.multiplication):
+            raise ValueError(
+                f"profile '{self.name}': expected either neuron_update or addition and "
+                "multiplication, found both: an update contains its arithmetic"
+            )
+        self._check_all_in()
+
+    def _check_all_in(self) -> None:
+        constants = self.constants
+        for price, constant in constants.items():
+            others = [other for other in constants if other != price]
+            if constant.all_in is not False and others:
+                said = "is all-in" if constant.all_in else "may be all-in (not stated)"
+                raise ValueError(
+                    f"profile '{self.name}': the energy per {PRICES[price]} {said}: expected no "
+                    f"further terms, found {', '.join(others)}; they would count twice"
+                )
+
+    @property
+    def constants(self) -> dict[str, Constant]:
+        """The prices that are known, by name of the field."""
+        found = {price: getattr(self, price) for price in PRICES}
+        return {price: constant for price, constant in found.items() if constant is not None}
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may be added to a price, since it is all-in or may be."""
+        return any(constant.all_in is not False for constant in self.constants.values())

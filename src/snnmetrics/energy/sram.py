@@ -1,0 +1,106 @@
+"""What an access to a memory costs: more, the larger the memory is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from snnmetrics.energy.profile import Constant
+from snnmetrics.energy.table import energy_profiles
+
+KILOBYTE = 1024
+_PJ = 1e-12
+
+
+_INT32 = energy_profiles()["horowitz-45nm-int32"].constants
+_ADDITION, _MULTIPLICATION = _INT32["addition"], _INT32["multiplication"]
+
+
+def _access(pj: float) -> Constant:
+    """An access to a memory on chip. The figure was not read in the paper of Horowitz itself."""
+    return replace(
+        _ADDITION,
+        joules=pj * _PJ,
+        table="cache, per access of 64 bits",
+        via="surveys; SpikingJelly computes with the same",
+    )
+
+
+HOROWITZ_SRAM = (
+    (8 * KILOBYTE, _access(10)),
+    (32 * KILOBYTE, _access(20)),
+    (1024 * KILOBYTE, _access(100)),
+)
+
+
+@dataclass(frozen=True)
+class MemoryPrices:
+    """What the memory-aware estimate multiplies its counts with.
+
+    An access to a memory of a size between those of ``accesses`` costs what lies on the straight
+    line between both; below the smallest on the line to zero at no bytes; above the largest as much
+    as there, which is a lower bound, and the estimate says where it was needed.
+
+    Args:
+        name: Name of the set of prices.
+        addition: Energy of an addition. A multiply-accumulation is a multiplication and an
+            addition.
+        multiplication: Energy of a multiplication.
+        accesses: Sizes of memories in bytes, and the energy of one access there, by rising size.
+        word_bytes: Bytes of a weight, a potential, an activation, a message. Each is one access,
+            also where the access that was published is wider.
+        queue_words: Messages that the queue at the input or output of a spiking layer holds.
+
+    Raises:
+        TypeError: If a price is no :class:`Constant`.
+        ValueError: If the sizes are not positive and rising, or a number of words or bytes is not
+            positive.
+
+    Example:
+        >>> from snnmetrics.energy import MemoryPrices
+        >>> prices = MemoryPrices()
+        >>> [round(prices.access(kilobytes * 256) * 1e12, 3) for kilobytes in (4, 8, 20, 1024)]
+        [5.0, 10.0, 15.0, 100.0]
+    """
+
+    name: str = "lemaire-2022"
+    addition: Constant = _ADDITION
+    multiplication: Constant = _MULTIPLICATION
+    accesses: tuple[tuple[int, Constant], ...] = HOROWITZ_SRAM
+    word_bytes: int = 4
+    queue_words: int = 1000
+
+    def __post_init__(self) -> None:
+        priced = [("addition", self.addition), ("multiplication", self.multiplication)]
+        for name, price in (*priced, *(("accesses", price) for _, price in self.accesses)):
+            if not isinstance(price, Constant):
+                raise TypeError(f"{name}: expected a Constant, found {price!r}")
+        sizes = [0, *(size for size, _ in self.accesses)]
+        if len(sizes) < 2 or any(small >= large for small, large in pairwise(sizes)):
+            raise ValueError(
+                f"accesses: expected sizes that are positive and rise, found {sizes[1:]}"
+            )
+        for name in ("word_bytes", "queue_words"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+
+    @property
+    def largest(self) -> float:
+        """Words of the largest memory whose price is known."""
+        return self.accesses[-1][0] / self.word_bytes
+
+    def access(self, words: float) -> float:
+        """Energy of one access to a memory of so many words, in joules.
+
+        Args:
+            words: Size of the memory.
+        """
+        size = words * self.word_bytes
+        if math.isnan(size):
+            return math.nan
+        points = [(0, 0.0), *((at, price.joules) for at, price in self.accesses)]
+        for (small, low), (large, high) in pairwise(points):
+            if size <= large:
+                return low + (high - low) * (size - small) / (large - small)
+        return points[-1][1]

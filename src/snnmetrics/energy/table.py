@@ -1,0 +1,169 @@
+"""The profiles that come with the library: data, each constant with its source.
+
+A profile is added by a line in ``_ALL``. Figures that were read in a secondary source say so
+(``via``); what the source that was read does not state is ``None`` or ``"not stated"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from snnmetrics.energy.profile import Constant, EnergyProfile
+
+_PJ, _NJ = 1e-12, 1e-9
+
+_HOROWITZ = Constant(
+    _PJ,
+    'Horowitz, "Computing\'s energy problem (and what we can do about it)", ISSCC',
+    2014,
+    table="Figure 1.1.9",
+    node="45 nm",
+    voltage=0.9,
+    how="estimated",
+)
+_DEGNAN = Constant(
+    _NJ,
+    'Degnan, Marr and Hasler, "Assessing trends in performance per watt for signal processing '
+    'applications", IEEE TVLSI',
+    2015,
+    via="the device table of keras-spiking",
+)
+_LOIHI = Constant(
+    _PJ,
+    'Davies et al., "Loihi: a neuromorphic manycore processor with on-chip learning", IEEE Micro',
+    2018,
+    node="14 nm",
+    how="simulated",
+    via="the device table of keras-spiking",
+)
+_HOEPPNER = Constant(
+    _NJ,
+    'Hoeppner et al., "Dynamic power management for neuromorphic many-core systems", IEEE TCAS-I',
+    2019,
+    via="the device table of keras-spiking",
+)
+_MEROLLA = Constant(
+    26 * _PJ,
+    'Merolla et al., "A million spiking-neuron integrated circuit with a scalable communication '
+    'network and interface", Science',
+    2014,
+    node="28 nm",
+    all_in=True,
+    via="surveys",
+)
+_FRENKEL = Constant(
+    12.7 * _PJ,
+    'Frenkel et al., "A 0.086-mm2 12.7-pJ/SOP 64k-synapse 256-neuron online-learning digital '
+    'spiking neuromorphic processor in 28nm CMOS", IEEE TBioCAS',
+    2018,
+    table="abstract",
+    node="28 nm",
+    all_in=None,
+)
+
+
+def _of(known: Constant, joules: float, table: str | None = None) -> Constant:
+    """Another figure of the same source."""
+    return replace(known, joules=joules, table=table or known.table)
+
+
+def _horowitz(dtype: str, add: float, multiply: float, *notes: str) -> EnergyProfile:
+    """An AC is an addition; a MAC is a multiplication and an addition, both of one width."""
+    addition, multiplication = (_of(_HOROWITZ, pj * _PJ) for pj in (add, multiply))
+    both = _of(_HOROWITZ, (add + multiply) * _PJ, "Figure 1.1.9, multiplication + addition")
+    return EnergyProfile(
+        f"horowitz-45nm-{dtype}",
+        ac=addition,
+        mac=both,
+        addition=addition,
+        multiplication=multiplication,
+        notes=notes,
+    )
+
+
+def _dense(name: str, nj: float, device: str, *notes: str) -> EnergyProfile:
+    mac = _of(_DEGNAN, nj * _NJ)
+    return EnergyProfile(
+        name,
+        synop=mac,
+        neuron_update=mac,
+        event_driven=False,
+        notes=(
+            f"{device}: a synaptic operation and a neuron update are taken as one MAC each",
+            "from the performance per watt of processors: memory and leakage may be in it in part",
+            "not event-driven: every synapse is computed in every time step, spikes or not; "
+            "keras-spiking prices a single step there, as `ann_baseline` does",
+            *notes,
+        ),
+    )
+
+
+_ALL = (
+    _horowitz("fp32", 0.9, 3.7),
+    _horowitz("fp16", 0.4, 1.1),
+    _horowitz(
+        "int8",
+        0.03,
+        0.2,
+        "sums are of 8 bits, too: an accumulator of 32 bits takes 0.1 pJ per addition",
+    ),
+    _horowitz("int32", 0.1, 3.1),
+    _dense("cpu-i7-4960x", 8.6, "Intel i7-4960X"),
+    _dense("gpu-titan-black", 0.3, "Nvidia GTX Titan Black", "assumes large batches"),
+    _dense("arm-cortex-a", 0.9, "ARM Cortex-A"),
+    EnergyProfile(
+        "loihi",
+        synop=_of(_LOIHI, (23.6 + 3.5) * _PJ),
+        neuron_update=_of(_LOIHI, 81 * _PJ),
+        notes=("23.6 pJ + 3.5 pJ per synaptic operation, as keras-spiking adds them",),
+    ),
+    EnergyProfile(
+        "spinnaker", synop=_of(_HOEPPNER, 13.3 * _NJ), neuron_update=_of(_HOEPPNER, 26 * _NJ)
+    ),
+    EnergyProfile(
+        "spinnaker2",
+        synop=replace(_of(_HOEPPNER, 0.45 * _NJ), node="28 nm", how="measured"),
+        neuron_update=replace(_of(_HOEPPNER, 2.19 * _NJ), node="28 nm", how="measured"),
+        notes=("a test chip, with voltages from 0.7 V to 1.0 V as the load asks for",),
+    ),
+    EnergyProfile("truenorth", synop=_MEROLLA),
+    EnergyProfile("odin", synop=_FRENKEL, notes=("the least that was reached",)),
+)
+
+_PROFILES: Mapping[str, EnergyProfile] = MappingProxyType({found.name: found for found in _ALL})
+
+
+def energy_profiles() -> Mapping[str, EnergyProfile]:
+    """The profiles that come with the library.
+
+    Returns:
+        Read-only mapping from name to profile.
+
+    Example:
+        >>> import snnmetrics as sm
+        >>> sorted(sm.energy_profiles())[:3]
+        ['arm-cortex-a', 'cpu-i7-4960x', 'gpu-titan-black']
+        >>> print(sm.energy_profiles()["horowitz-45nm-fp32"].ac.node)
+        45 nm
+    """
+    return _PROFILES
+
+
+def profile_of(profile: str | EnergyProfile) -> EnergyProfile:
+    """A profile by its name, or as it is.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the name is unknown.
+    """
+    if isinstance(profile, EnergyProfile):
+        return profile
+    if not isinstance(profile, str):
+        raise TypeError(
+            f"profile: expected a name or an EnergyProfile, found {type(profile).__name__}"
+        )
+    if profile not in _PROFILES:
+        raise ValueError(f"profile: expected one of {', '.join(_PROFILES)}, found {profile!r}")
+    return _PROFILES[profile]

@@ -1,0 +1,104 @@
+"""What is priced: the operations of a model per sample, as counted or of an equivalent network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snnmetrics.report import Report
+from snnmetrics.report.record import Record
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """Operations of one layer, per sample.
+
+    Attributes:
+        name: Name of the row in the report.
+        kind: Kind of its input.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        synops: Synaptic operations; ``None`` if the input is analog.
+        dense_synops: As if every input were an event, in every time step that is run.
+    """
+
+    name: str
+    kind: str
+    acs: float
+    macs: float
+    synops: float | None
+    dense_synops: float
+
+
+@dataclass(frozen=True)
+class NeuronWork:
+    """Updates of one layer of neurons, per sample.
+
+    Attributes:
+        name: Name of the row in the report.
+        type: Class name of the neurons.
+        updates: Neurons x time steps.
+        additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
+        multiplications: Multiplications; ``None`` if not known of the type.
+    """
+
+    name: str
+    type: str
+    updates: float
+    additions: float | None
+    multiplications: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Workload(Record):
+    """Operations of a model, per sample.
+
+    Attributes:
+        model: What it is.
+        layers: Operations of layers, by name; read-only.
+        neurons: Updates of neurons, by name; read-only.
+        notes: What a reader must know of the counts, such as what was not counted.
+        bits: Width of weights and activations, where it is part of what the model is.
+    """
+
+    model: str
+    layers: Mapping[str, LayerWork]
+    neurons: Mapping[str, NeuronWork]
+    notes: tuple[str, ...] = ()
+    bits: int | None = None
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulations of all layers."""
+        return sum(layer.macs for layer in self.layers.values())
+
+    @property
+    def acs(self) -> float:
+        """Accumulations of all layers."""
+        return sum(layer.acs for layer in self.layers.values())
+
+
+def workload_of(report: Report) -> Workload:
+    """The operations that a report has counted.
+
+    Raises:
+        TypeError: If it is no report.
+    """
+    if not isinstance(report, Report):
+        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
+    layers = {
+        name: LayerWork(name, row.kind, row.acs, row.macs, row.synops, row.dense_synops)
+        for name, row in report.layers.items()
+    }
+    neurons = {
+        name: NeuronWork(name, row.type, row.updates, row.additions, row.multiplications)
+        for name, row in report.neurons.items()
+    }
+    return Workload(report.model or "model", layers, neurons, _not_counted(report))
+
+
+def _not_counted(report: Report) -> tuple[str, ...]:
+    return tuple(
+        f"not counted, so not in the energy: {item.name}: {item.what}: {item.reason}"
+        for item in report.uncounted
+    )

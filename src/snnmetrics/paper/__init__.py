@@ -1,0 +1,6 @@
+"""``paper_table``: methods side by side, with what the numbers stand on, as a paper shows them."""
+
+from snnmetrics.paper.rows import PaperRow
+from snnmetrics.paper.table import PaperTable, paper_table
+
+__all__ = ["PaperRow", "PaperTable", "paper_table"]

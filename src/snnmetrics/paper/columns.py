@@ -1,0 +1,124 @@
+"""How a column is titled and written: one unit and one number of decimals for all of its cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from snnmetrics.energy.profile import UNITS
+from snnmetrics.report.tables import PREFIXES
+
+Units = tuple[tuple[float, str], ...]
+
+# From large to small.
+PREFIXED: Units = (*((1000.0**n, p) for n, p in reversed([*enumerate(PREFIXES, 1)])), (1.0, ""))
+
+DIGITS = 3
+"""Significant digits of the smallest figure of a column, as far as DECIMALS allow."""
+DECIMALS = 4
+SMALL = 10.0 ** (1 - DECIMALS)  # below, DECIMALS leave less than two digits
+LARGE = 1e6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a column shows.
+
+    Attributes:
+        title: Its title, without the unit.
+        base: The unit of values as they are, which is that of exports.
+        units: Units that it may be printed in, as (one of it in base units, its name).
+        decimals: Digits after the point, if they are fixed.
+    """
+
+    title: str
+    base: str
+    units: Units
+    decimals: int | None = None
+
+    def written(self, values: Sequence[float | None]) -> tuple[str, list[str]]:
+        """The title with the unit, and the cells.
+
+        Example:
+            >>> FIGURES["acs"].written([1.5e9, 2.25e8, None])
+            ('ACs [G]', ['1.500', '0.225', '-'])
+        """
+        size, unit = unit_of(values, self.units)
+        title = f"{self.title} [{unit}]" if unit else self.title
+        scaled = [None if value is None else value / size for value in values]
+        return title, cells(scaled, self.decimals, whole=size == 1)
+
+
+OPERATIONS = "operations/sample"
+FIGURES = {
+    "steps": Figure("T", "time steps", ((1.0, "steps"),)),
+    "parameters": Figure("params", "elements", PREFIXED),
+    "acs": Figure("ACs", OPERATIONS, PREFIXED),
+    "macs": Figure("MACs", OPERATIONS, PREFIXED),
+    "synops": Figure("SynOps", OPERATIONS, PREFIXED),
+    "firing_rate": Figure("firing rate", "1/step", ((1.0, "1/step"),)),
+    "energy": Figure("energy", "J/sample", UNITS),
+    "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
+}
+"""What a table can show, by the name of the column."""
+
+
+def figure_of(column: str, in_hertz: bool) -> Figure:
+    """What a column shows; firing rates are per step or in Hz."""
+    figure = FIGURES[column]
+    if column == "firing_rate" and in_hertz:
+        return replace(figure, base="Hz", units=((1.0, "Hz"),))
+    return figure
+
+
+def unit_of(values: Sequence[float | None], units: Units) -> tuple[float, str]:
+    """The unit in which the largest value reads best: the largest of which it is at least one.
+
+    Example:
+        >>> unit_of([999.6e6, 3.0], PREFIXED)  # 1.00 G, not 1000 M
+        (1000000000.0, 'G')
+    """
+    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
+    if not largest:
+        return next(unit for unit in units if unit[0] == 1)
+    for size, unit in units:
+        if float(f"{largest / size:.{DIGITS}g}") >= 1:
+            return size, unit
+    return units[-1]
+
+
+def cells(values: Sequence[float | None], decimals: int | None, whole: bool) -> list[str]:
+    """Write figures below each other, with the same number of decimals.
+
+    Exact zeros are ``0``, and figures that the decimals would hide are written with an exponent: a
+    small figure never reads as zero.
+
+    Args:
+        values: Figures; ``None`` is a dash.
+        decimals: Digits after the point; ``None`` for what the smallest figure needs.
+        whole: Whether figures that are all whole numbers are written as such.
+
+    Example:
+        >>> cells([12.0, 3.456, 0.0, 2e-7, None], None, whole=False)
+        ['12.00', '3.46', '0', '2.00e-07', '-']
+    """
+    known = [abs(value) for value in values if value and math.isfinite(value)]
+    if whole and all(value.is_integer() and value < LARGE for value in map(float, known)):
+        return [_cell(value, 0) for value in values]
+    if decimals is None:
+        smallest = min((value for value in known if value >= SMALL), default=1.0)
+        decimals = min(max(DIGITS - 1 - math.floor(math.log10(smallest)), 0), DECIMALS)
+    return [_cell(value, decimals) for value in values]
+
+
+def _cell(value: float | None, decimals: int) -> str:
+    if value is None:
+        return "-"
+    if not value:
+        return "0"
+    if not math.isfinite(value):
+        return str(value)
+    if not SMALL <= abs(value) < LARGE:
+        return f"{value:.{DIGITS - 1}e}"
+    return f"{value:.{decimals}f}"

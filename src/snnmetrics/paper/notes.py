@@ -1,0 +1,186 @@
+"""What stands below the table: what the numbers are, what is in none of them, where methods differ.
+
+A note that holds for all methods is said once, any other with the names of those it holds for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from snnmetrics.conventions import ConventionReport
+from snnmetrics.conventions.reading import SCOPE
+from snnmetrics.energy import EnergyReport
+from snnmetrics.paper.columns import FIGURES
+from snnmetrics.paper.rows import COUNTED, PaperRow
+from snnmetrics.report import LayerData, Report
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, named
+
+if TYPE_CHECKING:
+    from snnmetrics.paper.table import PaperTable
+
+Notes = Mapping[str, Sequence[str]]  # by method
+
+EXACT = (
+    "exact count, also at padding edges; an AC per spike and an MAC per nonzero analog input, at "
+    "each synapse whose weight is not zero; SynOps: sum of |input| x fan-out where the input is "
+    "spiking, zero weights included"
+)
+PARAMETERS = "params: all elements of the model's parameters, zeros included"
+ACCURACY = "accuracy: as given to this table, not measured by snnmetrics"
+
+
+def footnotes(table: PaperTable) -> Iterator[str]:
+    """All notes, in the order of columns: operations, parameters, rates, energy, accuracy."""
+    reports, shown = table.reports, table.columns
+    yield _seen(reports)
+    counted = [FIGURES[column].title for column in shown if column in COUNTED]
+    if counted:
+        yield from _convention(table, ", ".join(counted))
+    if "energy" in shown or (counted and not table.under):
+        yield from shared({name: [*_rules(report)] for name, report in reports.items()})
+    if counted:
+        yield OUT_OF_SCOPE
+    if "parameters" in shown:
+        yield PARAMETERS
+    if "firing_rate" in shown:
+        yield from _firing_rate(table)
+    if "energy" in shown:
+        yield from _energy(table)
+    if "accuracy" in shown:
+        yield ACCURACY
+    yield from _differences(reports)
+    yield from shared({name: [*_of_report(report)] for name, report in reports.items()})
+    dashes = {name: [*_dashes(row, shown)] for name, row in table.rows.items()}
+    yield from shared(dashes)
+
+
+def shared(notes: Notes) -> Iterator[str]:
+    """Notes of methods, each once, with the methods that it holds for unless it is all of them.
+
+    Example:
+        >>> list(shared({"a": ["spikes", "pruned"], "b": ["spikes"]}))
+        ['spikes', 'a: pruned']
+    """
+    for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
+        holders = [name for name, of_one in notes.items() if note in of_one]
+        yield note if len(holders) == len(notes) else f"{', '.join(holders)}: {note}"
+
+
+def _seen(reports: Mapping[str, Report]) -> str:
+    samples = {name: named(report.samples, "sample") for name, report in reports.items()}
+    if len(set(samples.values())) == 1:
+        return f"figures are per sample, over {next(iter(samples.values()))}"
+    return f"figures are per sample, over: {_pairs(samples)}"
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _convention(table: PaperTable, counted: str) -> Iterator[str]:
+    """How operations are counted."""
+    if not table.under:
+        yield EXACT
+        return
+    convention = next(iter(table.under.values())).convention
+    yield f"{counted}: as {convention.name} counts, per sample; not the exact count"
+    yield f"{convention.name}: {convention.definition}"
+    yield f"{convention.name}: formula: {convention.formula}"
+    yield f"{convention.name}: source: {convention.source}"
+    yield f"{convention.name}: {SCOPE}"
+    yield from shared({name: [*_of_layers(under)] for name, under in table.under.items()})
+
+
+def _rules(report: Report) -> Iterator[str]:
+    """How input counts that is neither a spike nor analog, where there is some."""
+    kinds = [row.kind for row in report.layers.values()]
+    if "integer" in kinds:
+        yield RULES[f"integer, {report.integer_as}"]
+    if any("*" in kind for kind in kinds):
+        yield RULES["product"]
+
+
+def _of_layers(under: ConventionReport) -> Iterator[str]:
+    """What a convention says of single layers."""
+    rows = under.layers.values()
+    said = {row.name: [note for note in (row.reason, row.note) if note] for row in rows}
+    yield from by_layer(said)
+
+
+def by_layer(notes: Notes) -> Iterator[str]:
+    """Notes of layers, each once, with the layers that it holds for.
+
+    Example:
+        >>> list(by_layer({"conv": ["dropout was active"], "fc": ["dropout was active"]}))
+        ['conv, fc: dropout was active']
+    """
+    for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
+        yield f"{', '.join(name for name, of_one in notes.items() if note in of_one)}: {note}"
+
+
+def _firing_rate(table: PaperTable) -> Iterator[str]:
+    unit = "second" if table.in_hertz else "time step"
+    yield f"firing rate: spikes per neuron and {unit}, mean over all spiking neurons"
+    spiking = {name: report for name, report in table.reports.items() if report.neurons_data}
+    unknown = [name for name, report in spiking.items() if report.step_seconds is None]
+    if len(unknown) < len(spiking) and unknown:
+        yield f"firing rates are per step: how long it lasts is not known of {', '.join(unknown)}"
+
+
+def _energy(table: PaperTable) -> Iterator[str]:
+    yield (
+        f"energy: profile {table.profile.name}, an estimate from counts per sample, not a "
+        "measurement"
+    )
+    if table.under:
+        yield f"energy: of the exact counts, not of those of {table.convention}"
+    yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
+
+
+def _of_estimate(estimate: EnergyReport) -> Iterator[str]:
+    """Its notes; what was not counted stands elsewhere."""
+    left_out = [f"left out: {line}" for line in estimate.left_out]
+    for note in estimate.to_dict()["notes"]:
+        if note not in estimate.workload.notes and note not in left_out:
+            yield note if "in the energy" in note else f"energy: {note}"
+    if left_out:
+        yield f"energy: a lower bound; {'; '.join(left_out)}"
+
+
+def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
+    """How long samples and steps last: once if all are alike, else of each method."""
+    for what, values in (
+        ("time steps per sample", {name: report.steps for name, report in reports.items()}),
+        ("seconds per time step", {name: report.step_seconds for name, report in reports.items()}),
+    ):
+        if len(set(values.values())) > 1:
+            known = {n: "not known" if v is None else f"{v:g}" for n, v in values.items()}
+            yield f"{what} differ: {_pairs(known)}"
+        elif what.startswith("seconds") and None not in values.values():
+            yield f"{what}: {next(iter(values.values())):g}"
+
+
+def _of_report(report: Report) -> Iterator[str]:
+    """What a reader must know of one run, and what was not counted in it."""
+    yield from by_layer({name: [*_said(data)] for name, data in report.layers_data.items()})
+    yield from report.notes
+    for item in report.uncounted:
+        calls = f" ({named(item.calls, 'call')})" if item.calls else ""
+        yield f"not counted, so in no figure: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def _said(data: LayerData) -> Iterator[str]:
+    if data.declared_kind is not None:
+        yield f"kind of input declared: {data.declared_kind}"
+    if data.input_scale is not None:
+        yield f"input declared: {data.input_scale:g} x a spike count"
+    yield from data.notes
+
+
+def _dashes(row: PaperRow, shown: Sequence[str]) -> Iterator[str]:
+    """Why there is no figure, once for all that have none for the same reason."""
+    missing = [(column, row.reasons[column]) for column in shown if column in row.reasons]
+    for why in dict.fromkeys(reason for _, reason in missing):
+        titles = (FIGURES[column].title for column, reason in missing if reason == why)
+        yield f"no {', '.join(titles)}: {why}"

@@ -1,0 +1,116 @@
+"""The figures of one method, in base units, and why there is none where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from snnmetrics.conventions import ConventionReport
+from snnmetrics.energy import EnergyReport
+from snnmetrics.report import Report
+from snnmetrics.report.record import Record
+from snnmetrics.report.rows import mean_firing_rate
+
+Found = float | str  # a figure, or why there is none
+COUNTED = ("acs", "macs", "synops")
+
+
+@dataclass(frozen=True, eq=False)
+class PaperRow(Record):
+    """One method. ``None`` where there is no figure: ``reasons`` says why.
+
+    Attributes:
+        name: The method.
+        steps: Time steps per sample.
+        parameters: Elements of its parameters.
+        acs: Accumulations per sample.
+        macs: Multiply-accumulations per sample.
+        synops: Synaptic operations per sample.
+        firing_rate: Mean over neurons, per step; in Hz if the table has it in Hz.
+        energy: Joules per sample.
+        accuracy: Fraction that is right, as it was given.
+        reasons: Why there is no figure, by the name of the figure.
+    """
+
+    name: str
+    steps: float | None = None
+    parameters: int | None = None
+    acs: float | None = None
+    macs: float | None = None
+    synops: float | None = None
+    firing_rate: float | None = None
+    energy: float | None = None
+    accuracy: float | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def paper_row(
+    name: str,
+    report: Report,
+    under: ConventionReport | None,
+    estimate: EnergyReport,
+    accuracy: float | None,
+    step_seconds: float | None,
+) -> PaperRow:
+    """The row of one method.
+
+    Args:
+        name: The method.
+        report: What was counted.
+        under: The same under the convention that operations are to follow, if any.
+        estimate: Its energy.
+        accuracy: Its accuracy, if it was given.
+        step_seconds: Seconds of a step, where firing rates are in Hz.
+    """
+    counted = _exact(report) if under is None else _under(under)
+    found: dict[str, Found] = {
+        "steps": "not known of the run" if report.steps is None else report.steps,
+        "parameters": report.parameters,
+        **counted,
+        "firing_rate": _firing_rate(report, step_seconds),
+        "energy": _energy(estimate),
+        "accuracy": "not given" if accuracy is None else accuracy,
+    }
+    nothing = "no sample was seen" if not report.samples else "nothing was seen"
+    for key, value in found.items():
+        if not isinstance(value, str) and math.isnan(value):
+            found[key] = nothing
+    figures = {key: value for key, value in found.items() if not isinstance(value, str)}
+    reasons = {key: value for key, value in found.items() if isinstance(value, str)}
+    return PaperRow(name, **figures, reasons=reasons)  # type: ignore[arg-type]  # by name
+
+
+def _exact(report: Report) -> dict[str, Found]:
+    total = report.total
+    synops = "no input is spiking" if total.synops is None else total.synops
+    return {"acs": total.acs, "macs": total.macs, "synops": synops}
+
+
+def _under(under: ConventionReport) -> dict[str, Found]:
+    total, name = under.total, under.name
+    if total.operations is None:
+        return dict.fromkeys(COUNTED, f"{total.reason} under {name}")
+    apart = f"{name} does not tell ACs and MACs apart"
+    found: dict[str, Found] = {
+        "acs": apart if total.acs is None else total.acs,
+        "macs": apart if total.macs is None else total.macs,
+    }
+    printed = under.convention.figures
+    if any(figure.lower().startswith("synops") for figure in printed):
+        # A tool that knows MACs beside its synops means the accumulations.
+        return found | {"synops": total.operations if total.acs is None else total.acs}
+    return found | {"synops": f"{name} has no such figure: it has {', '.join(printed)}"}
+
+
+def _firing_rate(report: Report, step_seconds: float | None) -> Found:
+    neurons = report.neurons_data.values()
+    return mean_firing_rate(neurons, step_seconds) if neurons else "no spiking neurons were found"
+
+
+def _energy(estimate: EnergyReport) -> Found:
+    """The sum; none where nothing at all has a price, since that is not known to be zero."""
+    rows = [*estimate.layers.values(), *estimate.neurons.values()]
+    if estimate.left_out and not any(row.priced for row in rows):
+        return f"nothing that was counted has a price in profile '{estimate.profile.name}'"
+    return estimate.total.energy

@@ -1,0 +1,278 @@
+"""``paper_table``: reports of several methods as one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from snnmetrics.conventions import ConventionReport
+from snnmetrics.conventions.convention import called
+from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
+from snnmetrics.energy.table import profile_of
+from snnmetrics.paper import layout
+from snnmetrics.paper.columns import FIGURES, figure_of
+from snnmetrics.paper.notes import footnotes
+from snnmetrics.paper.rows import PaperRow, paper_row
+from snnmetrics.report import Report
+from snnmetrics.report.record import Record
+from snnmetrics.report.tables import Column, Page, Sheet, Tabular
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PaperTable(Record, Tabular):
+    """Methods side by side, one row each. Made by :func:`paper_table`; printed as reports are.
+
+    Args:
+        reports: What was counted of each method, by its name.
+        accuracy: Fraction that is right, by name; of some methods or of none.
+        profile: What operations cost.
+        columns: What is shown, in this order.
+        convention: The convention that operations follow; ``None`` for the exact count.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)
+        >>> sm.paper_table({"ours": report}).rows["ours"].acs
+        60.0
+    """
+
+    reports: Mapping[str, Report]
+    accuracy: Mapping[str, float]
+    profile: EnergyProfile
+    columns: tuple[str, ...]
+    convention: str | None = None
+
+    def __repr__(self) -> str:
+        return f"PaperTable(methods={[*self.reports]}, columns={[*self.columns]})"
+
+    @cached_property
+    def rows(self) -> Mapping[str, PaperRow]:
+        """Figures of each method in base units, by its name; read-only."""
+        rows = {
+            name: paper_row(
+                name,
+                report,
+                self.under.get(name),
+                self.estimates[name],
+                self.accuracy.get(name),
+                report.step_seconds if self.in_hertz else None,
+            )
+            for name, report in self.reports.items()
+        }
+        return MappingProxyType(rows)
+
+    @cached_property
+    def estimates(self) -> Mapping[str, EnergyReport]:
+        """Energy of each method, by its name; read-only."""
+        made = {name: estimate_energy(one, self.profile) for name, one in self.reports.items()}
+        return MappingProxyType(made)
+
+    @cached_property
+    def under(self) -> Mapping[str, ConventionReport]:
+        """Each report under the convention, by method; empty for the exact count; read-only."""
+        name = self.convention
+        found = {} if name is None else {m: one.under(name) for m, one in self.reports.items()}
+        return MappingProxyType(found)
+
+    @property
+    def in_hertz(self) -> bool:
+        """Whether firing rates are in Hz: where all know how long a step lasts."""
+        known = [report.step_seconds for report in self.reports.values() if report.neurons_data]
+        return bool(known) and None not in known
+
+    def to_csv(self, table: str = "methods") -> str:
+        """The table as CSV, at full precision and in base units, which the titles name.
+
+        Args:
+            table: ``"methods"``.
+
+        Returns:
+            Text with a line of titles and a line per method; an empty field is a dash.
+
+        Raises:
+            ValueError: If there is no such table.
+        """
+        return super().to_csv(table)
+
+    def to_pandas(self, table: str = "methods") -> Any:
+        """The table as a :class:`pandas.DataFrame`, indexed by method (``"name"``).
+
+        Args:
+            table: ``"methods"``.
+
+        Returns:
+            The columns of :meth:`to_csv`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+            ValueError: If there is no such table.
+        """
+        return super().to_pandas(table)
+
+    def to_markdown(self) -> str:
+        """The printed table as Markdown (GitHub's), names escaped."""
+        return layout.as_markdown(self._layout())
+
+    def to_latex(self) -> str:
+        r"""The printed table as a LaTeX ``table`` for the package booktabs, names escaped.
+
+        Units are plain text: no further package is needed. The header is the caption, footnotes
+        stand below the tabular.
+        """
+        return layout.as_latex(self._layout())
+
+    def __str__(self) -> str:
+        return layout.as_plain(self._layout())
+
+    def __rich__(self) -> Any:
+        return layout.as_rich(self._layout())
+
+    def _repr_html_(self) -> str:
+        return layout.as_html(self._layout())
+
+    def _page(self) -> Page:
+        return layout.as_page(self._layout())
+
+    def _layout(self) -> layout.Layout:
+        written = [
+            figure_of(column, self.in_hertz).written(self._column(column))
+            for column in self.columns
+        ]
+        columns = (Column("method", number=False), *(Column(title) for title, _ in written))
+        rows = tuple(zip(self.reports, *(cells for _, cells in written), strict=True))
+        and_accuracy = " and accuracy" if "accuracy" in self.columns else ""
+        return layout.Layout(
+            (f"Cost per sample{and_accuracy}",), columns, rows, tuple(footnotes(self))
+        )
+
+    def _sheets(self) -> Mapping[str, Sheet]:
+        bases = [figure_of(column, self.in_hertz).base for column in self.columns]
+        titles = [f"{column} [{base}]" for column, base in zip(self.columns, bases, strict=True)]
+        values = zip(self.reports, *map(self._column, self.columns), strict=True)
+        return {"methods": Sheet(("name", *titles), tuple(values))}
+
+    def _column(self, column: str) -> list[Any]:
+        return [getattr(row, column) for row in self.rows.values()]
+
+
+def paper_table(
+    reports: Mapping[str, Report],
+    accuracy: Mapping[str, float] | None = None,
+    profile: str | EnergyProfile = "horowitz-45nm-fp32",
+    columns: Sequence[str] | None = None,
+    convention: str | None = None,
+) -> PaperTable:
+    r"""Set methods side by side, as a paper does: what they cost and how well they do.
+
+    One row per method, one unit per column. Below the table stands what the numbers are: the
+    convention, prices with their source and what they leave out, what was not counted, where
+    methods differ in time steps or their length, and why a cell is a dash.
+
+    Args:
+        reports: What was counted of each method, by its name.
+        accuracy: Fraction that is right, in [0, 1], by name. A method that is missing has a dash.
+        profile: What operations cost; a profile or its name, see :func:`energy_profiles`.
+        columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
+            ``"macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``, ``"accuracy"``. By default
+            all, without accuracy if none is given.
+        convention: Count ACs, MACs and SynOps as a published tool or formula does, see
+            :meth:`Report.under`. Where it has no such figure there is a dash. Energy remains that
+            of the exact count.
+
+    Returns:
+        The table, to print and to export: ``to_markdown``, ``to_latex``, ``to_csv``,
+        ``to_pandas``; ``rows["ours"].energy`` is in joules.
+
+    Raises:
+        TypeError: If an argument is of the wrong type, such as a report that is none.
+        ValueError: If there is no method; if the name of a column, profile, convention or method is
+            unknown or empty, or a column is named twice; if an accuracy is not in [0, 1], or the
+            column is asked for and none is given.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(400, 300), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 400)], progress=False)  # 5 steps
+        >>> chosen = ["steps", "acs", "energy", "accuracy"]
+        >>> table = sm.paper_table({"ours": report}, {"ours": 0.917}, columns=chosen)
+        >>> print("\n".join(str(table).splitlines()[2:5]))
+        method  T [steps]  ACs [k]  energy [nJ]  accuracy [%]
+        -----------------------------------------------------
+        ours            5      600          540         91.70
+        >>> f"{table.rows['ours'].energy:.3g}"  # joules
+        '5.4e-07'
+    """
+    _check_reports(reports)
+    given = _checked_accuracy(accuracy, reports)
+    shown = _checked_columns(columns, given)
+    name = None if convention is None else called(convention).name
+    return PaperTable(reports, given, profile_of(profile), shown, name)
+
+
+def _check_reports(reports: object) -> None:
+    if not isinstance(reports, Mapping):
+        raise TypeError(
+            f"reports: expected a mapping from names to reports, found {type(reports).__name__}"
+        )
+    if not reports:
+        raise ValueError("reports: expected at least one method, found none")
+    for name, report in reports.items():
+        if not isinstance(name, str):
+            raise TypeError(f"reports: expected names as text, found {name!r}")
+        if not name.strip():
+            raise ValueError(f"reports: expected names that can be read, found {name!r}")
+        if not isinstance(report, Report):
+            raise TypeError(
+                f"reports[{name!r}]: expected a Report, as of Monitor.compute(), found "
+                f"{type(report).__name__}"
+            )
+
+
+def _checked_accuracy(accuracy: object, methods: Collection[str]) -> dict[str, float]:
+    if accuracy is None:
+        return {}
+    if not isinstance(accuracy, Mapping):
+        raise TypeError(
+            f"accuracy: expected a mapping from names to fractions, found {type(accuracy).__name__}"
+        )
+    for name in accuracy:
+        if name not in methods:
+            raise ValueError(f"accuracy: expected names of {', '.join(methods)}, found {name!r}")
+    return {name: _fraction(name, accuracy[name]) for name in methods if name in accuracy}
+
+
+def _fraction(name: str, value: object) -> float:
+    scalar = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    if isinstance(value, bool) or not (isinstance(value, Real) or scalar):
+        raise TypeError(f"accuracy[{name!r}]: expected a number, found {value!r}")
+    found = float(value)  # type: ignore[arg-type]  # a number, or a tensor of one
+    if not (math.isfinite(found) and 0 <= found <= 1):
+        raise ValueError(f"accuracy[{name!r}]: expected a fraction in [0, 1], found {found:g}")
+    return found
+
+
+def _checked_columns(columns: object, accuracy: Mapping[str, float]) -> tuple[str, ...]:
+    if columns is None:
+        return tuple(column for column in FIGURES if accuracy or column != "accuracy")
+    if isinstance(columns, str) or not isinstance(columns, Sequence):
+        raise TypeError(f"columns: expected a sequence of names, found {columns!r}")
+    if not columns:
+        raise ValueError("columns: expected at least one, found none")
+    for column in columns:
+        if column not in tuple(FIGURES):
+            raise ValueError(f"columns: expected some of {', '.join(FIGURES)}, found {column!r}")
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"columns: expected each once, found {', '.join(columns)}")
+    if "accuracy" in columns and not accuracy:
+        raise ValueError("accuracy: expected that of at least one method, found none")
+    return tuple(columns)

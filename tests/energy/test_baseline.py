@@ -1,0 +1,188 @@
+"""Baselines and break-even rates against closed forms and a monitored network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import snnmetrics as sm
+from snnmetrics.energy import (
+    ann_baseline,
+    break_even_rate,
+    energy_profiles,
+    estimate_energy,
+    quantised_ann_baseline,
+)
+from snnmetrics.report import Report
+from tests.energy.made import close, layer, neurons, report
+
+FP32 = "horowitz-45nm-fp32"
+
+
+def direct_coded(**changes: Any) -> Report:
+    """Two samples in four steps; the first layer is outside of the loop over time."""
+    layers = {
+        "conv": layer("analog", 900, dense=1000, padded=1200, frames=2),
+        "fc": layer("binary", 500, dense=8000, frames=8),
+    }
+    seen = {"lif": neurons(80, 10, arithmetic=(3, 1))}
+    return report(layers, **({"neurons_data": seen, "samples": 2} | changes))
+
+
+def test_one_step_of_every_layer_and_the_first_as_it_is() -> None:
+    ann = ann_baseline(direct_coded())
+    assert ann.layers["conv"].macs == 600  # ran once: 1200 of two samples
+    assert ann.layers["fc"].macs == 1000  # 8000 of two samples in four steps
+    assert ann.acs == 0
+    assert (ann.neurons["lif"].updates, ann.neurons["lif"].additions) == (10, 10)
+    assert "run once per sample, MACs as they are: conv" in ann.notes
+    exact = ann_baseline(direct_coded(), padded_taps=False)
+    assert (exact.layers["conv"].macs, exact.layers["fc"].macs) == (500, 1000)
+    half = ann_baseline(direct_coded(), activation_sparsity=0.5)
+    assert half.macs == 800
+    assert half.layers["fc"].dense_synops == 1000  # a device without events computes them
+
+
+def test_only_the_user_can_tell_that_tokens_are_no_steps() -> None:
+    made = report({"tokens": layer("analog", 900, dense=800, frames=196)})  # 196 = 4 x 49
+    assert ann_baseline(made).macs == 200
+    assert ann_baseline(made, once=["tok*"]).macs == 800
+
+
+def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
+    """The same layers with ReLU in place of neurons, seen by the Monitor."""
+
+    class Fire(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x > 0).float()
+
+    def build(activation: type[nn.Module]) -> nn.Module:
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(1, 4, 3, stride=2, padding=1), activation(), nn.Flatten())
+        return nn.Sequential(*layers, nn.Linear(64, 10))
+
+    images = torch.rand(6, 1, 8, 8) + 0.1
+    snn, ann = build(Fire), build(nn.ReLU)
+    monitor = sm.Monitor(snn)
+    with monitor, monitor.batch(samples=6, steps=5):
+        for _ in range(5):
+            snn(images)
+    truth = sm.Monitor(ann, batch_dim=0).run([images], progress=False)
+    for padded, figure in ((True, "dense_macs"), (False, "dense_synops")):
+        baseline = ann_baseline(monitor.compute(), padded_taps=padded)
+        for name, row in truth.layers.items():
+            assert baseline.layers[name].macs == getattr(row, figure)
+
+
+@pytest.mark.parametrize("device", ["cpu-i7-4960x", "gpu-titan-black", "arm-cortex-a"])
+def test_formula_of_keras_spiking_on_other_devices(device: str) -> None:
+    """Connections and neurons of a single time step, whatever the steps."""
+    connections, units = 100_352, 128
+    made = report(
+        {"fc": layer("binary", 5, dense=connections * 4, frames=4)},
+        neurons_data={"lif": neurons(units * 4, units)},
+    )
+    price = energy_profiles()[device].constants["synop"].joules
+    found = estimate_energy(ann_baseline(made), device).total.energy
+    assert found == close(price * (connections + units))
+    if device.startswith("cpu"):
+        assert f"{found:.2e}" == "8.64e-04"  # as its documentation prints for Dense(784 -> 128)
+
+
+@pytest.mark.parametrize(
+    ("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (255, 8)]
+)
+def test_bits_of_a_rate_code(steps: int, bits: int) -> None:
+    made = report({"fc": layer("binary", 5, dense=8 * steps, frames=steps)}, steps=steps)
+    ann = quantised_ann_baseline(made)
+    assert ann.bits == bits
+    assert 2**bits >= steps + 1 > 2 ** (bits - 1)
+    assert ann.macs == ann_baseline(made).macs == 8
+    assert quantised_ann_baseline(made, bits=6).bits == 6
+
+
+def test_ratio() -> None:
+    made = direct_coded()
+    snn = estimate_energy(made, FP32)
+    ann = estimate_energy(ann_baseline(made), FP32)
+    assert snn.ratio(ann) == close((450 * 4.6 + 250 * 0.9) / (1600 * 4.6))
+    assert ann.ratio(snn) == close(1 / snn.ratio(ann))
+    with pytest.raises(ValueError, match=r"expected a price for all.*conv: 450 MACs"):
+        estimate_energy(made, "loihi").ratio(ann)
+    with pytest.raises(TypeError, match="other: expected an EnergyReport, found float"):
+        snn.ratio(1.0)  # type: ignore[arg-type]
+    nothing = estimate_energy(report({}), FP32)
+    assert math.isnan(snn.ratio(nothing))
+
+
+# -------------------------------------------------------------------------------- break-even
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8", "int32"])
+def test_break_even_of_spiking_layers_alone(steps: int, dtype: str) -> None:
+    made = report({"fc": layer("binary", 5, dense=80 * steps, frames=steps)}, steps=steps)
+    profile = energy_profiles()[f"horowitz-45nm-{dtype}"]
+    mac, ac = profile.constants["mac"].joules, profile.constants["ac"].joules
+    assert break_even_rate(made, profile) == close(mac / (steps * ac))
+
+
+@pytest.mark.parametrize("neuron_operations", [False, True])
+def test_at_the_break_even_rate_both_cost_the_same(neuron_operations: bool) -> None:
+    """A network whose spiking layer has that rate; with an analog layer and neurons."""
+    rate = break_even_rate(direct_coded(), FP32, neuron_operations=neuron_operations)
+    made = direct_coded()
+    layers = dict(made.layers_data)
+    acs = rate * 8000  # of two samples
+    spiking = layer("integer", 1, dense=8000, frames=8)
+    (counts,) = spiking.counts.values()
+    layers["fc"] = replace(spiking, counts={"integer": replace(counts, effective_magnitude=acs)})
+    there = direct_coded(layers_data=layers)
+    snn = estimate_energy(there, FP32, neuron_operations=neuron_operations)
+    ann = estimate_energy(
+        ann_baseline(made, padded_taps=False), FP32, neuron_operations=neuron_operations
+    )
+    assert snn.ratio(ann) == close(1)
+
+
+def test_break_even_against_another_baseline() -> None:
+    made = report({"fc": layer("binary", 5, dense=4000, frames=4)}, steps=4)
+    cpu = estimate_energy(ann_baseline(made), "cpu-i7-4960x")
+    rate = break_even_rate(made, "loihi", baseline=cpu)
+    assert rate == close(1000 * 8.6e-9 / (4000 * 27.1e-12))
+    never = report(
+        {"fc": layer("binary", 5, dense=4000, frames=4)},
+        neurons_data={"lif": neurons(400, 100, arithmetic=(300, 300))},
+    )
+    assert break_even_rate(never, FP32, neuron_operations=True) < 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda made: break_even_rate(made, "cpu-i7-4960x"), "profile: expected an event-driven"),
+        (lambda made: break_even_rate(made, "loihi"), "expected a price for all that was counted"),
+        (
+            lambda made: break_even_rate(report({"fc": layer("analog", 5, frames=4)}), FP32),
+            "report: expected a layer with spikes",
+        ),
+        (lambda made: ann_baseline(direct_coded(steps=None)), "known number of time steps"),
+        (lambda made: ann_baseline(direct_coded(samples=0)), "found 0 samples"),
+        (lambda made: ann_baseline(made, once=["conv3"]), "once: .* of conv, fc, found 'conv3'"),
+        (lambda made: ann_baseline(made, activation_sparsity=1.0), r"expected one in \[0, 1\)"),
+        (lambda made: quantised_ann_baseline(made, bits=0), "bits: expected a positive integer"),
+    ],
+)
+def test_what_has_no_answer(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(direct_coded())
+
+
+def test_a_string_is_no_collection_of_names() -> None:
+    with pytest.raises(TypeError, match="once: expected a collection of names, found the string"):
+        ann_baseline(direct_coded(), once="conv")

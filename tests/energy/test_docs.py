@@ -1,0 +1,47 @@
+"""The table of profiles in docs/energy.md is the table in the code, and the examples there run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snnmetrics.energy import EnergyProfile, energy_profiles
+from snnmetrics.energy.profile import joules
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "energy.md"
+SHOWN = ("ac", "mac", "synop", "neuron_update")
+HOW = {"not stated": "?"}
+SCOPE = {True: "all-in", False: "term", None: "?"}
+
+
+def profile_row(profile: EnergyProfile) -> str:
+    constants = profile.constants
+    constant = next(iter(constants.values()))
+    prices = [joules(constants[p].joules) if p in constants else "" for p in SHOWN]
+    facts = [
+        constant.node or "?",
+        "?" if constant.voltage is None else f"{constant.voltage:g} V",
+        HOW.get(constant.how, constant.how),
+        SCOPE[constant.all_in],
+        f"{constant.source.partition(',')[0].partition(' et al')[0]} {constant.year}"
+        + (f", via {constant.via}" if constant.via else ""),
+    ]
+    return f"| {' | '.join([f'`{profile.name}`', *prices, *facts])} |"
+
+
+def test_the_table_of_profiles() -> None:
+    rows = "\n".join(map(profile_row, energy_profiles().values()))
+    assert rows in DOCUMENT.read_text(), f"docs/energy.md: expected\n{rows}"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_examples_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["loss"].requires_grad

@@ -1,0 +1,469 @@
+"""A table for a paper: figures that can be checked on paper, written alike, and nothing unsaid."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+import snnmetrics as sm
+from snnmetrics.energy import ann_baseline
+from snnmetrics.paper.columns import FIGURES, PREFIXED, cells, unit_of
+from snnmetrics.report import Report, Uncounted
+from tests.energy.made import close, layer, neurons, report
+from tests.report.made import full_report, reports
+from tests.report.made import layer as small_layer
+
+PROFILE = "horowitz-45nm-fp32"
+NASTY = "a|b_c&d<e>%f{$#~^\\*`["
+DOCUMENT = Path(__file__).parent.parent / "docs" / "paper_table.md"
+
+
+def ours(**changes: Any) -> Report:
+    """An image, then spikes; a tenth of the weights behind the spikes are zero."""
+    layers = {"image": layer("analog", 2_500_000), "conv": spiking(900_000_000, 1_000_000_000)}
+    facts = {"neurons_data": {"lif": neurons(8000, 1000)}, "parameters": 11_200_000}
+    return report(layers, **(facts | changes))
+
+
+def other(**changes: Any) -> Report:
+    return report({"fc": spiking(2_000_000_000, 2_000_000_000)}, **({"parameters": 900} | changes))
+
+
+def spiking(effective: int, synops: int) -> Any:
+    return layer("binary", effective, synops=synops)
+
+
+def notes(table: sm.PaperTable) -> list[str]:
+    """Footnotes, one each, as Markdown has them but without its escapes."""
+    lines = re.sub(r"\\(.)", r"\1", table.to_markdown()).splitlines()
+    return [line[2:] for line in lines if line.startswith("- ")]
+
+
+def lines(table: sm.PaperTable) -> list[list[str]]:
+    """Titles and rows of the plain text, cut where two or more spaces stand."""
+    shown = [re.split(r" {2,}", line.strip()) for line in str(table).split("\n\n")[1].splitlines()]
+    return [shown[0], *shown[2:]]
+
+
+# ---------------------------------------------------------------------------------- the figures
+
+
+def test_figures_are_those_of_the_reports_in_base_units() -> None:
+    table = sm.paper_table({"ours": ours(), "other": other()}, {"ours": 0.917})
+    row = table.rows["ours"]
+    assert (row.name, row.steps, row.parameters) == ("ours", 4, 11_200_000)
+    assert (row.acs, row.macs, row.synops) == (9e8, 2.5e6, 1e9)
+    assert row.energy == close(9e8 * 0.9e-12 + 2.5e6 * 4.6e-12)
+    assert (row.firing_rate, row.accuracy, row.reasons) == (0.0, 0.917, {})
+    missing = table.rows["other"]
+    assert (missing.firing_rate, missing.accuracy) == (None, None)
+    assert set(missing.reasons) == {"firing_rate", "accuracy"}
+
+
+def test_one_unit_and_as_many_decimals_in_a_column() -> None:
+    table = sm.paper_table({"ours": ours(), "other": other()}, {"ours": 0.917})
+    assert lines(table) == [
+        [
+            "method",
+            "T [steps]",
+            "params [M]",
+            "ACs [G]",
+            "MACs [M]",
+            "SynOps [G]",
+            "firing rate [1/step]",
+            "energy [mJ]",
+            "accuracy [%]",
+        ],
+        ["ours", "4", "11.2", "0.900", "2.50", "1.00", "0", "0.821", "91.70"],
+        ["other", "4", "9.00e-04", "2.000", "0", "2.00", "-", "1.800", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([999.0, 5.0], ""),
+        ([999.6, 5.0], "k"),  # and not 1000
+        ([1e6], "M"),
+        ([None, 2.5e9, math.inf, 1.0], "G"),
+        ([0.0, None], ""),
+        ([], ""),
+        ([1e30], "E"),
+        ([0.25], ""),
+    ],
+)
+def test_the_unit_suits_the_largest(values: list[float | None], unit: str) -> None:
+    assert unit_of(values, PREFIXED)[1] == unit
+
+
+@pytest.mark.parametrize(
+    ("joules", "title", "cell"),
+    [
+        (2.0, "energy [J]", "2"),
+        (0.0, "energy [J]", "0"),
+        (0.99996e-3, "energy [mJ]", "1.000"),
+        (1.5e-6, "energy [uJ]", "1.50"),
+        (3e-14, "energy [pJ]", "0.0300"),
+    ],
+)
+def test_energies(joules: float, title: str, cell: str) -> None:
+    assert FIGURES["energy"].written([joules]) == (title, [cell])
+
+
+def test_numbers_are_written_alike() -> None:
+    assert cells([4, 10.0, None], None, whole=True) == ["4", "10", "-"]
+    assert cells([4, 12.5], None, whole=True) == ["4.00", "12.50"]
+    assert cells([512.3, 480.0], None, whole=False) == ["512", "480"]
+    assert cells([math.inf, 1e9], None, whole=False) == ["inf", "1.00e+09"]
+    assert cells([91.7, 8.125], 2, whole=False) == ["91.70", "8.12"]
+
+
+@given(st.lists(st.just(0.0) | st.floats(1e-200, 1e25), min_size=1), st.sampled_from([*FIGURES]))
+def test_what_is_written_is_the_value(values: list[float], column: str) -> None:
+    title, written = FIGURES[column].written(values)
+    unit = (re.findall(r"\[(.*)\]", title) or [""])[0]
+    size = {name: size for size, name in FIGURES[column].units}[unit]
+    for value, cell in zip(values, written, strict=True):
+        assert float(cell) * size == pytest.approx(value, rel=0.05, abs=0)
+        assert len(cell) <= 11
+
+
+@given(reports, st.sampled_from([PROFILE, "loihi", "gpu-titan-black", "truenorth"]))
+def test_energy_is_the_estimate_of_the_report(made: Report, profile: str) -> None:
+    row = sm.paper_table({"x": made}, profile=profile).rows["x"]
+    estimate = sm.estimate_energy(made, profile)
+    if row.energy is None:
+        priced = [one.priced for one in (*estimate.layers.values(), *estimate.neurons.values())]
+        assert math.isnan(estimate.total.energy) or (estimate.left_out and not any(priced))
+    else:
+        assert row.energy == estimate.total.energy
+
+
+def test_energy_of_what_has_no_price_is_a_dash_and_no_zero() -> None:
+    table = sm.paper_table({"ann": report({"fc": layer("analog", 5)})}, profile="truenorth")
+    assert table.rows["ann"].energy is None
+    assert "no energy: nothing that was counted has a price in profile 'truenorth'" in notes(table)
+
+
+def test_columns_are_chosen_and_ordered() -> None:
+    table = sm.paper_table({"ours": ours()}, {"ours": 1.0}, columns=["accuracy", "steps", "acs"])
+    assert lines(table) == [
+        ["method", "accuracy [%]", "T [steps]", "ACs [M]"],
+        ["ours", "100.00", "4", "900"],
+    ]
+    assert not any(note.startswith(("energy", "params", "firing")) for note in notes(table))
+    every = sm.paper_table({"ours": ours()})
+    assert every.columns == tuple(column for column in FIGURES if column != "accuracy")
+    assert sm.paper_table({"ours": ours()}, {"ours": 1.0}).columns == tuple(FIGURES)
+
+
+def test_firing_rates_are_in_hertz_where_all_know_how_long_a_step_lasts() -> None:
+    known = full_report()  # 60 spikes of 400 outputs, steps of 1 ms
+    assert sm.paper_table({"a": known, "no neurons": other()}).rows["a"].firing_rate == close(150)
+    table = sm.paper_table({"a": known}, columns=["firing_rate"])
+    assert lines(table) == [["method", "firing rate [Hz]"], ["a", "150"]]
+    assert "firing rate: spikes per neuron and second, mean over all spiking neurons" in notes(
+        table
+    )
+    assert "firing_rate [Hz]" in table.to_csv()
+    mixed = sm.paper_table({"a": known, "b": ours()}, columns=["firing_rate"])
+    assert mixed.rows["a"].firing_rate == 0.15
+    assert "firing rate [1/step]" in lines(mixed)[0]
+    assert "firing rates are per step: how long it lasts is not known of b" in notes(mixed)
+
+
+def test_without_samples_there_are_dashes() -> None:
+    table = sm.paper_table({"empty": ours(samples=0, steps=None)})
+    shown = lines(table)[1]
+    assert shown[:5] == ["empty", "-", "11.2", "-", "-"]
+    assert "no T: not known of the run" in notes(table)
+    assert "no ACs, MACs, SynOps, energy: no sample was seen" in notes(table)
+
+
+def test_accuracies_may_be_tensors() -> None:
+    given_ = {"a": torch.tensor(0.5), "b": 1}
+    table = sm.paper_table({"a": ours(), "b": other()}, given_)  # type: ignore[arg-type]
+    assert dict(table.accuracy) == {"a": 0.5, "b": 1.0}
+
+
+# ------------------------------------------------------------------------------------ footnotes
+
+
+def test_footnotes_say_what_the_numbers_stand_on() -> None:
+    found = notes(sm.paper_table({"a": ours(samples=10), "b": other(samples=10)}, {"a": 0.5}))
+    for start in (
+        "figures are per sample, over 10 samples",
+        "exact count, also at padding edges; ",
+        "out of scope: element-wise arithmetic",
+        "params: all elements",
+        "firing rate: spikes per neuron and time step",
+        f"energy: profile {PROFILE}, an estimate from counts per sample, not a measurement",
+        "energy: 0.9 pJ per AC: Horowitz, ",
+        "energy: 4.6 pJ per MAC: Horowitz, ",
+        "not in the energy: memory accesses, addressing and routing, leakage",
+        "accuracy: as given",
+        "b: no accuracy: not given",
+        "b: no firing rate: no spiking neurons were found",
+    ):
+        assert len([note for note in found if note.startswith(start)]) == 1, start
+    assert not any("integer" in note or "product" in note for note in found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"), [("acs", "a value of n is n ACs"), ("macs", "one MAC per event")]
+)
+def test_how_integer_input_counts(rule: str, said: str) -> None:
+    made = report({"fc": small_layer("integer")}, integer_as=rule)
+    for columns in (None, ["energy"]):
+        (note,) = [n for n in notes(sm.paper_table({"a": made}, columns=columns)) if "integer" in n]
+        assert note.startswith(f"integer input: {said}")
+    both = {"a": made, "b": other()}
+    assert any(note.startswith("a: integer input: ") for note in notes(sm.paper_table(both)))
+
+
+def test_what_was_not_counted_is_said_of_each_method() -> None:
+    lost = Uncounted("rnn", "torch.lstm", "several layers in one kernel", 7)
+    text = "not counted, so in no figure: rnn: torch.lstm (7 calls): several layers in one kernel"
+    first = ours(uncounted=(lost,))
+    assert f"a: {text}" in notes(sm.paper_table({"a": first, "b": other()}))
+    assert text in notes(sm.paper_table({"a": first, "b": other(uncounted=(lost,))}))
+    assert sum("torch.lstm" in note for note in notes(sm.paper_table({"a": first}))) == 1
+
+
+def test_what_is_special_of_a_run_is_said() -> None:
+    found = notes(sm.paper_table({"a": full_report(), "b": other()}))
+    for note in (
+        "a: block.conv: input declared: 0.25 x a spike count",
+        "a: block.conv: dropout was active",
+        "a: image: kind of input declared: analog",
+        "a: bn1 is folded into conv",
+    ):
+        assert note in found
+    layers = {name: small_layer(notes=("dropout was active",)) for name in ("one", "two")}
+    assert "one, two: dropout was active" in notes(sm.paper_table({"a": report(layers)}))
+
+
+def test_where_methods_differ_is_said() -> None:
+    found = notes(sm.paper_table({"a": ours(dt=0.001), "b": ours(steps=10, samples=3)}))
+    assert "figures are per sample, over: a 1 sample, b 3 samples" in found
+    assert "time steps per sample differ: a 4, b 10" in found
+    assert "seconds per time step differ: a 0.001, b not known" in found
+    alike = notes(sm.paper_table({"a": ours(dt=0.001), "b": other(dt=0.001)}))
+    assert "seconds per time step: 0.001" in alike
+    assert not any("differ" in note for note in alike)
+
+
+def test_an_energy_without_a_price_for_all_is_called_a_lower_bound() -> None:
+    found = notes(sm.paper_table({"a": ours(), "b": other()}, profile="loihi"))
+    (note,) = [note for note in found if "lower bound" in note]
+    assert note.startswith("a: energy: a lower bound; left out: image: 2.5 M MACs, ")
+
+
+# ----------------------------------------------------------------------------------- conventions
+
+
+def test_operations_follow_a_convention_and_energy_does_not() -> None:
+    made = ours()
+    table = sm.paper_table({"ours": made}, convention="spikingjelly")
+    total = made.under("spikingjelly").total
+    row = table.rows["ours"]
+    # Zero weights are in; synops are what SpikingJelly calls so, without its MACs.
+    assert (row.acs, row.macs, row.synops) == (total.acs, total.macs, total.acs)
+    assert row.energy == sm.estimate_energy(made, PROFILE).total.energy
+    found = notes(table)
+    assert "ACs, MACs, SynOps: as spikingjelly counts, per sample; not the exact count" in found
+    assert "energy: of the exact counts, not of those of spikingjelly" in found
+    assert any("SpikingJelly 2.0.0" in note for note in found)
+    assert not any(note.startswith("exact count") for note in found)
+
+
+def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None:
+    table = sm.paper_table({"a": ours()}, convention="kernel", columns=["acs", "macs", "synops"])
+    assert lines(table)[1][:3] == ["a", "-", "-"]
+    assert table.rows["a"].synops == ours().under("kernel").total.operations
+    assert "no ACs, MACs: kernel does not tell ACs and MACs apart" in notes(table)
+
+    neurobench = sm.paper_table({"a": ours()}, convention="neurobench")
+    assert neurobench.rows["a"].acs == 9e8
+    assert neurobench.rows["a"].synops is None
+    assert any(note.startswith("no SynOps: neurobench has no such") for note in notes(neurobench))
+
+    unknown = sm.paper_table({"a": full_report(), "b": other()}, convention="keras-spiking")
+    assert unknown.rows["a"].synops is None
+    found = notes(unknown)
+    assert any(note.startswith("a: image: no spikes enter") for note in found)
+    assert any(re.match("a: no ACs, MACs, SynOps: no figure of .*image.* under", n) for n in found)
+
+
+# -------------------------------------------------------------------------------------- renderers
+
+
+def nasty() -> sm.PaperTable:
+    return sm.paper_table({NASTY: ours(notes=(NASTY,)), "b": other()}, {NASTY: 0.5})
+
+
+def test_latex_is_one_tabular_with_booktabs_and_notes_below() -> None:
+    text = nasty().to_latex()
+    expected = (
+        r"a\textbar{}b\_c\&d\textless{}e\textgreater{}\%f\{\$\#\textasciitilde{}"
+        r"\textasciicircum{}\textbackslash{}{*}`{[} & 4 & 11.2 & 0.900 & 2.50 & 1.00 & 0 & 0.821 "
+        r"& 50.00 \\"
+    )
+    found = text.splitlines()
+    assert expected in found
+    rules = [line for line in found if line in (r"\toprule", r"\midrule", r"\bottomrule")]
+    assert rules == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"\begin{tabular}{lrrrrrrrr}" in found
+    assert text.count(r"\begin{") == text.count(r"\end{") == 3
+    rows = [line for line in found if line.endswith(r" \\")]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [8] * 3
+    assert r"ACs {[}G{]}" in rows[0]
+    assert text.index(r"\end{tabular}") < text.index("figures are per sample")
+
+
+def test_latex_leaves_nothing_that_would_not_compile() -> None:
+    lines_ = nasty().to_latex().splitlines()
+    body = [line for line in lines_[1:] if line.endswith((r"\par", r" \\"))]
+    assert len(body) > 10
+    for line in body:
+        bare = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]|\\par$| \\\\$", "", line)
+        assert not re.search(r"[\\$#_%~^]", bare), line
+        assert bare.count("{") == bare.count("}")
+        assert bare.isascii()
+
+
+def test_markdown_keeps_names_in_their_cells() -> None:
+    rows = [line for line in nasty().to_markdown().splitlines() if line.startswith("|")]
+    parts = [re.split(r"(?<!\\)\|", row)[1:-1] for row in rows]
+    assert [len(part) for part in parts] == [9] * 4
+    assert re.sub(r"\\(.)", r"\1", parts[2][0].strip()) == NASTY
+    assert parts[1] == [" :-- ", *[" --: "] * 8]
+
+
+def test_html_escapes_names() -> None:
+    text = sm.paper_table({"<script>&": ours()})._repr_html_()
+    assert '<td style="text-align: left">&lt;script&gt;&amp;</td>' in text
+    assert "<script>" not in text
+    assert [text.count(tag) for tag in ("<table>", "<tr>", "<tfoot>", "<ul>")] == [1, 2, 0, 1]
+    assert "exact count" in text
+
+
+def test_plain_text_is_aligned_and_has_one_rule() -> None:
+    text = str(sm.paper_table({"a\n\x1b[2J": ours(), "b": other()}, {"b": 0.5}))
+    shown = text.split("\n\n")[1].splitlines()
+    assert len({len(line) for line in shown}) == 1
+    assert sum(set(line) == {"-"} for line in shown) == 1
+    assert shown[2].startswith(r"a\n\x1b[2J ")
+    assert text.startswith("Cost per sample and accuracy\n\n")
+    assert max(map(len, text.split("\n\n")[2].splitlines())) <= 100
+
+
+def test_rich_cuts_nothing_off_in_a_narrow_terminal() -> None:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(sm.paper_table({"[bold]x[/bold]": ours(), "b": other()}, {"b": 0.917}))
+    text = capture.get()
+    assert "[bold]x[/bold]" in text
+    assert "91.70" in text
+    assert "9.00e-04" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_exports_hold_full_precision_in_base_units_that_titles_name() -> None:
+    made = ours(samples=7)
+    table = sm.paper_table({"a,b": made, "other": other()}, {"other": 1 / 3})
+    one, two = csv.DictReader(io.StringIO(table.to_csv()))
+    assert one["name"] == "a,b"
+    assert float(one["acs [operations/sample]"]) == 9e8 / 7
+    assert float(one["energy [J/sample]"]) == sm.estimate_energy(made, PROFILE).total.energy
+    assert one["accuracy [fraction]"] == ""
+    assert float(two["accuracy [fraction]"]) == 1 / 3
+    frame = table.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.index) == ["a,b", "other"]
+    assert list(frame.columns) == [
+        "steps [time steps]",
+        "parameters [elements]",
+        "acs [operations/sample]",
+        "macs [operations/sample]",
+        "synops [operations/sample]",
+        "firing_rate [1/step]",
+        "energy [J/sample]",
+        "accuracy [fraction]",
+    ]
+    assert pd.isna(frame.loc["a,b", "accuracy [fraction]"])
+    with pytest.raises(ValueError, match="table: expected 'methods', found 'layers'"):
+        table.to_csv("layers")
+
+
+def test_a_table_cannot_be_changed_and_can_be_copied() -> None:
+    table = nasty()
+    with pytest.raises(AttributeError):
+        table.columns = ()  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        table.rows["x"] = table.rows["b"]  # type: ignore[index]
+    assert pickle.loads(pickle.dumps(table)) == table
+    assert repr(sm.paper_table({"a": other()}, columns=["acs"])) == (
+        "PaperTable(methods=['a'], columns=['acs'])"
+    )
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"reports": {}}, ValueError, "reports: expected at least one method, found none"),
+        ({"reports": other()}, TypeError, "reports: expected a mapping .*, found Report"),
+        ({"reports": {3: other()}}, TypeError, "reports: expected names as text, found 3"),
+        ({"reports": {" ": other()}}, ValueError, "reports: expected names that can be read"),
+        ({"reports": {"x": 1.0}}, TypeError, r"reports\['x'\]: expected a Report.*, found float"),
+        (
+            {"reports": {"x": ann_baseline(other())}},
+            TypeError,
+            r"reports\['x'\]: expected a Report.*, found Workload",
+        ),
+        ({"accuracy": 0.9}, TypeError, "accuracy: expected a mapping .*, found float"),
+        ({"accuracy": {"b": 0.9}}, ValueError, "accuracy: expected names of a, found 'b'"),
+        ({"accuracy": {"a": 91.7}}, ValueError, r"accuracy\['a'\]: .*in \[0, 1\], found 91.7"),
+        ({"accuracy": {"a": float("nan")}}, ValueError, r"accuracy\['a'\]: .*found nan"),
+        ({"accuracy": {"a": "0.9"}}, TypeError, r"accuracy\['a'\]: expected a number, found '0.9'"),
+        ({"accuracy": {"a": True}}, TypeError, r"accuracy\['a'\]: expected a number, found True"),
+        ({"accuracy": {"a": torch.ones(2)}}, TypeError, r"accuracy\['a'\]: expected a number"),
+        ({"columns": "acs"}, TypeError, "columns: expected a sequence of names, found 'acs'"),
+        ({"columns": {"acs"}}, TypeError, "columns: expected a sequence of names"),
+        ({"columns": []}, ValueError, "columns: expected at least one, found none"),
+        ({"columns": ["acs", "x"]}, ValueError, "columns: expected some of steps, .*, found 'x'"),
+        ({"columns": ["acs", "acs"]}, ValueError, "columns: expected each once, found acs, acs"),
+        ({"columns": ["accuracy"]}, ValueError, "accuracy: expected that of at least one method"),
+        ({"profile": "x"}, ValueError, "profile: expected one of .*, found 'x'"),
+        ({"profile": 3}, TypeError, "profile: expected a name or an EnergyProfile, found int"),
+        ({"convention": "x"}, ValueError, "convention: expected one of .*, found 'x'"),
+    ],
+)
+def test_errors_name_the_argument(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        sm.paper_table(**({"reports": {"a": other()}} | arguments))
+
+
+def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    text = DOCUMENT.read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(block, {})
+    printed = capsys.readouterr().out.strip()
+    assert printed in text, f"docs/paper_table.md: expected\n{printed}"
