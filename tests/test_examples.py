@@ -344,7 +344,7 @@ def test_only_padding_that_is_counted_makes_two_ranks_differ_from_one(
         assert len(rows) == 5
         for row in rows:
             assert row.split()[-2:] == (padded if "padding counted" in row else right), row
-    guide = (EXAMPLES.parent / "docs" / "metrics.md").read_text()
+    guide = (EXAMPLES.parent / "docs" / "reference" / "metrics.md").read_text()
     for samples, value in (right, wrong):
         assert f"| {samples} | {value} |" in guide
 

@@ -691,7 +691,7 @@ def _same_as_measured(report: sm.Report, measured: sm.Report) -> None:
 
 
 def test_the_code_of_the_document_runs() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "nir.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "howto" / "nir.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(block, names)

@@ -27,7 +27,7 @@ from tests.report.made import layer as small_layer
 
 PROFILE = "horowitz-45nm-fp32"
 NASTY = "a|b_c&d<e>%f{$#~^\\*`["
-DOCUMENT = Path(__file__).parent.parent / "docs" / "paper_table.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "howto" / "paper_table.md"
 
 
 def ours(**changes: Any) -> Report:
@@ -466,4 +466,4 @@ def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[s
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(block, {})
     printed = capsys.readouterr().out.strip()
-    assert printed in text, f"docs/paper_table.md: expected\n{printed}"
+    assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"

@@ -1,4 +1,4 @@
-"""What docs/conventions.md shows is what its code prints."""
+"""What docs/howto/conventions.md shows is what its code prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from snnmetrics.conventions import CONVENTIONS
 from tests.conventions.test_tools import report_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "conventions.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "conventions.md").read_text()
 
 
 def test_the_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:

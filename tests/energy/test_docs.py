@@ -1,4 +1,4 @@
-"""The table of profiles in docs/energy.md is the table in the code, and the examples there run."""
+"""The profiles in docs/howto/energy.md are those of the code, and the examples there run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from snnmetrics.energy import EnergyProfile, energy_profiles
 from snnmetrics.energy.profile import joules
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "energy.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "energy.md"
 SHOWN = ("ac", "mac", "synop", "neuron_update")
 HOW = {"not stated": "?"}
 SCOPE = {True: "all-in", False: "term", None: "?"}
@@ -34,7 +34,7 @@ def profile_row(profile: EnergyProfile) -> str:
 
 def test_the_table_of_profiles() -> None:
     rows = "\n".join(map(profile_row, energy_profiles().values()))
-    assert rows in DOCUMENT.read_text(), f"docs/energy.md: expected\n{rows}"
+    assert rows in DOCUMENT.read_text(), f"docs/howto/energy.md: expected\n{rows}"
 
 
 @pytest.mark.filterwarnings("ignore")

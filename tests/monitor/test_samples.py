@@ -1051,7 +1051,7 @@ def test_a_single_sample_may_be_anywhere() -> None:
 
 def test_the_code_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """From figures over samples on, where the blocks build on each other."""
-    guide = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "howto" / "monitor.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", guide.partition("## Over samples")[2], re.DOTALL)
     names: dict[str, Any] = {}
     for block in blocks:
