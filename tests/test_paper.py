@@ -130,6 +130,12 @@ def test_numbers_are_written_alike() -> None:
     assert cells([91.7, 8.125], 2, whole=False) == ["91.70", "8.12"]
 
 
+def test_zeros_alone_have_a_unit() -> None:
+    assert FIGURES["accuracy"].written([0.0, None]) == ("accuracy [%]", ["0", "-"])
+    assert FIGURES["energy"].written([0.0]) == ("energy [J]", ["0"])
+    assert FIGURES["acs"].written([0.0]) == ("ACs", ["0"])
+
+
 @given(st.lists(st.just(0.0) | st.floats(1e-200, 1e25), min_size=1), st.sampled_from([*FIGURES]))
 def test_what_is_written_is_the_value(values: list[float], column: str) -> None:
     title, written = FIGURES[column].written(values)

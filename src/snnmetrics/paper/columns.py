@@ -78,10 +78,12 @@ def unit_of(values: Sequence[float | None], units: Units) -> tuple[float, str]:
     Example:
         >>> unit_of([999.6e6, 3.0], PREFIXED)  # 1.00 G, not 1000 M
         (1000000000.0, 'G')
+        >>> unit_of([0.0], PREFIXED)  # of zeros the base unit, or the last where it is none of them
+        (1.0, '')
     """
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
     if not largest:
-        return next(unit for unit in units if unit[0] == 1)
+        return next((unit for unit in units if unit[0] == 1), units[-1])
     for size, unit in units:
         if float(f"{largest / size:.{DIGITS}g}") >= 1:
             return size, unit
