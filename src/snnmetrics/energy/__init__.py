@@ -1,13 +1,13 @@
 """Energy estimates: operations that were counted, times constants of known provenance."""
 
-from snnmetrics.energy.accesses import MemoryWork
 from snnmetrics.energy.arithmetic import Energy, energy_of
 from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
 from snnmetrics.energy.estimate import EnergyReport, EnergyRow, estimate_energy
 from snnmetrics.energy.memory import memory_aware_baseline, memory_aware_energy
+from snnmetrics.energy.memory_counts import MemoryWork
+from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.memory_report import MemoryEnergy, MemoryEnergyReport, MemoryEnergyRow
 from snnmetrics.energy.profile import Constant, EnergyProfile
-from snnmetrics.energy.sram import MemoryPrices
 from snnmetrics.energy.table import energy_profiles
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 

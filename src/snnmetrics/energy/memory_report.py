@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, reduce
 from types import MappingProxyType
 from typing import Any
 
-from snnmetrics.energy import memory_pages
-from snnmetrics.energy.accesses import Counting, MemoryWork
-from snnmetrics.energy.sram import MemoryPrices
+from snnmetrics.energy.memory_counts import Counting, MemoryWork
+from snnmetrics.energy.memory_prices import MemoryPrices
+from snnmetrics.energy.profile import joules
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Page, Sheet, Tabular
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 
 FORMAT = "snnmetrics.MemoryEnergyReport"
+PARTS = ("operations", "inputs", "parameters", "potentials", "outputs", "addressing")
+MEMORIES = ("input", "parameter", "potential", "output")
+SOURCE = (
+    'model: Lemaire et al., "An analytical estimation of spiking neural networks energy '
+    'efficiency", ICONIP 2022 (arXiv:2210.13107), as SpikingJelly has it'
+)
+COUNTING = {
+    "exact": "synapses as they were counted, edges and strides exact",
+    "paper": "synapses from shapes, as if there were no edges; strides for operations only",
+}
+OUT_OF_SCOPE = (
+    "not in the energy: leakage and idle power, memory off the chip, routing, comparison with the "
+    "threshold, pooling, normalisation (batch norm after a linear layer is taken as folded)"
+)
 
 
 @dataclass(frozen=True)
@@ -85,20 +99,18 @@ class MemoryEnergyReport(Record, Tabular):
         model: What it is.
         layers_work: What each layer does, per sample.
         neurons_work: What each layer of neurons does, per sample.
-        layers_left_out: Why a layer is not in the energy, by name.
-        neurons_left_out: Why neurons are not in the energy, by name.
         prices: What it is multiplied with.
         counting: ``"exact"``, or ``"paper"``.
+        left_out: What is not in the energy, and why, in words; empty if there is nothing.
         notes: What a reader must know of the counts.
     """
 
     model: str
     layers_work: Mapping[str, MemoryWork]
     neurons_work: Mapping[str, MemoryWork]
-    layers_left_out: Mapping[str, str]
-    neurons_left_out: Mapping[str, str]
     prices: MemoryPrices
     counting: Counting = "exact"
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -123,12 +135,6 @@ class MemoryEnergyReport(Record, Tabular):
         breakdown = reduce(MemoryEnergy.__add__, (row.breakdown for row in rows), MemoryEnergy())
         return MemoryEnergyRow("total", breakdown.total, breakdown)
 
-    @cached_property
-    def left_out(self) -> tuple[str, ...]:
-        """What is not in the energy, and why, in words; empty if there is nothing."""
-        reasons = [*self.layers_left_out.items(), *self.neurons_left_out.items()]
-        return tuple(f"{name}: {why}" for name, why in reasons)
-
     def ratio(self, other: MemoryEnergyReport) -> float:
         """This energy over another one, such as that of a baseline.
 
@@ -137,17 +143,17 @@ class MemoryEnergyReport(Record, Tabular):
 
         Raises:
             TypeError: If it is no such report.
-            ValueError: If they do not have the same layers: see ``leave_out`` of
-                :func:`snnmetrics.energy.memory_aware_baseline`.
+            ValueError: If one of them leaves something out (see :attr:`left_out`): a ratio of
+                incomplete sums would say nothing.
         """
         if not isinstance(other, MemoryEnergyReport):
             raise TypeError(f"other: expected a MemoryEnergyReport, found {type(other).__name__}")
-        differ = [name for name in {**self.layers, **other.layers} if not self._share(other, name)]
-        if differ:
-            raise ValueError(
-                "ratio: expected the same layers in both (leave_out=estimate.layers_left_out), "
-                f"found in one only: {', '.join(differ)}"
-            )
+        for report in (self, other):
+            if report.left_out:
+                raise ValueError(
+                    f"energy of {report.model}: expected all layers and neurons in it, found left "
+                    f"out: {'; '.join(report.left_out)}"
+                )
         whole = other.total.energy
         return self.total.energy / whole if whole else math.nan
 
@@ -165,8 +171,7 @@ class MemoryEnergyReport(Record, Tabular):
             "layers": _rows_dict(self.layers, self.layers_work),
             "neurons": _rows_dict(self.neurons, self.neurons_work),
             "total": _known(_parts(self.total)),
-            "layers_left_out": dict(self.layers_left_out),
-            "neurons_left_out": dict(self.neurons_left_out),
+            "left_out": list(self.left_out),
             "notes": list(self._page().footnotes),
         }
 
@@ -178,14 +183,22 @@ class MemoryEnergyReport(Record, Tabular):
         """
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
-    def _share(self, other: MemoryEnergyReport, name: str) -> bool:
-        return name in self.layers and name in other.layers
-
     def _page(self) -> Page:
-        return memory_pages.memory_page(self)
+        header = (
+            f"snnmetrics memory-aware energy estimate of {self.model}, prices {self.prices.name}",
+            "energy is per sample; an estimate from counts, not a measurement",
+        )
+        tables = [_table(self, "layer", self.layers, self.layers_work)]
+        if self.neurons:
+            tables.append(_table(self, "neurons", self.neurons, self.neurons_work))
+        return Page(header, tuple(tables), tuple(_footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
-        return memory_pages.memory_sheets(self)
+        """Counts per sample, sizes in words, joules per sample."""
+        return {
+            "layers": _sheet(self.layers, self.layers_work),
+            "neurons": _sheet(self.neurons, self.neurons_work),
+        }
 
 
 def _row(work: MemoryWork, prices: MemoryPrices) -> MemoryEnergyRow:
@@ -216,3 +229,74 @@ def _rows_dict(
         name: _known(_parts(row)) | {"kind": work[name].kind, "counts": _known(work[name].counts)}
         for name, row in rows.items()
     }
+
+
+def _table(
+    report: MemoryEnergyReport,
+    title: str,
+    rows: Mapping[str, MemoryEnergyRow],
+    work: Mapping[str, MemoryWork],
+) -> Table:
+    columns = (
+        Column(title, number=False),
+        Column("kind" if title == "layer" else "type", number=False),
+        *map(Column, (*PARTS, "energy")),
+    )
+
+    def cells(found: list[MemoryEnergyRow]) -> tuple[str, ...]:
+        sums = [sum(getattr(row.breakdown, part) for row in found) for part in PARTS]
+        return tuple(map(joules, (*sums, sum(row.energy for row in found))))
+
+    lines = tuple((name, work[name].kind, *cells([row])) for name, row in rows.items())
+    if title == "layer":
+        total = "total, with neurons" if report.neurons else "total"
+        return Table(columns, lines, (total, "", *cells([report.total])))
+    return Table(columns, lines, ("total", "", *cells(list(rows.values()))))
+
+
+def _sheet(rows: Mapping[str, MemoryEnergyRow], work: Mapping[str, MemoryWork]) -> Sheet:
+    records = [
+        {"name": name, "kind": work[name].kind, "energy": row.energy}
+        | work[name].counts
+        | {f"energy_{part}": getattr(row.breakdown, part) for part in PARTS}
+        for name, row in rows.items()
+    ]
+    counts = list(next(iter(work.values())).counts) if work else []
+    return sheet_of(
+        ["name", "kind", *counts, "energy", *(f"energy_{part}" for part in PARTS)], records
+    )
+
+
+def _footnotes(report: MemoryEnergyReport) -> Iterator[str]:
+    prices = report.prices
+    yield SOURCE
+    add, multiply = prices.addition, prices.multiplication
+    yield f"{joules(add.joules)} per addition: {add.provenance}"
+    yield f"{joules(multiply.joules)} per multiplication: {multiply.provenance}"
+    accesses = ", ".join(
+        f"{joules(price.joules)} at {size / 1024:g} KB" for size, price in prices.accesses
+    )
+    yield f"per access to a memory {accesses}: {prices.accesses[0][1].provenance}"
+    yield (
+        "between these sizes on straight lines, below on the line to zero; one access per word of "
+        f"{8 * prices.word_bytes} bits; queues of {prices.queue_words} messages"
+    )
+    yield f"{report.counting} counting: {COUNTING[report.counting]}"
+    yield from _too_large(report)
+    yield from (f"left out: {line}" for line in report.left_out)
+    yield OUT_OF_SCOPE
+    yield from report.notes
+
+
+def _too_large(report: MemoryEnergyReport) -> Iterator[str]:
+    """Memories that are larger than any whose price is known."""
+    prices = report.prices
+    for work in (*report.layers_work.values(), *report.neurons_work.values()):
+        for memory in MEMORIES:
+            words = getattr(work, f"{memory}_words")
+            if words > prices.largest:
+                size = words * prices.word_bytes / 1024**2
+                yield (
+                    f"{work.name}: memory of {memory}s, {size:.4g} MB, is priced as the largest "
+                    "known: a lower bound"
+                )

@@ -18,12 +18,12 @@ _ADDITION, _MULTIPLICATION = _INT32["addition"], _INT32["multiplication"]
 
 
 def _access(pj: float) -> Constant:
-    """An access to a memory on chip. The figure was not read in the paper of Horowitz itself."""
+    """An access to a memory on chip."""
     return replace(
         _ADDITION,
         joules=pj * _PJ,
         table="cache, per access of 64 bits",
-        via="surveys; SpikingJelly computes with the same",
+        via="SpikingJelly and Qualia",
     )
 
 

@@ -1,4 +1,4 @@
-"""Counting what the memory-aware model prices: operations, addresses, accesses, sizes of memories.
+"""What the memory-aware estimate counts: operations, addresses, accesses, sizes of memories.
 
 Three counts, as pure functions of what a report keeps: of a spiking layer, of a layer that computes
 densely, of neurons. The equations are in :func:`snnmetrics.energy.memory_aware_energy`.
@@ -68,7 +68,7 @@ def spiking_work(
     *,
     weighted: bool,
     counting: Counting,
-    neurons: int,
+    outputs: float,
     queue: int,
 ) -> MemoryWork:
     """A layer that works for each spike: once per synapse of the spike.
@@ -81,7 +81,7 @@ def spiking_work(
         samples: What to divide by.
         weighted: Whether an input of n is n spikes.
         counting: ``"exact"``, or ``"paper"``.
-        neurons: Neurons behind it: the potentials that it adds to.
+        outputs: Outputs of one run: the potentials that it adds to.
         queue: Messages that its input queue holds.
     """
     spikes = _count(totals, "magnitude" if weighted else "events")
@@ -106,7 +106,7 @@ def spiking_work(
         potentials=ratio(2 * added, samples),
         input_words=queue,
         parameter_words=operation.parameters,
-        potential_words=neurons,
+        potential_words=outputs,
     )
 
 
@@ -118,7 +118,7 @@ def dense_work(
     samples: float,
     *,
     counting: Counting,
-    outputs: int,
+    outputs: float,
     writes: bool,
 ) -> MemoryWork:
     """A layer that computes every synapse, zero or not, as those of an ordinary network do.
