@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import runpy
-import shutil
 import subprocess
 import sys
 import warnings
@@ -20,10 +21,11 @@ from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
+from tests.helpers.latex import COMPILER, compiled
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT, DIAGNOSIS = EXAMPLES / "monitor_frameworks.py", EXAMPLES / "training_diagnosis.py"
-BUDGET = EXAMPLES / "hardware_budget.py"
+BUDGET, PAPER = EXAMPLES / "hardware_budget.py", EXAMPLES / "paper_table.py"
 IMAGES, BATCH, STEPS = 50, 20, 8  # two full batches, of which the second must start afresh
 SUBTRACTING = (
     "plain PyTorch",
@@ -410,30 +412,45 @@ def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
     assert out.count("core1: peak_step of synops is ") == 1
 
 
-def test_paper_table_prints_what_a_paper_needs(tmp_path: Path) -> None:
-    """In a process of its own, on the digits; the table is compiled where LaTeX is installed."""
-    example = Path(__file__).parent.parent / "examples" / "paper_table.py"
-    out = subprocess.run(
-        [sys.executable, str(example), "--digits", "--epochs", "1"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    ).stdout
-    for part in ("method", "ANN", "SNN", "energy [", "neurobench", "It stops paying off at"):
-        assert part in out
-    latex = (example.parent / "out" / "paper_table.tex").read_text()
-    assert r"\toprule" in latex
-    compiler = shutil.which("pdflatex")
-    if compiler is not None:
-        document = tmp_path / "paper.tex"
-        head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
-        document.write_text(head + latex + "\\end{document}\n")
-        subprocess.run(
-            [compiler, "-interaction=nonstopmode", "-halt-on-error", document.name],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        assert document.with_suffix(".pdf").exists()
+SIZES = {"": 1, "k": 1e3, "M": 1e6, "nJ": 1e-9, "uJ": 1e-6, "%": 0.01, "steps": 1, "1/step": 1}
+
+
+def columns_of(head: str, row: str) -> dict[str, float]:
+    """Figures of a printed row in base units, by title; a dash is none."""
+    found = {}
+    titles = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", title) for title in re.split(r" {2,}", head)[1:]]
+    for title, cell in zip(titles, row.split()[1:], strict=True):
+        assert title is not None
+        if cell != "-":
+            found[title[1]] = float(cell) * SIZES[title[2] or ""]
+    return found
+
+
+def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
+    """In a process of its own, after a short training on the digits."""
+    command = [sys.executable, str(PAPER), "--digits", "--epochs", "1"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    head, *rows = re.findall(r"^(?:method|ANN|SNN) .*", out, re.MULTILINE)
+    ann, snn = (columns_of(head, row) for row in rows)
+    # Of a kernel of three with stride two and padding, 2 + 3 + 3 + 3 taps are on a row of eight.
+    conv1, *others = 11**2 * 16, 5**2 * 16 * 32, 128 * 128, 128 * 10
+    ac, mac, close = 0.9e-12, 4.6e-12, functools.partial(pytest.approx, rel=0.01)
+    assert ann["params"] == snn["params"] == close(16 * 10 + 32 * 145 + 128 * 129 + 10 * 129)
+    assert ann["T"] * 5 == snn["T"] == 5
+    assert ann["ACs"] == 0 < ann["MACs"] < conv1 + sum(others)  # zeros behind a ReLU are left out
+    assert snn["MACs"] < conv1  # once, where the image is not black
+    assert snn["SynOps"] == close(snn["ACs"])
+    for found in (ann, snn):
+        assert found["energy"] == close(found["MACs"] * mac + found["ACs"] * ac)
+        assert 0.5 < found["accuracy"] <= 1
+    ratio, even, rate = map(float, re.findall(r"(\d+\.\d+)(?: times| events|\.$)", out)[-3:])
+    dense = (conv1 + sum(others)) * mac
+    assert ratio == pytest.approx(snn["energy"] / dense, abs=0.02)
+    assert even == pytest.approx((dense - snn["MACs"] * mac) / (5 * sum(others) * ac), abs=0.02)
+    assert rate == close(snn["SynOps"] / (5 * sum(others)))
+    assert all(f"\n{name} " in out for name in sm.conventions.CONVENTIONS)
+    latex = PAPER.with_name("out") / "paper_table.tex"
+    for row in rows:  # the cells that were printed
+        assert " & ".join(row.split()).replace("%", r"\%") in latex.read_text()
+    if COMPILER is not None:
+        assert "Overfull" not in compiled(latex.read_text(), tmp_path)

@@ -22,6 +22,7 @@ from snnmetrics.energy import ann_baseline
 from snnmetrics.paper.columns import FIGURES, PREFIXED, cells, unit_of
 from snnmetrics.report import Report, Uncounted
 from tests.energy.made import close, layer, neurons, report
+from tests.helpers.latex import compiled, needs_latex
 from tests.report.made import full_report, reports
 from tests.report.made import layer as small_layer
 
@@ -334,8 +335,7 @@ def test_latex_is_one_tabular_with_booktabs_and_notes_below() -> None:
     assert r"\begin{tabular}{lrrrrrrrr}" in found
     assert text.count(r"\begin{") == text.count(r"\end{") == 3
     rows = [line for line in found if line.endswith(r" \\")]
-    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [8] * 3
-    assert r"ACs {[}G{]}" in rows[0]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [8] * 5  # three of the head
     assert text.index(r"\end{tabular}") < text.index("figures are per sample")
 
 
@@ -348,6 +348,35 @@ def test_latex_leaves_nothing_that_would_not_compile() -> None:
         assert not re.search(r"[\\$#_%~^]", bare), line
         assert bare.count("{") == bare.count("}")
         assert bare.isascii()
+
+
+def test_the_head_of_latex_has_a_word_of_each_title_per_line() -> None:
+    table = sm.paper_table({"ours": ours()}, columns=["acs", "firing_rate", "energy"])
+    assert lines(table)[0] == ["method", "ACs [M]", "firing rate [1/step]", "energy [uJ]"]
+    text = table.to_latex()
+    head = text[text.index("toprule") : text.index(r"\midrule")].splitlines()[1:]
+    assert head == [
+        r" &  & firing &  \\",
+        r" & ACs & rate & energy \\",
+        r"method & {[}M{]} & {[}1/step{]} & {[}\(\mu\)J{]} \\",
+    ]
+
+
+def test_quotation_marks_of_latex_open_and_close() -> None:
+    text = sm.paper_table({"ours": ours()}).to_latex()
+    assert "Horowitz, ``Computing's energy problem (and what we can do about it)'', ISSCC" in text
+
+
+@needs_latex
+def test_latex_compiles_with_any_names(tmp_path: Path) -> None:
+    compiled(nasty().to_latex(), tmp_path)
+
+
+@needs_latex
+def test_all_columns_fit_into_the_text_of_an_article(tmp_path: Path) -> None:
+    table = sm.paper_table({"ours": ours(), "ANN": other()}, {"ours": 0.5, "ANN": 1.0})
+    assert len(table.columns) == len(FIGURES)
+    assert "Overfull" not in compiled(table.to_latex(), tmp_path)
 
 
 def test_markdown_keeps_names_in_their_cells() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,25 +124,45 @@ def as_latex(layout: Layout) -> str:
     """A ``table`` environment with booktabs rules: header as caption, footnotes below."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(escape_latex, cells)) + r" \\"
+        return f"{' & '.join(cells)} \\\\"
 
     parts = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{'; '.join(map(escape_latex, layout.header))}}}",
         rf"\begin{{tabular}}{{{''.join('r' if c.number else 'l' for c in layout.columns)}}}",
         r"\toprule",
-        line(layout.titles),
+        *map(line, _stacked(layout.titles)),
         r"\midrule",
-        *map(line, layout.rows),
+        *(line([*map(escape_latex, row)]) for row in layout.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\medskip",
         r"\begin{minipage}{\linewidth}\footnotesize",
-        *(f"{escape_latex(note)}\\par" for note in layout.footnotes),
+        *(f"{_prose(note)}\\par" for note in layout.footnotes),
         r"\end{minipage}",
         r"\end{table}",
         "",
     ]
     return "\n".join(parts)
+
+
+def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
+    """Lines of a head with one word of each title per line, so that columns are narrow.
+
+    Nine columns with their titles in one line are wider than the text of a page.
+    """
+    words = [title.split(" ") for title in titles]
+    height = max(map(len, words))
+    padded = [[""] * (height - len(one)) + one for one in words]
+    return [tuple(map(_unit, line)) for line in zip(*padded, strict=True)]
+
+
+def _unit(word: str) -> str:
+    return escape_latex(word).replace("{[}u", r"{[}\(\mu\)")
+
+
+def _prose(note: str) -> str:
+    """A sentence with quotation marks that open and close."""
+    return re.sub(r"\{''\}(.*?)\{''\}", r"``\1''", escape_latex(note))
