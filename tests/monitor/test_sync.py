@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import snnmetrics as sm
+from snnmetrics.distributed import all_reduce, reduce_states
 from tests.helpers.ranks import Ranks, results_of
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -173,7 +176,14 @@ def _disagree(options: dict[str, Any], data: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"dt": 0.25}, {"kinds": {"layers.0": "integer"}}, {"per_neuron": False}]
+    "other",
+    [
+        {"dt": 0.25},
+        {"kinds": {"layers.0": "integer"}},
+        {"per_neuron": False},
+        {"exclude": "layers.2"},
+        {"include": "layers.[01]"},
+    ],
 )
 def test_ranks_that_declare_differently_all_raise_the_same(
     two_ranks: Ranks, other: dict[str, Any]
@@ -182,6 +192,37 @@ def test_ranks_that_declare_differently_all_raise_the_same(
     assert [type(outcome) for outcome in outcomes] == [ValueError] * 2
     assert str(outcomes[0]) == str(outcomes[1])
     assert "monitors with different declarations" in str(outcomes[0])
+
+
+def _reduced(states: dict[str, Tensor]) -> dict[str, Tensor]:
+    before = {name: state.clone() for name, state in states.items()}
+    reductions: dict[str, Any] = {"low": "min", "high": "max", "least": "min", "most": "max"}
+    found = reduce_states(states, reductions, all_reduce())
+    assert all(torch.equal(states[name], state) for name, state in before.items())
+    return found
+
+
+def test_sums_maxima_and_minima_of_states_of_several_dtypes(two_ranks: Ranks) -> None:
+    torch.manual_seed(1)
+    ranks = [
+        {
+            **{name: torch.randn(2, 3, dtype=torch.float64) for name in ("low", "high", "sum")},
+            **{name: torch.randint(-9, 9, (4,)) for name in ("least", "most", "count")},
+            "number": torch.randn(()),
+        }
+        for _ in range(2)
+    ]
+    expected = {
+        name: torch.stack([states[name] for states in ranks]).sum(0)
+        for name in ("sum", "count", "number")
+    }
+    for names, function in ((("low", "least"), torch.minimum), (("high", "most"), torch.maximum)):
+        expected |= {name: function(ranks[0][name], ranks[1][name]) for name in names}
+    for found in results_of(two_ranks.run(_reduced, [(states,) for states in ranks])):
+        assert list(found) == list(ranks[0])
+        for name, value in found.items():
+            assert torch.equal(value, expected[name]), name
+            assert value.dtype is ranks[0][name].dtype
 
 
 class Either(nn.Module):
@@ -325,3 +366,101 @@ def test_other_shapes_dtypes_declarations_and_layers_are_refused() -> None:
     with pytest.raises(TypeError, match="expected what Monitor"):
         monitor.load_state_dict([1])  # type: ignore[arg-type]
     assert monitor.compute() == before
+
+
+def test_patterns_in_another_order_are_another_declaration() -> None:
+    """Of several that fit a layer the first one counts."""
+    kinds = {"layers.*": "ternary", "*": "integer"}
+    one = watch(kinds=kinds)
+    other = watch(kinds=dict(reversed(kinds.items())))
+    with pytest.raises(ValueError, match="expected the declarations"):
+        one.load_state_dict(other.state_dict())
+    one.load_state_dict(watch(kinds=kinds).state_dict())
+
+
+def test_what_is_left_out_is_a_declaration() -> None:
+    """Else a layer that one of them leaves out would have too few operations per sample."""
+    one = measure(watch(exclude="layers.2"), batches()[:1])
+    with pytest.raises(ValueError, match=r"expected the declarations .*'left_out'"):
+        one.merge_state(measure(watch(), batches()[1:]))
+    everything = measure(watch(), batches()[:1])
+    everything.merge_state(measure(watch(include=["*"]), batches()[1:]))
+    assert everything.compute().samples == 10
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """All places in plain data."""
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*at, key)
+            yield from places(entry, (*at, key))
+
+
+ODD = [
+    *(None, True, -1, 0, 2**70, 2**2000, 1.5, math.nan, math.inf, "x", "\ud800", b"x", object()),
+    *([], [1], [None], [[]], [-1], [2**40, 2**40], [1] * 70, {}, {"a": 1}, (1, 2)),
+    *(torch.tensor(1), torch.zeros(2, 2), torch.tensor([math.nan, 1], dtype=torch.float64)),
+]
+
+
+def refusal(monitor: sm.Monitor, saved: dict[str, Any]) -> str | None:
+    try:
+        monitor.load_state_dict(saved)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def test_a_state_with_something_odd_in_it_is_refused_or_can_be_reported() -> None:
+    """Whatever it is: an error that changes nothing, or a state whose report reads back."""
+    x = torch.ones(1, 2, 6)
+    saved = measure(watch(1, per_sample=False), [x]).state_dict()
+    monitor, refused = measure(watch(1, per_sample=False), [x]), 0
+    before = monitor.compute()
+    for *parents, last in places(saved):
+        for odd in ODD:
+            changed = copy.deepcopy(saved)
+            inner: Any = changed
+            for key in parents:
+                inner = inner[key]
+            inner[last] = odd
+            error = refusal(monitor, changed)
+            if error is not None:
+                assert error.startswith("state_dict: expected ")
+                refused += 1
+                continue
+            if "tensors" not in parents:  # not finite ones may come from an accelerator
+                report = monitor.compute()
+                assert sm.Report.from_json(report.to_json()) == report
+            monitor = measure(watch(1, per_sample=False), [x])
+        assert monitor.compute() == before
+    assert refused > 1000
+
+
+@pytest.mark.parametrize("name", ["counters", "seconds", "rows.0.totals", "spreads.0.histogram"])
+def test_negative_numbers_are_no_counts(name: str) -> None:
+    monitor = measure(watch(), batches())
+    before, saved = monitor.compute(), monitor.state_dict()
+    saved["tensors"][name].view(-1)[-1] = -1
+    with pytest.raises(ValueError, match=f"no negative numbers in '{name}', found -1"):
+        monitor.load_state_dict(saved)
+    assert monitor.compute() == before
+
+
+def test_layers_that_are_there_twice_are_refused() -> None:
+    monitor = measure(watch(), batches())
+    saved = monitor.state_dict()
+    saved["structure"]["rows"][1]["name"] = saved["structure"]["rows"][0]["name"]
+    with pytest.raises(ValueError, match="structure of a monitor's state as it was saved"):
+        monitor.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("name", ["rows.0.totals", "neurons.0.spikes"])
+def test_what_an_accelerator_met_and_could_not_refuse_is_no_number(name: str) -> None:
+    """There NaN and infinity are found when a report is made."""
+    monitor = measure(watch(), batches())
+    saved = monitor.state_dict()
+    saved["tensors"][name].view(-1)[0] = math.nan
+    monitor.load_state_dict(saved)
+    with pytest.raises(ValueError, match=r"expected finite .*since the last reset"):
+        monitor.compute()

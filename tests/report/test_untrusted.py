@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from snnmetrics.report import Report
-from snnmetrics.report.serialise import MAX_VALUE, REPORT
+from snnmetrics.report.checks import MAX_VALUE
+from snnmetrics.report.serialise import REPORT
 from tests.report.made import full_report
 from tests.report.test_serialise import PLACES, anything, edited
 

@@ -39,6 +39,7 @@ def report_of(
             declaration.
     """
     layers = _layers(state, declared)
+    _check_neurons(state)
     if per_sample:
         layers = {name: _with_samples(name, data, state) for name, data in layers.items()}
     unclear = [name for name, data in layers.items() if per_sample and _unclear(data)]
@@ -86,6 +87,14 @@ def _layers(state: State, declared: Declarations) -> dict[str, LayerData]:
         layers[name] = row.to_data(declared.kind(name), declared.scale(name))
         _check_declared_kind(name, layers[name])
     return layers
+
+
+def _check_neurons(state: State) -> None:
+    for (name, _), layer in state.neurons.items():
+        if not bool(layer.spikes.isfinite().all()):
+            raise ValueError(
+                f"{name}: expected finite outputs of the neurons, found others since the last reset"
+            )
 
 
 def _check_declared_kind(name: str, data: LayerData) -> None:

@@ -92,10 +92,13 @@ class Declarations:
     def facts(self) -> dict[str, Any]:
         """What must be the same wherever counts are added up, as plain data."""
         groups = {group: sorted(names) for group, names in sorted(self.groups.items())}
+        counted = {name: self.is_counted(name, module) for name, module in self.modules.items()}
         return {
-            "kinds": dict(sorted(self._kinds.items())),
-            "input_scale": dict(sorted(self._scales.items())),
+            # Of several patterns the first one counts, so that their order matters.
+            "kinds": [[name, kind] for name, kind in self._kinds.items()],
+            "input_scale": [[name, scale] for name, scale in self._scales.items()],
             "groups": groups,
+            "left_out": [name for name, is_counted in counted.items() if not is_counted],
         }
 
     # ---------------------------------------------------------------------------- checks

@@ -485,14 +485,13 @@ class Monitor:
             raise TypeError(
                 f"state_dict: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
             )
-        for key, expected in (("format", _FORMAT), ("version", _VERSION)):
-            if state_dict.get(key) != expected:
+        facts = self._facts()
+        for key, expected in (("format", _FORMAT), ("version", _VERSION), ("declarations", facts)):
+            found = state_dict.get(key)
+            if repr(found) != repr(expected):  # of what is not plain data == may give a tensor
                 raise ValueError(
-                    f"state_dict: expected the {key} {expected!r}, found {state_dict.get(key)!r}"
+                    f"state_dict: expected the {key} {expected!r}, found {found!r:.999}"
                 )
-        found, facts = state_dict.get("declarations"), self._facts()
-        if found != facts:
-            raise ValueError(f"state_dict: expected the declarations {facts}, found {found!r}")
         structure, tensors = state_dict.get("structure"), state_dict.get("tensors")
         problem = problem_with(structure, tensors)
         if problem or structure is None or tensors is None:

@@ -6,8 +6,9 @@ file and back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +24,10 @@ from snnmetrics.monitor.state import (
     RowState,
     State,
 )
+from snnmetrics.report import checks
 from snnmetrics.report.data import Operation, Uncounted
 from snnmetrics.report.distribution import BINS
+from snnmetrics.report.serialise import OPERATION
 
 # Numbers of a state that add up, in the order of their tensor.
 _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
@@ -48,7 +51,7 @@ def to_parts(state: State) -> Parts:
         "rows": [
             {
                 "name": name,
-                "operation": asdict(row.operation),
+                "operation": _facts(row.operation),
                 "kinds": len(row.totals),
                 "map": None if row.synops_per_neuron is None else list(row.synops_per_neuron.shape),
                 "notes": sorted(row.notes),
@@ -166,31 +169,85 @@ def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
     return {name: "max" for name in tensors if name.endswith(".extremes")}
 
 
-def _operation(facts: Mapping[str, Any]) -> Operation:
+def _facts(operation: Operation) -> dict[str, Any]:
     """Plain data has lists where an operation has tuples."""
+    values = {field.name: getattr(operation, field.name) for field in fields(operation)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def _operation(facts: Mapping[str, Any]) -> Operation:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
     return Operation(**values)
+
+
+def _kinds(value: Any, path: str) -> int:
+    if checks.whole(value, path) not in (len(WEIGHTED), len(PRODUCT)):
+        raise checks.error(path, f"{len(WEIGHTED)} or {len(PRODUCT)} kinds", value)
+    return int(value)
+
+
+def _sizes(value: Any, path: str) -> tuple[int, ...]:
+    sizes = checks.shape(value, path)
+    if math.prod(max(size, 1) for size in sizes) >= 2**62:
+        raise checks.error(path, "sizes that a tensor may have", value)
+    return sizes
+
+
+def _list_of(entry: Mapping[str, checks.Check[Any]]) -> checks.Check[Any]:
+    return checks.list_of(lambda value, path: checks.fields_of(value, path, entry))
+
+
+STRUCTURE: dict[str, checks.Check[Any]] = {
+    "rows": _list_of(
+        {
+            "name": checks.text,
+            "operation": lambda value, path: checks.fields_of(value, path, OPERATION),
+            "kinds": _kinds,
+            "map": checks.optional(_sizes),
+            "notes": checks.texts,
+        }
+    ),
+    "neurons": _list_of({"name": checks.text, "shape": _sizes, "type": checks.text}),
+    "spreads": _list_of({"key": checks.texts, "timed": checks.truth}),
+    "uncounted": _list_of({"name": checks.text, "what": checks.text, "reason": checks.text}),
+    "called": checks.texts,
+    "contracted": checks.texts,
+    "notes": checks.texts,
+}
 
 
 def problem_with(structure: Any, tensors: Any) -> str | None:
     """Why parts from elsewhere are no state, in words; None if they are one."""
     try:
+        checks.fields_of(structure, "structure", STRUCTURE)
         expected = blank_tensors(structure)
-        kinds = {row["kinds"] for row in structure["rows"]}
-        from_parts(structure, expected)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        return f"expected the structure of a monitor's state, found another ({error!r})"
-    if not kinds <= {len(WEIGHTED), len(PRODUCT)}:
-        return f"expected rows of {len(WEIGHTED)} or {len(PRODUCT)} kinds, found {sorted(kinds)}"
+        again = to_parts(from_parts(structure, expected)).structure
+    except ValueError as error:
+        return f"expected the structure of a monitor's state, found another ({error})"
+    if again != structure:  # names that are there twice, or not in their order
+        return "expected the structure of a monitor's state as it was saved, found another"
     if not isinstance(tensors, Mapping) or set(tensors) != set(expected):
         return f"expected the tensors {sorted(expected)}, found {tensors!r:.200}"
     for name, blank in expected.items():
-        value = tensors[name]
-        if not isinstance(value, Tensor):
-            return f"expected the tensor '{name}', found {type(value).__name__}"
-        if value.shape != blank.shape or value.dtype is not blank.dtype:
-            return (
-                f"expected '{name}' as {blank.dtype} of shape {tuple(blank.shape)}, "
-                f"found {value.dtype} of shape {tuple(value.shape)}"
-            )
+        problem = _problem_with_tensor(name, tensors[name], blank)
+        if problem:
+            return problem
+    return None
+
+
+def _problem_with_tensor(name: str, value: Any, blank: Tensor) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"expected the tensor '{name}', found {type(value).__name__}"
+    if value.shape != blank.shape or value.dtype is not blank.dtype:
+        return (
+            f"expected '{name}' as {blank.dtype} of shape {tuple(blank.shape)}, "
+            f"found {value.dtype} of shape {tuple(value.shape)}"
+        )
+    if value.layout is not torch.strided or value.is_meta:
+        return f"expected '{name}' dense and with values, found {value.layout} on {value.device}"
+    if bool((value < 0).any()):
+        return f"expected no negative numbers in '{name}', found {value.min().item()}"
+    # Of layers they may be there, of an accelerator: then compute() raises.
+    if not name.startswith(("rows.", "neurons.")) and not bool(value.isfinite().all()):
+        return f"expected finite numbers in '{name}', found others"
     return None

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from snnmetrics.report import checks
 from snnmetrics.report.data import (
     KINDS,
     Counts,
@@ -26,7 +26,6 @@ from snnmetrics.report.data import (
     Uncounted,
 )
 from snnmetrics.report.distribution import BINS, Distribution
-from snnmetrics.report.tables import printable
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -35,13 +34,6 @@ FORMAT = "snnmetrics.Report"
 VERSION = 2
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
-MAX_VALUE = 2**1000
-"""Largest number that is read: sums of such numbers are still finite as floats."""
-MAX_DIMS = 32
-"""Most dimensions of a shape that is read."""
-
-T = TypeVar("T")
-Check = Callable[[Any, str], T]
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -138,15 +130,15 @@ def from_dict(data: Any) -> Report:
     """Read a report from what :func:`to_dict` returns."""
     from snnmetrics.report.report import Report  # the class delegates to this module
 
-    found = dict(_object(data, ""))
+    found = dict(checks.mapping(data, ""))
     # Which format and version it is decides what is expected of the rest.
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         value = found.pop(key, None)
         if type(value) is not type(expected) or value != expected:
-            raise _error(key, repr(expected), value)
-    values = _fields(found, "", REPORT)
+            raise checks.error(key, repr(expected), value)
+    values = checks.fields_of(found, "", REPORT)
     if values["seconds"] is not None and not values["samples"]:
-        raise _error("seconds", "null without samples", values["seconds"])
+        raise checks.error("seconds", "null without samples", values["seconds"])
     values["layers_data"] = values.pop("layers")
     values["neurons_data"] = values.pop("neurons")
     values["groups_data"] = values.pop("groups")
@@ -158,128 +150,27 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         if name in found:
             raise ValueError(
-                f"report: expected each name once in an object, found {_short(name)} again"
+                f"report: expected each name once in an object, found {checks.short(name)} again"
             )
         found[name] = value
     return found
-
-
-def _short(name: str) -> str:
-    """A name as an error may show it."""
-    return printable(name if len(name) <= 200 else f"{name[:200]}...")
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"report: expected finite numbers, found {name}")
 
 
-def _error(path: str, expected: str, found: Any) -> ValueError:
-    try:
-        shown = "nothing" if found is MISSING else reprlib.repr(found)
-    except ValueError:  # Python does not write integers of more than some thousand digits
-        shown = f"a {type(found).__name__} too long to show"
-    return ValueError(f"{path or 'report'}: expected {expected}, found {shown}")
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{_short(key)}" if path else _short(key)
-
-
-def _object(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _error(path, "an object", value)
-    for key in value:
-        _text(key, f"{path or 'report'}: name")
-    return value
-
-
-def _fields(value: Any, path: str, checks: Mapping[str, Check[Any]]) -> dict[str, Any]:
-    """Check an object that has these fields and no others."""
-    found = _object(value, path)
-    for key in found:
-        if key not in checks:
-            raise ValueError(f"{_join(path, key)}: unknown, expected one of {', '.join(checks)}")
-    return {key: check(found.get(key, MISSING), _join(path, key)) for key, check in checks.items()}
-
-
-def _whole(value: Any, path: str) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_VALUE:
-        raise _error(path, "a non-negative integer", value)
-    return value
-
-
-def _number(value: Any, path: str) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:  # NaN fails, too
-        raise _error(path, "a finite, non-negative number", value)
-    return value  # type: ignore[no-any-return]
-
-
-def _positive(value: Any, path: str) -> float:
-    if _number(value, path) == 0:
-        raise _error(path, "a positive number", value)
-    return value  # type: ignore[no-any-return]
-
-
-def _truth(value: Any, path: str) -> bool:
-    if type(value) is not bool:
-        raise _error(path, "true or false", value)
-    return value
-
-
-def _text(value: Any, path: str) -> str:
-    if type(value) is not str:
-        raise _error(path, "text", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _error(path, "text without lone surrogates", value) from None
-    return value
-
-
-def _optional(check: Check[T]) -> Check[T | None]:
-    return lambda value, path: None if value is None else check(value, path)
-
-
-def _list(check: Check[T], most: float = math.inf) -> Check[tuple[T, ...]]:
-    def checked(value: Any, path: str) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            raise _error(path, "a list", value)
-        if len(value) > most:
-            raise ValueError(f"{path}: expected at most {most} entries, found {len(value)}")
-        return tuple(check(entry, f"{path}[{i}]") for i, entry in enumerate(value))
-
-    return checked
-
-
-def _by_name(check: Check[T]) -> Check[dict[str, T]]:
-    return lambda value, path: {
-        key: check(entry, _join(path, key)) for key, entry in _object(value, path).items()
-    }
-
-
-def _one_of(*choices: str) -> Check[str]:
-    def checked(value: Any, path: str) -> str:
-        if _text(value, path) not in choices:
-            raise _error(path, f"one of {', '.join(choices)}", value)
-        return str(value)
-
-    return checked
-
-
-_shape = _list(_whole, MAX_DIMS)
-
-
 def _floats(value: Any, path: str) -> list[float]:
     """A list of numbers that may be long."""
-    most = float(MAX_VALUE)
+    most = float(checks.MAX_VALUE)
     if isinstance(value, list) and all(type(v) is float and 0 <= v <= most for v in value):
         return value
-    return [float(number) for number in _list(_number)(value, path)]
+    return [float(number) for number in checks.list_of(checks.number)(value, path)]
 
 
 def _map(value: Any, path: str) -> Tensor:
     """A map per neuron; no longer than its values, whatever its shape claims."""
-    found = _fields(value, path, {"shape": _shape, "values": _floats})
+    found = checks.fields_of(value, path, {"shape": checks.shape, "values": _floats})
     shape, values = found["shape"], found["values"]
     if math.prod(shape) != len(values) or math.prod(max(size, 1) for size in shape) >= 2**62:
         raise ValueError(
@@ -289,139 +180,136 @@ def _map(value: Any, path: str) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).reshape(shape)
 
 
-def _at_most(values: Mapping[str, Any], path: str, part: str, whole: str) -> None:
-    if values[part] > values[whole]:
-        raise _error(_join(path, part), f"at most {whole} ({values[whole]})", values[part])
-
-
 def _counts(value: Any, path: str) -> Counts:
-    values = _fields(value, path, COUNTS)
-    _at_most(values, path, "events", "elements")
-    _at_most(values, path, "event_synops", "dense_synops")
-    _at_most(values, path, "effective_synops", "event_synops")
+    values = checks.fields_of(value, path, COUNTS)
+    checks.at_most(values, path, "events", "elements")
+    checks.at_most(values, path, "event_synops", "dense_synops")
+    checks.at_most(values, path, "effective_synops", "event_synops")
     return Counts(**values)
 
 
 def _counts_by_kind(value: Any, path: str) -> dict[str, Counts]:
-    found = _by_name(_counts)(value, path)
+    found = checks.by_name(_counts)(value, path)
     for kind in found:
         _kind(kind, f"{path}: name")
     if len({"*" in kind for kind in found}) > 1:
-        raise _error(path, "kinds either of one input or of a product", list(found))
+        raise checks.error(path, "kinds either of one input or of a product", list(found))
     return found
 
 
 def _histogram(value: Any, path: str) -> dict[int, int]:
-    pairs = _list(_list(_whole, 2), BINS)(value, path)
+    pairs = checks.list_of(checks.list_of(checks.whole, 2), BINS)(value, path)
     bins = [pair[0] for pair in pairs if len(pair) == 2]
     if len(bins) < len(pairs) or bins != sorted(set(bins)):
         raise ValueError(f"{path}: expected pairs of a bin and a number, in the order of the bins")
     for bin_ in bins:
         if not 0 < bin_ < BINS:
-            raise _error(path, f"bins from 1 to {BINS - 1}", bin_)
+            raise checks.error(path, f"bins from 1 to {BINS - 1}", bin_)
     return {pair[0]: pair[1] for pair in pairs}
 
 
 def _distribution(value: Any, path: str) -> Distribution:
-    values = _fields(value, path, DISTRIBUTION)
+    values = checks.fields_of(value, path, DISTRIBUTION)
     if sum(values["histogram"].values()) > values["samples"]:
-        raise _error(_join(path, "histogram"), "no more than all samples", values["samples"])
+        raise checks.error(
+            checks.join(path, "histogram"), "no more than all samples", values["samples"]
+        )
     return Distribution(**values)
 
 
 def _layer(value: Any, path: str) -> LayerData:
-    values = _fields(value, path, LAYER)
+    values = checks.fields_of(value, path, LAYER)
     declared, kinds = values["declared_kind"], values["counts"]
     if declared is not None and "*" in declared and not all("*" in kind for kind in kinds):
-        raise _error(_join(path, "declared_kind"), "the kind of one input", declared)
+        raise checks.error(checks.join(path, "declared_kind"), "the kind of one input", declared)
     return LayerData(**values)
 
 
 def _neurons(value: Any, path: str) -> NeuronData:
-    values = _fields(value, path, NEURONS)
+    values = checks.fields_of(value, path, NEURONS)
     for part, whole in (("events", "elements"), ("silent", "neurons"), ("saturated", "neurons")):
         if values[part] is not None:
-            _at_most(values, path, part, whole)
+            checks.at_most(values, path, part, whole)
     return NeuronData(**values)
 
 
-MISSING: Any = object()
-_kind = _one_of(*KINDS, *(f"{left}*{right}" for left in KINDS for right in KINDS))
-_texts = _list(_text)
+_kind = checks.one_of(*KINDS, *(f"{left}*{right}" for left in KINDS for right in KINDS))
 
-OPERATION: dict[str, Check[Any]] = {
-    "operation": _text,
-    "module": _text,
-    "input_shape": _shape,
-    "output_shape": _shape,
-    "weight_shape": _optional(_shape),
-    "stride": _optional(_shape),
-    "padding": _optional(_shape),
-    "dilation": _optional(_shape),
-    "groups": _whole,
-    "bias": _truth,
-    "synapses": _whole,
-    "parameters": _whole,
+OPERATION: dict[str, checks.Check[Any]] = {
+    "operation": checks.text,
+    "module": checks.text,
+    "input_shape": checks.shape,
+    "output_shape": checks.shape,
+    "weight_shape": checks.optional(checks.shape),
+    "stride": checks.optional(checks.shape),
+    "padding": checks.optional(checks.shape),
+    "dilation": checks.optional(checks.shape),
+    "groups": checks.whole,
+    "bias": checks.truth,
+    "synapses": checks.whole,
+    "parameters": checks.whole,
 }
-COUNTS: dict[str, Check[Any]] = {
-    **{field.name: _whole for field in fields(Counts)},
-    "magnitude": _number,
-    "synops": _number,
-    "effective_magnitude": _number,
+COUNTS: dict[str, checks.Check[Any]] = {
+    **{field.name: checks.whole for field in fields(Counts)},
+    "magnitude": checks.number,
+    "synops": checks.number,
+    "effective_magnitude": checks.number,
 }
-DISTRIBUTION: dict[str, Check[Any]] = {
-    "samples": _whole,
-    "total": _number,
-    "squares": _number,
-    "largest": _number,
-    "peak_step": _optional(_number),
+DISTRIBUTION: dict[str, checks.Check[Any]] = {
+    "samples": checks.whole,
+    "total": checks.number,
+    "squares": checks.number,
+    "largest": checks.number,
+    "peak_step": checks.optional(checks.number),
     "histogram": _histogram,
 }
-SPREAD: dict[str, Check[Any]] = {
-    "per_sample": _optional(_distribution),
-    "per_second": _optional(_distribution),
+SPREAD: dict[str, checks.Check[Any]] = {
+    "per_sample": checks.optional(_distribution),
+    "per_second": checks.optional(_distribution),
 }
-LAYER: dict[str, Check[Any]] = {
-    "operation": lambda value, path: Operation(**_fields(value, path, OPERATION)),
+LAYER: dict[str, checks.Check[Any]] = {
+    "operation": lambda value, path: Operation(**checks.fields_of(value, path, OPERATION)),
     "counts": _counts_by_kind,
-    "declared_kind": _optional(_kind),
-    "input_scale": _optional(_positive),
-    "synops_per_neuron": _optional(_map),
-    "notes": _texts,
+    "declared_kind": checks.optional(_kind),
+    "input_scale": checks.optional(checks.positive),
+    "synops_per_neuron": checks.optional(_map),
+    "notes": checks.texts,
     **SPREAD,
 }
-GROUP: dict[str, Check[Any]] = {"layers": _texts, **SPREAD}
-NEURONS: dict[str, Check[Any]] = {
-    "type": _text,
-    "neurons": _whole,
-    "elements": _whole,
-    "events": _whole,
-    "spikes": _number,
-    "silent": _optional(_whole),
-    "saturated": _optional(_whole),
-    "spikes_per_neuron": _optional(_map),
-    "additions": _optional(_whole),
-    "multiplications": _optional(_whole),
+GROUP: dict[str, checks.Check[Any]] = {"layers": checks.texts, **SPREAD}
+NEURONS: dict[str, checks.Check[Any]] = {
+    "type": checks.text,
+    "neurons": checks.whole,
+    "elements": checks.whole,
+    "events": checks.whole,
+    "spikes": checks.number,
+    "silent": checks.optional(checks.whole),
+    "saturated": checks.optional(checks.whole),
+    "spikes_per_neuron": checks.optional(_map),
+    "additions": checks.optional(checks.whole),
+    "multiplications": checks.optional(checks.whole),
 }
-UNCOUNTED: dict[str, Check[Any]] = {
-    "name": _text,
-    "what": _text,
-    "reason": _text,
-    "calls": _whole,
+UNCOUNTED: dict[str, checks.Check[Any]] = {
+    "name": checks.text,
+    "what": checks.text,
+    "reason": checks.text,
+    "calls": checks.whole,
 }
-REPORT: dict[str, Check[Any]] = {
-    "model": _text,
-    "samples": _whole,
-    "calls": _whole,
-    "steps": _optional(_number),
-    "dt": _optional(_positive),
-    "seconds": _optional(_positive),
-    "groups": _by_name(lambda value, path: GroupData(**_fields(value, path, GROUP))),
+REPORT: dict[str, checks.Check[Any]] = {
+    "model": checks.text,
+    "samples": checks.whole,
+    "calls": checks.whole,
+    "steps": checks.optional(checks.number),
+    "dt": checks.optional(checks.positive),
+    "seconds": checks.optional(checks.positive),
+    "groups": checks.by_name(lambda value, path: GroupData(**checks.fields_of(value, path, GROUP))),
     **SPREAD,
-    "integer_as": _one_of("acs", "macs"),
-    "parameters": _whole,
-    "layers": _by_name(_layer),
-    "neurons": _by_name(_neurons),
-    "uncounted": _list(lambda value, path: Uncounted(**_fields(value, path, UNCOUNTED))),
-    "notes": _texts,
+    "integer_as": checks.one_of("acs", "macs"),
+    "parameters": checks.whole,
+    "layers": checks.by_name(_layer),
+    "neurons": checks.by_name(_neurons),
+    "uncounted": checks.list_of(
+        lambda value, path: Uncounted(**checks.fields_of(value, path, UNCOUNTED))
+    ),
+    "notes": checks.texts,
 }
