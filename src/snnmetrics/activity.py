@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -24,6 +24,11 @@ from snnmetrics.functional.inputs import (
     require_dim,
     require_same_device,
 )
+from snnmetrics.plots.histograms import rate_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class FiringRate(SNNMetric[Any]):
@@ -82,6 +87,9 @@ class FiringRate(SNNMetric[Any]):
 
     is_differentiable = True
     higher_is_better = False
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"": "firing rate", "firing_rate": "firing rate"}
+    drawn = ("firing_rate",)
 
     spikes: Tensor
     counted_in: Tensor
@@ -133,6 +141,20 @@ class FiringRate(SNNMetric[Any]):
         """Rates over all that was seen."""
         return firing_rate_compute(sums["spikes"], sums["counted_in"], self.dt, self.per_neuron)
 
+    @property
+    def unit(self) -> str:
+        """Unit of the rates."""
+        return "spikes/step" if self.dt is None else "Hz"
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit."""
+        return f"{super().axis_label(key)} [{self.unit}]"
+
+    def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
+        if isinstance(value, Tensor):
+            return super()._draw(value, ax)
+        return rate_histogram(value.get("firing_rate_per_neuron"), ax, unit=self.unit)
+
 
 class ActivationSparsity(SNNMetric[Tensor]):
     r"""Fraction of activations that are zero, over an epoch.
@@ -179,6 +201,8 @@ class ActivationSparsity(SNNMetric[Tensor]):
 
     is_differentiable = False
     higher_is_better = True
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    axis_labels: ClassVar = {"": "activation sparsity"}
 
     events: Tensor
 
@@ -277,6 +301,11 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
 
     is_differentiable = False
     higher_is_better = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    axis_labels: ClassVar = dict.fromkeys(
+        ("silent_fraction", "saturated_fraction"), "fraction of neurons"
+    )
+    drawn = ("silent_fraction", "saturated_fraction")
 
     spikes: Tensor
     steps: Tensor
@@ -386,6 +415,8 @@ class MembraneUpdates(SNNMetric[Tensor]):
     is_differentiable = False
     higher_is_better = False
     shape_is = "potentials: expected neuron shape"
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"": "membrane updates per sample"}
 
     updates: Tensor
 

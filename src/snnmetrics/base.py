@@ -25,7 +25,7 @@ import functools
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ from snnmetrics.functional.inputs import (
     samples_that_count,
     select_samples,
 )
+from snnmetrics.plots.curves import evaluations
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What a metric returns: one tensor, or several by name.
 Result = TypeVar("Result", Tensor, dict[str, Tensor])
@@ -82,6 +87,10 @@ class SNNMetric(Metric, Generic[Result]):
     full_state_update = False
     # What a shape that differs from earlier batches is called in an error: argument and meaning.
     shape_is: ClassVar[str] = "activations: expected neuron shape"
+    # What the axis of a picture says of an entry of the value ("" where the value is one tensor),
+    # and which entries of a dict are drawn from one evaluation to the next: they share a unit.
+    axis_labels: ClassVar[Mapping[str, str]] = {}
+    drawn: ClassVar[tuple[str, ...]] = ()
     samples: Tensor
     signature: Tensor
     _computed: Result | None  # type: ignore[assignment]
@@ -271,6 +280,80 @@ class SNNMetric(Metric, Generic[Result]):
             if self._is_synced and self._should_unsync:
                 self.unsync()
 
+    # --------------------------------------------------------------------- picture
+
+    def plot(
+        self, val: Result | Sequence[Result] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure, Axes]:
+        """Draw the value of the metric, or how it changes from one evaluation to the next.
+
+        Needs the extra ``plots``.
+
+        Args:
+            val: One value as ``compute`` and ``forward`` return it, or several in a list; by
+                default what ``compute`` returns.
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            TypeError: If ``val`` is not of this metric.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> metric = sm.SynOps(fanout=10, per_neuron=False)
+            >>> epochs = [metric(torch.ones(1, 4)), metric(torch.zeros(1, 4))]
+            >>> figure, ax = metric.plot(epochs)
+            >>> ax.get_ylabel(), ax.lines[0].get_ydata().tolist()
+            ('synops per sample', [40.0, 0.0])
+        """
+        found = self.compute() if val is None else val
+        values = list(found) if isinstance(found, list | tuple) else [found]
+        if not values:
+            raise TypeError("val: expected at least one value, found none")
+        for value in values:
+            self._entries(value)  # refuses what is not of this metric
+        return self._draw(values[0], ax) if len(values) == 1 else self._draw_all(values, ax)
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit.
+
+        Args:
+            key: Entry of the value; ``""`` where the value is one tensor.
+        """
+        return self.axis_labels.get(key, key.replace("_", " "))
+
+    def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
+        """The picture of one value."""
+        return self._draw_all([value], ax)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        """The picture of several values: their numbers from one to the next."""
+        found = [self._entries(value) for value in values]
+        series = {
+            key.replace("_", " "): [float(each[key].detach()) for each in found] for key in found[0]
+        }
+        label = self.axis_label(next(iter(found[0])))
+        lower, upper = self.plot_lower_bound, self.plot_upper_bound
+        return evaluations(series, label, ax, lower=lower, upper=upper)
+
+    def _entries(self, value: Any) -> dict[str, Tensor]:
+        """What pictures show of a value, by key."""
+        found: dict[str, Tensor] = {}
+        if isinstance(value, dict):
+            found = {key: value[key] for key in self.drawn if key in value}
+        elif "" in self.axis_labels:
+            found = {"": value}
+        if not found or not all(isinstance(entry, Tensor) for entry in found.values()):
+            raise TypeError(
+                f"val: expected what {type(self).__name__} returns, or several of it in a list, "
+                f"found {value!r:.100}"
+            )
+        return found
+
     # ------------------------------------------------------------------------ sync
 
     def _syncs_steps(self) -> bool:
@@ -385,6 +468,11 @@ class SNNMetric(Metric, Generic[Result]):
                 if problem:
                     return problem
                 shape = signatures.shape_of(state) or ()
+            elif not state.is_meta and bool((state < 0).any()):  # NaN may be an accelerator's
+                return (
+                    f"expected no negative numbers in the state '{name}', "
+                    f"found {state.min().item()}"
+                )
         return None
 
     def _load_from_state_dict(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torchmetrics import Metric
+
+from snnmetrics.base import SNNMetric
+from snnmetrics.plots.curves import evaluations
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class ScalarView(Metric):
@@ -85,6 +92,33 @@ class ScalarView(Metric):
     def compute(self) -> Tensor:
         """The epoch value at ``key``."""
         return self._entry(self.metric.compute())
+
+    def plot(
+        self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure, Axes]:
+        """Draw the number, or how it changes from one evaluation to the next.
+
+        Needs the extra ``plots``.
+
+        Args:
+            val: One number as ``compute`` and ``forward`` return it, or several in a list; by
+                default what ``compute`` returns.
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            TypeError: If ``val`` is neither.
+            ImportError: If matplotlib is not installed.
+        """
+        found: Any = self.compute() if val is None else val
+        values = list(found) if isinstance(found, list | tuple) else [found]
+        if not values or not all(isinstance(v, Tensor) and v.numel() == 1 for v in values):
+            raise TypeError(f"val: expected one number in a tensor, or several, found {val!r:.100}")
+        key, metric = self.key, self.metric
+        label = metric.axis_label(key) if isinstance(metric, SNNMetric) else key.replace("_", " ")
+        return evaluations({"": [float(value.detach()) for value in values]}, label, ax)
 
     def reset(self) -> None:
         """Reset the viewed metric."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,11 @@ from torch import Tensor
 from snnmetrics.base import Contribution, SNNMetric, value_dtype
 from snnmetrics.functional.inputs import positive_number, require_dim
 from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
+from snnmetrics.plots.maps import synops_map
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class SynOps(SNNMetric[dict[str, Tensor]]):
@@ -77,6 +82,9 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
 
     is_differentiable = True
     higher_is_better = False
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"synops": "synops per sample", "synops/s": "synops per second"}
+    drawn = ("synops",)
 
     fanout: Tensor
     synops: Tensor
@@ -133,3 +141,7 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
         """Means per sample."""
         return synops_compute(sums["synops"], samples, self.sample_time, self.per_neuron)
+
+    def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
+        map_ = value.get("synops_per_neuron")
+        return super()._draw(value, ax) if map_ is None else synops_map(map_, ax)

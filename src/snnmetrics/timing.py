@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,12 @@ from snnmetrics.functional.timing import (
     time_to_first_spike_compute,
     time_to_first_spike_update,
 )
+from snnmetrics.plots.curves import accuracy_over_time, early_exit
+from snnmetrics.plots.histograms import time_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class AccuracyOverTime(SNNMetric[Tensor]):
@@ -74,6 +80,9 @@ class AccuracyOverTime(SNNMetric[Tensor]):
     is_differentiable = False
     higher_is_better = True
     shape_is = "outputs: expected number of time steps"
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    plot_legend_name = "evaluation"
+    axis_labels: ClassVar = {"": "accuracy"}
 
     right: Tensor
 
@@ -115,6 +124,13 @@ class AccuracyOverTime(SNNMetric[Tensor]):
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
         """Fraction of right predictions at each step."""
         return sums["right"] / samples
+
+    def _draw(self, value: Tensor, ax: Axes | None) -> tuple[Figure, Axes]:
+        return accuracy_over_time(value, ax)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        curves = {f"{self.plot_legend_name} {i}": value for i, value in enumerate(values, 1)}
+        return accuracy_over_time(curves, ax)
 
 
 Latency = AccuracyOverTime
@@ -194,6 +210,9 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
 
     is_differentiable = False
     shape_is = "spikes: expected neuron shape"
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"time": "mean time to first spike"}
+    drawn = ("time",)
 
     steps: Tensor
     spiking: Tensor
@@ -252,6 +271,22 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
         """Means over what spiked, fractions of what did not."""
         return time_to_first_spike_compute(**sums, dt=self.dt, per_neuron=self.per_neuron)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the times."""
+        return "steps" if self.dt is None else "s"
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit."""
+        label = super().axis_label(key)
+        return f"{label} [{self.unit}]" if key in self.drawn else label
+
+    def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
+        times = value.get("time_per_neuron")
+        if times is None:
+            return super()._draw(value, ax)
+        return time_histogram(times, float(value["time"]), self.unit, ax)
 
 
 class EarlyExit(SNNMetric[dict[str, Tensor]]):
@@ -319,6 +354,10 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     """
 
     is_differentiable = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    plot_legend_name = "evaluation"
+    axis_labels: ClassVar = {"steps": "mean number of time steps", "accuracy": "accuracy"}
+    drawn = ("steps", "accuracy")
 
     threshold: Tensor
     steps: Tensor
@@ -372,3 +411,11 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
         """Means per sample."""
         return early_exit_compute(sums["steps"], sums["right"], samples)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        names = [f"{self.plot_legend_name} {i}" for i in range(1, len(values) + 1)]
+        curves = {
+            name: (value["steps"], value["accuracy"])
+            for name, value in zip(names, values, strict=True)
+        }
+        return early_exit(curves, self.threshold, ax)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from snnmetrics.report.data import Counts, LayerData
@@ -220,10 +220,10 @@ def _declarations(data: LayerData) -> Iterator[str]:
 
 
 # What a sheet has no cell for as it stands: see `spread_figures`.
-_NOT_IN_SHEETS = ("synops_per_neuron", "percentiles", *SPREAD)
+_NOT_IN_SHEETS = ("synops_per_neuron", "firing_rate_per_neuron", "percentiles", *SPREAD)
 
 
-def _figures_of(row: type[LayerRow] | type[GroupRow]) -> list[str]:
+def _figures_of(row: type[LayerRow] | type[GroupRow] | type[NeuronRow]) -> list[str]:
     return [field.name for field in fields(row) if field.name not in _NOT_IN_SHEETS]
 
 
@@ -257,11 +257,12 @@ def _layer_sheet(report: Report) -> Sheet:
 
 
 def _neuron_sheet(report: Report) -> Sheet:
-    figures = [field.name for field in fields(NeuronRow)]
+    figures = _figures_of(NeuronRow)
     totals = ["elements", "events", "spikes", "silent", "saturated"]
     totals += ["additions", "multiplications"]
     rows = [
-        asdict(row) | {f"{key}_total": getattr(report.neurons_data[name], key) for key in totals}
+        {figure: getattr(row, figure) for figure in figures}
+        | {f"{key}_total": getattr(report.neurons_data[name], key) for key in totals}
         for name, row in report.neurons.items()
     ]
     return sheet_of(figures + [f"{key}_total" for key in totals], rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -30,6 +30,9 @@ from snnmetrics.report.rows import (
 from snnmetrics.report.tables import Page, Sheet, Tabular
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from snnmetrics.conventions import ConventionReport, ConventionTable
 
 
@@ -243,6 +246,49 @@ class Report(Record, Tabular):
         from snnmetrics.conventions.convention import called
 
         return ConventionReport(self, called(convention).name)
+
+    def plot(
+        self, val: Report | Sequence[Report] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure, Axes]:
+        """Draw the operations of each layer: ACs and MACs stacked, dense MACs as an outline.
+
+        :mod:`snnmetrics.plots` has what else can be drawn of a report. Needs the extra ``plots``.
+
+        Args:
+            val: What to draw instead of this report, as plots of metrics take it: another report,
+                or several, such as one per epoch: their total ACs and MACs from one to the next.
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            TypeError: If ``val`` is neither.
+            ValueError: If a report has no layer or no sample.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> figure, ax = report.plot()
+            >>> ax.get_xlabel()
+            'operations per sample'
+        """
+        from snnmetrics.plots.bars import layer_bars  # which are made of reports
+        from snnmetrics.plots.curves import evaluations
+
+        shown = self if val is None else val
+        if isinstance(shown, Report):
+            return layer_bars(shown, ax)
+        if not isinstance(shown, Sequence) or not shown:
+            raise TypeError(f"val: expected a Report or several, found {shown!r:.100}")
+        if not all(isinstance(report, Report) for report in shown):
+            raise TypeError(f"val: expected reports, found {[type(r).__name__ for r in shown]}")
+        totals = [report.total for report in shown]
+        series = {"ACs": [row.acs for row in totals], "MACs": [row.macs for row in totals]}
+        return evaluations(series, "operations per sample", ax, lower=0.0)
 
     def conventions(self) -> ConventionTable:
         """What all conventions of :meth:`under` make of the same run, side by side.

@@ -117,8 +117,8 @@ class GroupRow(Record):
     peak_step: float | None = None
 
 
-@dataclass(frozen=True)
-class NeuronRow:
+@dataclass(frozen=True, eq=False)
+class NeuronRow(Record):
     """One layer of spiking neurons. NaN where nothing was seen, or it is not known.
 
     Attributes:
@@ -134,6 +134,7 @@ class NeuronRow:
         additions: Additions, subtractions and comparisons of the neurons' equation, per sample;
             ``None`` where they are not known of the type.
         multiplications: Multiplications per sample; ``None`` as above.
+        firing_rate_per_neuron: Firing rate of each neuron, float64, if maps were kept.
     """
 
     name: str
@@ -147,6 +148,7 @@ class NeuronRow:
     saturated_fraction: float
     additions: float | None = None
     multiplications: float | None = None
+    firing_rate_per_neuron: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +329,7 @@ def fraction(parts: Iterable[int | None], neurons: int) -> float:
 
 def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> NeuronRow:
     """Figures of one layer of spiking neurons."""
+    map_, outputs = data.spikes_per_neuron, ratio(data.elements, data.neurons)
     return NeuronRow(
         name=name,
         type=data.type,
@@ -340,6 +343,9 @@ def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> N
         additions=None if data.additions is None else ratio(data.additions, samples),
         multiplications=(
             None if data.multiplications is None else ratio(data.multiplications, samples)
+        ),
+        firing_rate_per_neuron=(
+            None if map_ is None else map_ / (outputs or NAN) / (1 if dt is None else dt)
         ),
     )
 

@@ -1,0 +1,30 @@
+"""Pictures of metrics and reports, for papers and notebooks. They need the extra ``plots``.
+
+Every function draws plain data on axes and returns ``(figure, axes)``; ``plot`` of a metric or a
+report calls the one that fits. Colours are chosen for colour-blind readers and for print, and
+whatever a picture shows can be changed on the axes that come back.
+
+Example:
+    >>> import torch
+    >>> from snnmetrics import plots
+    >>> figure, ax = plots.raster(torch.eye(4))
+    >>> ax.get_ylabel()
+    'neuron'
+"""
+
+from snnmetrics.plots.bars import conventions, layer_bars
+from snnmetrics.plots.curves import accuracy_over_time, pareto
+from snnmetrics.plots.histograms import rate_histogram, sample_spread
+from snnmetrics.plots.maps import synops_map
+from snnmetrics.plots.spikes import raster
+
+__all__ = [
+    "accuracy_over_time",
+    "conventions",
+    "layer_bars",
+    "pareto",
+    "raster",
+    "rate_histogram",
+    "sample_spread",
+    "synops_map",
+]

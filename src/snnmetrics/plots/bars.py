@@ -1,0 +1,197 @@
+"""Horizontal bars: operations per layer, and what conventions make of the total."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from snnmetrics.plots.canvas import (
+    BLACK,
+    GREY,
+    SKY,
+    VERMILLION,
+    canvas,
+    despine,
+    legend_above,
+    name_rows,
+    shown,
+    si_axis,
+)
+from snnmetrics.report.tables import si
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from snnmetrics.conventions import ConventionRow
+    from snnmetrics.plots.canvas import Picture
+    from snnmetrics.report import Report
+
+_HATCH = "////"
+
+
+def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
+    """Operations of each layer: ACs and MACs stacked, dense MACs as an outline.
+
+    Args:
+        report: The report; its figures per sample are drawn.
+        ax: Axes to draw on; by default a new figure, as high as the layers need.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        ValueError: If the report has no layer or no sample.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics import plots
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> figure, ax = plots.layer_bars(report)
+        >>> [float(bar.get_width()) for bar in ax.containers[0]]  # dense MACs
+        [12.0, 6.0]
+    """
+    rows = list(report.layers.values())
+    if not rows or not report.samples:
+        raise ValueError(
+            f"report: expected at least one layer and one sample, found {len(rows)} layers and "
+            f"{report.samples} samples"
+        )
+    figure, ax = _rows_canvas(ax, [row.name for row in rows])
+    total, at = report.total, range(len(rows))
+    acs, macs = [row.acs for row in rows], [row.macs for row in rows]
+    dense = [row.dense_macs for row in rows]
+    ax.barh(
+        at,
+        dense,
+        height=0.8,
+        facecolor="none",
+        edgecolor=BLACK,
+        linewidth=0.8,
+        label=f"dense MACs: {si(total.dense_macs)}",
+    )
+    _stacked(ax, acs, macs, (f"ACs: {si(total.acs)}", f"MACs: {si(total.macs)}"))
+    texts = [si(one + other) for one, other in zip(acs, macs, strict=True)]
+    ends = [max(d, one + other) for d, one, other in zip(dense, acs, macs, strict=True)]
+    _finish(ax, [row.name for row in rows], texts, ends)
+    return figure, ax
+
+
+def conventions(report: Report, ax: Axes | None = None) -> Picture:
+    """What published tools and formulas would print for the same run, and the exact counts.
+
+    A bar per convention: ACs and MACs stacked, or all operations in grey where it does not tell
+    them apart. A black line marks the exact count that it is compared with; the text is how far it
+    is from that. Nothing is drawn where a convention has no figure.
+
+    Args:
+        report: The report; its figures per sample are drawn.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        ValueError: If the report has no layer or no sample.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics import plots
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> figure, ax = plots.conventions(report)
+        >>> ax.get_xlabel()
+        'operations per sample'
+    """
+    if not report.layers or not report.samples:
+        raise ValueError(
+            f"report: expected at least one layer and one sample, found {len(report.layers)} "
+            f"layers and {report.samples} samples"
+        )
+    total = report.total
+    bars = [_Bar("snnmetrics", total.acs, total.macs, 0.0, None, si(total.acs + total.macs))]
+    bars += [_bar(name, row) for name, row in report.conventions().total.items()]
+    names = [bar.name for bar in bars]
+    figure, ax = _rows_canvas(ax, names)
+    at = range(len(bars))
+    _stacked(ax, [bar.acs for bar in bars], [bar.macs for bar in bars], ("ACs", "MACs"))
+    ax.barh(at, [bar.other for bar in bars], height=0.5, color=GREY, label="not told apart")
+    exact = [(i, bar.exact) for i, bar in enumerate(bars) if bar.exact is not None]
+    ax.plot(
+        [value for _, value in exact],
+        [i for i, _ in exact],
+        linestyle="none",
+        marker="|",
+        markersize=14,
+        markeredgewidth=1.6,
+        color=BLACK,
+        label="exact",
+    )
+    ends = [max(bar.acs + bar.macs + bar.other, bar.exact or 0.0) for bar in bars]
+    _finish(ax, names, [bar.text for bar in bars], ends)
+    return figure, ax
+
+
+class _Bar(NamedTuple):
+    """What is drawn of one convention."""
+
+    name: str
+    acs: float
+    macs: float
+    other: float
+    exact: float | None
+    text: str
+
+
+def _bar(name: str, row: ConventionRow) -> _Bar:
+    from snnmetrics.conventions.reading import more
+
+    if row.operations is None:
+        return _Bar(name, 0.0, 0.0, 0.0, row.exact, "no figure")
+    text = si(row.operations) if row.difference is None else more(row.difference)
+    if row.acs is None or row.macs is None:
+        return _Bar(name, 0.0, 0.0, row.operations, row.exact, text)
+    return _Bar(name, row.acs, row.macs, 0.0, row.exact, text)
+
+
+def _rows_canvas(ax: Axes | None, names: Sequence[str]) -> Picture:
+    longest = max(len(shown(name)) for name in names)
+    return canvas(ax, width=4.6 + 0.085 * longest, height=1.1 + 0.24 * len(names))
+
+
+def _stacked(
+    ax: Axes, acs: Sequence[float], macs: Sequence[float], labels: tuple[str, str]
+) -> None:
+    at = range(len(acs))
+    ax.barh(at, acs, height=0.5, color=SKY, label=labels[0])
+    ax.barh(
+        at,
+        macs,
+        left=acs,
+        height=0.5,
+        facecolor="white",
+        edgecolor=VERMILLION,
+        hatch=_HATCH,
+        linewidth=0,
+        label=labels[1],
+    )
+
+
+def _finish(ax: Axes, names: Sequence[str], texts: Sequence[str], ends: Sequence[float]) -> None:
+    """Names, numbers at the ends of the bars, axis and legend."""
+    name_rows(ax, names)
+    ax.set_xlim(0, 1.16 * max(ends) or 1)
+    ax.set_xlabel("operations per sample")
+    si_axis(ax.xaxis)
+    despine(ax)
+    legend_above(ax, len(ax.get_legend_handles_labels()[0]))
+    size = name_rows(ax, names)  # again, now that it is known how high the axes are
+    for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
+        if size:
+            ax.annotate(
+                text, (end, i), (5, 0), textcoords="offset points", va="center", fontsize=0.9 * size
+            )

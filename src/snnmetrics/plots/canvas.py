@@ -1,0 +1,237 @@
+"""What all pictures share: axes, colours that everyone tells apart, numbers at axes, labels.
+
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with any common
+kind of colour blindness tell apart. They are never alone: hatches, outlines, markers and line
+styles say the same, so that a print in grey does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle, pairwise
+from typing import TYPE_CHECKING, Any
+
+from snnmetrics.report.tables import optional_module, printable, si
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Picture = tuple[Figure, Axes]
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
+LINES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+MARKERS, STYLES = "osD^vPX", ("-", "--", "-.", ":")
+MAP = "viridis"
+"""Colours of heat maps: the lighter the more, in grey and for colour-blind readers as well."""
+LONGEST_NAME = 60
+SMALLEST_TEXT = 5.0
+"""Points below which nobody reads a label."""
+
+
+def canvas(ax: Axes | None, width: float | None = None, height: float | None = None) -> Picture:
+    """The figure and axes to draw on: those of the caller, or new ones.
+
+    Args:
+        ax: The caller's axes.
+        width: Inches of a new figure; by default as matplotlib is configured.
+        height: Likewise.
+
+    Raises:
+        TypeError: If ``ax`` are no matplotlib axes.
+        ImportError: If matplotlib is not installed.
+    """
+    pyplot = optional_module("matplotlib.pyplot", extra="plots")
+    if ax is None:
+        wide, high = pyplot.rcParams["figure.figsize"]
+        size = (width or wide, height or high)
+        figure, new = pyplot.subplots(figsize=size, layout="constrained")
+        return figure, new
+    if not isinstance(ax, optional_module("matplotlib.axes", extra="plots").Axes):
+        raise TypeError(f"ax: expected matplotlib axes, found {type(ax).__name__}")
+    return figure_of(ax), ax
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure of some axes, also where they are in a part of it."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "axes that were removed from their figure"
+    return figure
+
+
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """Colour, marker and dashes of several lines; of many, shades from the first to the last."""
+    if count > len(LINES):
+        shades = optional_module("matplotlib", extra="plots").colormaps[MAP]
+        return [{"color": shades(0.9 * i / (count - 1))} for i in range(count)]
+    looks = zip(LINES, MARKERS, cycle(STYLES), strict=False)
+    return [
+        {"color": color, "marker": marker, "linestyle": style, "markersize": 4.5}
+        for (color, marker, style), _ in zip(looks, range(count), strict=False)
+    ]
+
+
+def si_axis(axis: Any) -> None:
+    """Write the numbers at an axis as reports do: 20 k."""
+    ticker = optional_module("matplotlib.ticker", extra="plots")
+    axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick(value)))
+
+
+def tick(value: float) -> str:
+    """A number at an axis, without what rounding adds to it."""
+    return si(float(f"{value:.6g}")).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+_PREFIXES = {1e-15: "f", 1e-12: "p", 1e-9: "n", 1e-6: "\N{MICRO SIGN}", 1e-3: "m", 1.0: ""}
+
+
+def prefixed_axis(axis: Any, unit: str, largest: float) -> str:
+    """Write the numbers at an axis in a multiple of the unit, such as mJ.
+
+    Returns:
+        The multiple, for the label.
+    """
+    ticker = optional_module("matplotlib.ticker", extra="plots")
+    scale = max((s for s in _PREFIXES if s <= largest), default=1e-15)
+    axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick(value / scale)))
+    return f"{_PREFIXES[scale]}{unit}"
+
+
+def whole_axis(axis: Any) -> None:
+    """Numbers at an axis that counts steps or neurons."""
+    ticker = optional_module("matplotlib.ticker", extra="plots")
+    axis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def bounds(ax: Axes, lower: float | None, upper: float | None) -> None:
+    """Show the range that values can have, with room for markers on its edges."""
+    if lower is not None and upper is not None:
+        room = 0.04 * (upper - lower)
+        ax.set_ylim(lower - room, upper + room)
+    elif lower is not None:
+        highest = max(ax.dataLim.ymax, lower)
+        ax.set_ylim(lower, highest + 0.08 * (highest - lower) or lower + 1)
+
+
+def shown(name: str) -> str:
+    """A name as a label: it breaks no line and starts no formula; of a long one the ends are left.
+
+    Example:
+        >>> shown("block" * 20)
+        'blockblockblockblockblockblock…lockblockblockblockblockblock'
+    """
+    text = printable(name)
+    if len(text) > LONGEST_NAME:
+        half = LONGEST_NAME // 2
+        text = f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[1 - half :]}"
+    return text.replace("$", r"\$")
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> float:
+    """Names of the rows of horizontal bars, first on top; of too many for the height every n-th.
+
+    Returns:
+        Size of the text, in points.
+    """
+    points = 72 * ax.get_window_extent().height / ax.figure.dpi
+    row = points / len(names)
+    rc = optional_module("matplotlib", extra="plots").rcParams
+    usual = optional_module("matplotlib.font_manager", extra="plots").FontProperties(
+        size=rc["ytick.labelsize"]
+    )
+    size = float(min(usual.get_size_in_points(), max(0.7 * row, SMALLEST_TEXT)))
+    every = max(1, -(-1.4 * size // row))
+    at = range(0, len(names), int(every))
+    ax.set_yticks(list(at), [shown(names[i]) for i in at], fontsize=size)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    return size if every == 1 else 0.0
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    """A legend where it hides nothing: above the axes, in columns if they are wide enough."""
+
+    def made(columns: int) -> Any:
+        return ax.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            borderaxespad=0.2,
+            ncols=columns,
+            columnspacing=1.5,
+            frameon=False,
+        )
+
+    narrow = made(1)
+    figure_of(ax).draw_without_rendering()  # sizes are known from now on
+    room = ax.get_window_extent().x1 - min(
+        box.x0 for box in (ax.get_tightbbox(), narrow.get_window_extent()) if box is not None
+    )
+    if made(columns).get_window_extent().width > room:
+        made(1)
+
+
+def despine(ax: Axes) -> None:
+    """Leave out the lines that carry no numbers."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+# Where a label may stand beside its point: offset in points, and how it is aligned to that.
+_BESIDE = tuple(
+    (
+        x * far,
+        y * far,
+        "right" if x < 0 else "left" if x else "center",
+        "top" if y < 0 else "bottom",
+    )
+    for far in (1, 2.5)
+    for x, y in ((-5, 3), (5, -3), (5, 3), (-5, -3), (0, 6), (0, -6))
+)
+
+
+def label_points(ax: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
+    """Write a label beside each point, where it hides no point, no line and no other label."""
+    figure_of(ax).draw_without_rendering()  # sizes are known from now on
+    taken = [_around(*ax.transData.transform(point)) for point in points]
+    lines = [_around(x, y, 1.0) for line in ax.lines for x, y in _along(line)]
+    frame = ax.get_window_extent()
+    for point, label in zip(points, labels, strict=True):
+        text = ax.annotate(
+            shown(label), point, (0, 0), textcoords="offset points", fontsize="small"
+        )
+        hides = []
+        for place in _BESIDE:
+            _move(text, place)
+            box = text.get_window_extent()
+            outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+            over = sum(map(box.overlaps, taken)) + outside
+            hides.append((over, sum(map(box.overlaps, lines))))
+            if hides[-1] == (0, 0):
+                break
+        _move(text, _BESIDE[hides.index(min(hides))])
+        taken.append(text.get_window_extent())
+
+
+def _move(text: Any, place: tuple[float, float, str, str]) -> None:
+    text.xyann = place[:2]
+    text.set(ha=place[2], va=place[3])
+
+
+def _around(x: float, y: float, radius: float = 5.0) -> Any:
+    """The box of a marker, in pixels."""
+    box = optional_module("matplotlib.transforms", extra="plots").Bbox
+    return box.from_extents(x - radius, y - radius, x + radius, y + radius)
+
+
+def _along(line: Any) -> list[tuple[float, float]]:
+    """Points on a line, in pixels, close enough to see whether a text is on it."""
+    if line.get_linestyle() == "None":
+        return []
+    corners = line.get_transform().transform(line.get_xydata()).tolist()
+    found = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        parts = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / 4))
+        found += [(x0 + (x1 - x0) * i / parts, y0 + (y1 - y0) * i / parts) for i in range(parts)]
+    return found

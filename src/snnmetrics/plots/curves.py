@@ -1,0 +1,300 @@
+"""Curves: accuracy over time and against cost, and figures from evaluation to evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from snnmetrics.functional.inputs import positive_number
+from snnmetrics.plots.canvas import (
+    BLUE,
+    bounds,
+    canvas,
+    despine,
+    label_points,
+    legend_above,
+    line_styles,
+    prefixed_axis,
+    shown,
+    si_axis,
+    tick,
+    whole_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from snnmetrics.plots.canvas import Picture
+
+# More steps than this are a line without markers.
+_FEW = 25
+
+
+def accuracy_over_time(
+    accuracy: Tensor | Mapping[str, Tensor], ax: Axes | None = None, *, dt: float | None = None
+) -> Picture:
+    """Accuracy when reading out at each time step.
+
+    Args:
+        accuracy: ``(T,)``, as :class:`snnmetrics.AccuracyOverTime` returns it; or several such
+            curves by what they are called, of any lengths.
+        ax: Axes to draw on; by default a new figure.
+        dt: Seconds of one step; the axis is in seconds then.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        TypeError: If a curve is no tensor.
+        ValueError: If there is no curve, one is not ``(T,)`` with T >= 1, or ``dt`` is not
+            positive.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics import plots
+        >>> figure, ax = plots.accuracy_over_time(torch.tensor([0.1, 0.6, 0.9]))
+        >>> ax.lines[0].get_xdata().tolist()
+        [1, 2, 3]
+    """
+    curves = {"": accuracy} if isinstance(accuracy, Tensor) else accuracy
+    step = 1 if dt is None else positive_number("dt", dt)
+    _require_curves(curves)
+    figure, ax = canvas(ax)
+    for (name, curve), style in zip(curves.items(), line_styles(len(curves)), strict=True):
+        if len(curve) > _FEW:
+            style = {key: value for key, value in style.items() if key != "marker"}
+        steps = [(t + 1) * step for t in range(len(curve))]
+        ax.plot(steps, curve.detach().cpu().double().numpy(), label=shown(name), **style)
+    ax.set(xlabel="time step" if dt is None else "time [s]", ylabel="accuracy")
+    if dt is None:
+        whole_axis(ax.xaxis)
+    bounds(ax, 0.0, 1.0)
+    _legend(ax, list(curves))
+    despine(ax)
+    return figure, ax
+
+
+def early_exit(
+    curves: Mapping[str, tuple[Tensor, Tensor]],
+    thresholds: Tensor,
+    ax: Axes | None = None,
+) -> Picture:
+    """Accuracy against the mean number of steps, at some thresholds of confidence.
+
+    Args:
+        curves: Steps and accuracy, each ``()`` or ``(K,)`` as :class:`snnmetrics.EarlyExit` returns
+            them, by what they are called.
+        thresholds: The thresholds, ``()`` or ``(K,)``; written beside the points where there is
+            one curve.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+    """
+    figure, ax = canvas(ax)
+    levels = thresholds.detach().cpu().double().reshape(-1)
+    for (name, pair), style in zip(curves.items(), line_styles(len(curves)), strict=True):
+        steps, accuracy = (part.detach().cpu().double().reshape(-1) for part in pair)
+        order = steps.argsort(stable=True)
+        x, y = steps[order].tolist(), accuracy[order].tolist()
+        ax.plot(x, y, label=shown(name), **style)
+    ax.set(xlabel="mean number of time steps", ylabel="accuracy")
+    bounds(ax, 0.0, 1.0)
+    _legend(ax, list(curves))
+    despine(ax)
+    if len(curves) == 1 and all(math.isfinite(v) for v in (*x, *y)):
+        texts = [f"{level:.4g}" for level in levels[order].tolist()]
+        label_points(ax, list(zip(x, y, strict=True)), texts)
+    return figure, ax
+
+
+def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
+    """Which points no other one beats: at most the cost, at least the accuracy, one of them better.
+
+    Args:
+        costs: Cost of each point; less is better.
+        accuracies: Accuracy of each point; more is better.
+
+    Returns:
+        Their numbers, from the lowest cost to the highest. Equal points are all among them, or none
+        is.
+
+    Example:
+        >>> pareto_front([1.0, 3.0, 2.0], [0.7, 0.9, 0.6])
+        [0, 1]
+    """
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -accuracies[i]))
+    front: list[int] = []
+    for i in order:
+        best = front[-1] if front else None
+        if (
+            best is None
+            or accuracies[i] > accuracies[best]
+            or (costs[i], accuracies[i]) == (costs[best], accuracies[best])
+        ):
+            front.append(i)
+    return front
+
+
+def pareto(
+    costs: Sequence[float] | Tensor,
+    accuracies: Sequence[float] | Tensor,
+    labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
+    *,
+    cost: str = "synops per sample",
+    unit: str = "",
+) -> Picture:
+    """Accuracy against synops or energy, with the Pareto front.
+
+    Full points are those that no other one beats in both; the line under which all points lie joins
+    them: the best accuracy that a budget allows.
+
+    Args:
+        costs: What each model costs, such as ``report.total.synops`` or ``.total.energy`` of
+            :func:`snnmetrics.estimate_energy`.
+        accuracies: Accuracy of each model, from 0 to 1.
+        labels: What to write beside each point.
+        ax: Axes to draw on; by default a new figure.
+        cost: What costs are called, for the axis: ``"energy per sample"``.
+        unit: Unit of the costs that the axis shows with an SI prefix: ``"J"``.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        ValueError: If there is no point, numbers of entries differ, or one is no finite number.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from snnmetrics import plots
+        >>> figure, ax = plots.pareto([2e-3, 7e-3], [0.71, 0.74], ["T=2", "T=4"],
+        ...                           cost="energy per sample", unit="J")
+        >>> ax.get_xlabel()
+        'energy per sample [mJ]'
+    """
+    x, y = _numbers("costs", costs), _numbers("accuracies", accuracies)
+    sizes = {len(x), len(y), len(x if labels is None else labels)}
+    if len(sizes) > 1 or not x:
+        raise ValueError(
+            "costs, accuracies, labels: expected equally many of each, at least one, found "
+            f"{len(x)}, {len(y)}, {'none' if labels is None else len(labels)}"
+        )
+    figure, ax = canvas(ax)
+    front = pareto_front(x, y)
+    beaten = [i for i in range(len(x)) if i not in front]
+    corners = [(x[i], y[j]) for i, j in zip(front[1:], front, strict=False)]
+    path = sorted([(x[i], y[i]) for i in front] + corners)
+    ax.plot(*zip(*path, strict=True), color=BLUE)
+    ax.plot(
+        [x[i] for i in front],
+        [y[i] for i in front],
+        linestyle="none",
+        color=BLUE,
+        marker="o",
+        label="Pareto front",
+    )
+    if beaten:
+        ax.plot(
+            [x[i] for i in beaten],
+            [y[i] for i in beaten],
+            linestyle="none",
+            marker="o",
+            markerfacecolor="white",
+            color=BLUE,
+            label="beaten by another",
+        )
+        legend_above(ax, 2)
+    ax.set(xlabel=cost, ylabel="accuracy")
+    ax.margins(0.12)
+    if unit:
+        ax.set_xlabel(f"{cost} [{prefixed_axis(ax.xaxis, unit, max(x))}]")
+    else:
+        si_axis(ax.xaxis)
+    despine(ax)
+    if labels is not None:
+        label_points(ax, list(zip(x, y, strict=True)), list(labels))
+    return figure, ax
+
+
+def evaluations(
+    series: Mapping[str, Sequence[float]],
+    label: str,
+    ax: Axes | None = None,
+    *,
+    lower: float | None = None,
+    upper: float | None = None,
+) -> Picture:
+    """How figures change from one evaluation to the next; a single one is a point with its value.
+
+    Args:
+        series: Values in their order, by what they are called.
+        label: What the axis says, with the unit.
+        ax: Axes to draw on; by default a new figure.
+        lower: Lowest value that there can be.
+        upper: Highest value that there can be.
+
+    Returns:
+        The figure and its axes.
+
+    Example:
+        >>> figure, ax = evaluations({"": [3.0, 2.0]}, "synops per sample", lower=0)
+        >>> ax.lines[0].get_ydata().tolist()
+        [3.0, 2.0]
+    """
+    figure, ax = canvas(ax)
+    single = all(len(values) == 1 for values in series.values())
+    for (name, values), style in zip(series.items(), line_styles(len(series)), strict=True):
+        ax.plot(range(1, len(values) + 1), list(values), label=shown(name), **style)
+    ax.set_ylabel(label)
+    bounds(ax, lower, upper)
+    if single:
+        ax.set_xticks([])
+        ax.set_xlim(0, 2)
+        finite = {n: v[0] for n, v in series.items() if math.isfinite(v[0])}
+        label_points(
+            ax,
+            [(1, value) for value in finite.values()],
+            [tick(float(f"{v:.4g}")) for v in finite.values()],
+        )
+    else:
+        ax.set_xlabel("evaluation")
+        whole_axis(ax.xaxis)
+    if upper is None:
+        si_axis(ax.yaxis)
+    _legend(ax, list(series))
+    despine(ax)
+    return figure, ax
+
+
+def _legend(ax: Axes, names: Sequence[str]) -> None:
+    """Names of lines; of many, in shades, the first and the last."""
+    if len(names) < 2:
+        return
+    lines: list[Any] = ax.lines[: len(names)]
+    if len(line_styles(len(names))[0]) == 1:
+        lines = [lines[0], lines[-1]]
+    ax.legend(handles=lines, loc="best", frameon=True, framealpha=0.8)
+
+
+def _require_curves(curves: Mapping[str, Tensor]) -> None:
+    if not isinstance(curves, Mapping) or not curves:
+        raise ValueError(f"accuracy: expected a tensor or several by name, found {curves!r:.100}")
+    for name, curve in curves.items():
+        if not isinstance(curve, Tensor):
+            raise TypeError(f"accuracy[{name!r}]: expected a tensor, found {type(curve).__name__}")
+        if curve.ndim != 1 or not len(curve):
+            raise ValueError(
+                f"accuracy[{name!r}]: expected shape (T,) with T >= 1, found {tuple(curve.shape)}"
+            )
+
+
+def _numbers(name: str, values: Sequence[float] | Tensor) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name}: expected finite numbers, found {numbers}")
+    return numbers

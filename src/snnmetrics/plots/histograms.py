@@ -1,0 +1,306 @@
+"""Histograms: how a quantity is spread over neurons or over samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snnmetrics.plots.canvas import (
+    BLACK,
+    BLUE,
+    GREY,
+    SKY,
+    VERMILLION,
+    canvas,
+    despine,
+    legend_above,
+    shown,
+    tick,
+    whole_axis,
+)
+from snnmetrics.report.distribution import RESOLUTION, upper_edge
+from snnmetrics.report.limits import Limit
+from snnmetrics.report.tables import optional_module, si
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from snnmetrics.plots.canvas import Picture
+    from snnmetrics.report import Distribution, GroupData, LayerData, Report
+
+_MOST_BARS = 32
+
+
+def rate_histogram(
+    rates: Tensor | None, ax: Axes | None = None, *, unit: str = "spikes/step"
+) -> Picture:
+    """How many neurons have which firing rate, on a logarithmic axis.
+
+    Rates of a layer spread over orders of magnitude, and neurons that never spike, which such an
+    axis has no place for, are a bar of their own at 0.
+
+    Args:
+        rates: Firing rate of each neuron, of any shape: ``firing_rate_per_neuron`` of
+            ``FiringRate(per_neuron=True)`` or of a row of neurons in a report.
+        ax: Axes to draw on; by default a new figure.
+        unit: Unit of the rates, for the axis.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        TypeError: If ``rates`` is no tensor.
+        ValueError: If it is None, as in a report without maps, empty, or holds what is no rate.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics import plots
+        >>> figure, ax = plots.rate_histogram(torch.tensor([0.0, 0.0, 0.1, 0.2, 0.9]))
+        >>> float(sum(bar.get_height() for bar in ax.patches))
+        5.0
+    """
+    if rates is None:
+        raise ValueError(
+            "rates: expected the firing rate of each neuron, found None: keep maps with "
+            "Monitor(..., per_neuron=True) or FiringRate(..., per_neuron=True)"
+        )
+    if not isinstance(rates, Tensor):
+        raise TypeError(f"rates: expected a tensor, found {type(rates).__name__}")
+    rates = rates.detach().cpu().double().flatten()
+    if not rates.numel() or not bool(((rates >= 0) & rates.isfinite()).all()):
+        raise ValueError(
+            "rates: expected finite rates >= 0 of at least one neuron, found "
+            + ("others" if rates.numel() else "none")
+        )
+    figure, ax = canvas(ax)
+    spiking = rates[rates > 0]
+    edges = _log_edges(spiking)
+    # A bin includes its lower edge; the last bin both.
+    numbers = torch.bucketize(spiking, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
+    counts = torch.bincount(numbers, minlength=max(0, len(edges) - 1)).tolist()
+    silent = len(rates) - len(spiking)
+    label = f"silent: {silent} of {len(rates)} neurons"
+    _log_bars(ax, edges, counts, silent, label)
+    ax.set(xlabel=f"firing rate [{unit}]", ylabel="neurons")
+    return figure, ax
+
+
+def sample_spread(
+    report: Report, name: str = "total", limit: Limit | None = None, ax: Axes | None = None
+) -> Picture:
+    """How the synops of samples are spread, with what they must not exceed.
+
+    Args:
+        report: A report with figures of samples: ``Monitor(..., per_sample=True)``.
+        name: Name of a layer, of a group, or ``"total"``.
+        limit: Budget to draw as a line, beside the statistic that it is about; with
+            ``synops_per_second`` the figures per second are drawn.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        TypeError: If ``limit`` is no :class:`snnmetrics.Limit`.
+        ValueError: If there is no such name, the report has no such figures of samples, or the
+            limit is one of single time steps, or of two figures.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics import plots
+        >>> monitor = sm.Monitor(torch.nn.Linear(40, 3), batch_dim=0, per_sample=True)
+        >>> report = monitor.run([(torch.rand(64, 40) < 0.2).float()], progress=False)
+        >>> figure, ax = plots.sample_spread(report, limit=sm.Limit(synops=30, statistic="p99"))
+        >>> float(sum(bar.get_height() for bar in ax.patches))
+        64.0
+    """
+    figure_name, most = _limit_of(limit)
+    spread = _spread_of(report, name, figure_name)
+    figure, ax = canvas(ax)
+    edges, counts = _bars_of(spread)
+    zeros = spread.samples - sum(spread.histogram.values())
+    _log_bars(ax, edges, counts, zeros, f"none: {zeros} of {spread.samples} samples", most)
+    statistic = "p99" if limit is None else limit.statistic
+    marks = {"mean": spread.mean}
+    if statistic != "mean":
+        marks[statistic] = (
+            spread.largest if statistic == "max" else spread.percentile(int(statistic[1:]))
+        )
+    for (what, value), style in zip(marks.items(), ("--", "-."), strict=False):
+        if value > 0:
+            ax.axvline(value, color=BLACK, linestyle=style, label=f"{what}: {si(value)}")
+    if most is not None:
+        ax.axvline(most, color=VERMILLION, linewidth=2.5, label=f"limit of {statistic}: {si(most)}")
+    unit = "synops per sample" if figure_name == "synops" else "synops per second, of each sample"
+    ax.set(xlabel=f"{unit} ({shown(name)})", ylabel="samples")
+    legend_above(ax, 2)
+    return figure, ax
+
+
+def time_histogram(times: Tensor, mean: float, unit: str, ax: Axes | None = None) -> Picture:
+    """How many neurons spike first after which time, and the mean over all.
+
+    Args:
+        times: Mean time of the first spike of each neuron; NaN of those that never spike, which
+            are left out and named.
+        mean: Mean over all spiking pairs of sample and neuron.
+        unit: Unit of the times, for the axis.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+    """
+    times = times.detach().cpu().double().flatten()
+    spiking = times[~times.isnan()]
+    figure, ax = canvas(ax)
+    if len(spiking):
+        ax.hist(spiking.numpy(), bins=_bins(len(spiking)), color=SKY, edgecolor=BLUE)
+        ax.axvline(mean, color=BLACK, linestyle="--", label=f"mean of all spikes: {mean:.4g}")
+    silent = len(times) - len(spiking)
+    ax.plot([], [], " ", label=f"never: {silent} of {len(times)} neurons")
+    ax.set(xlabel=f"mean time to first spike [{unit}]", ylabel="neurons")
+    whole_axis(ax.yaxis)
+    despine(ax)
+    legend_above(ax, 2)
+    return figure, ax
+
+
+def _limit_of(limit: Limit | None) -> tuple[str, float | None]:
+    """The figure that a limit is about, and its value."""
+    if limit is None:
+        return "synops", None
+    if not isinstance(limit, Limit):
+        raise TypeError(f"limit: expected a Limit, found {type(limit).__name__}")
+    if limit.statistic == "peak_step":
+        raise ValueError(
+            "limit: expected one of whole samples, found one of single time steps ('peak_step'), "
+            "of which the report keeps the largest alone"
+        )
+    given = [f for f in ("synops", "synops_per_second") if getattr(limit, f) is not None]
+    if len(given) != 1:
+        raise ValueError(f"limit: expected synops or synops_per_second, found both: {limit}")
+    return given[0], float(getattr(limit, given[0]))
+
+
+def _spread_of(report: Report, name: str, figure: str) -> Distribution:
+    sources: dict[str, Report | GroupData | LayerData]
+    sources = {"total": report, **report.groups_data, **report.layers_data}
+    if name not in sources:
+        raise ValueError(f"name: expected one of {list(sources)}, found {name!r}")
+    source = sources[name]
+    spread = source.per_sample if figure == "synops" else source.per_second
+    if spread is None or not spread.samples:
+        how = (
+            "Monitor(..., per_sample=True)"
+            if figure == "synops"
+            else "Monitor(..., per_sample=True, dt=...) or batch(seconds=...)"
+        )
+        raise ValueError(
+            f"report: expected {figure} of each sample of '{name}', found none: keep them with "
+            f"{how}; analog layers have none"
+        )
+    return spread
+
+
+def _bins(values: int) -> int:
+    """How many bars some values deserve."""
+    return min(_MOST_BARS, max(5, math.ceil(2 * math.sqrt(values))))
+
+
+def _log_edges(values: Tensor) -> list[float]:
+    """Edges of bins of equal width on a logarithmic axis, that hold all values."""
+    if not len(values):
+        return []
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return [low / 1.1, high * 1.1]
+    bins = _bins(len(values))
+    inner = [low * (high / low) ** (i / bins) for i in range(1, bins)]
+    return [low, *inner, high]
+
+
+def _bars_of(spread: Distribution) -> tuple[list[float], list[float]]:
+    """Edges and counts of some bars, each of several whole bins of a distribution."""
+    if not spread.histogram:
+        return [], []
+    first, last = min(spread.histogram), max(spread.histogram)
+    together = max(1, math.ceil((last - first + 1) / _MOST_BARS))
+    bars = math.ceil((last - first + 1) / together)
+    counts = [0.0] * bars
+    for bin_, count in spread.histogram.items():
+        counts[(bin_ - first) // together] += count
+    # The outermost bins reach to zero and to infinity; here they are as wide as the others.
+    start = upper_edge(first - 1) or upper_edge(first) / (1 + RESOLUTION)
+    return [start * (1 + RESOLUTION) ** (together * i) for i in range(bars + 1)], counts
+
+
+def _log_bars(
+    ax: Axes,
+    edges: Sequence[float],
+    counts: Sequence[float],
+    zeros: int,
+    zeros_label: str,
+    further: float | None = None,
+) -> None:
+    """Bars on a logarithmic axis, and one of its own for what is zero."""
+    if not edges:
+        ax.bar([0], [zeros], width=0.4, color=GREY, hatch="..", edgecolor=BLACK, label=zeros_label)
+        ax.set_xlim(-1, 1)
+        ax.set_xticks([0], ["0"])
+    else:
+        widths = [b - a for a, b in pairwise(edges)]
+        ax.set_xscale("log")
+        ax.bar(
+            edges[:-1], counts, width=widths, align="edge", color=SKY, edgecolor=BLUE, linewidth=0.8
+        )
+        low = min(edges[0], further or edges[0])
+        high = max(edges[-1], further or edges[-1])
+        beyond = max((high / low) ** 0.06, 1.02 if len(counts) > 1 else 1.25)
+        left, at = low / beyond, []
+        if zeros:
+            at = [low / beyond**2]
+            left = low / beyond**3
+            ends = (at[0] / beyond**0.5, at[0] * beyond**0.5)
+            ax.bar(
+                [ends[0]],
+                [zeros],
+                width=[ends[1] - ends[0]],
+                align="edge",
+                color=GREY,
+                hatch="..",
+                edgecolor=BLACK,
+                linewidth=0.8,
+                label=zeros_label,
+            )
+        ax.set_xlim(left, high * beyond)
+        _log_ticks(ax, low, high, at)
+    if zeros:
+        legend_above(ax, 1)
+    whole_axis(ax.yaxis)
+    despine(ax)
+
+
+def _log_ticks(ax: Axes, low: float, high: float, zero: Sequence[float]) -> None:
+    """Few round numbers on a logarithmic axis, however short or long it is."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    choices = [
+        [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
+        for multiples in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+    ]
+    ticks = next((found for found in choices if len(found) <= 7), choices[-1])
+    ticks = ticks[:: max(1, -(-len(ticks) // 7))]
+    if high / low < 1.25:  # a single bar, or little more
+        ticks = [math.sqrt(low * high)]
+    elif len(ticks) < 3:
+        ticker = optional_module("matplotlib.ticker", extra="plots")
+        ticks = [t for t in ticker.MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+    ax.set_xticks([*zero, *ticks], [*("0" for _ in zero), *map(tick, ticks)])
+    ax.set_xticks([], minor=True)
