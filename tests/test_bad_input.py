@@ -26,6 +26,7 @@ import snnmetrics as sm
 from snnmetrics import functional as F
 from snnmetrics.base import SNNMetric
 from snnmetrics.kinds import kind_of
+from snnmetrics.report.data import add_counts
 from tests.helpers.metric_trials import _same, _snapshot
 
 REFUSED = (TypeError, ValueError)
@@ -103,6 +104,15 @@ def ref_synops(x: Tensor, fanout: int = 3, time_dim: int | None = 1) -> dict[str
         "synops_per_neuron": np.vectorize(lambda v: ratio(v, samples), otypes=[float])(summed),
         "synops": ratio(total_of(summed), samples),
     }
+
+
+def ref_total_synops(x: Tensor, time_dim: int | None = 1) -> dict[str, Any]:
+    whole = ref_synops(x, time_dim=time_dim)["synops"]
+    return {"synops": whole, "synops/s": whole / 0.5}
+
+
+def ref_rate_of_the_layer(x: Tensor) -> float:
+    return ref_firing_rate(x)["firing_rate"] / 0.25
 
 
 def ref_firing_rate(x: Tensor, time_dim: int = 1) -> dict[str, Any]:
@@ -228,6 +238,21 @@ def ref_first_spike(x: Tensor, time_dim: int = 1) -> dict[str, Any]:
     }
 
 
+def ref_first_spike_of_the_layer(x: Tensor) -> dict[str, Any]:
+    """Of neurons of any shape, without classes, in seconds."""
+    _, time = batch_and_time(x, 1)
+    require_finite(x)
+    values = np.moveaxis(exact(x), time, 0)
+    pairs = list(np.ndindex(values.shape[1:]))
+    first = [next((t + 1 for t in range(len(values)) if values[t][pair]), None) for pair in pairs]
+    spiking = [step for step in first if step is not None]
+    return {
+        "time": ratio(sum(spiking), len(spiking)) * 0.5,
+        "never_fraction": ratio(len(pairs) - len(spiking), len(pairs)),
+        "accuracy": math.nan,
+    }
+
+
 THRESHOLDS = (0.0, 0.5, 0.9, 1.0)
 
 
@@ -290,6 +315,30 @@ class Case:
 
 
 CASES = [
+    Case(
+        "synops of the layer",
+        "activations",
+        F.synops,
+        sm.SynOps,
+        ref_total_synops,
+        {"fanout": 3, "sample_time": 0.5, "time_dim": 1, "per_neuron": False},
+    ),
+    Case(
+        "firing_rate of the layer",
+        "activations",
+        F.firing_rate,
+        sm.FiringRate,
+        ref_rate_of_the_layer,
+        {"dt": 0.25},
+    ),
+    Case(
+        "time_to_first_spike of the layer",
+        "spikes",
+        F.time_to_first_spike,
+        sm.TimeToFirstSpike,
+        ref_first_spike_of_the_layer,
+        {"dt": 0.5, "per_neuron": False},
+    ),
     Case(
         "synops",
         "activations",
@@ -852,6 +901,93 @@ def test_potentials_that_are_large_integers_are_told_from_the_initial_one() -> N
 
 
 # ------------------------------------------------------------- kinds, layers, whole models
+
+
+@one_of_each
+@quick
+@given(x=tensors())
+def test_a_view_shows_what_the_metric_counts_and_refuses_the_same(case: Case, x: Tensor) -> None:
+    metric, twin = case.make(), case.make()
+    value = metric(*case.good())
+    keys = [k for k, v in value.items() if v.ndim == 0] if isinstance(value, dict) else []
+    if not keys:
+        return  # nothing to view
+    key = keys[0]
+    view, inputs = sm.ScalarView(metric, key), (x, *case.inputs(dense(x))[1:])
+    twin.update(*case.good())
+    before = _snapshot(metric)
+    try:
+        expected = twin(*inputs)
+    except REFUSED as error:
+        for call in (view.update, view):
+            with pytest.raises(type(error), match=f"^{case.argument}: "):
+                call(*inputs)
+            assert _same(before, _snapshot(metric))
+        return
+    assert _same({"": view(*inputs)}, {"": expected[key]})
+    assert _same({"": view.compute()}, {"": twin.compute()[key]})
+
+
+class Dense(nn.Module):
+    """A layer that takes whatever a test has."""
+
+    def __init__(self, inputs: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.fc = nn.Linear(inputs, 2, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+@settings(quick, max_examples=300)
+@given(
+    x=tensors(),
+    per_neuron=st.booleans(),
+    per_sample=st.booleans(),
+    differentiable=st.booleans(),
+)
+def test_a_monitored_layer_is_counted_rightly_or_refuses_without_a_trace(
+    x: Tensor, per_neuron: bool, per_sample: bool, differentiable: bool
+) -> None:
+    if x.is_sparse or not x.is_floating_point() or x.ndim < 2 or not x.shape[-1]:
+        return  # nn.Linear takes none of these
+    model = Dense(x.shape[-1], x.dtype)
+    options = {"per_neuron": per_neuron, "per_sample": per_sample, "differentiable": differentiable}
+    monitor = sm.Monitor(model, batch_dim=0, **options)  # type: ignore[arg-type]
+    first = torch.ones(1, *x.shape[1:], dtype=x.dtype)
+    with monitor:
+        model(first)
+    before, values = monitor.compute(), dense(x)
+    finite = bool(values.to(torch.float64).isfinite().all())
+    magnitudes = [sum(abs(v) for v in exact(one).reshape(-1).tolist()) for one in values if finite]
+    refusal = None
+    with monitor, torch.inference_mode(x.is_inference()):
+        try:
+            model(x)
+        except ValueError as error:
+            refusal = str(error)
+    if refusal is not None or not finite:
+        # Of finite ones shapes may not tell whose a vector is, or squares are beyond float64.
+        assert refusal is not None
+        assert refusal.startswith("per_sample: " if finite else "fc: input of shape ")
+        assert per_sample or not finite
+        assert monitor.compute() == before
+        return
+    report = monitor.compute()
+    counts = add_counts(report.layers_data["fc"].counts.values())
+    graded = any(v != int(v) for v in exact(values).reshape(-1).tolist())
+    expected = 2 * (sum(magnitudes) + first.numel())
+    assert counts.synops == pytest.approx(float(expected), rel=1e-6 if graded else 1e-12)
+    assert counts.elements == x.numel() + first.numel()
+    assert counts.events == sum(v != 0 for v in exact(values).reshape(-1)) + first.numel()
+    row = report.layers["fc"]
+    if per_sample and row.synops is not None:
+        largest = 2 * max([first.numel(), *magnitudes])
+        assert row.max == pytest.approx(float(largest), rel=1e-12)
+    if per_neuron and row.synops_per_neuron is not None:
+        assert row.synops_per_neuron.sum() * report.samples == pytest.approx(
+            counts.synops, rel=1e-12
+        )
 
 
 @pytest.mark.parametrize("dtype", REAL, ids=str)

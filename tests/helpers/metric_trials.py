@@ -376,7 +376,7 @@ class MetricTrials:
         fresh.load_state_dict(metric.state_dict())
         assert not fresh.update_called
 
-    @pytest.mark.parametrize("damage", ["shape", "dtype", "missing"])
+    @pytest.mark.parametrize("damage", ["shape", "dtype", "negative", "missing"])
     def test_damaged_state_is_not_loaded(self, damage: str) -> None:
         metric = self.filled(self.batches())
         metric.persistent(True)
@@ -386,6 +386,8 @@ class MetricTrials:
             saved[name] = saved[name].unsqueeze(0)
         elif damage == "dtype":
             saved[name] = saved[name].half()
+        elif damage == "negative":
+            saved[name] = saved[name] - saved[name].amax() - 1
         else:
             del saved[name]
         fresh = self.make()
@@ -393,6 +395,8 @@ class MetricTrials:
         before = _snapshot(fresh)
         with pytest.raises(RuntimeError, match=name):
             fresh.load_state_dict(saved)
+        with pytest.raises(ValueError, match=name):
+            fresh.merge_state(saved)
         assert _same(before, _snapshot(fresh))
 
     def test_merge_state(self) -> None:

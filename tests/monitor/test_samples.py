@@ -1006,6 +1006,16 @@ def test_without_an_order_only_the_batch_may_come_first(
     assert monitor.compute().samples == 0
 
 
+def test_figures_whose_squares_are_beyond_float64_are_refused() -> None:
+    monitor = sm.Monitor(nn.Linear(2, 2, dtype=torch.float64), per_sample=True, batch_dim=0)
+    with monitor:
+        monitor.model(torch.ones(1, 2, dtype=torch.float64))
+        before = monitor.compute()
+        with pytest.raises(ValueError, match=r"per_sample: expected .* squares .* up to 4e\+200"):
+            monitor.model(torch.full((1, 2), 1e200, dtype=torch.float64))
+    assert monitor.compute() == before
+
+
 def test_chunks_of_unequal_length_are_refused() -> None:
     model, x = nn.Linear(6, 2), spikes(6, 4, 6)
     monitor = sm.Monitor(model, per_sample=True, **TIME_FIRST)

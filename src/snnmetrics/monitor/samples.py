@@ -223,14 +223,24 @@ class Spread:
 
     @staticmethod
     def of(series: Series, seconds: float | None = None) -> Spread:
-        """That of one batch with at least one sample; per second where their duration is given."""
+        """That of one batch with at least one sample; per second where their duration is given.
+
+        Raises:
+            ValueError: On the CPU, if a sum of squares is beyond float64.
+        """
         values, peak = series.values.sum(0), series.values.amax()
         if seconds is not None:
             values, peak = values / seconds, peak * (len(series.values) / seconds)
+        sums = torch.stack([values.sum(), values.square().sum()])
+        if sums.is_cpu and not bool(sums.isfinite().all()):
+            raise ValueError(
+                "per_sample: expected figures of samples whose squares float64 holds, found larger "
+                f"ones, up to {values.max().item()}"
+            )
         histogram = torch.zeros(BINS, dtype=torch.int64, device=values.device)
         bins = bins_of(values)
         return Spread(
-            torch.stack([values.sum(), values.square().sum()]),
+            sums,
             torch.stack([values.amax(), peak]),
             histogram.index_add_(0, bins, torch.ones_like(bins)),
             series.timed,
@@ -294,7 +304,8 @@ def spreads_of(
         groups: Rows by group, of those that were seen.
 
     Raises:
-        ValueError: If the leading dimensions of a row do not fit what was declared.
+        ValueError: If the leading dimensions of a row do not fit what was declared, or figures are
+            beyond what float64 holds the squares of.
     """
     if batch.samples == 0 or not seen:
         return {}
