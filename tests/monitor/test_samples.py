@@ -902,6 +902,24 @@ def test_two_processes_give_the_report_of_one(two_ranks: Ranks, cut: int) -> Non
     expect(single.groups["both"], (x.sum(2) * 5).numpy())
 
 
+def _share_in_layout(layout: str, *batches: Tensor) -> sm.Report:
+    groups = {"front": ["conv", "pooled"]}
+    return measured(layout, *batches, groups=groups, dt=0.001)
+
+
+@pytest.mark.xdist_group("ranks")
+@every_layout
+def test_two_processes_have_the_figures_of_samples_run_alone(two_ranks: Ranks, layout: str) -> None:
+    """With shares that differ, of which one comes in two batches."""
+    x = images(samples=9)
+    shares = [(layout, x[:, :2]), (layout, x[:, 2:3], x[:, 3:])]
+    counts = alone(Net(layout), x)
+    for report in results_of(two_ranks.run(_share_in_layout, shares)):
+        expect_all(report, counts)
+        expect(report.groups["front"], counts["conv"] + counts["pooled"])
+        assert (report.samples, report.seconds) == (9, 9 * STEPS * 0.001)
+
+
 @pytest.mark.xdist_group("ranks")
 def test_a_process_that_lacks_a_layer_has_zeros_for_it(two_ranks: Ranks) -> None:
     batches = [spikes(3, samples, 6) for samples in (4, 2)]

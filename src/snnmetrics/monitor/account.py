@@ -63,7 +63,7 @@ def report_of(
         parameters=sum(p.numel() for p in model.parameters()),
         model=root_name(model),
         notes=(*sorted(state.notes), *idle, *(f"{name}: {_UNCLEAR}" for name in unclear)),
-        seconds=_seconds(state),
+        seconds=_seconds(state, dt),
         groups_data=groups,
         per_sample=total.per_sample,
         per_second=total.per_second,
@@ -115,9 +115,12 @@ def _steps(state: State) -> float | None:
     return int(steps) if steps.is_integer() else steps
 
 
-def _seconds(state: State) -> float | None:
+def _seconds(state: State, dt: float | None) -> float | None:
     """Duration of all samples, if it is known of every one."""
-    return state.seconds if state.samples and not state.undated else None
+    if not state.samples or state.undated:
+        return None
+    # Steps are integers: the same sum, however the data is cut into batches and ranks.
+    return state.seconds if dt is None else state.steps * dt
 
 
 def _with_samples(name: str, data: LayerData, state: State) -> LayerData:
@@ -134,7 +137,7 @@ def _spreads(state: State, whose: str, name: str) -> Spreads:
         state.spreads.get((figure, whose, name), Spread.none()).to_data(state.samples)
         for figure in FIGURES
     )
-    return Spreads(per_sample, None if _seconds(state) is None else per_second)
+    return Spreads(per_sample, None if not state.samples or state.undated else per_second)
 
 
 def _unclear(data: LayerData) -> bool:

@@ -38,7 +38,7 @@ def merged(one: Report, other: Report) -> Report:
         samples=one.samples + other.samples,
         calls=one.calls + other.calls,
         steps=_steps(one, other),
-        seconds=_both(one.seconds, other.seconds, one, other, operator.add),
+        seconds=_seconds(one, other),
         layers_data=layers,
         neurons_data=_union(one.neurons_data, other.neurons_data, _neurons),
         uncounted=_uncounted([*one.uncounted, *other.uncounted]),
@@ -82,10 +82,23 @@ def _all(
     return _both(mine, theirs, one, other, Distribution.merged)
 
 
+def _all_steps(one: Report, other: Report) -> int | None:
+    mine, theirs = (None if r.steps is None else round(r.steps * r.samples) for r in (one, other))
+    return _both(mine, theirs, one, other, operator.add)
+
+
+def _seconds(one: Report, other: Report) -> float | None:
+    """Duration of all samples; with a ``dt`` from the steps, which are integers."""
+    total = _both(one.seconds, other.seconds, one, other, operator.add)
+    steps = _all_steps(one, other)
+    if total is None or steps is None or one.dt is None:
+        return total
+    return steps * one.dt
+
+
 def _steps(one: Report, other: Report) -> float | None:
     """Steps per sample: all steps / all samples."""
-    mine, theirs = (None if r.steps is None else round(r.steps * r.samples) for r in (one, other))
-    total = _both(mine, theirs, one, other, operator.add)
+    total = _all_steps(one, other)
     samples = one.samples + other.samples
     if total is None or not samples:
         return None
