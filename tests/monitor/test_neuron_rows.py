@@ -64,3 +64,21 @@ def test_rows_are_those_of_the_metrics(values: str, dt: float | None) -> None:
     torch.testing.assert_close(
         report.layers["fc"].synops_per_neuron, synops.compute()["synops_per_neuron"]
     )
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_layer_whose_input_size_varies_has_no_map(at_once: bool) -> None:
+    """Not the map of the first size; whether both sizes are in one batch or in two."""
+    model = nn.Conv1d(1, 1, 3)
+    monitor = sm.Monitor(model, per_neuron=True)
+    sizes = [[8, 5, 8]] if at_once else [[8], [5], [8]]
+    with monitor:
+        for batch in sizes:
+            with monitor.batch(samples=1):
+                for size in batch:
+                    model(torch.ones(1, 1, size))
+    report = monitor.compute()
+    (row,) = report.layers.values()
+    assert row.synops * report.samples == 2 * 6 * 3 + 3 * 3
+    assert row.synops_per_neuron is None
+    assert any("no map per neuron" in note for note in report.layers_data["Conv1d"].notes)

@@ -19,6 +19,7 @@ from snnmetrics.monitor.repeats import Repeat, Tally, version_of
 from snnmetrics.monitor.samples import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,
+    NO_MAP,
     PRODUCT,
     WEIGHTED,
     NeuronState,
@@ -307,7 +308,7 @@ class Ledger:
         elif row.synops_per_neuron.shape == synops.shape:
             row.synops_per_neuron = row.synops_per_neuron + synops
         else:
-            row.notes |= {"the input size varied: no map per neuron"}
+            row.notes |= {NO_MAP}
 
     def _keep_gradient(self, name: str, x: Tensor, lead: tuple[int, ...], fanout: Fanout) -> None:
         if not lead:

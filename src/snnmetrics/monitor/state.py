@@ -19,6 +19,8 @@ FIELDS = tuple(f.name for f in fields(Counts))
 # Kinds of the operands: of an input alone, or of both factors of a product.
 WEIGHTED = KINDS
 PRODUCT = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
+NO_MAP = "the input size varied: no map per neuron"
+"""The note of a row whose map, if it has one, is not of all its calls."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class RowState:
         if mine is not None and theirs is not None and mine.shape == theirs.shape:
             both = added(mine, theirs)
         elif mine is not None or theirs is not None:
-            notes |= {"the input size varied: no map per neuron"}
+            notes |= {NO_MAP}
         totals = added(self.totals, other.totals)
         return RowState(self.operation, totals, both, notes | other.notes)
 
@@ -62,7 +64,7 @@ class RowState:
             counts,
             declared_kind,
             input_scale,
-            self.synops_per_neuron,
+            None if NO_MAP in self.notes else self.synops_per_neuron,
             tuple(sorted(self.notes)),
         )
 
