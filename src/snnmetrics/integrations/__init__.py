@@ -1,0 +1,7 @@
+"""What connects snnmetrics with other libraries. A module each, imported by its name only.
+
+Example:
+    >>> from snnmetrics.integrations.lightning import SNNMetricsCallback
+    >>> SNNMetricsCallback("net", batch_dim=0).stages
+    ('val', 'test')
+"""

@@ -1,0 +1,434 @@
+"""A Lightning callback that measures a network while Lightning trains, validates or tests it.
+
+The callback owns one :class:`snnmetrics.Monitor` per stage, attached only while its stage runs:
+training stops to count while Lightning validates in the middle of it, and the sanity check counts
+nothing. What is logged are figures of a report, so that every logger takes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torchmetrics.utilities.prints import rank_zero_warn
+
+from snnmetrics.monitor import Monitor
+from snnmetrics.plots import layer_bars
+from snnmetrics.report import Report
+from snnmetrics.report.tables import optional_module
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.trainer.states import TrainerFn
+except ImportError as error:
+    raise ImportError(
+        "lightning is not installed: expected it from `pip install 'snnmetrics[lightning]'`"
+    ) from error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Picture = Callable[[Report], tuple[Figure, Axes]]
+
+STAGES = ("train", "val", "test")
+
+
+class SNNMetricsCallback(Callback):
+    """Measures a network under a Lightning ``Trainer``, logs its figures and keeps its reports.
+
+    At the end of each epoch of a stage it logs :meth:`snnmetrics.Report.scalars` as
+    ``"val/conv2/synops"``, ``"val/lif1/firing_rate"``, ``"val/total/acs"``, ...: names that depend
+    on the names in the model alone. Other callbacks can refer to them, as in
+    ``ModelCheckpoint(monitor="val/total/synops")``. When ``fit``, ``validate`` or ``test`` ends it
+    writes the last report of each stage as JSON and its figures as PNG, and gives the figures to
+    loggers that take some (TensorBoard, Weights & Biases).
+
+    With several ranks figures are over all of them. If a batch raises, nothing of it is counted and
+    the callback detaches. A checkpoint holds the last reports and what was counted of the epoch of
+    training under way, over all ranks; resuming goes on from there.
+
+    Args:
+        model: What to measure: the name of the module in the ``LightningModule`` that is called
+            with the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for
+            the ``LightningModule`` itself (where it calls ``self(x)``).
+        stages: When to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
+            attached a compiled model runs without its compilation.
+        every_n_steps: Log figures of training after every so many optimiser steps, of the steps
+            since the last time, instead of at the end of each epoch. They go straight to the
+            loggers, whatever ``log_every_n_steps`` of the trainer is.
+        prefix: Put before the name of the stage.
+        sizes: For a network that is called once per time step, or otherwise not once per batch: a
+            function from the batch to the number of samples in it and of time steps (or None).
+            By default the input of the model tells, by ``batch_dim`` and ``time_dim``.
+        dirpath: Where to write reports and figures; by default a directory ``snnmetrics`` in that
+            of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
+        figures: Pictures to make of each report, by name; by default
+            ``{"layers": snnmetrics.plots.layer_bars}``. An empty dict for none.
+        monitor: Keyword arguments of :class:`snnmetrics.Monitor`: ``batch_dim``, ``time_dim``,
+            ``dt``, ``per_sample``, ...
+
+    Attributes:
+        reports: The last report of each stage, by name of the stage; the same on all ranks.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a stage is unknown, or ``every_n_steps`` is not positive or without training.
+            When the trainer starts: if the model has no module of this name.
+        ImportError: If figures are to be made and matplotlib is not installed.
+
+    Example:
+        >>> from snnmetrics.integrations.lightning import SNNMetricsCallback
+        >>> callback = SNNMetricsCallback("net", batch_dim=0, time_dim=1)
+        >>> # lightning.Trainer(callbacks=[callback]).test(module, loader), and then
+        >>> callback.reports  # has the report of the stage "test"
+        {}
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        stages: Sequence[str] = ("val", "test"),
+        every_n_steps: int | None = None,
+        prefix: str = "",
+        sizes: Callable[[Any], tuple[int, int | None]] | None = None,
+        dirpath: str | os.PathLike[str] | None = None,
+        figures: Mapping[str, Picture] | None = None,
+        **monitor: Any,
+    ) -> None:
+        if model is not None and not isinstance(model, str):
+            raise TypeError(f"model: expected a name or None, found {type(model).__name__}")
+        if isinstance(stages, str) or not stages or not set(stages) <= set(STAGES):
+            raise ValueError(f"stages: expected some of {STAGES}, found {stages!r}")
+        if every_n_steps is not None:
+            if not isinstance(every_n_steps, int) or every_n_steps < 1:
+                raise ValueError(
+                    f"every_n_steps: expected an integer >= 1, found {every_n_steps!r}"
+                )
+            if "train" not in stages:
+                raise ValueError(
+                    f"every_n_steps: expected 'train' among the stages, found {tuple(stages)}"
+                )
+        Monitor(nn.Identity(), **_without_names(monitor))  # refuses what no monitor takes
+        self.model = model
+        self.stages = tuple(stages)
+        self.every_n_steps = every_n_steps
+        self.prefix = prefix
+        self.sizes = sizes
+        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.figures = {"layers": layer_bars} if figures is None else dict(figures)
+        if self.figures:
+            optional_module("matplotlib.pyplot", extra="plots")
+        self.reports: dict[str, Report] = {}
+        self._arguments = monitor
+        self._monitors: dict[str, Monitor] = {}
+        self._attached: set[str] = set()
+        self._batch: AbstractContextManager[None] | None = None
+        self._logged_at = 0
+        self._directory: Path | None = None
+        self._resumed: Mapping[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells callbacks for several modules apart in a checkpoint."""
+        return self._generate_state_key(model=self.model, prefix=self.prefix)
+
+    # ------------------------------------------------------------------------- start and end
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin with a fresh model: nothing of another run is counted on."""
+        self._monitors, self._attached, self._resumed = {}, set(), None
+        if self.dirpath is not None:
+            self._directory = self.dirpath
+        else:
+            # On all ranks, for the directory is broadcast.
+            self._directory = Path(trainer.log_dir or trainer.default_root_dir) / "snnmetrics"
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave nothing attached."""
+        self._detach_all()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave nothing attached, and count nothing of the batch that was under way."""
+        self._abandon_batch()
+        self._detach_all()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what training and the validation within it found."""
+        self._keep(trainer, ("train", "val"))
+
+    # ------------------------------------------------------------------------------ training
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach; where training is resumed, go on from what was counted."""
+        if "train" not in self.stages:
+            return
+        monitor = self._attach("train", trainer, pl_module)
+        if self._resumed is not None and trainer.is_global_zero:
+            monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
+        self._resumed = None
+        self._logged_at = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an epoch; Lightning does not call this where it resumes one."""
+        if "train" in self._attached and self.every_n_steps is None:
+            self._monitors["train"].reset()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Open the batch, where ``sizes`` says how large it is."""
+        self._open_batch("train", batch)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Close the batch, and log if it is time."""
+        self._close_batch()
+        step = trainer.global_step
+        if self.every_n_steps is None or step == self._logged_at or step % self.every_n_steps:
+            return
+        self._logged_at = step
+        scalars = self._report("train").scalars(self._prefix("train"))
+        self._monitors["train"].reset()
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch."""
+        self._abandon_batch()  # a hook of the user's may have ended the epoch in it
+        if "train" in self._attached and self.every_n_steps is None:
+            self._log("train", pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Detach."""
+        self._detach("train")
+
+    # --------------------------------------------------------------------- validation, test
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach for validation in place of training, unless it is the sanity check."""
+        self._detach("train")
+        if "val" in self.stages and not trainer.sanity_checking:
+            self._attach("val", trainer, pl_module).reset()
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Open the batch, where ``sizes`` says how large it is."""
+        self._open_batch("val", batch)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Close the batch."""
+        self._close_batch()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch, all loaders together."""
+        if "val" in self._attached:
+            self._log("val", pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to training, or write what was found."""
+        self._detach("val")
+        if trainer.state.fn == TrainerFn.FITTING:
+            if "train" in self._monitors:
+                self._attach("train", trainer, pl_module)
+        else:
+            self._keep(trainer, ("val",))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach for the test."""
+        if "test" in self.stages:
+            self._attach("test", trainer, pl_module).reset()
+
+    def on_test_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Open the batch, where ``sizes`` says how large it is."""
+        self._open_batch("test", batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Close the batch."""
+        self._close_batch()
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch, all loaders together."""
+        if "test" in self._attached:
+            self._log("test", pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what was found."""
+        self._detach("test")
+        self._keep(trainer, ("test",))
+
+    # ---------------------------------------------------------------------- save and resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last reports, and what was counted in training, over all ranks.
+
+        Lightning calls this on every rank, as it has to be.
+        """
+        state: dict[str, Any] = {}
+        if self.reports:
+            state["reports"] = {stage: report.to_dict() for stage, report in self.reports.items()}
+        if "train" in self._monitors:
+            state["train"] = self._monitors["train"].state_dict(all_ranks=True)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        reports = state_dict.get("reports", {})
+        self.reports = {stage: Report.from_dict(report) for stage, report in reports.items()}
+        self._resumed = state_dict.get("train")
+
+    # ------------------------------------------------------------------------------- helpers
+
+    def _attach(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> Monitor:
+        if stage not in self._monitors:
+            self._monitors[stage] = Monitor(self._target(trainer, pl_module), **self._arguments)
+        if stage not in self._attached:
+            self._monitors[stage].attach()
+            self._attached.add(stage)
+        return self._monitors[stage]
+
+    def _detach(self, stage: str) -> None:
+        if stage in self._attached:
+            self._monitors[stage].detach()
+            self._attached.discard(stage)
+
+    def _detach_all(self) -> None:
+        for stage in tuple(self._attached):
+            self._detach(stage)
+
+    def _target(self, trainer: Trainer, pl_module: LightningModule) -> nn.Module:
+        if self.model is not None:
+            try:
+                return pl_module.get_submodule(self.model)
+            except AttributeError as error:
+                children = [name for name, _ in pl_module.named_children()]
+                raise ValueError(
+                    f"model: expected the name of a module in {type(pl_module).__name__}, such as "
+                    f"one of {children}, found {self.model!r}"
+                ) from error
+        if self.sizes is None and trainer.strategy.model is not pl_module:
+            raise ValueError(
+                "model: expected the name of the module that is called with the input, found None: "
+                f"{type(trainer.strategy).__name__} calls the whole {type(pl_module).__name__} for "
+                "each step. Name a module in it, or give sizes"
+            )
+        return pl_module
+
+    def _open_batch(self, stage: str, batch: Any) -> None:
+        if self.sizes is not None and stage in self._attached:
+            samples, steps = self.sizes(batch)
+            self._batch = self._monitors[stage].batch(samples, steps)
+            self._batch.__enter__()
+
+    def _close_batch(self) -> None:
+        if self._batch is not None:
+            batch, self._batch = self._batch, None
+            batch.__exit__(None, None, None)
+
+    def _abandon_batch(self) -> None:
+        """Close the batch so that nothing of it is counted."""
+        if self._batch is not None:
+            batch, self._batch = self._batch, None
+            reason = RuntimeError("the batch did not end")
+            batch.__exit__(RuntimeError, reason, None)
+
+    def _prefix(self, stage: str) -> str:
+        return f"{self.prefix}{stage}/"
+
+    def _report(self, stage: str) -> Report:
+        """The report of a stage, over all ranks: every rank comes here."""
+        report = self.reports[stage] = self._monitors[stage].compute()
+        if not report.samples:
+            rank_zero_warn(
+                f"SNNMetricsCallback: expected calls of {self.model or 'the LightningModule'} in "
+                f"stage '{stage}', found none; its figures are NaN. model= names the module that "
+                "is called with the input"
+            )
+        return report
+
+    def _log(self, stage: str, pl_module: LightningModule) -> None:
+        scalars = self._report(stage).scalars(self._prefix(stage))
+        # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
+        pl_module.log_dict(
+            scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
+        )
+
+    def _keep(self, trainer: Trainer, stages: Sequence[str]) -> None:
+        """Write reports and figures, and show figures to the loggers."""
+        found = {stage: self.reports[stage] for stage in stages if stage in self.reports}
+        if not found or self._directory is None or not trainer.is_global_zero:
+            return
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for stage, report in found.items():
+            report.save(self._directory / f"{stage}.json")
+            if report.samples:
+                self._draw(trainer, stage, report)
+
+    def _draw(self, trainer: Trainer, stage: str, report: Report) -> None:
+        assert self._directory is not None
+        for name, picture in self.figures.items():
+            figure, _ = picture(report)
+            path = self._directory / f"{stage}_{name}.png"
+            figure.savefig(path, dpi=150)
+            for logger in trainer.loggers:
+                _show(logger, f"{self._prefix(stage)}{name}", figure, path, trainer.global_step)
+            optional_module("matplotlib.pyplot", extra="plots").close(figure)
+
+
+def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None:
+    """Give a figure to a logger that takes figures or images."""
+    if hasattr(logger, "log_image"):  # Weights & Biases
+        logger.log_image(name, [str(path)], step=step)
+    elif hasattr(logger.experiment, "add_figure"):  # TensorBoard
+        logger.experiment.add_figure(name, figure, step, close=False)
+
+
+def _without_names(monitor: Mapping[str, Any]) -> dict[str, Any]:
+    """What can be checked before there is a model: all but what refers to names in it."""
+    named = ("input_scale", "kinds", "groups", "include", "exclude", "probes", "process_group")
+    return {key: value for key, value in monitor.items() if key not in named}
