@@ -190,6 +190,13 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data.strip("\n")
 
 
+def test_html_takes_the_colours_of_the_notebook() -> None:
+    """Light or dark: it sets none of its own."""
+    html = full_report()._repr_html_()
+    assert set(re.findall(r'style="([a-z-]+)', html)) == {"text-align"}
+    assert not re.search(r"color|background|<style|<font", html)
+
+
 def test_html_escapes_names() -> None:
     html = report({"<script>alert(1)</script>&amp;": layer()}, model="<b>")._repr_html_()
     parser = Cells()

@@ -119,7 +119,16 @@ def conventions(report: Report, ax: Axes | None = None) -> Picture:
     figure, ax = _rows_canvas(ax, names)
     at = range(len(bars))
     _stacked(ax, [bar.acs for bar in bars], [bar.macs for bar in bars], ("ACs", "MACs"))
-    ax.barh(at, [bar.other for bar in bars], height=0.5, color=GREY, label="not told apart")
+    ax.barh(
+        at,
+        [bar.other for bar in bars],
+        height=0.5,
+        facecolor=GREY,
+        edgecolor=BLACK,
+        hatch="..",
+        linewidth=0,
+        label="not told apart",
+    )
     exact = [(i, bar.exact) for i, bar in enumerate(bars) if bar.exact is not None]
     ax.plot(
         [value for _, value in exact],

@@ -1,0 +1,85 @@
+"""The guides for figures, collections and Lightning run, and print what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+import snnmetrics as sm
+from snnmetrics import plots
+from tests.integration.engine_scripts.toy import synops
+
+GUIDES = Path(__file__).parents[1] / "docs" / "howto"
+
+
+@pytest.fixture(autouse=True)
+def _no_window_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    yield
+    plt.close("all")
+
+
+def blocks(guide: str) -> list[tuple[str, str | None]]:
+    """Code of a guide, and what it is said to print, if that follows."""
+    text = (GUIDES / guide).read_text()
+    found = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
+    return [(code, output or None) for code, output in found]
+
+
+def run(guide: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "guide"}
+    for code, output in blocks(guide):
+        with redirect_stdout(StringIO()) as printed:
+            exec(code, names)
+        assert output is None or printed.getvalue() == output
+    return names
+
+
+def test_figures(tmp_path: Path) -> None:
+    names = run("plots.md")
+    assert (tmp_path / "layers.pdf").read_bytes().startswith(b"%PDF")
+    for figure in map(plt.figure, plt.get_fignums()):
+        figure.draw_without_rendering()
+    assert len(plt.get_fignums()) == 5
+    assert names["epochs"][0]["synops"] > 0
+
+
+def test_every_picture_and_every_metric_is_in_the_guide() -> None:
+    text = (GUIDES / "plots.md").read_text()
+    assert set(re.findall(r"plots\.(\w+)\(", text)) == set(plots.__all__)
+    drawn = [
+        name for name in sm.__all__ if name != "Latency" and hasattr(getattr(sm, name), "plot")
+    ]
+    assert all(f"`{name}`" in text for name in drawn if name != "Report")
+    assert len(drawn) >= 9
+
+
+def test_collections() -> None:
+    assert sum(output is not None for _, output in blocks("collections.md")) == 4
+    names = run("collections.md")
+    spikes, found = names["spikes"], names["stable"].compute()
+    assert found["val/conv1/synops"] == 90 * spikes.sum() / 16
+    assert found["val/fc/synops"] == 10 * spikes.sum() / 16
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    names = run("lightning.md")
+    # The last part validates a network that is called step by step: 20 inputs with fan-out 32.
+    report = names["callback"].reports["val"]
+    assert synops(report)["0"] == 32 * names["spikes"].sum()
+    (kept,) = {p.parent for p in tmp_path.rglob("val_layers.png") if "version_0" in str(p)}
+    fitted = sm.Report.load(kept / "val.json")
+    assert synops(fitted)["0"] == 32 * names["spikes"].sum()
+    assert fitted.samples == torch.numel(names["labels"]) == 64
