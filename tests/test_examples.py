@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import re
 import runpy
+import struct
 import subprocess
 import sys
 import warnings
@@ -424,6 +426,28 @@ def columns_of(head: str, row: str) -> dict[str, float]:
         if cell != "-":
             found[title[1]] = float(cell) * SIZES[title[2] or ""]
     return found
+
+
+def test_images_of_clothes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Files in the format of MNIST: big-endian head, then bytes; the first of them are taken."""
+    names = runpy.run_path(str(PAPER))["fashion_mnist"].__globals__
+    names.update(DATA=tmp_path, TRAIN=5, TEST=4)
+    rng, written = np.random.default_rng(0), {}
+    for part, count in (("train", 7), ("t10k", 4)):
+        pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = rng.integers(0, 10, count, np.uint8)
+        written[part] = pixels, labels
+        for name, head, data in (
+            (f"{part}-images-idx3-ubyte.gz", (2051, count, 28, 28), pixels),
+            (f"{part}-labels-idx1-ubyte.gz", (2049, count), labels),
+        ):
+            content = struct.pack(f">{len(head)}i", *head) + data.tobytes()
+            (tmp_path / name).write_bytes(gzip.compress(content))
+    for part, (images, classes) in zip(written, names["fashion_mnist"](), strict=True):
+        pixels, labels = (data[:5] for data in written[part])
+        assert images.shape == (len(pixels), 1, 28, 28)
+        assert np.array_equal(images[:, 0].mul(255).round().numpy(), pixels)
+        assert classes.tolist() == labels.tolist()
 
 
 def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:

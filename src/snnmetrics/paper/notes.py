@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Notes = Mapping[str, Sequence[str]]  # by method
 
 EXACT = (
-    "exact count, also at padding edges; an AC per spike and an MAC per nonzero analog input, at "
+    "exact count, also at padding edges; an AC per spike and a MAC per nonzero analog input, at "
     "each synapse whose weight is not zero; SynOps: sum of |input| x fan-out where the input is "
     "spiking, zero weights included"
 )
