@@ -4,12 +4,13 @@ A small convolutional SNN (snnTorch) learns scikit-learn's handwritten digits. F
 the spikes that enter each synaptic layer; one ``SynOps`` per layer, with the exact fan-out map of
 that layer, counts them over an epoch. A second run adds the synaptic operations to the loss.
 
-Run with ``python examples/quickstart.py``: it prints both runs, a table per layer, and writes
-``examples/out/quickstart.png``.
+Run with ``python examples/quickstart.py [--epochs N]``: it prints both runs, a table per layer, and
+writes ``examples/out/quickstart.png``.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def digits() -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, .
     return DataLoader(train, BATCH, shuffle=True), DataLoader(test, BATCH)
 
 
-def run(title: str, penalty: float) -> list[Epoch]:
+def run(title: str, penalty: float, count: int) -> list[Epoch]:
     """Train a fresh network and measure it on the test images after each epoch."""
     torch.manual_seed(0)
     train, test = digits()
@@ -119,8 +120,8 @@ def run(title: str, penalty: float) -> list[Epoch]:
     synops = LayerSynOps(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     epochs: list[Epoch] = []
-    with tqdm(total=EPOCHS * len(train), desc=title, unit="batch") as bar:
-        for _ in range(EPOCHS):
+    with tqdm(total=count * len(train), desc=title, unit="batch") as bar:
+        for _ in range(count):
             model.train()
             for x, y in train:
                 scores = model(spikegen.rate(x, num_steps=STEPS))
@@ -152,9 +153,9 @@ def print_epochs(runs: dict[str, list[Epoch]]) -> None:
     """Accuracy and synaptic operations of each run, epoch by epoch."""
     print(f"\n{'epoch':<6}" + "".join(f"{title:>30}" for title in runs))
     print(f"{'':<6}" + f"{'accuracy':>14}{'synops/image':>16}" * len(runs))
-    for i in range(EPOCHS):
-        cells = [f"{run[i].accuracy:>14.3f}{run[i].synops:>16,.0f}" for run in runs.values()]
-        print(f"{i + 1:<6}" + "".join(cells))
+    for number, epochs in enumerate(zip(*runs.values(), strict=True), start=1):
+        cells = [f"{epoch.accuracy:>14.3f}{epoch.synops:>16,.0f}" for epoch in epochs]
+        print(f"{number:<6}" + "".join(cells))
 
 
 def print_layers(runs: dict[str, list[Epoch]]) -> None:
@@ -190,9 +191,9 @@ def draw(runs: dict[str, list[Epoch]]) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def main(epochs: int = EPOCHS) -> None:
     """Train without and with synaptic operations in the loss, and show both."""
-    runs = {title: run(title, penalty) for title, penalty in RUNS.items()}
+    runs = {title: run(title, penalty, epochs) for title, penalty in RUNS.items()}
     print_epochs(runs)
     print_layers(runs)
     draw(runs)
@@ -200,4 +201,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="at least 1")
+    main(parser.parse_args().epochs)

@@ -89,8 +89,8 @@ def test_the_quickstart_counts_what_convolutions_with_ones_count(
     assert min(epoch.values()) > 0
     assert batch == pytest.approx(sum(expected.values()))
 
-    quickstart["main"].__globals__.update(EPOCHS=2, FIGURE=tmp_path / "out" / "figure.png")
-    quickstart["main"]()
+    quickstart["main"].__globals__["FIGURE"] = tmp_path / "out" / "figure.png"
+    quickstart["main"](epochs=2)
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("conv1", "conv2", "fc", "total"))
     assert (tmp_path / "out" / "figure.png").stat().st_size > 10_000
