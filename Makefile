@@ -11,13 +11,16 @@ FRAMEWORKS := snntorch spikingjelly norse sinabs
 # sets and preprocessing. Its metrics import none of them.
 PEERS := neurobench
 
-.PHONY: demo test venv lint format bench clean
+.PHONY: demo test docs venv lint format bench clean
 
 demo: venv  ## Count synaptic operations of a spiking network on real data
 	$(BIN)/python examples/quickstart.py
 
 test: venv lint  ## Lint, types, doctests and the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+docs: venv  ## The documentation in build/docs; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs build/docs
 
 lint: venv
 	$(BIN)/ruff check .
@@ -40,4 +43,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/out
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/out docs/gallery

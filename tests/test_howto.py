@@ -1,4 +1,4 @@
-"""The guides for figures, collections and Lightning run, and print what they say."""
+"""Tutorial and guides run, and print what they say."""
 
 from __future__ import annotations
 
@@ -70,6 +70,22 @@ def test_collections() -> None:
     spikes, found = names["spikes"], names["stable"].compute()
     assert found["val/conv1/synops"] == 90 * spikes.sum() / 16
     assert found["val/fc/synops"] == 10 * spikes.sum() / 16
+
+
+@pytest.mark.parametrize(
+    ("guide", "printed"),
+    [
+        ("../tutorial.md", 4),
+        ("frameworks.md", 3),
+        ("which_tensor.md", 5),
+        ("regularising.md", 2),
+        ("pruning.md", 2),
+        ("migrating.md", 2),
+    ],
+)
+def test_every_figure_of_the_guide_is_printed_by_its_code(guide: str, printed: int) -> None:
+    assert sum(output is not None for _, output in blocks(guide)) == printed
+    run(guide)
 
 
 @pytest.mark.filterwarnings("ignore")

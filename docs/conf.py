@@ -1,0 +1,40 @@
+"""Settings of the documentation: ``make docs`` builds it, into ``build/docs``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "snnmetrics"
+author = "The snnmetrics developers"
+copyright = "The snnmetrics developers. Apache-2.0"
+release = metadata.version("snnmetrics")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "mathml",
+    "gallery",
+]
+exclude_patterns = ["_ext"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "snnmetrics"
+html_theme_options = {"navigation_with_keys": True}
+html_math_renderer = "mathml"  # as MathJax would be fetched from elsewhere
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
