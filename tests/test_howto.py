@@ -75,6 +75,7 @@ def test_collections() -> None:
 @pytest.mark.parametrize(
     ("guide", "printed"),
     [
+        ("../index.md", 0),
         ("../tutorial.md", 4),
         ("frameworks.md", 3),
         ("which_tensor.md", 5),

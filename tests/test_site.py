@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -68,6 +70,15 @@ def test_every_example_has_a_page_with_its_code(site: Path) -> None:
     for example in ROOT.glob("examples/*.py"):
         page = (site / "gallery" / f"{example.stem}.html").read_text()
         assert "__main__" in page, example.stem
+
+
+def test_the_drawing_of_the_fan_out_is_what_its_script_draws() -> None:
+    folder = ROOT / "docs" / "explanation"
+    drawn = (folder / "fan_out.svg").read_text()
+    assert drawn == runpy.run_path(str(folder / "draw_fan_out.py"))["drawing"]()
+    taps = {"padding 1": 2 + 3 + 3 + 3 + 2, "no padding": 3 * 3, "stride 2": 2 + 3 + 2}
+    synapses = [int(found) for found in re.findall(r">(\d+) synapses<", drawn)]
+    assert synapses == [in_a_row**2 for in_a_row in taps.values()]
 
 
 def test_a_warning_is_an_error(tmp_path: Path) -> None:
