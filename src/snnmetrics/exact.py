@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.spikes import spike_counts
+
 _FLOAT32_INTEGERS = 2.0**24
 _HELD_BY_FLOAT32 = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32}
@@ -30,6 +32,10 @@ _UNSIGNED = frozenset({torch.bool, torch.uint8, torch.uint16, torch.uint32, torc
 
 # Elements per block: a block in float64 (1 MiB) stays in the second-level cache of a core.
 _BLOCK = 2**17
+# The same in float32, where longer pieces have fewer sums of their own to be added up.
+_WIDE_BLOCK = 2**18
+# Dtypes whose sums take longer than to count spikes byte by byte.
+_COUNTED_QUICKER = frozenset({torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16})
 # Up to here float64 is as fast as any look at the data that could spare it.
 _SMALL = 2**12
 
@@ -62,21 +68,11 @@ def magnitude_sum(
         return _sum_sparse(activations, dims)
     if activations.is_cpu and activations.numel() <= _SMALL:
         return _magnitudes(activations.to(torch.float64)).sum(dims)
-    if negative is None:
-        negative = _may_be_negative(activations)
     if activations.requires_grad and torch.is_grad_enabled():
+        if negative is None:
+            negative = _may_be_negative(activations)
         return _MagnitudeSum.apply(activations, dims, negative)  # type: ignore[no-any-return, no-untyped-call]
     return _sum_strided(activations, dims, negative)
-
-
-def spike_sum(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Sum spikes of 0 and 1, of a floating dtype on the CPU, over ``dims`` exactly, as float64."""
-    if spikes.numel() <= _SMALL:
-        return spikes.sum(dims, dtype=torch.float64)
-    # Half precision is summed in float32, which holds each number of spikes below 2**24.
-    if spikes.numel() < _FLOAT32_INTEGERS:
-        return spikes.sum(dims, dtype=torch.float32).double()
-    return magnitude_sum(spikes, dims, negative=False)
 
 
 def all_finite(values: Tensor) -> bool:
@@ -130,18 +126,32 @@ def _may_be_negative(x: Tensor) -> bool:
     return bool(x.amin() < 0)
 
 
-def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
+def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor:
     if not x.is_cpu:
         return _sum_on_device(x, dims)
-    if x.dtype is torch.float32 and not negative:
-        total = x.sum(dims)
-        if _is_exact(total):
-            return total.double()
+    if x.dtype in _COUNTED_QUICKER and (counts := spike_counts(x, dims)) is not None:
+        return counts
+    if x.dtype is torch.float32 and (quick := _sum_float32(x, dims, negative)) is not None:
+        return quick
+    if negative is None:
+        negative = _may_be_negative(x)
     pieces = blocks(x, dims)
     total = _sum_block(pieces[0], dims, negative)
     for block in pieces[1:]:
         total += _sum_block(block, dims, negative)
     return total
+
+
+def _sum_float32(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor | None:
+    """In one read of the memory, where float32 is provably enough; None where it is not."""
+    total = None
+    for block in blocks(x, dims, _WIDE_BLOCK):
+        signed = bool(block.amin() < 0) if negative is None else negative
+        part = (block.abs() if signed else block).sum(dims)
+        first, total = total is None, part if total is None else total.add_(part)
+        if first and not _is_exact(total):
+            return None
+    return None if total is None or not _is_exact(total) else total.double()
 
 
 def _sum_block(block: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
@@ -169,12 +179,12 @@ def _is_exact(total: Tensor) -> bool:
     return bool(((total < _FLOAT32_INTEGERS) & (total == total.trunc())).all())
 
 
-def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Cut ``x`` along its longest summed dimension into pieces of about ``_BLOCK`` elements."""
-    if x.numel() <= _BLOCK:
+def blocks(x: Tensor, dims: tuple[int, ...], size: int = _BLOCK) -> tuple[Tensor, ...]:
+    """Cut ``x`` along its longest summed dimension into pieces of about ``size`` elements."""
+    if x.numel() <= size:
         return (x,)
     dim = max(dims, key=lambda d: x.shape[d])
-    rows = max(1, _BLOCK * x.shape[dim] // x.numel())
+    rows = max(1, size * x.shape[dim] // x.numel())
     return torch.split(x, rows, dim)
 
 

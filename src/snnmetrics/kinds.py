@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snnmetrics.exact import blocks
+from snnmetrics.spikes import readable
 
 BINARY, TERNARY, INTEGER, ANALOG = range(4)
 
-# The bits of 1, by dtype, and the integers to read them as. Other bits are another number, but for
-# the negative zero, which takes the longer way.
-_ONE = {
-    torch.float64: (torch.int64, 0x3FF0000000000000),
-    torch.float32: (torch.int32, 0x3F800000),
-    torch.float16: (torch.int16, 0x3C00),
-    torch.bfloat16: (torch.int16, 0x3F80),
-}
-_PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
-# Elements that are looked at in one piece; with its temporaries it stays in the cache.
-_PIECE = 2**16
-# Up to here calls cost more than what they look at, and PyTorch's are fewer.
-_FEW = 2**12
+# Dtypes that NumPy rounds and compares several times quicker.
+_OF_NUMPY = (torch.float32, torch.float64)
+_PIECE = 2**15
 
 
 def kind_of(x: Tensor) -> int | Tensor:
@@ -54,51 +46,34 @@ def kind_of(x: Tensor) -> int | Tensor:
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         # PyTorch has no minimum of them; around one, float64 is exact.
         return INTEGER if bool((x.to(torch.float64) > 1).any()) else BINARY
-    low, high = (extreme.item() for extreme in x.aminmax())
+    quick = x.dtype in _OF_NUMPY and x.is_contiguous() and readable(x)
+    low, high, whole = _range_by_piece(x) if quick else _range(x)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")
-    if x.is_floating_point() and not _whole(x):
+    if not whole:
         return ANALOG
     if low >= -1 and high <= 1:
         return BINARY if low >= 0 else TERNARY
     return INTEGER
 
 
-def is_binary(x: Tensor) -> bool:
-    """Whether all elements of a CPU tensor are 0 or 1, and it could be found out quickly.
-
-    The first look at spikes, which most tensors are: one read, in pieces that stay in the cache.
-    NumPy's comparisons are several times quicker than PyTorch's here.
-
-    Example:
-        >>> import torch
-        >>> is_binary(torch.tensor([0.0, 1.0])), is_binary(torch.tensor([0.5, 1.0]))
-        (True, False)
-    """
-    known = _ONE.get(x.dtype)
-    if known is None or type(x) not in _PLAIN or x.is_neg():
-        return False
-    if x.numel() <= _FEW:
-        return torch.equal(x, x.bool().to(x.dtype))
-    integers, one = known
-    bits = x.detach().view(integers)
-    if bits.numel() <= _PIECE:
-        return _zeros_or(one, bits)
-    if bits.is_contiguous():
-        bits = bits.view(-1)
-    return all(_zeros_or(one, piece) for piece in blocks(bits, tuple(range(bits.ndim))))
+def _range(x: Tensor) -> tuple[float, float, bool]:
+    """Smallest and largest element, and whether all are integers; block by block."""
+    low, high = (extreme.item() for extreme in x.aminmax())
+    parts = blocks(x, tuple(range(x.ndim))) if x.is_floating_point() else ()
+    return low, high, all(torch.equal(part.trunc(), part) for part in parts)
 
 
-def _zeros_or(one: int, bits: Tensor) -> bool:
-    values = bits.numpy()
-    found = values == 0
-    found |= values == one
-    return bool(found.all())
-
-
-def _whole(x: Tensor) -> bool:
-    """Whether all elements are integers; block by block, for small temporaries."""
-    return all(torch.equal(block.trunc(), block) for block in blocks(x, tuple(range(x.ndim))))
+def _range_by_piece(x: Tensor) -> tuple[float, float, bool]:
+    """The same in one read of the memory, in pieces that stay in the cache."""
+    values = x.detach().view(-1).numpy()
+    lows, highs, whole = [], [], True
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE]
+        lows.append(piece.min())
+        highs.append(piece.max())
+        whole = whole and bool((np.rint(piece) == piece).all())
+    return float(np.min(lows)), float(np.max(highs)), whole
 
 
 def _kind_on_device(x: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import blocks, magnitude_sum, spike_sum
-from snnmetrics.kinds import BINARY, TERNARY, is_binary, kind_of
+from snnmetrics.exact import blocks, magnitude_sum
+from snnmetrics.kinds import BINARY, TERNARY, kind_of
 from snnmetrics.monitor.fanouts import Fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
+from snnmetrics.spikes import event_counts, spike_counts
 
 
 class Input(NamedTuple):
@@ -27,6 +28,12 @@ class Input(NamedTuple):
     magnitudes: Tensor
     events: Tensor
 
+    def summed(self, dims: tuple[int, ...]) -> Input:
+        """The same with some dimensions of the neurons added up."""
+        magnitudes = self.magnitudes.sum(dims)
+        apart = self.events is not self.magnitudes
+        return Input(self.kind, magnitudes, self.events.sum(dims) if apart else magnitudes)
+
 
 def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
     """Look at an input whose dimensions ``lead`` are no neurons.
@@ -36,14 +43,23 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
     """
     if not lead:
         x, lead = x.unsqueeze(0), (0,)
-    if x.is_cpu and is_binary(x):
-        spikes = spike_sum(x.detach(), lead)
+    spikes = spike_counts(x, lead)
+    if spikes is not None:
         return Input(BINARY, spikes, spikes)
     kind = kind_of(x)
     known = kind if isinstance(kind, int) else None
     magnitudes = magnitude_sum(x, lead, negative=False if known == BINARY else None)
-    spikes_only = known in (BINARY, TERNARY)
-    return Input(kind, magnitudes, magnitudes if spikes_only else magnitude_sum(x.ne(0), lead))
+    if known in (BINARY, TERNARY):
+        return Input(kind, magnitudes, magnitudes)
+    return Input(kind, magnitudes, _events_along(x, lead))
+
+
+def _events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Nonzero elements, summed over some dimensions."""
+    events = event_counts(x, dims)
+    if events is not None:
+        return events
+    return magnitude_sum(x.ne(0).unsqueeze(0), (0, *(d + 1 for d in dims)))
 
 
 def synops_of(seen: Input, fanout: Fanout) -> list[Tensor]:
@@ -102,17 +118,24 @@ def product_of(call: Contraction) -> tuple[Kinds, list[Tensor], int]:
         The kinds of both, the figures of ``synops_of``, and the full product.
     """
     shared = [letter for letter in call.left_letters if letter in call.right_letters]
-    counts = [
-        _events(operand, letters, shared)
-        for operand, letters in (
-            (call.left, call.left_letters),
-            (call.right, call.right_letters),
-        )
-    ]
-    both = _dot(*counts)
-    kinds = kind_of(call.left), kind_of(call.right)
-    magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
-    return kinds, [counts[0].sum(), magnitude, both, both, both, both], dense_macs(call)
+    left_kind, left_events = _factor(call.left, call.left_letters, shared)
+    right_kind, right_events = _factor(call.right, call.right_letters, shared)
+    both, events = _dot(left_events, right_events), left_events.sum()
+    magnitude = events
+    if not (isinstance(left_kind, int) and left_kind in (BINARY, TERNARY)):
+        magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
+    figures = [events, magnitude, both, both, both, both]
+    return (left_kind, right_kind), figures, dense_macs(call)
+
+
+def _factor(operand: Tensor, letters: str, shared: list[str]) -> tuple[int | Tensor, Tensor]:
+    """Kind of a factor, and its events by the letters that both factors have."""
+    dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
+    kept = [letter for letter in letters if letter in shared]
+    spikes = spike_counts(operand, dims)
+    kind = kind_of(operand) if spikes is None else BINARY
+    events = _events_along(operand, dims) if spikes is None else spikes
+    return kind, events.permute([kept.index(letter) for letter in shared])
 
 
 def vector_synops(x: Tensor, lead: tuple[int, ...], fanout: Tensor) -> Tensor:
@@ -147,10 +170,9 @@ def tighter(one: int | Tensor, other: int | Tensor) -> int | Tensor:
 
 def _events(operand: Tensor, letters: str, shared: list[str]) -> Tensor:
     """Nonzero elements of an operand, by the letters that both operands have."""
-    lead = tuple(d + 1 for d, letter in enumerate(letters) if letter not in shared)
-    events = magnitude_sum(operand.ne(0).unsqueeze(0), (0, *lead))
+    dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
-    return events.permute([kept.index(letter) for letter in shared])
+    return _events_along(operand, dims).permute([kept.index(letter) for letter in shared])
 
 
 def _dot(counts: Tensor, fanout: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from snnmetrics.exact import magnitude_sum
 from snnmetrics.monitor import counting
 from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, padded_fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.monitor.repeats import Repeat, Tally, version_of
+from snnmetrics.monitor.repeats import Pile, Repeat, Tally, version_of
 from snnmetrics.monitor.samples import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,
@@ -29,12 +30,11 @@ from snnmetrics.monitor.state import (
 )
 from snnmetrics.report.data import KINDS, Operation, Uncounted
 
-# Outputs of neurons of which is remembered what was in them; few, for each brings sums of its own.
-_MAX_EMITTED = 8
-
+# Tensors of which is remembered what was in them; few, for each brings sums of its own.
+_MAX_LOOKED = 8
 
 # The first dimensions, by their number.
-_FIRST = ((), (0,), (0, 1))
+_FIRST = tuple(tuple(range(number)) for number in range(64))
 
 
 @dataclass
@@ -43,7 +43,30 @@ class _Fired:
 
     type: str
     tally: Tally
-    frames: int
+    pile: Pile | None
+    frames: int = 0
+
+    @classmethod
+    def of(cls, type_: str, spikes: Tensor, lead: tuple[int, ...], seen: counting.Input) -> _Fired:
+        """Begin with what was seen in the first output."""
+        tally = Tally(seen)
+        return cls(type_, tally, Pile(spikes, lead, tally.add) if Pile.fits(spikes) else None)
+
+
+class _Looked(NamedTuple):
+    """What was in a tensor, for whoever comes with the same piece of memory.
+
+    Attributes:
+        owner: The tensor whose memory it is; while it lives, nobody else has that memory.
+        version: How often was written into it.
+        neurons: Its dimensions behind the leading ones.
+        seen: What was in it.
+    """
+
+    owner: weakref.ref[Tensor]
+    version: int
+    neurons: torch.Size
+    seen: counting.Input
 
 
 class Padded(NamedTuple):
@@ -77,7 +100,7 @@ class Ledger:
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     repeats: dict[Any, Repeat] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
-    _emitted: dict[Any, tuple[weakref.ref[Tensor], counting.Input]] = field(default_factory=dict)
+    _looked: dict[Any, _Looked] = field(default_factory=dict)
     _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)
 
     def clear(self) -> None:
@@ -86,7 +109,7 @@ class Ledger:
         self.vectors.clear()
         self.repeats.clear()
         self.called.clear()
-        self._emitted.clear()
+        self._looked.clear()
         self._fired.clear()
 
     def open(self) -> None:
@@ -103,6 +126,11 @@ class Ledger:
             row.settle()
         for key, fired in self._fired.items():
             tally = fired.tally
+            if fired.pile is not None:
+                try:
+                    fired.pile.settle()
+                except ValueError as error:
+                    raise ValueError(f"{key[0]}: output: {error}") from None
             self.staged.neurons[key] = NeuronState(
                 fired.type, tally.magnitudes, tally.events.sum(), fired.frames
             )
@@ -111,6 +139,11 @@ class Ledger:
 
     def _settle(self, repeat: Repeat) -> None:
         row = self.staged.rows[repeat.name]
+        if repeat.pile is not None:
+            try:
+                repeat.pile.settle()
+            except ValueError as error:
+                raise ValueError(f"{repeat.name}: input: {error}") from None
         for kind, tally in repeat.tallies.items():
             seen, calls = counting.Input(kind, tally.magnitudes, tally.events), tally.calls
             _enter(
@@ -199,10 +232,18 @@ class Ledger:
 
     def repeat(self, repeat: Repeat, x: Tensor) -> None:
         """Enter one more call."""
-        seen = self._looked_at(repeat.name, x, repeat.lead)
+        if repeat.pile is None:
+            self._enter_repeat(repeat, self._looked_at(repeat.name, x, repeat.lead), 1)
+            return
+        try:
+            repeat.pile.add(x.detach())
+        except ValueError as error:
+            raise ValueError(f"{repeat.name}: input: {error}") from None
+
+    def _enter_repeat(self, repeat: Repeat, seen: counting.Input, calls: int) -> None:
         assert isinstance(seen.kind, int)  # repeated are calls on the CPU
         self._check_kind(repeat.name, seen.kind)
-        repeat.add(seen.kind, seen)
+        repeat.add(seen.kind, seen, calls)
 
     def _weighted(
         self,
@@ -237,7 +278,10 @@ class Ledger:
                 self._keep_gradient(name, live, lead, fanout)
         if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
             return None  # every call must be looked at by itself
-        return Repeat(name, lead, fanout, frames, x.numel(), dense, macs, outputs)
+        repeat = Repeat(name, lead, fanout, frames, x.numel(), dense, macs, outputs)
+        if lead and Pile.fits(x):
+            repeat.pile = Pile(x, lead, partial(self._enter_repeat, repeat))
+        return repeat
 
     def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
         operation = Operation(
@@ -279,14 +323,43 @@ class Ledger:
         self.vectors.setdefault(name, []).append(call)
 
     def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
-        """What neurons emitted and the next layer takes in need be looked at once."""
-        known = self._emitted.get((id(x), version_of(x), lead))
-        if known is not None and known[0]() is x:
-            return known[1]
+        """What is in an input; looked at once, however many take it in, and also as a view."""
+        known = self._recall(x, lead)
+        if known is not None:
+            return known
         try:
-            return counting.look_at(x.detach(), lead)
+            seen = counting.look_at(x.detach(), lead)
         except ValueError as error:
             raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
+        self._remember(x, lead, seen)
+        return seen
+
+    def _recall(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input | None:
+        """What was seen in the same memory, added up to the neurons that are asked for."""
+        known = self._looked.get(_memory_of(x))
+        if known is None or known.owner() is None or known.version != version_of(x):
+            return None
+        if lead != _FIRST[len(lead)] or not x.is_contiguous():
+            return None
+        neurons = x.shape[len(lead) :]
+        further = len(known.neurons) - len(neurons)
+        if further < 0 or known.neurons[further:] != neurons:
+            return None
+        return known.seen.summed(tuple(range(further))) if further else known.seen
+
+    def _remember(self, x: Tensor, lead: tuple[int, ...], seen: counting.Input) -> None:
+        # What is written into a tensor of inference mode leaves no trace in its version.
+        if x.is_inference() or lead != _FIRST[len(lead)] or not x.is_contiguous():
+            return
+        if len(self._looked) >= _MAX_LOOKED:
+            self._looked.pop(next(iter(self._looked)))
+        owner = x if x._base is None else x._base
+        neurons = x.shape[len(lead) :]
+        self._looked[_memory_of(x)] = _Looked(weakref.ref(owner), x._version, neurons, seen)
+
+    def forget_looks(self) -> None:
+        """Something may be written that leaves no trace in the version of a tensor."""
+        self._looked.clear()
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
@@ -320,28 +393,31 @@ class Ledger:
 
     def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
-        dims = _FIRST[lead]
+        key = name, tuple(spikes.shape[lead:])
+        fired = self._fired.get(key)
         try:
-            seen = counting.look_at(spikes.detach(), dims)
+            if fired is not None and fired.pile is not None and fired.pile.takes(spikes):
+                fired.pile.add(spikes.detach())
+            else:
+                seen = counting.look_at(spikes.detach(), _FIRST[lead])
+                self._remember(spikes, _FIRST[lead], seen)
+                if fired is None:
+                    fired = self._fired[key] = _Fired.of(type_, spikes, _FIRST[lead], seen)
+                else:
+                    fired.tally.add(seen)
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
-        if not spikes.is_inference():  # what is written into it leaves no trace in its version
-            if len(self._emitted) >= _MAX_EMITTED:
-                self._emitted.pop(next(iter(self._emitted)))
-            self._emitted[id(spikes), spikes._version, dims] = weakref.ref(spikes), seen
-        frames = math.prod(spikes.shape[:lead])
-        key = (name, tuple(spikes.shape[lead:]))
-        fired = self._fired.get(key)
-        if fired is None:
-            self._fired[key] = _Fired(type_, Tally(seen), frames)
-        else:
-            fired.tally.add(seen)
-            fired.frames += frames
+        fired.frames += math.prod(spikes.shape[:lead])
 
     def uncounted(self, name: str, what: str, reason: str) -> None:
         """Enter a call that is known to contract something and cannot be counted."""
         known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def _memory_of(x: Tensor) -> tuple[Any, ...]:
+    """The piece of memory that a contiguous tensor is."""
+    return x.data_ptr(), x.numel(), x.dtype
 
 
 def unscaled(name: str, x: Tensor, scale: float) -> Tensor:

@@ -38,6 +38,8 @@ _INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _REPEATED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
+# Ways to the memory of a tensor through which writing leaves no trace in its version.
+_UNTRACED = frozenset({Tensor.data.__get__, Tensor.numpy, Tensor.__array__})  # type: ignore[attr-defined]
 _HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
 _PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
@@ -136,6 +138,7 @@ class Listener(TorchFunctionMode):
             finally:
                 self._open.clear()
                 self._padded.clear()
+                self._ledger.forget_looks()  # what happens to tensors until the next is not heard
 
     def _visit(
         self,
@@ -216,6 +219,8 @@ class Listener(TorchFunctionMode):
                 repeat = self._operation(func, args, kwargs, output, site)
                 if repeat is not None and key is not None:
                     self._ledger.repeats[key] = repeat.of(args[1])
+        elif func in _UNTRACED:
+            self._ledger.forget_looks()
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
         elif (reason := why_uncounted(func)) is not None:

@@ -152,7 +152,7 @@ class Monitor:
     def __getstate__(self) -> dict[str, Any]:
         """A copy is detached, and has what was counted up to the last complete batch."""
         ledger = replace(
-            self._ledger, maps=FanoutCache(), staged=State(), synops={}, vectors={}, _emitted={}
+            self._ledger, maps=FanoutCache(), staged=State(), synops={}, vectors={}, _looked={}
         )
         return (
             vars(self)

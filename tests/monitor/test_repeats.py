@@ -1,0 +1,110 @@
+"""Loops over time: small inputs are looked at together, and counted as if each were alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import snnmetrics as sm
+
+SPIKES, COUNTS, GRADED = (torch.tensor([[0.0, b, 1.0]] * 2) for b in (1.0, 3.0, 0.5))
+
+
+class Repeated(nn.Module):
+    """Spiking neurons that emit what they are given, and a layer behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neurons = Emitting()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(self.neurons(x))
+        return out
+
+
+class Emitting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0
+
+
+sm.register_neuron(Emitting, lead="B")
+
+
+def loop(model: nn.Module, monitor: sm.Monitor, inputs: list[Tensor]) -> None:
+    with monitor, monitor.batch(samples=2, steps=len(inputs)), torch.no_grad():
+        for x in inputs:
+            model(x)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 64, 65, 66, 200])
+def test_every_step_of_a_loop_counts_once(steps: int) -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model)
+    inputs = [(torch.rand(2, 3) < 0.4).float() for _ in range(steps)]
+    loop(model, monitor, inputs)
+    report, spikes = monitor.compute(), int(torch.stack(inputs).sum())
+    counts = report.counts()["layer"]
+    assert (counts["synops"], counts["events"], counts["elements"]) == (
+        4 * spikes,
+        spikes,
+        6 * steps,
+    )
+    assert report.neurons["neurons"].spikes == spikes / 2
+    assert report.neurons["neurons"].updates == 3 * steps
+
+
+def test_each_step_keeps_the_kind_of_its_own_input() -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model)
+    loop(model, monitor, [SPIKES, SPIKES, COUNTS, SPIKES, GRADED, COUNTS, SPIKES])
+    counts = monitor.compute().layers_data["layer"].counts
+    assert {kind: found.calls for kind, found in counts.items()} == {
+        "binary": 4,
+        "integer": 2,
+        "analog": 1,
+    }
+    assert [counts[kind].magnitude for kind in ("binary", "integer", "analog")] == [16, 16, 3]
+    assert [counts[kind].events for kind in ("binary", "integer", "analog")] == [16, 8, 4]
+
+
+@pytest.mark.parametrize("steps", [2, 70])
+def test_a_step_that_is_not_finite_makes_the_whole_batch_count_nothing(steps: int) -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model)
+    loop(model, monitor, [SPIKES] * 3)
+    before = monitor.compute()
+    with pytest.raises(ValueError, match="layer: input: expected finite values, found NaN"):
+        loop(model, monitor, [SPIKES] * (steps - 1) + [SPIKES * float("nan")])
+    assert monitor.compute() == before
+    loop(model, monitor, [SPIKES] * 3)
+    assert monitor.compute().counts()["layer"]["synops"] == 2 * before.counts()["layer"]["synops"]
+
+
+def test_a_buffer_that_is_refilled_between_steps_counts_as_it_was() -> None:
+    layer = nn.Linear(3, 4)
+    monitor, buffer = sm.Monitor(layer), torch.zeros(2, 3)
+    with monitor, monitor.batch(samples=2, steps=9), torch.no_grad():
+        for step in range(9):
+            buffer.data.fill_(step % 2)
+            layer(buffer)
+    assert monitor.compute().counts()["Linear"]["synops"] == 4 * 6 * 4
+
+
+def test_what_neurons_emitted_is_looked_at_again_once_it_was_written_into() -> None:
+    class Scaling(Repeated):
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neurons(x)
+            spikes.data.mul_(3)  # leaves no trace in the version of the tensor
+            out: Tensor = self.layer(spikes)
+            return out
+
+    model = Scaling()
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor:
+        model(SPIKES)
+    report = monitor.compute()
+    assert report.layers["layer"].kind == "integer"
+    assert report.counts()["layer"]["synops"] == 3 * 4 * 4
+    assert report.neurons["neurons"].spikes == 2

@@ -1,0 +1,116 @@
+"""Spikes are counted where all are 0 or 1, to the last bit, and nowhere else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from snnmetrics import spikes
+from snnmetrics.spikes import event_counts, spike_counts
+
+FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+DTYPES = [*FLOATS, *INTEGERS, torch.bool]
+# Sizes at which rows are taken one by one, by eight, several at a time, in tiles, in wide tiles.
+SHAPES = [
+    *[(), (1,), (7, 8), (300, 8), (3, 5001), (520, 1000), (255, 512), (256, 512), (9, 70_001)],
+    *[(4, 3, 16, 16), (2, 600, 40), (3, 4, 5, 8)],
+]
+
+
+def summed(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """In float64, which holds all these numbers; no dimension is no sum."""
+    return x.to(torch.float64).sum(dims) if dims else x.to(torch.float64)
+
+
+def with_ones(shape: tuple[int, ...], dtype: torch.dtype, rate: float) -> Tensor:
+    return (torch.rand(shape) < rate).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
+def test_spikes_are_counted(shape: tuple[int, ...], dtype: torch.dtype, rate: float) -> None:
+    x = with_ones(shape, dtype, rate)
+    for lead in range(len(shape) + 1):
+        dims = tuple(range(lead))
+        found = spike_counts(x, dims)
+        assert found is not None
+        assert found.dtype is torch.float64
+        assert torch.equal(found, summed(x, dims))
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    st.sampled_from(DTYPES),
+    st.randoms(use_true_random=False),
+)
+def test_any_layout_is_counted_rightly_or_not_at_all(
+    sizes: list[int], dtype: torch.dtype, chance: random.Random
+) -> None:
+    dims = tuple(chance.sample(range(len(sizes)), chance.randint(0, len(sizes))))
+    order = chance.sample(range(len(sizes)), len(sizes))
+    x = torch.tensor([chance.choice([0, 0, 1]) for _ in range(int(torch.tensor(sizes).prod()))])
+    x = x.to(dtype).reshape(sizes).permute(order)
+    if chance.random() < 0.3:
+        x = x[..., ::2]
+    for count in (spike_counts, event_counts):
+        found = count(x, dims)
+        assert found is None or torch.equal(found, summed(x, dims))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (64, 512), (300, 1000), (2, 70_001)], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_what_is_nearly_a_spike_is_none(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    epsilon = torch.finfo(dtype).eps
+    others = [1 - epsilon / 2, 1 + epsilon, epsilon, 0.5, 2.0, -1.0, float("nan"), float("inf")]
+    for other in others:
+        x = with_ones(shape, dtype, 0.3)
+        place = random.Random(str(other)).randrange(x.numel())
+        x.view(-1)[place] = other
+        assert x.view(-1)[place] not in (0, 1), "the dtype holds it"
+        assert spike_counts(x, (0,)) is None
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
+def test_events_are_counted_whatever_their_value(dtype: torch.dtype) -> None:
+    x = torch.randint(0, 4, (300, 33)).to(dtype)
+    if dtype is not torch.uint8:
+        x[::7] *= -1  # negative zeros, too, which are no events
+    found = event_counts(x, (0,))
+    assert found is not None
+    assert torch.equal(found, x.ne(0).to(torch.float64).sum(0))
+
+
+def test_a_byte_does_not_run_over() -> None:
+    """Eight columns are added as one integer, in rows of which 255 fit into a byte."""
+    for rows in (254, 255, 256, 510, 511, 100_000):
+        found = spike_counts(torch.ones(rows, 16), (0,))
+        assert found is not None
+        assert found.tolist() == [rows] * 16
+
+
+def test_what_numpy_may_not_read_is_left_to_others() -> None:
+    x = torch.ones(4, 4)
+    negated = torch.view_as_complex(torch.ones(4, 4, 2)).conj().imag  # its sign is only noted
+    for other in (x.to("meta"), x.to_sparse(), negated, torch.ones(0, 4), x.to(torch.uint16)):
+        assert spike_counts(other, (0,)) is None
+        assert event_counts(other, (0,)) is None
+    assert spikes.readable(x)
+    assert not spikes.readable(negated)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    inputs = [with_ones((400, 600), torch.float32, rate / 20) for rate in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: spike_counts(x, (0,)), inputs * 3))
+    for counts, x in zip(found, inputs * 3, strict=True):
+        assert counts is not None
+        assert torch.equal(counts, summed(x, (0,)))
