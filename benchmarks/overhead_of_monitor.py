@@ -1,0 +1,204 @@
+"""What listening costs: the monitored forward over the plain one, beside other counters.
+
+For each workload, in one run: our Monitor with all exact counts on, and each peer that works on the
+model. Every run is paired with a plain forward right before it; printed are medians and minima of
+the ratios. What they count is compared elsewhere (``docs/howto/conventions.md``): some
+count less. Peers that fail on a model are named with their error.
+
+Run with ``python -m benchmarks.overhead_of_monitor``; ``--threads 2``, ``--rounds 30``,
+``--only conv``, ``--json FILE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.timing import Ratio, Timed, paired_ratios
+from benchmarks.workloads import WORKLOADS, Workload
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import snnmetrics as sm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from neurobench.metrics.workload import SynapticOperations
+    from neurobench.models import TorchModel
+    from sinabs import hooks
+    from spikingjelly.activation_based import op_counter
+
+
+def monitored(workload: Workload) -> Timed:
+    """Ours, attached before the clock starts, as in a loop over batches."""
+    monitor = sm.Monitor(workload.model)
+
+    def call() -> None:
+        with monitor.batch(workload.samples, workload.steps):
+            workload.forward()
+
+    return Timed(call, lambda: monitor)
+
+
+def spikingjelly_synops(workload: Workload) -> Timed:
+    """Its counter of synaptic operations."""
+
+    def call() -> None:
+        with op_counter.DispatchCounterMode([op_counter.SynOpCounter()]):
+            workload.forward()
+
+    return Timed(call)
+
+
+def spikingjelly_energy(workload: Workload) -> Timed:
+    """Its simple estimate of energy: SynOps, MACs and memory accesses."""
+
+    def call() -> None:
+        profiler = op_counter.SimpleEnergyProfiler()
+        profiler.bind_model(workload.model)
+        with profiler:
+            workload.forward()
+
+    return Timed(call)
+
+
+def neurobench(workload: Workload) -> Timed:
+    """Its hooks and its metric of synaptic operations."""
+    wrapped = TorchModel(workload.model)
+
+    def call() -> None:
+        metric = SynapticOperations()
+        workload.forward()
+        metric(wrapped, None, (workload.x.transpose(0, 1),))
+
+    @contextmanager
+    def hooked() -> Iterator[None]:
+        wrapped.register_hooks()
+        try:
+            yield
+        finally:
+            for hook in [*wrapped.connection_hooks, *wrapped.activation_hooks]:
+                hook.close() if hasattr(hook, "close") else hook.hook.remove()
+            wrapped.connection_hooks.clear()
+            wrapped.activation_hooks.clear()
+
+    return Timed(call, hooked)
+
+
+def sinabs_hooks(workload: Workload) -> Timed:
+    """Its hooks of layers."""
+
+    @contextmanager
+    def hooked() -> Iterator[None]:
+        handles = []
+        for module in workload.model.modules():
+            if isinstance(module, nn.Conv2d):
+                handles.append(module.register_forward_hook(hooks.conv_layer_synops_hook))
+            elif isinstance(module, nn.Linear):
+                handles.append(module.register_forward_hook(hooks.linear_layer_synops_hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return Timed(workload.forward, hooked)
+
+
+def torch_flops(workload: Workload) -> Timed:
+    """PyTorch's counter of floating-point operations, which does not look at activations."""
+
+    def call() -> None:
+        with FlopCounterMode(display=False):
+            workload.forward()
+
+    return Timed(call)
+
+
+COUNTERS: dict[str, Callable[[Workload], Timed]] = {
+    "snnmetrics": monitored,
+    "spikingjelly SynOps": spikingjelly_synops,
+    "spikingjelly energy": spikingjelly_energy,
+    "neurobench": neurobench,
+    "sinabs hooks": sinabs_hooks,
+    "torch FLOPs": torch_flops,
+}
+
+
+def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str, str]]:
+    """Ratios by counter, and the errors of those that do not work on this model."""
+    calls, errors = {"plain again": Timed(workload.forward)}, {}
+    with torch.no_grad():
+        for name, make in COUNTERS.items():
+            try:
+                timed = make(workload)
+                workload.reset()
+                with timed.within():
+                    timed.call()
+            except Exception as error:  # whatever it is: said in the result
+                errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            else:
+                calls[name] = timed
+        ratios = paired_ratios(workload.forward, calls, rounds, workload.reset)
+    return ratios, errors
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "processor": _processor(),
+        "cores": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", choices=list(WORKLOADS), nargs="*", default=list(WORKLOADS))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    found: dict[str, Any] = {"machine": machine(), "threads": args.threads, "workloads": {}}
+    print(f"{found['machine']}; {args.rounds} rounds; monitored / plain: median (minimum)")
+    for key in args.only:
+        torch.manual_seed(0)
+        workload = WORKLOADS[key]()
+        ratios, errors = compare(workload, args.rounds)
+        print(f"\n{workload.name}: {workload.what}")
+        print(f"plain forward {ratios['plain again'].seconds * 1e3:.1f} ms")
+        for name, ratio in ratios.items():
+            print(f"  {name:<22}{ratio.median:>8.3f} ({ratio.minimum:.3f})", flush=True)
+        for name, error in errors.items():
+            print(f"  {name:<22}fails: {error[:90]}")
+        found["workloads"][key] = {
+            "what": workload.what,
+            "ratios": {name: vars(ratio) for name, ratio in ratios.items()},
+            "errors": errors,
+        }
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
