@@ -11,16 +11,23 @@ FRAMEWORKS := snntorch spikingjelly norse sinabs
 # sets and preprocessing. Its metrics import none of them.
 PEERS := neurobench
 
-.PHONY: demo test docs venv lint format bench clean
+.PHONY: demo test docs browser venv lint format bench clean
 
 demo: venv  ## Count synaptic operations of a spiking network on real data
 	$(BIN)/python examples/quickstart.py
 
-test: venv lint  ## Lint, types, doctests and the whole test suite
+test: venv lint browser  ## Lint, types, doctests and the whole test suite
 	$(BIN)/python -m pytest -n 2
 
 docs: venv  ## The documentation in build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs build/docs
+
+# For the test of the documentation. Where it is missing and apt may not install it, that test is
+# skipped and says so; in CI it fails.
+browser:  ## Chromium, where apt may install it
+	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+		|| { apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } \
+		|| echo "Chromium could not be installed"
 
 lint: venv
 	$(BIN)/ruff check .

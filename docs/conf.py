@@ -21,13 +21,14 @@ extensions = [
     "mathml",
     "gallery",
 ]
-exclude_patterns = ["_ext"]
+exclude_patterns = ["_ext", "_static"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "snnmetrics"
+html_favicon = "_static/favicon.svg"
 html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"  # as MathJax would be fetched from elsewhere
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,23 +16,7 @@ from snnmetrics import conventions, energy, functional, plots, report
 
 ROOT = Path(__file__).parents[1]
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, with the pages of the examples, which `tests/test_examples.py` runs."""
-    pytest.importorskip("sphinx")
-    folder = tmp_path_factory.mktemp("site")
-    for name in ("docs", "examples"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("gallery", "out"))
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    built = subprocess.run(
-        [*command, "-D", "gallery_executes=0", "docs", "html"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    return folder / "html"
+pytestmark = pytest.mark.xdist_group("site")
 
 
 def test_every_document_is_a_page_that_the_start_page_leads_to(site: Path) -> None:
