@@ -38,8 +38,10 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv  ## What a metric costs beside torchmetrics' stock path
+bench: venv  ## What metrics and the Monitor cost, beside plain PyTorch, torchmetrics and peers
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.metric_update
+	$(BIN)/python -m benchmarks.overhead_of_monitor
 
 venv: $(STAMP)  ## The environment with everything that tests and examples need
 
