@@ -37,7 +37,7 @@ _ONE = {
     torch.bool: (torch.uint8, 1),
 }
 _HALVES = (torch.float16, torch.bfloat16)
-_PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
+PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
 # Elements per tile: with its comparisons it stays in the second-level cache of a core.
 _TILE = 2**17
 _WIDTH = 2**16
@@ -58,7 +58,7 @@ def readable(x: Tensor) -> bool:
     return (
         x.is_cpu
         and x.layout is torch.strided
-        and type(x) in _PLAIN
+        and type(x) in PLAIN
         and not x.is_neg()
         and x.numel() > 0
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -709,3 +709,16 @@ def test_accelerators_are_not_waited_for() -> None:
     with sm.Monitor(model, batch_dim=0, per_neuron=True) as monitor:
         model(spikes().to("meta"))
     assert set(monitor._state.rows) == {"conv", "fc"}
+
+
+def test_spikes_that_neurons_emit_as_a_sparse_tensor_are_counted() -> None:
+    class Sparse(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.to_sparse()
+
+    sm.register_neuron(Sparse, lead="B")
+    monitor = sm.Monitor(nn.Sequential(Sparse()), batch_dim=0)
+    with monitor:
+        monitor.model(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    row = monitor.compute().neurons["0"]
+    assert (row.neurons, row.spikes, row.silent_fraction) == (3, 1.5, 1 / 3)

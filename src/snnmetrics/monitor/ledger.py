@@ -29,6 +29,7 @@ from snnmetrics.monitor.state import (
     empty_totals,
 )
 from snnmetrics.report.data import KINDS, Operation, Uncounted
+from snnmetrics.spikes import PLAIN
 
 # Tensors of which is remembered what was in them; few, for each brings sums of its own.
 _MAX_LOOKED = 8
@@ -336,7 +337,7 @@ class Ledger:
 
     def _recall(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input | None:
         """What was seen in the same memory, added up to the neurons that are asked for."""
-        known = self._looked.get(_memory_of(x))
+        known = self._looked.get(_memory_of(x)) if _has_memory(x) else None
         if known is None or known.owner() is None or known.version != version_of(x):
             return None
         if lead != _FIRST[len(lead)] or not x.is_contiguous():
@@ -349,7 +350,9 @@ class Ledger:
 
     def _remember(self, x: Tensor, lead: tuple[int, ...], seen: counting.Input) -> None:
         # What is written into a tensor of inference mode leaves no trace in its version.
-        if x.is_inference() or lead != _FIRST[len(lead)] or not x.is_contiguous():
+        if not _has_memory(x) or x.is_inference():
+            return
+        if lead != _FIRST[len(lead)] or not x.is_contiguous():
             return
         if len(self._looked) >= _MAX_LOOKED:
             self._looked.pop(next(iter(self._looked)))
@@ -393,6 +396,7 @@ class Ledger:
 
     def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
+        spikes = spikes.to_dense() if spikes.is_sparse else spikes
         key = name, tuple(spikes.shape[lead:])
         fired = self._fired.get(key)
         try:
@@ -413,6 +417,12 @@ class Ledger:
         """Enter a call that is known to contract something and cannot be counted."""
         known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def _has_memory(x: Tensor) -> bool:
+    """Whether a tensor is a piece of memory of its own device, of which the address is known."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return type(x) in PLAIN and x.layout is torch.strided and not x.is_meta and not wrapped
 
 
 def _memory_of(x: Tensor) -> tuple[Any, ...]:

@@ -38,8 +38,12 @@ _INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _REPEATED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
-# Ways to the memory of a tensor through which writing leaves no trace in its version.
-_UNTRACED = frozenset({Tensor.data.__get__, Tensor.numpy, Tensor.__array__})  # type: ignore[attr-defined]
+# Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
+# trace in its version.
+_DATA: Any = Tensor.data
+_UNTRACED = frozenset(
+    {_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.resize_, Tensor.numpy, Tensor.__array__}
+)
 _HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
 _PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
