@@ -1,0 +1,162 @@
+"""What is released installs, runs, and says the same everywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import yaml
+
+import snnmetrics as sm
+
+tomllib = pytest.importorskip("tomllib")  # of Python 3.11, as are the versions of constraints.txt
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSION: str = PROJECT["version"]
+
+
+def run(*arguments: str | Path, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel that is made of it and of nothing else."""
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("released")
+    run("-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that has the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    (wheel,) = released.glob("*.whl")
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile")
+    run(*pip, "--target", folder, wheel, cwd=folder)
+    return folder
+
+
+pytestmark = pytest.mark.xdist_group("release")
+
+
+def test_twine_finds_nothing_to_object_to(released: Path) -> None:
+    pytest.importorskip("twine")
+    files = sorted(released.iterdir())
+    assert [path.name for path in files] == [
+        f"snnmetrics-{VERSION}-py3-none-any.whl",
+        f"snnmetrics-{VERSION}.tar.gz",
+    ]
+    checked = run("-m", "twine", "--no-color", "check", "--strict", *files, cwd=released)
+    assert checked.count("PASSED") == 2
+
+
+def test_the_wheel_has_the_package_and_nothing_else(released: Path) -> None:
+    (wheel,) = released.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    source = ROOT / "src"
+    files = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in names if ".dist-info/" not in name} == files
+    assert "snnmetrics/py.typed" in files
+    about = f"snnmetrics-{VERSION}.dist-info"
+    assert f"{about}/licenses/LICENSE" in names
+    metadata = Parser().parsestr(ZipFile(wheel).read(f"{about}/METADATA").decode())
+    assert metadata["Requires-Python"] == PROJECT["requires-python"]
+    plain = [name for name in metadata.get_all("Requires-Dist", []) if "extra ==" not in name]
+    assert sorted(plain) == sorted(PROJECT["dependencies"])
+
+
+def test_the_sdist_has_what_tests_and_documents_need(released: Path) -> None:
+    (sdist,) = released.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    parts = ("src", "tests", "examples", "benchmarks", "docs")
+    made = ("__pycache__", "gallery", "out")
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for part in parts
+        for path in (ROOT / part).rglob("*")
+        if path.is_file() and not set(made) & set(path.parts)
+    }
+    alone = {path.name for path in ROOT.glob("*.md")} | {
+        *("CITATION.cff", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml")
+    }
+    assert files | alone <= names
+    assert not [name for name in names if set(made) & set(Path(name).parts)]
+
+
+def test_the_installed_wheel_counts(installed: Path, tmp_path: Path) -> None:
+    """The second example of the README and the quickstart, not from the source tree."""
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[-1]
+    (tmp_path / "readme.py").write_text(f"{block}\nprint(sm.__file__, sm.__version__)\n")
+    printed = run("readme.py", cwd=tmp_path, PYTHONPATH=str(installed))
+    file, version = printed.splitlines()[-1].split()
+    assert Path(file).is_relative_to(installed)
+    assert version == VERSION
+
+    (tmp_path / "examples").mkdir()
+    quickstart = (ROOT / "examples" / "quickstart.py").read_text()
+    (tmp_path / "examples" / "quickstart.py").write_text(quickstart)
+    printed = run(
+        *("examples/quickstart.py", "--epochs", "1"),
+        cwd=tmp_path,
+        PYTHONPATH=str(installed),
+        OMP_NUM_THREADS="1",
+    )
+    rows = dict(re.findall(r"^(conv1|conv2|fc|total) .*?([\d,]+\.\d)", printed, re.MULTILINE))
+    counts = {name: float(count.replace(",", "")) for name, count in rows.items()}
+    assert sum(counts.values()) == pytest.approx(2 * counts["total"], abs=0.5)
+    assert (tmp_path / "examples" / "out" / "quickstart.png").exists()
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """In ``pyproject.toml``; the package asks for that of its installation."""
+    assert sm.__version__ == VERSION
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.py"), ROOT / "CITATION.cff"]
+    assert not [path for path in sources if VERSION in path.read_text()]
+
+
+def test_ci_runs_from_the_oldest_supported_versions_to_the_pinned_ones() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert jobs["test"]["steps"][-1]["run"].startswith("make test")
+    versions = jobs["versions"]["strategy"]["matrix"]["include"]
+    assert [row["python"] for row in versions] == ["3.10", "3.11", "3.12", "3.13"]
+    assert PROJECT["requires-python"] == f">={versions[0]['python']}"
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    for name in ("torch", "torchmetrics"):
+        (lowest,) = [r for r in PROJECT["dependencies"] if r.startswith(f"{name}>=")]
+        assert versions[0][name].startswith(lowest.partition(">=")[2])
+        assert f"{name}=={versions[-1][name]}" in pins
+    for path in re.findall(r"tests/\S+", jobs["versions"]["steps"][-1]["run"]):
+        assert (ROOT / path).exists(), path
+    uses = {step["uses"].partition("@")[0] for job in jobs.values() for step in job["steps"][:2]}
+    assert uses == {"actions/checkout", "actions/setup-python"}
+
+
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["authors"] == PROJECT["authors"]
+    assert citation["license"] == PROJECT["license"]
