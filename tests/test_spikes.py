@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import snnmetrics as sm
 from snnmetrics import spikes
 from snnmetrics.spikes import event_counts, spike_counts
 
@@ -114,3 +115,15 @@ def test_threads_do_not_disturb_each_other() -> None:
     for counts, x in zip(found, inputs * 3, strict=True):
         assert counts is not None
         assert torch.equal(counts, summed(x, (0,)))
+
+
+def test_memory_that_was_looked_at_can_still_be_resized() -> None:
+    """As FSDP does with weights; ``Tensor.numpy`` would forbid it for good."""
+    x, weight = torch.ones(8, 8), torch.nn.Linear(8, 8)
+    monitor = sm.Monitor(weight, batch_dim=0)
+    with monitor:
+        weight(x)
+        weight(x / 2)
+    for tensor in (x, weight.weight.data):
+        tensor.untyped_storage().resize_(0)
+        assert tensor.untyped_storage().nbytes() == 0

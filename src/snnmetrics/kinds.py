@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.exact import blocks
-from snnmetrics.spikes import readable
+from snnmetrics.spikes import array_of, readable
 
 BINARY, TERNARY, INTEGER, ANALOG = range(4)
 
@@ -66,7 +66,7 @@ def _range(x: Tensor) -> tuple[float, float, bool]:
 
 def _range_by_piece(x: Tensor) -> tuple[float, float, bool]:
     """The same in one read of the memory, in pieces that stay in the cache."""
-    values = x.detach().view(-1).numpy()
+    values = array_of(x.detach().view(-1))
     lows, highs, whole = [], [], True
     for start in range(0, len(values), _PIECE):
         piece = values[start : start + _PIECE]

@@ -13,6 +13,7 @@ PyTorch's own comparisons and its sums of bytes are ten to twenty times slower t
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 from typing import Any, NamedTuple
@@ -35,6 +36,16 @@ _ONE = {
     torch.int8: (torch.int8, 1),
     torch.uint8: (torch.uint8, 1),
     torch.bool: (torch.uint8, 1),
+}
+_NUMPY = {
+    torch.float64: np.float64,
+    torch.float32: np.float32,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
 }
 _HALVES = (torch.float16, torch.bfloat16)
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
@@ -66,6 +77,19 @@ def readable(x: Tensor) -> bool:
     )
 
 
+def array_of(x: Tensor) -> Bits:
+    """The elements of a readable tensor as NumPy has them, to be read while the tensor lives.
+
+    ``Tensor.numpy`` would leave a mark: memory that PyTorch shares with NumPy cannot be resized any
+    more, as FSDP does with the memory of weights.
+    """
+    size = x.element_size()
+    strides = [stride * size for stride in x.stride()]
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True))
+    memory = (ctypes.c_char * (last + size)).from_address(x.data_ptr())
+    return np.ndarray(x.shape, _NUMPY[x.dtype], memoryview(memory), strides=strides)
+
+
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     """How many ones there are along ``dims``, if all elements are 0 or 1 and that can be told soon.
 
@@ -93,7 +117,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     matrices = _matrices(x.detach().view(integers), dims)
     if matrices is None:
         return None
-    counts = _count(matrices.bits.numpy(), one)
+    counts = _count(array_of(matrices.bits), one)
     return None if counts is None else matrices.restored(counts)
 
 
@@ -121,7 +145,7 @@ def event_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    counts = _count(matrices.bits.numpy(), None)
+    counts = _count(array_of(matrices.bits), None)
     return None if counts is None else matrices.restored(counts)
 
 

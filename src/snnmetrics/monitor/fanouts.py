@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.spikes import readable
+from snnmetrics.spikes import array_of, readable
 
 _MAX_MAPS = 64
 # Dtypes of which NumPy finds a zero several times quicker.
@@ -131,7 +131,7 @@ def has_no_zero(weight: Tensor) -> bool:
     if not weight.is_cpu or weight.numel() == 0:
         return False
     if weight.dtype in _OF_NUMPY and readable(weight):
-        return bool(weight.detach().numpy().all())  # as fast as the memory, without a temporary
+        return bool(array_of(weight.detach()).all())  # as fast as the memory, without a temporary
     return bool(weight.detach().all())
 
 

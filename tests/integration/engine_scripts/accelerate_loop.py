@@ -58,6 +58,7 @@ def main(folder: str) -> None:
                 optimiser.zero_grad()
     found["trained"] = (synops.compute(), by_hand, monitor.compute())
     save(folder, found)
+    accelerator.wait_for_everyone()  # a rank that is gone first may take others down at their exit
     accelerator.end_training()
 
 

@@ -39,6 +39,7 @@ def epoch(sizes: tuple[int, ...]) -> dict[str, Any]:
 def main(folder: str) -> None:
     dist.init_process_group("gloo", timeout=PATIENCE)
     save(folder, [epoch(sizes) for sizes in CUTS[dist.get_world_size()]])
+    dist.barrier()  # a rank that is gone first may take others down at their exit
     dist.destroy_process_group()
 
 
