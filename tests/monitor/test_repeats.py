@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -108,3 +111,71 @@ def test_what_neurons_emitted_is_looked_at_again_once_it_was_written_into() -> N
     assert report.layers["layer"].kind == "integer"
     assert report.counts()["layer"]["synops"] == 3 * 4 * 4
     assert report.neurons["neurons"].spikes == 2
+
+
+def test_calls_before_a_weight_was_written_into_are_counted_too() -> None:
+    """As where synapses learn in the middle of a loop."""
+    model = nn.Sequential(nn.Linear(8, 2))
+    monitor, x = sm.Monitor(model), torch.ones(1, 8)
+    with monitor, monitor.batch(samples=1, steps=5), torch.no_grad():
+        for step in range(5):
+            if step == 3:
+                model[0].weight.mul_(2)
+            model(x)
+    assert monitor.compute().counts()["0"]["synops"] == 5 * 8 * 2
+
+
+def by_data(x: Tensor) -> Tensor:
+    return x.data
+
+
+def by_numpy(x: Tensor) -> Tensor:
+    return torch.from_numpy(x.numpy())
+
+
+def by_dlpack(x: Tensor) -> Tensor:
+    return torch.from_dlpack(x.__dlpack__())
+
+
+@pytest.mark.parametrize("alias", [by_data, by_numpy, by_dlpack])
+@pytest.mark.parametrize("neurons", [3, 20_000])
+def test_writes_by_another_way_to_the_memory_are_seen(
+    alias: Callable[[Tensor], Tensor], neurons: int
+) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neurons, self.layer = Emitting(), nn.Linear(neurons, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neurons(x)
+            other = alias(spikes)
+            self.layer(spikes)
+            other.zero_()
+            out: Tensor = self.layer(spikes)
+            return out
+
+    monitor = sm.Monitor(Twice(), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(1, neurons))
+    assert monitor.compute().counts()["layer"]["synops"] == 2 * neurons
+
+
+def test_a_buffer_of_numpy_that_is_refilled_within_the_forward_counts_as_it_was() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(20_000, 2), nn.Linear(20_000, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.one(x)
+            buffer[:] = 0
+            out: Tensor = self.other(x)
+            return out
+
+    buffer = np.ones((1, 20_000), np.float32)
+    monitor = sm.Monitor(Twice(), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.from_numpy(buffer))
+    counts = monitor.compute().counts()
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)

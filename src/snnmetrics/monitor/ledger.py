@@ -101,6 +101,7 @@ class Ledger:
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     repeats: dict[Any, Repeat] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
+    untraced: bool = False  # whether somebody may write without a trace in this batch
     _looked: dict[Any, _Looked] = field(default_factory=dict)
     _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)
 
@@ -112,6 +113,7 @@ class Ledger:
         self.called.clear()
         self._looked.clear()
         self._fired.clear()
+        self.untraced = False
 
     def open(self) -> None:
         """A batch begins: weights may have changed since the last one."""
@@ -231,6 +233,13 @@ class Ledger:
             name, operation, call.left, lead, fanout, macs, outputs, call.samples_first
         )
 
+    def may_repeat(self, key: Any, repeat: Repeat) -> None:
+        """Know a call again. What an earlier one of the same key gathered is entered first."""
+        earlier = self.repeats.pop(key, None)
+        if earlier is not None:  # something was written into its weight since
+            self._settle(earlier)
+        self.repeats[key] = repeat
+
     def repeat(self, repeat: Repeat, x: Tensor) -> None:
         """Enter one more call."""
         if repeat.pile is None:
@@ -324,16 +333,14 @@ class Ledger:
         self.vectors.setdefault(name, []).append(call)
 
     def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
-        """What is in an input; looked at once, however many take it in, and also as a view."""
+        """What neurons emitted and layers take in, also as a view, need be looked at once."""
         known = self._recall(x, lead)
         if known is not None:
             return known
         try:
-            seen = counting.look_at(x.detach(), lead)
+            return counting.look_at(x.detach(), lead)
         except ValueError as error:
             raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
-        self._remember(x, lead, seen)
-        return seen
 
     def _recall(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input | None:
         """What was seen in the same memory, added up to the neurons that are asked for."""
@@ -350,7 +357,7 @@ class Ledger:
 
     def _remember(self, x: Tensor, lead: tuple[int, ...], seen: counting.Input) -> None:
         # What is written into a tensor of inference mode leaves no trace in its version.
-        if not _has_memory(x) or x.is_inference():
+        if self.untraced or not _has_memory(x) or x.is_inference():
             return
         if lead != _FIRST[len(lead)] or not x.is_contiguous():
             return
@@ -361,8 +368,13 @@ class Ledger:
         self._looked[_memory_of(x)] = _Looked(weakref.ref(owner), x._version, neurons, seen)
 
     def forget_looks(self) -> None:
-        """Something may be written that leaves no trace in the version of a tensor."""
+        """What happens to tensors from now on may leave no trace in their versions."""
         self._looked.clear()
+
+    def distrust_versions(self) -> None:
+        """Somebody has a way to write that leaves no trace, for the rest of the batch."""
+        self._looked.clear()
+        self.untraced = True
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
@@ -422,7 +434,8 @@ class Ledger:
 def _has_memory(x: Tensor) -> bool:
     """Whether a tensor is a piece of memory of its own device, of which the address is known."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return type(x) in PLAIN and x.layout is torch.strided and not x.is_meta and not wrapped
+    plain = type(x) in PLAIN and x.layout is torch.strided
+    return plain and not (wrapped or x.is_meta or x.is_neg())
 
 
 def _memory_of(x: Tensor) -> tuple[Any, ...]:

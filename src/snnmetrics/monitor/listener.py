@@ -42,7 +42,11 @@ _REPEATED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 # trace in its version.
 _DATA: Any = Tensor.data
 _UNTRACED = frozenset(
-    {_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.resize_, Tensor.numpy, Tensor.__array__}
+    {
+        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.resize_, Tensor.data_ptr),
+        *(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__),
+        *(Tensor.untyped_storage, Tensor.storage),
+    }
 )
 _HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
@@ -222,9 +226,9 @@ class Listener(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 repeat = self._operation(func, args, kwargs, output, site)
                 if repeat is not None and key is not None:
-                    self._ledger.repeats[key] = repeat.of(args[1])
+                    self._ledger.may_repeat(key, repeat.of(args[1]))
         elif func in _UNTRACED:
-            self._ledger.forget_looks()
+            self._ledger.distrust_versions()
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
         elif (reason := why_uncounted(func)) is not None:

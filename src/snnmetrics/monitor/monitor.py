@@ -152,7 +152,15 @@ class Monitor:
     def __getstate__(self) -> dict[str, Any]:
         """A copy is detached, and has what was counted up to the last complete batch."""
         ledger = replace(
-            self._ledger, maps=FanoutCache(), staged=State(), synops={}, vectors={}, _looked={}
+            self._ledger,
+            maps=FanoutCache(),
+            staged=State(),
+            synops={},
+            vectors={},
+            repeats={},
+            called=set(),
+            _looked={},
+            _fired={},
         )
         return (
             vars(self)

@@ -21,7 +21,7 @@ from torch import Tensor
 from snnmetrics.kinds import BINARY
 from snnmetrics.monitor.counting import Input, look_at
 from snnmetrics.monitor.fanouts import Fanout
-from snnmetrics.spikes import spike_counts
+from snnmetrics.spikes import readable, spike_counts
 
 # Elements of a pile; it stays in the second-level cache of a core.
 _PILE = 2**16
@@ -48,11 +48,12 @@ class Pile:
     @staticmethod
     def fits(like: Tensor) -> bool:
         """Whether many such inputs have room on a pile."""
-        return like.is_cpu and like.layout is torch.strided and 0 < 8 * like.numel() <= _PILE
+        return readable(like) and 8 * like.numel() <= _PILE
 
     def takes(self, x: Tensor) -> bool:
         """Whether an input is like those on the pile."""
-        return x.shape == self._inputs.shape[1:] and x.dtype == self._inputs.dtype and x.is_cpu
+        alike = x.shape == self._inputs.shape[1:] and x.dtype == self._inputs.dtype
+        return alike and readable(x)
 
     def add(self, x: Tensor) -> None:
         """Lay an input on the pile.
