@@ -29,6 +29,8 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "snnmetrics"
 html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"  # as MathJax would be fetched from elsewhere
 

@@ -108,8 +108,8 @@ def test_the_sdist_has_what_tests_and_documents_need(released: Path) -> None:
 
 
 def test_the_installed_wheel_counts(installed: Path, tmp_path: Path) -> None:
-    """The second example of the README and the quickstart, not from the source tree."""
-    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[-1]
+    """The first example of the README and the quickstart, not from the source tree."""
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
     (tmp_path / "readme.py").write_text(f"{block}\nprint(sm.__file__, sm.__version__)\n")
     printed = run("readme.py", cwd=tmp_path, PYTHONPATH=str(installed))
     file, version = printed.splitlines()[-1].split()
