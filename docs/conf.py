@@ -41,3 +41,14 @@ python_maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+# Every reference to a name of this project must lead somewhere. Those of others are not looked up,
+# since no inventories are fetched: it builds without a network. The last are only in annotations.
+nitpicky = True
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(collections|lightning|matplotlib|nir|numpy|os|pandas|pathlib|torch|torchmetrics)\..*"
+        r"|Axes|Figure|Picture|Tensor|snnmetrics\.base\.Contribution|snnmetrics\.paper\.rows\.PaperRow",
+    )
+]

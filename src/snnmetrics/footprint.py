@@ -161,7 +161,7 @@ def connection_sparsity(model: nn.Module) -> float:
         model: Any module whose weights have values. It is left as it was.
 
     Returns:
-        A number in [0, 1]: 0 if no weight is zero. Of a model sharded over ranks
+        A number in [0, 1], 0 if no weight is zero. Of a model sharded over ranks
         (``fully_shard``) all ranks must ask, and get that of the whole.
 
     Raises:

@@ -72,7 +72,7 @@ class ConventionRow(Record):
 
 @dataclass(frozen=True, eq=False)
 class ConventionReport(Record, Tabular):
-    """A report as one tool or formula would print it. Made by :meth:`Report.under`.
+    """A report as one tool or formula would print it. Made by :meth:`~snnmetrics.Report.under`.
 
     Args:
         report: The report.
@@ -167,7 +167,7 @@ class ConventionReport(Record, Tabular):
 
 @dataclass(frozen=True, eq=False)
 class ConventionTable(Record, Tabular):
-    """A report under all conventions, side by side. Made by :meth:`Report.conventions`.
+    """A report under all conventions, side by side. Made by :meth:`~snnmetrics.Report.conventions`.
 
     Figures are operations per sample. Each convention is compared with the exact count of what it
     means to count: those that leave out zero weights with the effective synops, and so on.

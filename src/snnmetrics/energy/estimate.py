@@ -123,7 +123,7 @@ class EnergyReport(Record, Tabular):
 
         Raises:
             TypeError: If it is no energy report.
-            ValueError: If one of them leaves out what was counted (see :attr:`left_out`): a ratio
+            ValueError: If one of them leaves out what was counted (see ``left_out``): a ratio
                 of incomplete sums would say nothing.
         """
         if not isinstance(other, EnergyReport):

@@ -143,7 +143,7 @@ class MemoryEnergyReport(Record, Tabular):
 
         Raises:
             TypeError: If it is no such report.
-            ValueError: If one of them leaves something out (see :attr:`left_out`): a ratio of
+            ValueError: If one of them leaves something out (see ``left_out``): a ratio of
                 incomplete sums would say nothing.
         """
         if not isinstance(other, MemoryEnergyReport):

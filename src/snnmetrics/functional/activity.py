@@ -113,7 +113,7 @@ def firing_rate(
         per_neuron: Whether to return the rate of each neuron, too.
 
     Returns:
-        0-dim tensor: mean over samples, steps and neurons. With ``per_neuron`` a dict of this
+        0-dim tensor, the mean over samples, steps and neurons. With ``per_neuron`` a dict of this
         ``"firing_rate"`` and of ``"firing_rate_per_neuron"`` (neuron shape). Dtype of the
         activations, at least float32. 0 without a spike, 1 (per step) if each neuron spikes once
         at each step, also where T = 1; NaN if there is no sample, no step or no neuron. The
@@ -360,9 +360,9 @@ def membrane_updates(
             potentials where that is floating.
 
     Returns:
-        0-dim tensor: changes per sample of all neurons. Dtype of the potentials, at least float32.
-        With T = 1 the number of neurons, or of those not at ``initial``; 0 if there is no step or
-        no neuron; NaN if there is no sample (NeuroBench: 0).
+        0-dim tensor, the changes per sample of all neurons. Dtype of the potentials, at least
+        float32. With T = 1 the number of neurons, or of those not at ``initial``; 0 if there is
+        no step or no neuron; NaN if there is no sample (NeuroBench: 0).
 
     Raises:
         TypeError: If an argument is of the wrong type.

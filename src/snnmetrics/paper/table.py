@@ -85,7 +85,7 @@ class PaperTable(Record, Tabular):
 
     @property
     def in_hertz(self) -> bool:
-        """Whether firing rates are in Hz: where all know how long a step lasts."""
+        """Whether firing rates are in Hz, which is where all know how long a step lasts."""
         known = [report.step_seconds for report in self.reports.values() if report.neurons_data]
         return bool(known) and None not in known
 
@@ -180,17 +180,18 @@ def paper_table(
     Args:
         reports: What was counted of each method, by its name.
         accuracy: Fraction that is right, in [0, 1], by name. A method that is missing has a dash.
-        profile: What operations cost; a profile or its name, see :func:`energy_profiles`.
+        profile: What operations cost; a profile or its name, see
+            :func:`~snnmetrics.energy.energy_profiles`.
         columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
             ``"macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``, ``"accuracy"``. By default
             all, without accuracy if none is given.
         convention: Count ACs, MACs and SynOps as a published tool or formula does, see
-            :meth:`Report.under`. Where it has no such figure there is a dash. Energy remains that
-            of the exact count.
+            :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash. Energy
+            remains that of the exact count.
 
     Returns:
-        The table, to print and to export: ``to_markdown``, ``to_latex``, ``to_csv``,
-        ``to_pandas``; ``rows["ours"].energy`` is in joules.
+        The table, to print and to export (``to_markdown``, ``to_latex``, ``to_csv``,
+        ``to_pandas``); ``rows["ours"].energy`` is in joules.
 
     Raises:
         TypeError: If an argument is of the wrong type, such as a report that is none.

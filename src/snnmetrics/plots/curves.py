@@ -156,7 +156,7 @@ def pareto(
 
     Args:
         costs: What each model costs, such as ``report.total.synops`` or ``.total.energy`` of
-            :func:`snnmetrics.estimate_energy`.
+            :func:`~snnmetrics.energy.estimate_energy`.
         accuracies: Accuracy of each model, from 0 to 1.
         labels: What to write beside each point.
         ax: Axes to draw on; by default a new figure.

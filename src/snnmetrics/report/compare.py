@@ -80,10 +80,10 @@ FIGURES = {
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Record, Tabular):
-    """Two reports beside each other. Made by :meth:`Report.compare`; printed as reports are.
+    """Two reports beside each other. Made by :meth:`~snnmetrics.Report.compare`.
 
-    Rows that only one of the two has are shown, without a ratio. Firing rates are in Hz if both
-    reports know how long a step lasts, else per step.
+    Printed as reports are. Rows that only one of the two has are shown, without a ratio. Firing
+    rates are in Hz if both reports know how long a step lasts, else per step.
 
     Args:
         before: The report that the ratios refer to.

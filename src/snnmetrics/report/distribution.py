@@ -123,7 +123,7 @@ class Distribution(Record):
     def percentile(self, percent: float) -> float:
         """The smallest value that at least so many percent of the samples do not exceed.
 
-        Rounded up to the edge of a bin, by at most :data:`RESOLUTION`. NaN without samples.
+        Rounded up to the edge of a bin, by at most ``RESOLUTION``. NaN without samples.
 
         Args:
             percent: From 0 to 100.

@@ -63,7 +63,7 @@ class Violation:
     Attributes:
         name: Name of the group or layer, or ``"total"``.
         figure: ``"synops"`` or ``"synops_per_second"``.
-        statistic: Of what over the samples; see :class:`Limit`.
+        statistic: Of what over the samples; see :class:`~snnmetrics.Limit`.
         value: What was found.
         limit: What it must not exceed.
     """

@@ -153,7 +153,7 @@ class Report(Record, Tabular):
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds per time step: ``dt``, or all seconds / all steps; ``None`` if not known."""
+        """Seconds per time step, ``dt`` or all seconds / all steps; ``None`` if not known."""
         if self.dt is not None or self.seconds is None or not (self.steps and self.samples):
             return self.dt
         return self.seconds / self.samples / self.steps
@@ -189,11 +189,11 @@ class Report(Record, Tabular):
             limits: Limits by name of a group, of a layer, or ``"total"``.
 
         Returns:
-            What is above its limit, in the order of the limits: empty if all is well. Each has the
+            What is above its limit, in the order of the limits, empty if all is well. Each has the
             figures, and says it in words with ``str``.
 
         Raises:
-            TypeError: If a limit is no :class:`Limit`.
+            TypeError: If a limit is no :class:`~snnmetrics.Limit`.
             ValueError: If there is no such name, or the report lacks the figure: no sample was
                 seen, durations are not known, or the figures of samples were not kept.
 
