@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
@@ -13,6 +14,8 @@ import matplotlib as mpl
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from torch.nn import Module
+from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
 from snnmetrics import plots
@@ -36,8 +39,8 @@ def blocks(guide: str) -> list[tuple[str, str | None]]:
     return [(code, output or None) for code, output in found]
 
 
-def run(guide: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "guide"}
+def run(guide: str, **given: Any) -> dict[str, Any]:
+    names = {"__name__": "guide"} | given
     for code, output in blocks(guide):
         with redirect_stdout(StringIO()) as printed:
             exec(code, names)
@@ -87,6 +90,52 @@ def test_collections() -> None:
 def test_every_figure_of_the_guide_is_printed_by_its_code(guide: str, printed: int) -> None:
     assert sum(output is not None for _, output in blocks(guide)) == printed
     run(guide)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_guide_to_the_monitor() -> None:
+    """The names that its first part takes for granted are those of a network of SpikingJelly."""
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    conv, lif = layer.Conv2d(2, 4, 3, step_mode="m"), neuron.LIFNode(step_mode="m")
+    model = torch.nn.Sequential(OrderedDict(conv2=conv, lif1=lif))
+    loader = [(torch.rand(3, 5, 2, 6, 6) < 0.3).float()]
+    names = run("monitor.md", model=model, loader=loader, MyNeuron=type("MyNeuron", (Module,), {}))
+    assert names["monitor"].compute().total.synops_per_second > 0
+
+
+def test_the_mask_of_the_reference_leaves_out_what_a_sampler_repeats() -> None:
+    metric, sampler = sm.AccuracyOverTime(), DistributedSampler(range(25), 2, 1, shuffle=False)
+    names = run(
+        "../reference/metrics.md",
+        torch=torch,
+        metric=metric,
+        spikes=torch.ones(3, 4, 5),
+        targets=torch.zeros(3, dtype=torch.int64),
+        mask=torch.tensor([True, True, False]),
+        sampler=sampler,
+    )
+    assert metric.samples == 2
+    assert names["counts"].tolist() == [True] * 12 + [False]  # both ranks have 13, of 25
+
+
+def test_the_code_of_every_page_is_run() -> None:
+    """Here, or in the tests that are beside the code which a page is about."""
+    here = Path(__file__).read_text()
+    elsewhere = {
+        "conventions": "conventions/test_docs.py",
+        "distributed": "integration/engine_scripts/guide.py",
+        "energy": "energy/test_docs.py",
+        "nir": "test_nir.py",
+        "paper_table": "test_paper.py",
+    }
+    pages = [path for path in GUIDES.parent.rglob("*.md") if path.parent.name != "gallery"]
+    pages = [path for path in pages if "```python" in path.read_text()]
+    assert len(pages) >= 16
+    for page in pages:
+        test = elsewhere.get(page.stem) if page.parent == GUIDES else None
+        text = here if test is None else (Path(__file__).parent / test).read_text()
+        assert f'{page.name}"' in text, page
 
 
 @pytest.mark.filterwarnings("ignore")

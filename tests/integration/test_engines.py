@@ -36,6 +36,7 @@ from tests.helpers.ranks import Ranks, results_of
 from tests.integration.engine_scripts import (
     accelerate_loop,
     epoch,
+    guide,
     lightning_trainer,
     unreliable,
 )
@@ -92,6 +93,18 @@ def script(module: Any) -> str:
 
 def per_sample(net: Net, x: Tensor) -> dict[str, float]:
     return {name: total / len(x) for name, total in operations(net, x).items()}
+
+
+def test_every_block_of_the_guide_runs(tmp_path: Path) -> None:
+    """On one rank; what ranks do together is in the tests below."""
+    total = operations(Net(), data()[0])
+    (found,) = launch(script(guide), folder=tmp_path)
+    assert found["blocks"] == guide.GUIDE.read_text().count("```python")
+    for section in ("torchrun", "DistributedDataParallel", "Accelerate", "torch.compile"):
+        assert found["counted"][section] == (total["fc"], total)
+    assert found["counted"]["Loaders with workers, pools of processes"][0] == total["fc"]
+    _, resumed = found["counted"]["Save and resume"]  # its own count, and two files of it
+    assert resumed == {name: 3 * count for name, count in total.items()}
 
 
 # --------------------------------------------------------------------------- torchrun
