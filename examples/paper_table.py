@@ -2,8 +2,9 @@
 
 Both learn Fashion-MNIST (files of Debian's package ``dataset-fashion-mnist``; scikit-learn's digits
 where it is not installed). A Monitor counts each on the test images; printed are the table, what
-published tools and formulas would have made of the same run, and the firing rate above which the
-SNN stops paying off. The table is written to ``examples/out/paper_table.tex``, which compiles.
+published tools and formulas would have made of the same run, the firing rate above which the SNN
+stops paying off, and how it compares once memories are counted. The table is written to
+``examples/out/paper_table.tex``, which compiles.
 
 Run with ``python examples/paper_table.py``; ``--digits`` takes the digits, ``--epochs N`` trains
 longer or shorter.
@@ -28,7 +29,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 import snnmetrics as sm
-from snnmetrics.energy import ann_baseline, break_even_rate
+from snnmetrics.energy import (
+    ann_baseline,
+    break_even_rate,
+    memory_aware_baseline,
+    memory_aware_energy,
+)
 
 EPOCHS, STEPS, BATCH = 3, 5, 100
 TRAIN, TEST = 12_000, 2_000  # images, of those there are
@@ -155,6 +161,9 @@ def main() -> None:
     rate = sum(row.event_synops for row in fed) / sum(row.dense_synops for row in fed)
     print(f"\nThe SNN takes {ratio:.2f} times the energy of a dense ANN of its architecture.")
     print(f"It stops paying off at {even:.3f} events per input and step; it has {rate:.3f}.")
+    with_memory = memory_aware_energy(reports["SNN"], once=["conv1"])
+    ratio = with_memory.ratio(memory_aware_baseline(reports["SNN"], once=["conv1"]))
+    print(f"With memories and addresses it takes {ratio:.2f} times the energy (32-bit integers).")
 
 
 if __name__ == "__main__":

@@ -467,11 +467,13 @@ def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
     for found in (ann, snn):
         assert found["energy"] == close(found["MACs"] * mac + found["ACs"] * ac)
         assert 0.5 < found["accuracy"] <= 1
-    ratio, even, rate = map(float, re.findall(r"(\d+\.\d+)(?: times| events|\.$)", out)[-3:])
+    last = re.findall(r"(\d+\.\d+)(?: times| events|\.$)", out, re.MULTILINE)[-4:]
+    ratio, even, rate, with_memory = map(float, last)
     dense = (conv1 + sum(others)) * mac
     assert ratio == pytest.approx(snn["energy"] / dense, abs=0.02)
     assert even == pytest.approx((dense - snn["MACs"] * mac) / (5 * sum(others) * ac), abs=0.02)
     assert rate == close(snn["SynOps"] / (5 * sum(others)))
+    assert with_memory > ratio  # potentials are read and written in every step
     assert all(f"\n{name} " in out for name in sm.conventions.CONVENTIONS)
     latex = PAPER.with_name("out") / "paper_table.tex"
     for row in rows:  # the cells that were printed
