@@ -12,6 +12,8 @@ from torch import nn
 
 import snnmetrics as sm
 from snnmetrics.energy import (
+    Constant,
+    EnergyProfile,
     ann_baseline,
     break_even_rate,
     energy_profiles,
@@ -92,6 +94,16 @@ def test_formula_of_keras_spiking_on_other_devices(device: str) -> None:
     assert found == close(price * (connections + units))
     if device.startswith("cpu"):
         assert f"{found:.2e}" == "8.64e-04"  # as its documentation prints for Dense(784 -> 128)
+
+
+def test_a_device_that_keras_spiking_registers_in_its_documentation() -> None:
+    """1e-10 J per operation and 2e-9 J per neuron: it prints 1.03e-05 for Dense(784 -> 128)."""
+    synop, update = (Constant(joules, "its documentation", 2023) for joules in (1e-10, 2e-9))
+    mine = EnergyProfile("my-cpu", synop=synop, neuron_update=update, event_driven=False)
+    made = report(
+        {"fc": layer("binary", 5, dense=100_352)}, neurons_data={"lif": neurons(128, 128)}, steps=1
+    )
+    assert f"{estimate_energy(ann_baseline(made), mine).total.energy:.2e}" == "1.03e-05"
 
 
 @pytest.mark.parametrize(
