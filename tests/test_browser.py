@@ -132,8 +132,11 @@ def brightness(colour: str) -> float:
     return sum(map(float, numbers[:3])) / (3 * 255)
 
 
-def test_no_page_is_wider_than_a_telephone(browser: Any, address: str, site: Path) -> None:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+@pytest.mark.parametrize("width", [390, 1440, 1920], ids=["telephone", "laptop", "screen"])
+def test_no_page_is_wider_than_the_window(
+    browser: Any, address: str, site: Path, width: int
+) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for page in sorted(site.rglob("*.html")):
         browser.get(f"{address}/{page.relative_to(site).as_posix()}")

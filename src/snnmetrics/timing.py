@@ -34,7 +34,7 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
     At step t the class with the most evidence so far is predicted:
 
-    .. math:: {\hat y}_t = \arg\max_c \sum_{s \le t} o_{s,c}
+    .. math:: \hat{y_t} = \arg\max_c \sum_{s \le t} o_{s,c}
         \quad\text{or}\quad \arg\max_c \max_{s \le t} o_{s,c}
 
     Of equal classes the first is taken; a step at which all classes are equal has no evidence yet
