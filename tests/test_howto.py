@@ -28,6 +28,7 @@ GUIDES = Path(__file__).parents[1] / "docs" / "howto"
 def _no_window_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
+    plt.close("all")  # what examples that ran in this process before have drawn
     yield
     plt.close("all")
 
