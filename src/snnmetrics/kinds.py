@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from snnmetrics.exact import blocks
-from snnmetrics.spikes import array_of, readable
+from snnmetrics.spikes import NUMPY_FLOATS, array_of, readable
 
 BINARY, TERNARY, INTEGER, ANALOG = range(4)
 
-# Dtypes that NumPy rounds and compares several times quicker.
-_OF_NUMPY = (torch.float32, torch.float64)
-_PIECE = 2**15
+_PIECE = 2**15  # elements; with what is made of it, it stays in the cache
 
 
 def kind_of(x: Tensor) -> int | Tensor:
@@ -46,7 +44,7 @@ def kind_of(x: Tensor) -> int | Tensor:
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         # PyTorch has no minimum of them; around one, float64 is exact.
         return INTEGER if bool((x.to(torch.float64) > 1).any()) else BINARY
-    quick = x.dtype in _OF_NUMPY and x.is_contiguous() and readable(x)
+    quick = x.dtype in NUMPY_FLOATS and x.is_contiguous() and readable(x)
     low, high, whole = _range_by_piece(x) if quick else _range(x)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")

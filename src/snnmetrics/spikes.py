@@ -8,7 +8,7 @@ the bits of 1 and of 0: what is neither is no spike, also where it is as close t
 The results of a comparison are bytes of 0 and 1. Eight of them are added at once, as one integer of
 64 bits, in which no byte can run over before 255 rows are added.
 
-PyTorch's own comparisons and its sums of bytes are ten to twenty times slower than NumPy's here.
+PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _NUMPY = {
     torch.bool: np.bool_,
 }
 _HALVES = (torch.float16, torch.bfloat16)
+NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
 # Elements per tile: with its comparisons it stays in the second-level cache of a core.
 _TILE = 2**17
@@ -114,11 +115,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     if known is None or not readable(x):
         return None
     integers, one = known
-    matrices = _matrices(x.detach().view(integers), dims)
-    if matrices is None:
-        return None
-    counts = _count(array_of(matrices.bits), one)
-    return None if counts is None else matrices.restored(counts)
+    return _counted(x.detach().view(integers), dims, one)
 
 
 def event_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
@@ -142,10 +139,15 @@ def event_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     x = x.detach()
     if x.dtype in _HALVES:  # NumPy has no quick comparison of them
         x = x.ne(0)
-    matrices = _matrices(x, dims)
+    return _counted(x, dims, None)
+
+
+def _counted(bits: Tensor, dims: tuple[int, ...], one: int | None) -> Tensor | None:
+    """See ``_count``; of a tensor."""
+    matrices = _matrices(bits, dims)
     if matrices is None:
         return None
-    counts = _count(array_of(matrices.bits), None)
+    counts = _count(array_of(matrices.bits), one)
     return None if counts is None else matrices.restored(counts)
 
 

@@ -14,11 +14,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.spikes import array_of, readable
+from snnmetrics.spikes import NUMPY_FLOATS, array_of, readable
 
 _MAX_MAPS = 64
-# Dtypes of which NumPy finds a zero several times quicker.
-_OF_NUMPY = (torch.float32, torch.float64)
 # By number of spatial dimensions, less one.
 _CONVOLVE: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 _CONVOLVE_TRANSPOSED: tuple[Callable[..., Tensor], ...] = (
@@ -130,7 +128,7 @@ def has_no_zero(weight: Tensor) -> bool:
     """Whether it is known that no weight is zero; not asked where that would make a device wait."""
     if not weight.is_cpu or weight.numel() == 0:
         return False
-    if weight.dtype in _OF_NUMPY and readable(weight):
+    if weight.dtype in NUMPY_FLOATS and readable(weight):
         return bool(array_of(weight.detach()).all())  # as fast as the memory, without a temporary
     return bool(weight.detach().all())
 

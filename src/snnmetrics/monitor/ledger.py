@@ -31,7 +31,7 @@ from snnmetrics.monitor.state import (
 from snnmetrics.report.data import KINDS, Operation, Uncounted
 from snnmetrics.spikes import PLAIN
 
-# Tensors of which is remembered what was in them; few, for each brings sums of its own.
+# Outputs of neurons of which is remembered what was in them; few, for each brings sums of its own.
 _MAX_LOOKED = 8
 
 # The first dimensions, by their number.
@@ -46,12 +46,6 @@ class _Fired:
     tally: Tally
     pile: Pile | None
     frames: int = 0
-
-    @classmethod
-    def of(cls, type_: str, spikes: Tensor, lead: tuple[int, ...], seen: counting.Input) -> _Fired:
-        """Begin with what was seen in the first output."""
-        tally = Tally(seen)
-        return cls(type_, tally, Pile(spikes, lead, tally.add) if Pile.fits(spikes) else None)
 
 
 class _Looked(NamedTuple):
@@ -130,10 +124,7 @@ class Ledger:
         for key, fired in self._fired.items():
             tally = fired.tally
             if fired.pile is not None:
-                try:
-                    fired.pile.settle()
-                except ValueError as error:
-                    raise ValueError(f"{key[0]}: output: {error}") from None
+                fired.pile.settle()
             self.staged.neurons[key] = NeuronState(
                 fired.type, tally.magnitudes, tally.events.sum(), fired.frames
             )
@@ -143,10 +134,7 @@ class Ledger:
     def _settle(self, repeat: Repeat) -> None:
         row = self.staged.rows[repeat.name]
         if repeat.pile is not None:
-            try:
-                repeat.pile.settle()
-            except ValueError as error:
-                raise ValueError(f"{repeat.name}: input: {error}") from None
+            repeat.pile.settle()
         for kind, tally in repeat.tallies.items():
             seen, calls = counting.Input(kind, tally.magnitudes, tally.events), tally.calls
             _enter(
@@ -244,11 +232,8 @@ class Ledger:
         """Enter one more call."""
         if repeat.pile is None:
             self._enter_repeat(repeat, self._looked_at(repeat.name, x, repeat.lead), 1)
-            return
-        try:
+        else:
             repeat.pile.add(x.detach())
-        except ValueError as error:
-            raise ValueError(f"{repeat.name}: input: {error}") from None
 
     def _enter_repeat(self, repeat: Repeat, seen: counting.Input, calls: int) -> None:
         assert isinstance(seen.kind, int)  # repeated are calls on the CPU
@@ -290,7 +275,8 @@ class Ledger:
             return None  # every call must be looked at by itself
         repeat = Repeat(name, lead, fanout, frames, x.numel(), dense, macs, outputs)
         if lead and Pile.fits(x):
-            repeat.pile = Pile(x, lead, partial(self._enter_repeat, repeat))
+            enter = partial(self._enter_repeat, repeat)
+            repeat.pile = Pile(x, lead, f"{name}: input of shape {tuple(x.shape)}", enter)
         return repeat
 
     def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
@@ -411,19 +397,27 @@ class Ledger:
         spikes = spikes.to_dense() if spikes.is_sparse else spikes
         key = name, tuple(spikes.shape[lead:])
         fired = self._fired.get(key)
-        try:
-            if fired is not None and fired.pile is not None and fired.pile.takes(spikes):
-                fired.pile.add(spikes.detach())
+        if fired is not None and fired.pile is not None and fired.pile.takes(spikes):
+            fired.pile.add(spikes.detach())
+        else:
+            seen = self._emitted(name, spikes, _FIRST[lead])
+            if fired is None:
+                tally, pile = Tally(seen), None
+                if Pile.fits(spikes):
+                    pile = Pile(spikes, _FIRST[lead], f"{name}: output", tally.add)
+                fired = self._fired[key] = _Fired(type_, tally, pile)
             else:
-                seen = counting.look_at(spikes.detach(), _FIRST[lead])
-                self._remember(spikes, _FIRST[lead], seen)
-                if fired is None:
-                    fired = self._fired[key] = _Fired.of(type_, spikes, _FIRST[lead], seen)
-                else:
-                    fired.tally.add(seen)
+                fired.tally.add(seen)
+        fired.frames += math.prod(spikes.shape[:lead])
+
+    def _emitted(self, name: str, spikes: Tensor, lead: tuple[int, ...]) -> counting.Input:
+        """What is in an output; remembered for the layer that takes it in."""
+        try:
+            seen = counting.look_at(spikes.detach(), lead)
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
-        fired.frames += math.prod(spikes.shape[:lead])
+        self._remember(spikes, lead, seen)
+        return seen
 
     def uncounted(self, name: str, what: str, reason: str) -> None:
         """Enter a call that is known to contract something and cannot be counted."""

@@ -34,16 +34,17 @@ class Pile:
     Args:
         like: An input, strided and on the CPU.
         lead: Its dimensions that are no neurons.
+        what: What they are, for errors.
         enter: What to do with what was seen in a number of inputs.
     """
 
     def __init__(
-        self, like: Tensor, lead: tuple[int, ...], enter: Callable[[Input, int], None]
+        self, like: Tensor, lead: tuple[int, ...], what: str, enter: Callable[[Input, int], None]
     ) -> None:
         room = max(1, min(_MOST, _PILE // max(1, like.numel())))
         with torch.inference_mode(False):
             self._inputs = torch.empty((room, *like.shape), dtype=like.dtype)
-        self._lead, self._enter, self._number = lead, enter, 0
+        self._lead, self._what, self._enter, self._number = lead, what, enter, 0
 
     @staticmethod
     def fits(like: Tensor) -> bool:
@@ -78,7 +79,11 @@ class Pile:
             self._enter(Input(BINARY, spikes, spikes), len(inputs))
             return
         for x in inputs:
-            self._enter(look_at(x, self._lead), 1)
+            try:
+                seen = look_at(x, self._lead)
+            except ValueError as error:
+                raise ValueError(f"{self._what}: {error}") from None
+            self._enter(seen, 1)
 
 
 class Tally:
