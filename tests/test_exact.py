@@ -103,3 +103,10 @@ def _peak(profile: torch.profiler.profile) -> int:
         peak = max(peak, now)
     assert peak > 0
     return peak
+
+
+def test_a_total_that_float32_cannot_hold_is_noticed_though_its_first_part_fits() -> None:
+    rows = 2**19 + 1  # two blocks and a row; an odd total above 2**24 is no float32
+    total = magnitude_sum(torch.full((rows, 1), 41.0), (0,))
+    assert total.item() == 41 * rows
+    assert torch.tensor(float(41 * rows)).item() != 41 * rows

@@ -96,6 +96,16 @@ def test_a_byte_does_not_run_over() -> None:
         assert found.tolist() == [rows] * 16
 
 
+def test_an_earlier_look_leaves_nothing_behind() -> None:
+    """The memory for comparisons is kept: columns that fill up eight must be empty each time."""
+    for _ in range(3):
+        assert spike_counts(torch.full((300, 1000), 0.5), (0,)) is None
+        x = with_ones((300, 33), torch.float32, 0.3)
+        found = spike_counts(x, (0,))
+        assert found is not None
+        assert torch.equal(found, summed(x, (0,)))
+
+
 def test_what_numpy_may_not_read_is_left_to_others() -> None:
     x = torch.ones(4, 4)
     negated = torch.view_as_complex(torch.ones(4, 4, 2)).conj().imag  # its sign is only noted

@@ -181,3 +181,30 @@ def test_a_buffer_of_numpy_that_is_refilled_within_the_forward_counts_as_it_was(
         monitor.model(torch.from_numpy(buffer))
     counts = monitor.compute().counts()
     assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)
+
+
+@pytest.mark.parametrize("neurons", [3, 20_000])
+def test_writes_by_a_way_that_was_taken_before_neurons_emitted_are_seen(neurons: int) -> None:
+    class Passing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neurons, self.layer = Passing(), nn.Linear(neurons, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            other = x.data
+            spikes = self.neurons(x)
+            other.zero_()
+            out: Tensor = self.layer(spikes)
+            return out
+
+    sm.register_neuron(Passing, lead="B")
+    monitor = sm.Monitor(Written(), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(1, neurons))
+    report = monitor.compute()
+    assert report.neurons["neurons"].spikes == neurons
+    assert report.counts()["layer"]["synops"] == 0
