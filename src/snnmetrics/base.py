@@ -60,6 +60,13 @@ class Contribution(NamedTuple):
         samples: Number of samples in the batch.
         shape: What all batches share: the neuron shape, or the number of time steps.
         dtype: Dtype of the batch value.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> batch = sm.SynOps(fanout=3).contribution(torch.ones(2, 4))
+        >>> batch.samples, batch.shape, batch.sums["synops"].tolist()
+        (2, (4,), [6.0, 6.0, 6.0, 6.0])
     """
 
     sums: Mapping[str, Tensor]

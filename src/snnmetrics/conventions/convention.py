@@ -22,7 +22,16 @@ Exact = Literal["synops", "event_synops", "effective_synops"]
 
 
 class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
-    """Why a convention has no figure for a layer."""
+    """Why a convention has no figure for a layer.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Conv2d(1, 2, 3), batch_dim=0)
+        >>> sizes = [torch.ones(1, 1, 4, 4), torch.ones(1, 1, 5, 5)]
+        >>> monitor.run(sizes, progress=False).under("rate-x-macs").layers["Conv2d"].reason
+        'the size of its input changed; the report has sums over all sizes'
+    """
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,17 @@ class Layer:
         samples: Samples of the report.
         model: Class name of the model.
         first: Whether it was called first of all layers.
+
+    Example:
+        >>> from snnmetrics.conventions import Layer
+        >>> from snnmetrics.report import Counts, LayerData, Operation
+        >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12)
+        >>> counts = Counts(calls=1, frames=2, elements=8, events=3, dense_macs=24)
+        >>> layer = Layer("fc", LayerData(fc, {"binary": counts}), 2, model="Net", first=True)
+        >>> layer.kind, layer.is_convolution
+        ('binary', False)
+        >>> layer.of_connections(layer.total.events, layer.total)  # 3 events x 24 MACs / 8 inputs
+        9.0
     """
 
     name: str
@@ -147,6 +167,12 @@ class Figures:
         acs: Those that are accumulations, where the convention tells them apart.
         macs: Those that are multiply-accumulations, likewise.
         note: What a reader must know about it.
+
+    Example:
+        >>> from snnmetrics.conventions import Figures
+        >>> figures = Figures({"SynOps": 9}, per=2, operations=9)  # 4.5 per sample
+        >>> figures.acs is None  # not told apart
+        True
     """
 
     printed: Mapping[str, float]
@@ -173,6 +199,11 @@ class Convention:
         definition: What is counted.
         formula: How.
         source: Tool and version, or paper and year.
+
+    Example:
+        >>> from snnmetrics.conventions import CONVENTIONS
+        >>> CONVENTIONS["spikingjelly"].figures, CONVENTIONS["spikingjelly"].unit
+        (('SynOps', 'MACs'), 'total over all samples')
     """
 
     name: str
@@ -191,7 +222,32 @@ CONVENTIONS: dict[str, Convention] = {}
 def convention(
     name: str, figures: tuple[str, ...], unit: str, exact: Exact
 ) -> Callable[[Function], Function]:
-    """Register a convention: see :class:`Convention` for the arguments."""
+    """Register a convention.
+
+    The docstring of the function says the rest: see :mod:`snnmetrics.conventions.convention`.
+
+    Args:
+        name: What it is called in ``report.under(name)``; a name that exists is replaced.
+        figures: Names of what the tool prints, as in :attr:`Figures.printed`.
+        unit: Unit of what the tool prints.
+        exact: Exact count that its operations are compared with: ``"synops"``,
+            ``"event_synops"`` or ``"effective_synops"``.
+
+    Returns:
+        A decorator, which leaves the function as it is.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.conventions import CONVENTIONS, Figures, convention
+        >>> @convention("events", figures=("Events",), unit="per sample", exact="event_synops")
+        ... def events(layer):
+        ...     return Figures({"Events": layer.total.events}, layer.samples, layer.total.events)
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> monitor.run([torch.ones(2, 4)], progress=False).under("events").total.printed
+        mappingproxy({'Events': 4.0})
+        >>> del CONVENTIONS["events"]  # of this example alone
+    """
 
     def register(function: Function) -> Function:
         said = paragraphs(function)

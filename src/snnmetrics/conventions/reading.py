@@ -49,6 +49,15 @@ class ConventionRow(Record):
             meaning.
         reason: Why there is no figure.
         note: What a reader must know about the figures.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> row = report.under("spikingjelly").layers["Linear"]
+        >>> row.printed["SynOps"], row.operations, row.difference  # in total; per sample; percent
+        (24.0, 12.0, 0.0)
     """
 
     name: str

@@ -35,6 +35,12 @@ class Energy:
         neuron_updates: On neuron updates.
         neuron_operations: On additions and multiplications in neurons.
         memory: On memory accesses.
+
+    Example:
+        >>> from snnmetrics.energy import Energy
+        >>> both = Energy(acs=1e-12) + Energy(acs=1e-12, macs=4e-12)
+        >>> f"{both.acs:.3g}, {both.total:.3g}"
+        '2e-12, 6e-12'
     """
 
     acs: Amount = 0.0

@@ -36,6 +36,16 @@ class MemoryWork:
         parameter_words: Size of the memory of parameters.
         potential_words: Size of the memory of potentials.
         output_words: Size of the memory of outputs.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> from snnmetrics.energy import memory_aware_energy
+        >>> work = memory_aware_energy(report).layers_work["Linear"]
+        >>> work.inputs, work.parameters, work.parameter_words
+        (20.0, 75.0, 15)
     """
 
     name: str

@@ -44,6 +44,12 @@ class MemoryEnergy:
         parameters: On reads of weights and biases.
         potentials: On reads and writes of potentials.
         outputs: On writes of outputs.
+
+    Example:
+        >>> from snnmetrics.energy import MemoryEnergy
+        >>> energy = MemoryEnergy(operations=1e-12, inputs=3e-12, outputs=2e-12)
+        >>> f"{energy.memory:.3g}, {energy.total:.3g}"
+        '5e-12, 6e-12'
     """
 
     operations: float = 0.0
@@ -80,6 +86,16 @@ class MemoryEnergyRow:
         name: Name of the row.
         energy: All of it; NaN if no sample was seen.
         breakdown: By what it is spent on.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> from snnmetrics.energy import memory_aware_energy
+        >>> row = memory_aware_energy(report).layers["Linear"]
+        >>> f"{row.energy:.3g}, {row.breakdown.memory:.3g}"
+        '1.18e-10, 1.05e-10'
     """
 
     name: str
@@ -103,6 +119,16 @@ class MemoryEnergyReport(Record, Tabular):
         counting: ``"exact"``, or ``"paper"``.
         left_out: What is not in the energy, and why, in words; empty if there is nothing.
         notes: What a reader must know of the counts.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> from snnmetrics.energy import memory_aware_baseline, memory_aware_energy
+        >>> spiking, ann = memory_aware_energy(report), memory_aware_baseline(report)
+        >>> f"{spiking.total.energy:.3g}, {spiking.ratio(ann):.3g}"
+        '1.18e-10, 2.91'
     """
 
     model: str

@@ -20,6 +20,15 @@ class LayerWork:
         macs: Multiply-accumulations.
         synops: Synaptic operations; ``None`` if the input is analog.
         dense_synops: As if every input were an event, in every time step that is run.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> from snnmetrics.energy import workload_of
+        >>> workload_of(report).layers["Linear"].acs
+        12.0
     """
 
     name: str
@@ -40,6 +49,17 @@ class NeuronWork:
         updates: Neurons x time steps.
         additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
         multiplications: Multiplications; ``None`` if not known of the type.
+
+    Example:
+        >>> from snnmetrics.energy import workload_of
+        >>> from snnmetrics.report import NeuronData, Report
+        >>> lif = NeuronData(
+        ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
+        ... )
+        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> work = workload_of(report).neurons["lif"]
+        >>> work.type, work.updates
+        ('Leaky', 100.0)
     """
 
     name: str
@@ -59,6 +79,15 @@ class Workload(Record):
         neurons: Updates of neurons, by name; read-only.
         notes: What a reader must know of the counts, such as what was not counted.
         bits: Width of weights and activations, where it is part of what the model is.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> from snnmetrics.energy import ann_baseline, workload_of
+        >>> workload_of(report).acs, ann_baseline(report).macs
+        (60.0, 12.0)
     """
 
     model: str
@@ -79,10 +108,24 @@ class Workload(Record):
 
 
 def workload_of(report: Report) -> Workload:
-    """The operations that a report has counted.
+    """The operations that a report has counted, as :func:`estimate_energy` prices them.
+
+    Args:
+        report: What was counted.
+
+    Returns:
+        Operations per sample, by layer.
 
     Raises:
         TypeError: If it is no report.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import workload_of
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> workload_of(monitor.run([torch.ones(2, 4)], progress=False)).acs
+        12.0
     """
     if not isinstance(report, Report):
         raise TypeError(f"report: expected a Report, found {type(report).__name__}")

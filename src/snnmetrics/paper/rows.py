@@ -31,6 +31,15 @@ class PaperRow(Record):
         energy: Joules per sample.
         accuracy: Fraction that is right, as it was given.
         reasons: Why there is no figure, by the name of the figure.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> row = sm.paper_table({"ours": report}).rows["ours"]
+        >>> row.acs, row.steps, row.reasons["steps"]
+        (12.0, None, 'not known of the run')
     """
 
     name: str

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 class Change:
     """One figure in two reports; ``None`` where a report has no such figure.
 
+    Attributes:
+        before: In the report that ratios refer to.
+        after: In the other one.
+
     Example:
         >>> Change(8.0, 2.0).ratio
         0.25
@@ -42,7 +46,26 @@ class Change:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What became of one layer, per sample. See :class:`LayerRow` for the figures."""
+    """What became of one layer, per sample.
+
+    Attributes:
+        name: Name of the row.
+        synops: Change of what :class:`LayerRow` has of this name, as of those that follow.
+        effective_synops: See :class:`LayerRow`.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> before, after = (
+        ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
+        ...     for spikes in (torch.ones(4, 4), torch.eye(4))
+        ... )
+        >>> before.compare(after).layers["Linear"].synops
+        Change(before=12.0, after=3.0)
+    """
 
     name: str
     synops: Change
@@ -53,7 +76,21 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class NeuronChange:
-    """What became of one layer of neurons: its firing rate."""
+    """What became of one layer of neurons.
+
+    Attributes:
+        name: Name of the row.
+        firing_rate: Spikes per neuron and step, or in Hz if both reports know how long a step is.
+
+    Example:
+        >>> from snnmetrics.report import NeuronData, Report
+        >>> before, after = (
+        ...     Report(1, 1, 10, None, {}, {"lif": NeuronData("Leaky", 10, 100, n, n, 3, 0)}, ())
+        ...     for n in (20, 5)  # spikes
+        ... )
+        >>> before.compare(after).neurons["lif"].firing_rate
+        Change(before=0.2, after=0.05)
+    """
 
     name: str
     firing_rate: Change
@@ -61,7 +98,26 @@ class NeuronChange:
 
 @dataclass(frozen=True)
 class TotalChange:
-    """What became of the whole model, per sample. See :class:`TotalRow` for the figures."""
+    """What became of the whole model, per sample.
+
+    Attributes:
+        synops: Change of what :class:`TotalRow` has of this name, as of those that follow.
+        effective_synops: See :class:`TotalRow`.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        firing_rate: Mean over neurons; in Hz if both reports know how long a step is.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> before, after = (
+        ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
+        ...     for spikes in (torch.ones(4, 4), torch.eye(4))
+        ... )
+        >>> before.compare(after).total.acs.ratio
+        0.25
+    """
 
     synops: Change
     effective_synops: Change

@@ -37,6 +37,13 @@ class Counts:
         dense_synops: Sum of ``f_i`` over all elements.
         dense_macs: The same with padded taps included.
         output_elements: Elements of the output.
+
+    Example:
+        >>> from snnmetrics.report import Counts
+        >>> one = Counts(calls=1, frames=2, elements=8, events=3)
+        >>> both = one + Counts(calls=1, frames=1, elements=4, events=1)
+        >>> both.calls, both.elements, both.events
+        (2, 12, 4)
     """
 
     calls: int = 0
@@ -79,6 +86,17 @@ class Operation:
         bias: Whether a bias is added.
         synapses: Sum of the fan-out over one frame.
         parameters: Elements of weight and bias.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> conv = torch.nn.Conv2d(1, 2, 3, padding=1)
+        >>> report = sm.Monitor(conv, batch_dim=0).run([torch.ones(1, 1, 4, 4)], progress=False)
+        >>> operation = report.layers_data["Conv2d"].operation
+        >>> operation.operation, operation.weight_shape, operation.padding
+        ('conv2d', (2, 1, 3, 3), (1, 1))
+        >>> operation.synapses  # (2 + 3 + 3 + 2)**2 taps inside, for 2 channels
+        200
     """
 
     operation: str
@@ -109,6 +127,15 @@ class LayerData(Record):
         notes: What a reader must know about this layer, such as active dropout.
         per_sample: Synops of each sample, if they were kept.
         per_second: Synops per second of each sample, if they were kept and durations are known.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4), torch.full((1, 4), 3.0)], progress=False)
+        >>> counts = report.layers_data["Linear"].counts
+        >>> counts["binary"].synops, counts["integer"].synops  # 8 and 12 spikes x 3 synapses
+        (24, 36)
     """
 
     operation: Operation
@@ -129,6 +156,14 @@ class GroupData(Record):
         layers: Names of the rows in it.
         per_sample: Synops of each sample in all of them together, if they were kept.
         per_second: The same per second, if durations are known.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        >>> monitor = sm.Monitor(model, batch_dim=0, groups={"core": ["0", "1"]})
+        >>> monitor.run([torch.ones(2, 4)], progress=False).groups_data["core"].layers
+        ('0', '1')
     """
 
     layers: tuple[str, ...]
@@ -152,6 +187,15 @@ class NeuronData(Record):
         additions: Additions, subtractions and comparisons of the neurons' equation, over all
             updates; ``None`` where they are not known of the type.
         multiplications: Multiplications; ``None`` as above.
+
+    Example:
+        >>> from snnmetrics.report import NeuronData, Report
+        >>> lif = NeuronData(
+        ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
+        ... )
+        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report.neurons["lif"].firing_rate, report.neurons["lif"].silent_fraction
+        (0.05, 0.3)
     """
 
     type: str
@@ -175,6 +219,14 @@ class Uncounted:
         what: What, such as ``"torch.lstm"`` or ``"parameter weight"``.
         reason: Why it was not counted.
         calls: How often it was called.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.LSTM(4, 3), batch_dim=1)
+        >>> item = monitor.run([torch.ones(5, 2, 4)], progress=False).uncounted[0]
+        >>> item.what, item.reason
+        ('lstm', 'a fused recurrent network: the spikes between its steps cannot be seen')
     """
 
     name: str

@@ -66,6 +66,12 @@ class Violation:
         statistic: Of what over the samples; see :class:`~snnmetrics.Limit`.
         value: What was found.
         limit: What it must not exceed.
+
+    Example:
+        >>> from snnmetrics.report import Violation
+        >>> violation = Violation("core", "synops", "max", value=6.0, limit=5.0)
+        >>> print(violation)
+        core: max of synops is 6, 1.20 times the limit of 5
     """
 
     name: str

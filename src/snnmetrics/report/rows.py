@@ -51,6 +51,15 @@ class LayerRow(Record):
         peak_step: Most synops in a single time step of a single sample; ``None`` where the time
             steps of the layer are not known.
         synops_per_neuron: Synops of each input neuron, float64, if they were kept.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> row = report.layers["Linear"]
+        >>> row.kind, row.synops, row.acs, row.macs  # 4 spikes x 3 synapses
+        ('binary', 12.0, 12.0, 0.0)
     """
 
     name: str
@@ -97,6 +106,15 @@ class GroupRow(Record):
         max: See :class:`LayerRow`.
         percentiles: See :class:`LayerRow`.
         peak_step: See :class:`LayerRow`.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        >>> monitor = sm.Monitor(model, batch_dim=0, groups={"core": ["0", "1"]})
+        >>> row = monitor.run([torch.ones(2, 4)], progress=False).groups["core"]
+        >>> row.layers, row.acs, row.macs  # what enters the second layer is analog
+        (('0', '1'), 12.0, 6.0)
     """
 
     name: str
@@ -135,6 +153,16 @@ class NeuronRow(Record):
             ``None`` where they are not known of the type.
         multiplications: Multiplications per sample; ``None`` as above.
         firing_rate_per_neuron: Firing rate of each neuron, float64, if maps were kept.
+
+    Example:
+        >>> from snnmetrics.report import NeuronData, Report
+        >>> lif = NeuronData(
+        ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
+        ... )
+        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> row = report.neurons["lif"]
+        >>> row.firing_rate, row.spikes, row.updates  # per step; per sample
+        (0.05, 5.0, 100.0)
     """
 
     name: str
@@ -178,6 +206,14 @@ class TotalRow(Record):
         max: See :class:`LayerRow`.
         percentiles: See :class:`LayerRow`.
         peak_step: See :class:`LayerRow`.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report.total.synops, report.total.dense_macs, report.total.parameters
+        (12.0, 12.0, 15)
     """
 
     synops: float | None
