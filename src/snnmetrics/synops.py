@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.functional.inputs import positive_number, require_dim
+from snnmetrics.functional.inputs import positive_number, require_bool, require_dim
 from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
 from snnmetrics.plots.maps import synops_map
 
@@ -100,8 +100,7 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
     ) -> None:
         if time_dim is not None:
             require_dim("time_dim", time_dim)
-        if not isinstance(per_neuron, bool):
-            raise TypeError(f"per_neuron: expected True or False, found {per_neuron!r}")
+        require_bool("per_neuron", per_neuron)
         map_ = as_fanout(fanout)
         shape = map_.shape if map_.ndim else None
         super().__init__([map_, time_dim, per_neuron], shape, **metric_kwargs)

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from snnmetrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.functional.inputs import positive_number, require_dim, require_same_device
+from snnmetrics.functional.inputs import (
+    positive_number,
+    require_bool,
+    require_dim,
+    require_same_device,
+)
 from snnmetrics.functional.timing import (
     Evidence,
     PredType,
@@ -229,8 +234,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         **metric_kwargs: Any,
     ) -> None:
         require_dim("time_dim", time_dim)
-        if not isinstance(per_neuron, bool):
-            raise TypeError(f"per_neuron: expected True or False, found {per_neuron!r}")
+        require_bool("per_neuron", per_neuron)
         seconds = None if dt is None else positive_number("dt", dt)
         super().__init__([time_dim, per_neuron], **metric_kwargs)
         self.time_dim = time_dim

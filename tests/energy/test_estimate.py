@@ -191,6 +191,14 @@ def test_energy_does_not_vanish_in_half_precision(dtype: torch.dtype) -> None:
     assert float(found) == pytest.approx(9e-11, rel=1e-6, abs=0)
 
 
+@pytest.mark.parametrize(
+    ("count", "error"), [("5", TypeError), (True, TypeError), ([1], TypeError), (-1, ValueError)]
+)
+def test_energy_of_refuses_what_is_no_amount(count: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"macs: expected a number"):
+        energy_of(macs=count, profile=FP32)
+
+
 def test_energy_of_refuses_what_has_no_price() -> None:
     with pytest.raises(
         ValueError, match="macs: expected none, since profile 'loihi' has no energy"

@@ -461,6 +461,25 @@ def test_run_takes_what_loaders_give() -> None:
     assert sm.Monitor(model, batch_dim=0).run([x], device="cpu").samples == 6
 
 
+@pytest.mark.parametrize("loader", [spikes(6), {"x": spikes(6)}, 3, None])
+def test_run_refuses_a_batch_in_place_of_batches(loader: Any) -> None:
+    """The samples of a batch, one by one, would be taken for batches."""
+    monitor = sm.Monitor(Net(), batch_dim=0)
+    with pytest.raises(TypeError, match="loader: expected batches"):
+        monitor.run(loader)
+    assert monitor.compute().calls == 0
+
+
+def test_run_takes_whatever_can_be_iterated() -> None:
+    class Old:
+        def __getitem__(self, i: int) -> torch.Tensor:
+            return [spikes(2), spikes(1)][i]
+
+    for loader in (Old(), iter([spikes(3)]), (spikes(1) for _ in range(3))):
+        report = sm.Monitor(Net(), batch_dim=0).run(loader, progress=False)  # type: ignore[arg-type]
+        assert report.samples == 3
+
+
 def test_nothing_seen_is_an_empty_report() -> None:
     report = sm.Monitor(Net(), batch_dim=0).compute()
     assert (report.samples, report.calls, dict(report.layers)) == (0, 0, {})
@@ -598,6 +617,9 @@ def test_probes_see_inputs_and_outputs() -> None:
         ({"batch_dim": "0"}, TypeError, "batch_dim"),
         ({"time_dim": 1.0}, TypeError, "time_dim"),
         ({"dt": 0}, ValueError, "dt"),
+        ({"per_neuron": "yes"}, TypeError, "per_neuron: expected True or False"),
+        ({"per_sample": 1}, TypeError, "per_sample: expected True or False"),
+        ({"differentiable": None}, TypeError, "differentiable: expected True or False"),
         ({"integer_as": "ops"}, ValueError, "integer_as"),
         ({"input_scale": {"fcc": 0.5}}, ValueError, "input_scale.*found 'fcc'"),
         ({"input_scale": {"fc": -1}}, ValueError, "input_scale"),

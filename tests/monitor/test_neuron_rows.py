@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,3 +84,25 @@ def test_a_layer_whose_input_size_varies_has_no_map(at_once: bool) -> None:
     assert row.synops * report.samples == 2 * 6 * 3 + 3 * 3
     assert row.synops_per_neuron is None
     assert any("no map per neuron" in note for note in report.layers_data["Conv1d"].notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"cls": Emit(), "lead": "B"}, TypeError, "cls: expected a subclass"),
+        ({"lead": "T"}, ValueError, "lead: expected one of .* found 'T'"),
+        ({"lead": 3}, ValueError, "lead: expected one of .* found 3"),
+        ({"lead": ["B"]}, ValueError, "lead: expected one of"),
+        ({"lead": "B", "spikes": 0}, TypeError, "spikes: expected a function"),
+        ({"lead": "B", "state": "v"}, TypeError, "state: expected a collection of names"),
+    ],
+)
+def test_what_cannot_be_registered(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    class Unregistered(nn.Module):
+        pass
+
+    with pytest.raises(error, match=message):
+        sm.register_neuron(**{"cls": Unregistered, **arguments})
+    assert not sm.Monitor(Unregistered(), batch_dim=0).compute().neurons

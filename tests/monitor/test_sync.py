@@ -329,8 +329,11 @@ def test_what_is_no_state_of_this_monitor_is_refused(change: dict[str, Any], mes
     data = batches()
     monitor = measure(watch(), data)
     before, saved = monitor.compute(), measure(watch(), data[:1]).state_dict()
-    for method in (monitor.load_state_dict, monitor.merge_state):
-        with pytest.raises(ValueError, match=message):
+    for argument, method in (
+        ("state_dict", monitor.load_state_dict),
+        ("incoming_state", monitor.merge_state),
+    ):
+        with pytest.raises(ValueError, match=f"{argument}: .*{message}"):
             method(saved | change)
     assert monitor.compute() == before
 

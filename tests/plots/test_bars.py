@@ -124,6 +124,12 @@ def test_a_report_without_layers_or_samples() -> None:
                 picture(report)
 
 
+def test_pictures_of_reports_refuse_what_is_none() -> None:
+    for picture in (plots.layer_bars, plots.conventions, plots.sample_spread):
+        with pytest.raises(TypeError, match="report: expected a Report, found dict"):
+            picture({})  # type: ignore[operator]
+
+
 def test_several_reports_are_totals_from_one_to_the_next() -> None:
     reports = [report_of(k) for k in (1, 2, 3)]
     _, ax = reports[0].plot(reports)

@@ -49,7 +49,7 @@ def test_one_step_and_many(steps: int) -> None:
     ("accuracy", "error"),
     [
         ({}, ValueError),
-        (3, ValueError),
+        (3, TypeError),
         (torch.rand(2, 3), ValueError),
         (torch.rand(0), ValueError),
         ({"a": [0.5]}, TypeError),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -94,9 +95,11 @@ def energy_of(
         Joules by part; ``.total`` is their sum.
 
     Raises:
-        TypeError: If ``profile`` is neither a name nor a profile.
-        ValueError: If its name is unknown, or it has no price for what was counted. A profile that
-            is all-in has one price only: what is counted beside is in it.
+        TypeError: If ``profile`` is neither a name nor a profile, or a count neither a number nor a
+            tensor.
+        ValueError: If the name is unknown, a number is negative, or the profile has no price for
+            what was counted. A profile that is all-in has one price only: what is counted beside
+            is in it.
 
     Example:
         >>> from snnmetrics.energy import energy_of
@@ -130,9 +133,20 @@ def energy_of(
     parts: dict[str, Amount] = {}
     for name, count in counts.items():
         if count is not None:
+            _require_count(name, count)
             price, part = COUNTS[name]
             parts[part] = parts.get(part, 0.0) + _wide(count) * _joules(name, price, known)
     return Energy(**parts)
+
+
+def _require_count(name: str, count: object) -> None:
+    """Refuse what is no amount. A look at the values of a tensor would make an accelerator wait."""
+    if isinstance(count, Tensor):
+        return
+    if isinstance(count, bool) or not isinstance(count, Real):
+        raise TypeError(f"{name}: expected a number or a tensor, found {count!r}")
+    if count < 0:
+        raise ValueError(f"{name}: expected a number >= 0, found {count}")
 
 
 def _joules(count: str, price: str, profile: EnergyProfile) -> float:

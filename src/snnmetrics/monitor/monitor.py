@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from snnmetrics.distributed import all_reduce
-from snnmetrics.functional.inputs import positive_number, require_dim
+from snnmetrics.functional.inputs import positive_number, require_bool, require_dim
 from snnmetrics.monitor import calls
 from snnmetrics.monitor.account import report_of
 from snnmetrics.monitor.declarations import Choice, Declarations
@@ -29,8 +29,8 @@ from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS
 
-# Orders of batch_dim and time_dim in which leading dimensions can be told apart.
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
+# Orders of batch_dim and time_dim in which leading dimensions can be told apart.
 _TOLD_APART = ((0, None), (None, None), (0, 1), (1, 0))
 
 
@@ -118,6 +118,9 @@ class Monitor:
         for name, dim in (("batch_dim", batch_dim), ("time_dim", time_dim)):
             if dim is not None:
                 require_dim(name, dim)
+        require_bool("per_neuron", per_neuron)
+        require_bool("per_sample", per_sample)
+        require_bool("differentiable", differentiable)
         if integer_as not in ("acs", "macs"):
             raise ValueError(f"integer_as: expected 'acs' or 'macs', found {integer_as!r}")
         self.model = model
@@ -162,14 +165,13 @@ class Monitor:
             _looked={},
             _fired={},
         )
-        return (
-            vars(self)
-            | {"_ledger": ledger, "_listener": None, "_attached": 0}
-            | {
-                "_in_batch": False,
-                "_batch_samples": None,
-            }
-        )
+        return vars(self) | {
+            "_ledger": ledger,
+            "_listener": None,
+            "_attached": 0,
+            "_in_batch": False,
+            "_batch_samples": None,
+        }
 
     # --------------------------------------------------------------------- listening
 
@@ -335,14 +337,18 @@ class Monitor:
         were.
 
         Args:
-            loader: Batches: a tensor, a sequence whose first entry is the input, or a dict of
-                keyword arguments.
+            loader: Batches, as a ``DataLoader`` or a list gives them. Each is a tensor, a sequence
+                whose first entry is the input, or a dict of keyword arguments.
             device: Where to move the inputs, if anywhere.
             progress: Whether to show a progress bar (with tqdm, if it is installed).
 
         Returns:
             What :meth:`compute` gives.
+
+        Raises:
+            TypeError: If ``loader`` gives no batches, or is a single one.
         """
+        _require_batches(loader)
         with self, torch.no_grad():
             for batch in _with_progress(loader) if progress else loader:
                 if isinstance(batch, Mapping):
@@ -472,7 +478,7 @@ class Monitor:
             ValueError: If it is of another version, of a monitor with other declarations, or not
                 what a monitor saves. What was counted stays then.
         """
-        self._state = self._loaded(state_dict)
+        self._state = self._loaded("state_dict", state_dict)
 
     def merge_state(self, incoming_state: Monitor | Mapping[str, Any]) -> None:
         """Add what another monitor counted, such as that of another rank or job.
@@ -486,24 +492,24 @@ class Monitor:
         """
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()
-        self._state = self._loaded(incoming_state).merged(self._state)
+        self._state = self._loaded("incoming_state", incoming_state).merged(self._state)
 
-    def _loaded(self, state_dict: Mapping[str, Any]) -> State:
+    def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> State:
         if not isinstance(state_dict, Mapping):
             raise TypeError(
-                f"state_dict: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
+                f"{argument}: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
             )
         facts = self._facts()
         for key, expected in (("format", _FORMAT), ("version", _VERSION), ("declarations", facts)):
             found = state_dict.get(key)
             if repr(found) != repr(expected):  # of what is not plain data == may give a tensor
                 raise ValueError(
-                    f"state_dict: expected the {key} {expected!r}, found {found!r:.999}"
+                    f"{argument}: expected the {key} {expected!r}, found {found!r:.999}"
                 )
         structure, tensors = state_dict.get("structure"), state_dict.get("tensors")
         problem = problem_with(structure, tensors)
         if problem or structure is None or tensors is None:
-            raise ValueError(f"state_dict: {problem}")
+            raise ValueError(f"{argument}: {problem}")
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         return from_parts(structure, copies)
 
@@ -512,6 +518,18 @@ class Monitor:
         self._state = State()
         self._ledger.clear()
         self._ledger.synops.clear()
+
+
+def _require_batches(loader: object) -> None:
+    """Refuse a batch in place of batches: its samples would be taken for batches."""
+    found = type(loader).__name__
+    if isinstance(loader, Tensor | Mapping):
+        raise TypeError(
+            f"loader: expected batches, such as a DataLoader or a list of tensors, found one "
+            f"{found}; give a single batch as [batch]"
+        )
+    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise TypeError(f"loader: expected batches, such as a DataLoader or a list, found {found}")
 
 
 def _to(value: Any, device: torch.device | str | None) -> Any:

@@ -158,7 +158,8 @@ def register_neuron(
             equation may be another one, tell their own.
 
     Raises:
-        TypeError: If ``cls`` is no subclass of ``nn.Module``, or ``state`` is one string.
+        TypeError: If ``cls`` is no subclass of ``nn.Module``, ``spikes`` no function, or ``state``
+            one string.
         ValueError: If ``lead`` is unknown, or ``operations`` are no two integers >= 0.
 
     Example:
@@ -176,7 +177,9 @@ def register_neuron(
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")
-    if isinstance(lead, str) and lead not in LEADS:
+    if not callable(spikes):
+        raise TypeError(f"spikes: expected a function of module and output, found {spikes!r}")
+    if not callable(lead) and lead not in tuple(LEADS):
         raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
     if isinstance(state, str):
         raise TypeError(f"state: expected a collection of names, found the string {state!r}")

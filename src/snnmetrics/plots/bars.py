@@ -14,6 +14,7 @@ from snnmetrics.plots.canvas import (
     despine,
     legend_above,
     name_rows,
+    require_report,
     shown,
     si_axis,
 )
@@ -40,6 +41,7 @@ def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
         The figure and its axes.
 
     Raises:
+        TypeError: If ``report`` is no report.
         ValueError: If the report has no layer or no sample.
         ImportError: If matplotlib is not installed.
 
@@ -53,12 +55,8 @@ def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
         >>> [float(bar.get_width()) for bar in ax.containers[0]]  # dense MACs
         [12.0, 6.0]
     """
+    _require_something(report)
     rows = list(report.layers.values())
-    if not rows or not report.samples:
-        raise ValueError(
-            f"report: expected at least one layer and one sample, found {len(rows)} layers and "
-            f"{report.samples} samples"
-        )
     figure, ax = _rows_canvas(ax, [row.name for row in rows])
     total, at = report.total, range(len(rows))
     acs, macs = [row.acs for row in rows], [row.macs for row in rows]
@@ -94,6 +92,7 @@ def conventions(report: Report, ax: Axes | None = None) -> Picture:
         The figure and its axes.
 
     Raises:
+        TypeError: If ``report`` is no report.
         ValueError: If the report has no layer or no sample.
         ImportError: If matplotlib is not installed.
 
@@ -107,11 +106,7 @@ def conventions(report: Report, ax: Axes | None = None) -> Picture:
         >>> ax.get_xlabel()
         'operations per sample'
     """
-    if not report.layers or not report.samples:
-        raise ValueError(
-            f"report: expected at least one layer and one sample, found {len(report.layers)} "
-            f"layers and {report.samples} samples"
-        )
+    _require_something(report)
     total = report.total
     bars = [_Bar("snnmetrics", total.acs, total.macs, 0.0, None, si(total.acs + total.macs))]
     bars += [_bar(name, row) for name, row in report.conventions().total.items()]
@@ -143,6 +138,15 @@ def conventions(report: Report, ax: Axes | None = None) -> Picture:
     ends = [max(bar.acs + bar.macs + bar.other, bar.exact or 0.0) for bar in bars]
     _finish(ax, names, [bar.text for bar in bars], ends)
     return figure, ax
+
+
+def _require_something(report: Report) -> None:
+    require_report(report)
+    if not report.layers or not report.samples:
+        raise ValueError(
+            f"report: expected at least one layer and one sample, found {len(report.layers)} "
+            f"layers and {report.samples} samples"
+        )
 
 
 class _Bar(NamedTuple):

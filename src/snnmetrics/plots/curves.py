@@ -48,7 +48,7 @@ def accuracy_over_time(
         The figure and its axes.
 
     Raises:
-        TypeError: If a curve is no tensor.
+        TypeError: If ``accuracy`` is neither, or a curve is no tensor.
         ValueError: If there is no curve, one is not ``(T,)`` with T >= 1, or ``dt`` is not
             positive.
         ImportError: If matplotlib is not installed.
@@ -282,8 +282,10 @@ def _legend(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _require_curves(curves: Mapping[str, Tensor]) -> None:
-    if not isinstance(curves, Mapping) or not curves:
-        raise ValueError(f"accuracy: expected a tensor or several by name, found {curves!r:.100}")
+    if not isinstance(curves, Mapping):
+        raise TypeError(f"accuracy: expected a tensor or several by name, found {curves!r:.100}")
+    if not curves:
+        raise ValueError("accuracy: expected at least one curve, found none")
     for name, curve in curves.items():
         if not isinstance(curve, Tensor):
             raise TypeError(f"accuracy[{name!r}]: expected a tensor, found {type(curve).__name__}")

@@ -19,6 +19,7 @@ from snnmetrics.plots.canvas import (
     canvas,
     despine,
     legend_above,
+    require_report,
     shown,
     tick,
     whole_axis,
@@ -107,7 +108,7 @@ def sample_spread(
         The figure and its axes.
 
     Raises:
-        TypeError: If ``limit`` is no :class:`snnmetrics.Limit`.
+        TypeError: If ``report`` is no report, or ``limit`` no :class:`snnmetrics.Limit`.
         ValueError: If there is no such name, the report has no such figures of samples, or the
             limit is one of single time steps, or of two figures.
         ImportError: If matplotlib is not installed.
@@ -122,6 +123,7 @@ def sample_spread(
         >>> float(sum(bar.get_height() for bar in ax.patches))
         64.0
     """
+    require_report(report)
     figure_name, most = _limit_of(limit)
     spread = _spread_of(report, name, figure_name)
     figure, ax = canvas(ax)
