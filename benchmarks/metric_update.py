@@ -1,27 +1,36 @@
-"""What ``SynOps.update`` costs beside a bare sum of the same spikes and beside ``SumMetric``.
+"""What ``SynOps`` costs beside a bare sum of the same spikes and beside ``SumMetric``.
 
-From a kilobyte to 256 MB, in every dtype: microseconds of an update, and the ratio to the quickest
-sum over the batch that PyTorch has and that is exact: in float32 for half precision, in the default
-for the others. Runs are interleaved; shortest times are compared.
+From a kilobyte to 256 MB, in every dtype: microseconds of ``update`` and ``forward``, and of the
+quickest sum over the batch that PyTorch has and that is exact. Which of the ways to sum that is
+differs between dtypes: all are tried. Runs are interleaved; shortest times are compared. At a
+kilobyte there is next to nothing to sum: what an update takes there is its fixed cost.
 
-Run with ``python -m benchmarks.metric_update``; ``--largest 33554432`` for no more than 32 MB.
+Run with ``python -m benchmarks.metric_update``; ``--largest 33554432`` for no more than 32 MB,
+``--json FILE``, ``--markdown`` for a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from benchmarks.machine import description
+from benchmarks.tables import call_table, update_table
 from torch import Tensor
 from torchmetrics import SumMetric
 
 import snnmetrics as sm
 
 NEURONS = 4096
+SIZES = (2**10, 2**15, 2**20, 2**25, 2**28)
 HALVES = (torch.bfloat16, torch.float16)
-DTYPES = (torch.float32, torch.float64, *HALVES, torch.bool, torch.uint8, torch.int8, torch.int64)
+BYTES = (torch.bool, torch.uint8, torch.int8)
+DTYPES = (torch.float32, torch.float64, *HALVES, *BYTES, torch.int64)
 
 
 def shortest(calls: Sequence[Callable[[], object]], seconds: float = 0.3) -> list[float]:
@@ -37,42 +46,80 @@ def shortest(calls: Sequence[Callable[[], object]], seconds: float = 0.3) -> lis
     return [found * 1e6 for found in best]
 
 
-def bare_sum(x: Tensor) -> Tensor:
-    """The sum over the batch, exact for as many spikes as there are here."""
-    return x.sum(0, dtype=torch.float32) if x.dtype in HALVES else x.sum(0)
+def sums(x: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Ways to sum spikes over the batch that are exact for as many as there are here."""
+    in_float32 = {
+        "sum(0, dtype=float32)": lambda: x.sum(0, dtype=torch.float32),
+        "float().sum(0)": lambda: x.float().sum(0),
+    }
+    if x.dtype in HALVES:
+        return in_float32
+    plain = {"sum(0)": lambda: x.sum(0)}
+    if x.dtype not in BYTES:
+        return plain
+    return plain | in_float32 | {"sum(0, dtype=int32)": lambda: x.sum(0, dtype=torch.int32)}
 
 
-def measure(size: int, dtype: torch.dtype) -> tuple[float, float, float]:
-    """Microseconds of an update, of the bare sum and of ``SumMetric`` for so many bytes."""
+def measure(size: int, dtype: torch.dtype, seconds: float = 0.3) -> dict[str, Any]:
+    """Microseconds for so many bytes of spikes.
+
+    Args:
+        size: Bytes.
+        dtype: Of the spikes.
+        seconds: How long to measure, at least.
+    """
     elements = size // dtype.itemsize
     neurons = min(NEURONS, max(1, elements // 8))
     x = (torch.rand(max(1, elements // neurons), neurons) < 0.1).to(dtype)
-    ours, stock = sm.SynOps(fanout=10.0), SumMetric()
-    update, bare, summed = shortest(
-        [lambda: ours.update(x), lambda: bare_sum(x), lambda: stock.update(x)]
-    )
-    return update, bare, summed
+    ours, stock, ways = sm.SynOps(fanout=10.0), SumMetric(), sums(x)
+    calls: dict[str, Callable[[], object]] = {
+        "update": lambda: ours.update(x),
+        "forward": lambda: ours(x),
+        "SumMetric.update": lambda: stock.update(x),
+        "SumMetric.forward": lambda: stock(x),
+    }
+    found = shortest([*calls.values(), *ways.values()], seconds)
+    times = dict(zip([*calls, *ways], found, strict=True))
+    quickest = min(ways, key=lambda way: times[way])
+    return {
+        "bytes": size,
+        "dtype": str(dtype).removeprefix("torch."),
+        "microseconds": {name: times[name] for name in calls} | {"sum": times[quickest]},
+        "quickest_sum": quickest,
+    }
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a line per size and dtype; write JSON and a table if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--largest", type=int, default=2**28, help="bytes")
+    parser.add_argument("--largest", type=int, default=SIZES[-1], help="bytes")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each size and dtype")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="print a table as well")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} thread(s), spikes at a rate of 0.1")
-    print("     bytes  dtype      update us     sum us  SumMetric us  update/sum")
-    sizes = [size for size in (2**10, 2**15, 2**20, 2**25, 2**28) if size <= args.largest]
-    for size in sizes:
+    torch.manual_seed(0)
+    result: dict[str, Any] = {"machine": description(), "rows": []}
+    print(f"{result['machine']}; spikes at a rate of 0.1; microseconds")
+    print(
+        "     bytes  dtype       update  forward      sum   SumMetric update  forward  update/sum"
+    )
+    for size in (size for size in SIZES if size <= args.largest):
         for dtype in DTYPES:
-            update, bare, stock = measure(size, dtype)
-            name = str(dtype).removeprefix("torch.")
+            row = measure(size, dtype, args.seconds)
+            us = row["microseconds"]
             print(
-                f"{size:>10}  {name:<9}{update:>11.1f}{bare:>11.1f}{stock:>14.1f}"
-                f"{update / bare:>12.2f}",
+                f"{size:>10}  {row['dtype']:<9}{us['update']:>9.1f}{us['forward']:>9.1f}"
+                f"{us['sum']:>9.1f}{us['SumMetric.update']:>19.1f}{us['SumMetric.forward']:>9.1f}"
+                f"{us['update'] / us['sum']:>12.2f}  {row['quickest_sum']}",
                 flush=True,
             )
+            result["rows"].append(row)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    if args.markdown:
+        print("\n" + call_table(result) + "\n\n" + update_table(result))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ the ratios. What they count is compared elsewhere (``docs/howto/conventions.md``
 count less. Peers that fail on a model are named with their error.
 
 Run with ``python -m benchmarks.overhead_of_monitor``; ``--threads 2``, ``--rounds 30``,
-``--only conv``, ``--json FILE``.
+``--only conv``, ``--json FILE``, ``--markdown`` for a table, ``--figure FILE`` for a picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.figure import overhead_figure
+from benchmarks.machine import description
+from benchmarks.tables import OURS, PLAIN, overhead_table
 from benchmarks.timing import Ratio, Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 from torch import nn
@@ -123,7 +125,7 @@ def torch_flops(workload: Workload) -> Timed:
 
 
 COUNTERS: dict[str, Callable[[Workload], Timed]] = {
-    "snnmetrics": monitored,
+    OURS: monitored,
     "spikingjelly SynOps": spikingjelly_synops,
     "spikingjelly energy": spikingjelly_energy,
     "neurobench": neurobench,
@@ -134,7 +136,7 @@ COUNTERS: dict[str, Callable[[Workload], Timed]] = {
 
 def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str, str]]:
     """Ratios by counter, and the errors of those that do not work on this model."""
-    calls, errors = {"plain again": Timed(workload.forward)}, {}
+    calls, errors = {PLAIN: Timed(workload.forward)}, {}
     with torch.no_grad():
         for name, make in COUNTERS.items():
             try:
@@ -150,54 +152,42 @@ def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str
     return ratios, errors
 
 
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    return {
-        "processor": _processor(),
-        "cores": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
-    """Measure, print a table, and write JSON if asked to."""
+    """Measure and print; write JSON, a table and a picture if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", choices=list(WORKLOADS), nargs="*", default=list(WORKLOADS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="print a table as well")
+    parser.add_argument("--figure", type=Path, help="PNG, SVG or PDF")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found: dict[str, Any] = {"machine": machine(), "threads": args.threads, "workloads": {}}
+    found: dict[str, Any] = {"machine": description(), "rounds": args.rounds, "workloads": {}}
     print(f"{found['machine']}; {args.rounds} rounds; monitored / plain: median (minimum)")
     for key in args.only:
         torch.manual_seed(0)
         workload = WORKLOADS[key]()
         ratios, errors = compare(workload, args.rounds)
         print(f"\n{workload.name}: {workload.what}")
-        print(f"plain forward {ratios['plain again'].seconds * 1e3:.1f} ms")
+        print(f"plain forward {ratios[PLAIN].seconds * 1e3:.1f} ms")
         for name, ratio in ratios.items():
             print(f"  {name:<22}{ratio.median:>8.3f} ({ratio.minimum:.3f})", flush=True)
         for name, error in errors.items():
             print(f"  {name:<22}fails: {error[:90]}")
         found["workloads"][key] = {
+            "name": workload.name,
             "what": workload.what,
+            "limit": workload.limit,
             "ratios": {name: vars(ratio) for name, ratio in ratios.items()},
             "errors": errors,
         }
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2))
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    if args.markdown:
+        print("\n" + overhead_table(found))
+    if args.figure:
+        overhead_figure(found).savefig(args.figure, dpi=200)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""Tables for the README and the documentation, from what the benchmarks wrote as JSON.
+
+Nothing here measures. ``benchmarks.publish`` puts the tables where they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Found = Mapping[str, Any]
+"""What a benchmark wrote."""
+
+OURS, PLAIN = "snnmetrics", "plain again"
+# What a row or column of the tables is called.
+TITLES = {
+    OURS: "snnmetrics",
+    "spikingjelly SynOps": "SpikingJelly SynOps",
+    "spikingjelly energy": "SpikingJelly energy",
+    "neurobench": "NeuroBench",
+    "sinabs hooks": "sinabs hooks",
+    "torch FLOPs": "torch FLOPs",
+    PLAIN: "plain again",
+}
+# Those that count synaptic operations from the activations.
+SHORT = (OURS, "sinabs hooks", "spikingjelly SynOps", "neurobench")
+MB = 1e6
+
+
+def machine_line(found: Found) -> str:
+    """What was measured on, in a sentence."""
+    machine = found["machine"]
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']:.0f} GiB"
+    return (
+        f"{machine['processor']} ({machine['cores']} cores{memory}), {threads}; "
+        f"Python {machine['python']}, torch {machine['torch']}, NumPy {machine['numpy']}; "
+        f"{machine['date']}."
+    )
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; all columns but the first are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+# ------------------------------------------------------------------ listening to a model
+
+
+def overhead_table(found: Found) -> str:
+    """Monitored over plain for every workload and counter: median, and shortest over shortest."""
+    workloads = found["workloads"].values()
+    head = ["monitored / plain", *(workload["name"] for workload in workloads)]
+    rows = [[title, *(_ratio(w, name) for w in workloads)] for name, title in TITLES.items()]
+    aims = ["aimed at", *(f"{workload['limit']:.2f}" for workload in workloads)]
+    plain = [_milliseconds(workload["ratios"][PLAIN]["seconds"]) for workload in workloads]
+    rows[1:1] = [aims]
+    return "\n\n".join(
+        (
+            markdown(head, [*rows, ["plain forward", *plain]]),
+            f"{machine_line(found)} {found['rounds']} rounds.",
+        )
+    )
+
+
+def short_overhead_table(found: Found) -> str:
+    """Medians of ours and of the other counters of synaptic operations."""
+    workloads = found["workloads"].values()
+    head = ["monitored / plain", *(workload["name"] for workload in workloads)]
+    rows = [[TITLES[name], *(_median(w, name) for w in workloads)] for name in SHORT]
+    return f"{markdown(head, rows)}\n\n{machine_line(found)}"
+
+
+def _ratio(workload: Found, name: str) -> str:
+    ratio = workload["ratios"].get(name)
+    return "fails" if ratio is None else f"{ratio['median']:.3f} ({ratio['minimum']:.3f})"
+
+
+def _median(workload: Found, name: str) -> str:
+    ratio = workload["ratios"].get(name)
+    return "fails" if ratio is None else f"{ratio['median']:.2f}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
+# ---------------------------------------------------------------------------- peak memory
+
+
+def peak_table(found: Found) -> str:
+    """Peak memory above the plain forward, where other counters were measured as well."""
+    cases = {key: case for key, case in found["cases"].items() if case.keys() - {OURS, PLAIN}}
+    head = ["MB above plain", *cases]
+    names = [name for name in TITLES if any(name in case for case in cases.values())]
+    rows = [[TITLES[name], *(_above(case.get(name)) for case in cases.values())] for name in names]
+    largest = [f"{case[OURS]['largest'] / MB:.1f}" for case in cases.values()]
+    plain = [f"{case[OURS]['plain'] / MB:.1f}" for case in cases.values()]
+    rows += [["largest activation, MB", *largest], ["plain forward, MB", *plain]]
+    return f"{markdown(head, rows)}\n\n{machine_line(found)}"
+
+
+def layer_peak_table(found: Found) -> str:
+    """Peak memory above the plain forward of one large layer, and what is allowed."""
+    rows = []
+    for case in found["cases"].values():
+        ours, plain = case[OURS], case[PLAIN]
+        if ours["allowed"] is None:
+            continue
+        share = f"{ours['above'] / ours['largest']:.1%}"
+        kept = "" if ours["above"] <= ours["allowed"] else " (missed)"
+        bound = f"{ours['allowed'] / MB:.2f}{kept}"
+        rows.append([ours["what"], _above(ours), share, bound, _above(plain)])
+    head = ["input of the layer", "MB above plain", "of the input", "allowed, MB", "plain again"]
+    return markdown(head, rows)
+
+
+def _above(found: Found | None) -> str:
+    if found is None:
+        return ""
+    return "fails" if "error" in found else f"{found['above'] / MB + 0.0:.2f}"
+
+
+# -------------------------------------------------------------------------------- metrics
+
+
+CALLS = ("update", "forward", "sum", "SumMetric.update", "SumMetric.forward")
+
+
+def update_table(found: Found) -> str:
+    """Microseconds of ``SynOps.update`` by dtype and size, and how many times those of the sum."""
+    sizes = sorted({row["bytes"] for row in found["rows"]})
+    rows = {row["dtype"]: [row["dtype"]] for row in found["rows"]}
+    for row in sorted(found["rows"], key=lambda row: row["bytes"]):
+        us = row["microseconds"]
+        rows[row["dtype"]].append(f"{us['update']:,.0f} ({us['update'] / us['sum']:.2f})")
+    head = ["update, us (over sum)", *map(_bytes, sizes)]
+    return f"{markdown(head, rows.values())}\n\n{machine_line(found)}"
+
+
+def call_table(found: Found) -> str:
+    """Microseconds of all calls on the smallest and on 32 MB of spikes."""
+    rows = [
+        [_bytes(row["bytes"]), row["dtype"], *(f"{row['microseconds'][c]:,.1f}" for c in CALLS)]
+        for row in found["rows"]
+        if row["bytes"] in (2**10, 2**25)
+    ]
+    return markdown(["spikes", "dtype", *(f"{call}, us" for call in CALLS)], rows)
+
+
+def _bytes(size: int) -> str:
+    for unit, bytes_ in (("MB", 2**20), ("KB", 2**10)):
+        if size >= bytes_:
+            return f"{size // bytes_} {unit}"
+    return f"{size} B"
+
+
+# ----------------------------------------------------------------------------- compilation
+
+
+def compiled_table(found: Found) -> str:
+    """Milliseconds of a forward in each state of compilation and attachment."""
+    workloads = found["workloads"].values()
+    head = ["ms per forward", *(workload["name"] for workload in workloads)]
+    states: dict[str, None] = dict.fromkeys(s for w in workloads for s in w["seconds"])
+    rows = [
+        [state, *(f"{workload['seconds'][state] * 1e3:.1f}" for workload in workloads)]
+        for state in states
+    ]
+    rows.append(["first compiled forward", *(f"{w['first_forward']:.0f} s" for w in workloads)])
+    rows.append(["graphs", *(str(workload["graphs"]) for workload in workloads)])
+    rows.append(["graphs compiled anew", *(str(w["compiled_anew"]) for w in workloads)])
+    return f"{markdown(head, rows)}\n\n{machine_line(found)} Backend {found['backend']}."
