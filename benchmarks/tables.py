@@ -160,14 +160,11 @@ def _bytes(size: int) -> str:
 
 
 def compiled_table(found: Found) -> str:
-    """Milliseconds of a forward in each state of compilation and attachment."""
+    """A forward in each state of compilation and attachment, over the one that is not compiled."""
     workloads = found["workloads"].values()
-    head = ["ms per forward", *(workload["name"] for workload in workloads)]
-    states: dict[str, None] = dict.fromkeys(s for w in workloads for s in w["seconds"])
-    rows = [
-        [state, *(f"{workload['seconds'][state] * 1e3:.1f}" for workload in workloads)]
-        for state in states
-    ]
+    head = ["over not compiled", *(workload["name"] for workload in workloads)]
+    states: dict[str, None] = dict.fromkeys(s for w in workloads for s in w["ratios"])
+    rows = [[state, *(_median(workload, state) for workload in workloads)] for state in states]
     rows.append(["first compiled forward", *(f"{w['first_forward']:.0f} s" for w in workloads)])
     rows.append(["graphs", *(str(workload["graphs"]) for workload in workloads)])
     rows.append(["graphs compiled anew", *(str(w["compiled_anew"]) for w in workloads)])
