@@ -1,4 +1,4 @@
-"""What a benchmark ran on, so that a figure can be read later."""
+"""What a benchmark runs on: told in its results, and asked how much memory is in use."""
 
 from __future__ import annotations
 
@@ -51,3 +51,19 @@ def memory_gib() -> float | None:
     except OSError:
         return None
     return None if found is None else round(int(found[1]) / 2**20, 1)
+
+
+def resident(field: str) -> int:
+    """Resident memory of this process in bytes, on Linux.
+
+    Args:
+        field: ``"VmRSS"`` for now, ``"VmHWM"`` for the most since :func:`forget_peak`.
+    """
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def forget_peak() -> None:
+    """Let the most that was resident be what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")

@@ -28,7 +28,6 @@ import gc
 import json
 import math
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -38,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.machine import description
+from benchmarks.machine import description, forget_peak, resident
 from benchmarks.overhead_of_monitor import COUNTERS
 from benchmarks.tables import MB, OURS, PLAIN, layer_peak_table, peak_table
 from benchmarks.timing import Timed
@@ -151,16 +150,10 @@ def peak(timed: Timed, before: Callable[[], object]) -> int:
     before()
     with timed.within():
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")
-        start = _resident("VmRSS")
+        forget_peak()
+        start = resident("VmRSS")
         timed.call()
-        return _resident("VmHWM") - start
-
-
-def _resident(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+        return resident("VmHWM") - start
 
 
 def measure_here(key: str, counter: str, rounds: int) -> dict[str, Any]:

@@ -3,22 +3,22 @@
 For 1 to 8 processes on this machine (gloo): a metric and a Monitor whose states hold maps per
 neuron, and a stock torchmetrics metric with a state of the same size. Printed are the bytes that a
 rank hands to the process group and gets back, and its peak memory above what it held before, both
-in parts of its state, and the time. Run with ``--short`` for 1 and 2 processes.
+in parts of its state, and the time. Run with ``python -m benchmarks.sync_scaling``; ``--short`` for 1
+and 2 processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from benchmarks.machine import forget_peak, resident
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -100,13 +100,6 @@ class Traffic:
         return counting
 
 
-def _resident(field: str) -> int:
-    """Resident memory of this process in bytes: now (VmRSS), or at most (VmHWM)."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 def _rank(rank: int, size: int, store: str, kind: str, neurons: int, layers: int, out: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
@@ -115,11 +108,11 @@ def _rank(rank: int, size: int, store: str, kind: str, neurons: int, layers: int
     metric, held = metric_with_state(kind, neurons, layers)
     traffic = Traffic()
     dist.barrier()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before, start = _resident("VmRSS"), time.perf_counter()
+    forget_peak()
+    before, start = resident("VmRSS"), time.perf_counter()
     metric.compute()
     seconds = time.perf_counter() - start
-    out.put((rank, held, traffic.bytes, _resident("VmHWM") - before, seconds))
+    out.put((rank, held, traffic.bytes, resident("VmHWM") - before, seconds))
     dist.barrier()
     dist.destroy_process_group()
 
