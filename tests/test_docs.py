@@ -38,13 +38,6 @@ def test_the_table_of_keys_names_what_synops_returns() -> None:
     assert set(table) == set(value)
 
 
-def test_every_public_name_has_a_docstring_with_an_example() -> None:
-    for module in (sm, sm.functional):
-        for name in module.__all__:
-            if name != "functional":
-                assert "Example:" in (getattr(module, name).__doc__ or ""), name
-
-
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import snnmetrics as sm
-from snnmetrics import conventions, energy, functional, plots, report
+from snnmetrics import conventions, energy, functional, paper, plots, report
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_every_document_is_a_page_that_the_start_page_leads_to(site: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "module", [sm, functional, report, energy, conventions, plots], ids=lambda m: m.__name__
+    "module", [sm, functional, report, energy, conventions, paper, plots], ids=lambda m: m.__name__
 )
 def test_the_reference_has_every_public_name(site: Path, module: ModuleType) -> None:
     text = "".join(page.read_text() for page in site.glob("reference/*.html"))

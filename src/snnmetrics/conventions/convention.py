@@ -228,7 +228,7 @@ def convention(
 
     Args:
         name: What it is called in ``report.under(name)``; a name that exists is replaced.
-        figures: Names of what the tool prints, as in :attr:`Figures.printed`.
+        figures: Names of what the tool prints, as in ``Figures.printed``.
         unit: Unit of what the tool prints.
         exact: Exact count that its operations are compared with: ``"synops"``,
             ``"event_synops"`` or ``"effective_synops"``.

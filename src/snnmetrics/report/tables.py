@@ -88,7 +88,8 @@ class Tabular(ABC):
         """One table as CSV, at full precision.
 
         Args:
-            table: ``"layers"``, ``"groups"`` or ``"neurons"``.
+            table: ``"layers"``, or another table that this has: ``"groups"`` or ``"neurons"`` of a
+                report, ``"neurons"`` of an estimate, ``"conventions"`` of all conventions.
 
         Returns:
             Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
@@ -103,7 +104,7 @@ class Tabular(ABC):
         """One table as a :class:`pandas.DataFrame`, indexed by name.
 
         Args:
-            table: ``"layers"``, ``"groups"`` or ``"neurons"``.
+            table: As for :meth:`to_csv`.
 
         Returns:
             The columns of :meth:`to_csv`.
