@@ -3,8 +3,8 @@
 For 1 to 8 processes on this machine (gloo): a metric and a Monitor whose states hold maps per
 neuron, and a stock torchmetrics metric with a state of the same size. Printed are the bytes that a
 rank hands to the process group and gets back, and its peak memory above what it held before, both
-in parts of its state, and the time. Run with ``python -m benchmarks.sync_scaling``; ``--short`` for 1
-and 2 processes.
+in parts of its state, and the time. Run with ``python -m benchmarks.sync_scaling``; ``--short`` for
+1 and 2 processes.
 """
 
 from __future__ import annotations
