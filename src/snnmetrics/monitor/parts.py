@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.distributed import Reduction
-from snnmetrics.monitor.samples import Spread
+from snnmetrics.monitor.samples import Key, Spread
 from snnmetrics.monitor.state import (
     FIELDS,
     PRODUCT,
@@ -47,7 +47,11 @@ class Parts(NamedTuple):
 
 def to_parts(state: State) -> Parts:
     """Take a state apart. The tensors are those of the state."""
-    structure: dict[str, Any] = {
+    return Parts(_structure_of(state), _tensors_of(state))
+
+
+def _structure_of(state: State) -> dict[str, Any]:
+    return {
         "rows": [
             {
                 "name": name,
@@ -73,6 +77,9 @@ def to_parts(state: State) -> Parts:
         "contracted": sorted(state.contracted),
         "notes": sorted(state.notes),
     }
+
+
+def _tensors_of(state: State) -> dict[str, Tensor]:
     counters = [
         *(getattr(state, name) for name in _COUNTERS),
         *(layer.frames for layer in state.neurons.values()),
@@ -94,22 +101,13 @@ def to_parts(state: State) -> Parts:
             f"spreads.{i}.extremes": spread.extremes,
             f"spreads.{i}.histogram": spread.histogram,
         }
-    return Parts(structure, tensors)
+    return tensors
 
 
 def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> State:
     """Put a state together again. It uses the tensors that are given."""
     counters = iter(tensors["counters"].tolist())
     numbers = {name: next(counters) for name in _COUNTERS}
-    rows = {
-        row["name"]: RowState(
-            _operation(row["operation"]),
-            tensors[f"rows.{i}.totals"],
-            tensors.get(f"rows.{i}.map"),
-            frozenset(row["notes"]),
-        )
-        for i, row in enumerate(structure["rows"])
-    }
     neurons = {
         (layer["name"], tuple(layer["shape"])): NeuronState(
             layer["type"],
@@ -119,7 +117,37 @@ def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> S
         )
         for i, layer in enumerate(structure["neurons"])
     }
-    spreads = {
+    uncounted = {
+        (entry["name"], entry["what"]): Uncounted(**entry, calls=next(counters))
+        for entry in structure["uncounted"]
+    }
+    return State(
+        **numbers,
+        seconds=tensors["seconds"].item(),
+        rows=_rows(structure, tensors),
+        neurons=neurons,
+        spreads=_spreads(structure, tensors),
+        uncounted=uncounted,
+        called=frozenset(structure["called"]),
+        contracted=frozenset(structure["contracted"]),
+        notes=frozenset(structure["notes"]),
+    )
+
+
+def _rows(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, RowState]:
+    return {
+        row["name"]: RowState(
+            _operation(row["operation"]),
+            tensors[f"rows.{i}.totals"],
+            tensors.get(f"rows.{i}.map"),
+            frozenset(row["notes"]),
+        )
+        for i, row in enumerate(structure["rows"])
+    }
+
+
+def _spreads(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[Key, Spread]:
+    return {
         tuple(spread["key"]): Spread(
             tensors[f"spreads.{i}.sums"],
             tensors[f"spreads.{i}.extremes"],
@@ -128,21 +156,6 @@ def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> S
         )
         for i, spread in enumerate(structure["spreads"])
     }
-    uncounted = {
-        (entry["name"], entry["what"]): Uncounted(**entry, calls=next(counters))
-        for entry in structure["uncounted"]
-    }
-    return State(
-        **numbers,
-        seconds=tensors["seconds"].item(),
-        rows=rows,
-        neurons=neurons,
-        spreads=spreads,
-        uncounted=uncounted,
-        called=frozenset(structure["called"]),
-        contracted=frozenset(structure["contracted"]),
-        notes=frozenset(structure["notes"]),
-    )
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -185,6 +185,21 @@ def pareto(
             f"{len(x)}, {len(y)}, {'none' if labels is None else len(labels)}"
         )
     figure, ax = canvas(ax)
+    _front(ax, x, y)
+    ax.set(xlabel=cost, ylabel="accuracy")
+    ax.margins(0.12)
+    if unit:
+        ax.set_xlabel(f"{cost} [{prefixed_axis(ax.xaxis, unit, max(x))}]")
+    else:
+        si_axis(ax.xaxis)
+    despine(ax)
+    if labels is not None:
+        label_points(ax, list(zip(x, y, strict=True)), list(labels))
+    return figure, ax
+
+
+def _front(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """Points, and the line under which all of them lie."""
     front = pareto_front(x, y)
     beaten = [i for i in range(len(x)) if i not in front]
     corners = [(x[i], y[j]) for i, j in zip(front[1:], front, strict=False)]
@@ -209,16 +224,6 @@ def pareto(
             label="beaten by another",
         )
         legend_above(ax, 2)
-    ax.set(xlabel=cost, ylabel="accuracy")
-    ax.margins(0.12)
-    if unit:
-        ax.set_xlabel(f"{cost} [{prefixed_axis(ax.xaxis, unit, max(x))}]")
-    else:
-        si_axis(ax.xaxis)
-    despine(ax)
-    if labels is not None:
-        label_points(ax, list(zip(x, y, strict=True)), list(labels))
-    return figure, ax
 
 
 def evaluations(

@@ -64,8 +64,24 @@ def raster(
     spikes = spikes.detach().cpu().movedim(time_dim, 0).flatten(1)
     steps, neurons = spikes.shape
     figure, ax = canvas(ax)
+    _marks(ax, spikes, step)
+    ax.set(
+        xlabel="time step" if dt is None else "time [s]",
+        ylabel="neuron",
+        xlim=(0.5 * step, (steps + 0.5) * step),
+        ylim=(-0.5, neurons - 0.5),
+    )
+    whole_axis(ax.yaxis)
+    if dt is None:
+        whole_axis(ax.xaxis)
+    despine(ax)
+    return figure, ax
+
+
+def _marks(ax: Axes, spikes: Tensor, step: float) -> None:
+    """A mark per event of spikes ``(T, neurons)``, as high as a row if that can be seen."""
     points = 72 * ax.get_window_extent().height / ax.figure.dpi
-    size = min(8.0, max(1.0, 0.8 * points / neurons))
+    size = min(8.0, max(1.0, 0.8 * points / spikes.shape[1]))
     for chosen, color, marker, label in (
         (spikes > 0, BLACK, "|", "positive"),
         (spikes < 0, VERMILLION, "x", "negative"),
@@ -84,14 +100,3 @@ def raster(
             )
     if bool((spikes < 0).any()):
         legend_above(ax, 2)
-    ax.set(
-        xlabel="time step" if dt is None else "time [s]",
-        ylabel="neuron",
-        xlim=(0.5 * step, (steps + 0.5) * step),
-        ylim=(-0.5, neurons - 0.5),
-    )
-    whole_axis(ax.yaxis)
-    if dt is None:
-        whole_axis(ax.xaxis)
-    despine(ax)
-    return figure, ax
