@@ -16,13 +16,13 @@ from snnmetrics.conventions import ConventionReport
 from snnmetrics.conventions.convention import called
 from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
 from snnmetrics.energy.table import profile_of
-from snnmetrics.paper import layout
 from snnmetrics.paper.columns import FIGURES, figure_of
+from snnmetrics.paper.latex import latex
 from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Column, Page, Sheet, Tabular
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,31 +118,15 @@ class PaperTable(Record, Tabular):
         """
         return super().to_pandas(table)
 
-    def to_markdown(self) -> str:
-        """The printed table as Markdown (GitHub's), names escaped."""
-        return layout.as_markdown(self._layout())
-
     def to_latex(self) -> str:
         r"""The printed table as a LaTeX ``table`` for the package booktabs, names escaped.
 
         Units are plain text: no further package is needed. The header is the caption, footnotes
         stand below the tabular.
         """
-        return layout.as_latex(self._layout())
-
-    def __str__(self) -> str:
-        return layout.as_plain(self._layout())
-
-    def __rich__(self) -> Any:
-        return layout.as_rich(self._layout())
-
-    def _repr_html_(self) -> str:
-        return layout.as_html(self._layout())
+        return latex(self._page())
 
     def _page(self) -> Page:
-        return layout.as_page(self._layout())
-
-    def _layout(self) -> layout.Layout:
         written = [
             figure_of(column, self.in_hertz).written(self._column(column))
             for column in self.columns
@@ -150,9 +134,8 @@ class PaperTable(Record, Tabular):
         columns = (Column("method", number=False), *(Column(title) for title, _ in written))
         rows = tuple(zip(self.reports, *(cells for _, cells in written), strict=True))
         and_accuracy = " and accuracy" if "accuracy" in self.columns else ""
-        return layout.Layout(
-            (f"Cost per sample{and_accuracy}",), columns, rows, tuple(footnotes(self))
-        )
+        header = (f"Cost per sample{and_accuracy}",)
+        return Page(header, (Table(columns, rows),), tuple(footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
         bases = [figure_of(column, self.in_hertz).base for column in self.columns]

@@ -32,11 +32,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as people read them, and a last row of totals."""
+    """Cells as people read them, and a last row of totals where rows add up."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    total: tuple[str, ...]
+    total: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[tuple[str, ...], ...]:
+        """Rows, and the totals if there are any."""
+        return (*self.rows, self.total) if self.total else self.rows
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def plain(page: Page) -> str:
 
 def _plain_table(table: Table) -> str:
     titles = [column.title for column in table.columns]
-    lines = [[printable(cell) for cell in line] for line in (titles, *table.rows, table.total)]
+    lines = [[printable(cell) for cell in line] for line in (titles, *table.lines)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
     texts = [
         "  ".join(
@@ -209,7 +214,9 @@ def _plain_table(table: Table) -> str:
         for line in lines
     ]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([texts[0], rule, *texts[1:-1], rule, texts[-1]])
+    rows = 1 + len(table.rows)
+    below = [rule, *texts[rows:]] if table.total else []
+    return "\n".join([texts[0], rule, *texts[1:rows], *below])
 
 
 def rich_renderable(page: Page) -> Any:
@@ -219,13 +226,15 @@ def rich_renderable(page: Page) -> Any:
     )
 
     def rich_table(table: Table) -> Any:
-        made = tables.Table(box=box.SIMPLE, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
+        made = tables.Table(
+            box=box.SIMPLE, show_footer=bool(table.total), pad_edge=False, padding=(0, 1, 0, 0)
+        )
         for i, column in enumerate(table.columns):
-            cells = [line[i] for line in (*table.rows, table.total)] if column.number else []
+            cells = [line[i] for line in table.lines] if column.number else []
             numbers = [number for cell in cells for number in cell.split(" -> ")]
             made.add_column(
                 text.Text(printable(column.title)),
-                text.Text(printable(table.total[i])),
+                text.Text(printable(table.total[i]) if table.total else ""),
                 justify="right" if column.number else "left",
                 overflow="fold",
                 # In a narrow terminal titles and names are broken, numbers are not.
@@ -264,7 +273,7 @@ def html_tables(page: Page) -> str:
             "<tbody>",
             *(line(table, row, "td") for row in table.rows),
             "</tbody>",
-            f"<tfoot>{line(table, table.total, 'th')}</tfoot>",
+            *([f"<tfoot>{line(table, table.total, 'th')}</tfoot>"] if table.total else []),
             "</table>",
         ]
     if page.footnotes:
@@ -283,7 +292,7 @@ def escape_markdown(text: str) -> str:
 
 
 def markdown(page: Page) -> str:
-    """Markdown tables; the totals are the last row."""
+    """Markdown tables; the totals, if there are any, are the last row."""
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(map(escape_markdown, cells))} |"
@@ -292,7 +301,7 @@ def markdown(page: Page) -> str:
     for table in page.tables:
         rule = " | ".join("--:" if column.number else ":--" for column in table.columns)
         titles = line([column.title for column in table.columns])
-        rows = map(line, (*table.rows, table.total))
+        rows = map(line, table.lines)
         blocks.append("\n".join([titles, f"| {rule} |", *rows]))
     blocks.append("\n".join(f"- {escape_markdown(note)}" for note in page.footnotes))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -342,8 +351,7 @@ def latex(page: Page) -> str:
             line([column.title for column in table.columns]),
             r"\midrule",
             *map(line, table.rows),
-            r"\midrule",
-            line(table.total),
+            *([r"\midrule", line(table.total)] if table.total else []),
             r"\bottomrule",
             r"\end{tabular}",
             r"\par\medskip",
