@@ -233,7 +233,7 @@ def rich_renderable(page: Page) -> Any:
             cells = [line[i] for line in table.lines] if column.number else []
             numbers = [number for cell in cells for number in cell.split(" -> ")]
             made.add_column(
-                text.Text(printable(column.title)),
+                text.Text(printable(column.title).replace(" [", "\n[")),  # a unit has its own line
                 text.Text(printable(table.total[i]) if table.total else ""),
                 justify="right" if column.number else "left",
                 overflow="fold",
