@@ -27,7 +27,7 @@ from snnmetrics import functional as F
 from snnmetrics.base import SNNMetric
 from snnmetrics.kinds import kind_of
 from snnmetrics.report.data import add_counts
-from tests.helpers.metric_trials import _same, _snapshot
+from tests.helpers.metric_trials import same, snapshot
 
 REFUSED = (TypeError, ValueError)
 LARGEST = 1.7976931348623157e308
@@ -632,12 +632,12 @@ def test_the_right_number_or_a_refusal_without_a_trace(case: Case, x: Tensor) ->
 
 def refused_without_trace(metric: SNNMetric, inputs: tuple[Any, ...], argument: str) -> None:
     value = metric.compute()
-    before = _snapshot(metric)
+    before = snapshot(metric)
     for call in (metric.update, metric):
         with pytest.raises(REFUSED, match=f"^{argument}: "):
             call(*inputs)
-        assert _same(before, _snapshot(metric))
-    assert _same({"": value}, {"": metric.compute()})
+        assert same(before, snapshot(metric))
+    assert same({"": value}, {"": metric.compute()})
 
 
 @every_case
@@ -664,7 +664,7 @@ def test_what_a_mask_leaves_out_does_not_matter(case: Case, x: Tensor, seed: int
         return
     metric.update(*inputs, mask=mask)
     assert metric.update_count == other.update_count
-    assert _same(metric.metric_state, other.metric_state)
+    assert same(metric.metric_state, other.metric_state)
 
 
 # ---------------------------------------------------------------------- what is no input
@@ -775,7 +775,7 @@ def test_targets_of_any_integer_dtype_and_stride(case: Case, dtype: torch.dtype)
     expected = case.function(x, targets, **case.arguments)
     backwards = torch.stack([targets, targets], 1).to(dtype)[:, 1]
     found = case.function(x, backwards, **case.arguments)
-    assert _same({"": expected}, {"": found})
+    assert same({"": expected}, {"": found})
 
 
 # ----------------------------------------------------------------------------- arguments
@@ -915,17 +915,17 @@ def test_a_view_shows_what_the_metric_counts_and_refuses_the_same(case: Case, x:
     key = keys[0]
     view, inputs = sm.ScalarView(metric, key), (x, *case.inputs(dense(x))[1:])
     twin.update(*case.good())
-    before = _snapshot(metric)
+    before = snapshot(metric)
     try:
         expected = twin(*inputs)
     except REFUSED as error:
         for call in (view.update, view):
             with pytest.raises(type(error), match=f"^{case.argument}: "):
                 call(*inputs)
-            assert _same(before, _snapshot(metric))
+            assert same(before, snapshot(metric))
         return
-    assert _same({"": view(*inputs)}, {"": expected[key]})
-    assert _same({"": view.compute()}, {"": twin.compute()[key]})
+    assert same({"": view(*inputs)}, {"": expected[key]})
+    assert same({"": view.compute()}, {"": twin.compute()[key]})
 
 
 class Dense(nn.Module):

@@ -170,13 +170,13 @@ class MetricTrials:
     def test_batch_without_samples_changes_nothing(self) -> None:
         empty = self.batch(0, 0)
         for metric in (self.make(), self.filled(self.batches())):
-            before = _snapshot(metric)
+            before = snapshot(metric)
             metric.compute()
             metric.update(*empty)
             assert metric._computed is None, "other ranks may have new data"
-            assert _same(before, _snapshot(metric))
+            assert same(before, snapshot(metric))
             assert all(bool(v.isnan().all()) for v in _leaves(metric(*empty)))
-            assert _same(before, _snapshot(metric), ignore="_forward_cache")
+            assert same(before, snapshot(metric), ignore="_forward_cache")
 
     # ---------------------------------------------------------------------- masks
 
@@ -206,7 +206,7 @@ class MetricTrials:
         assert len(collection.compute_groups) == 1
         for metric in (updated, called, *collection.values()):
             self.assert_value(metric.compute(), self.reference(kept))
-            assert _same(metric.metric_state, self.filled(kept).metric_state)
+            assert same(metric.metric_state, self.filled(kept).metric_state)
 
     def test_masked_samples_have_no_gradient(self) -> None:
         if not self.differentiable:
@@ -225,13 +225,13 @@ class MetricTrials:
         spoilt, mask, _ = self.masked(self.batches()[0], 0)
         nothing = torch.zeros_like(mask)
         for metric in (self.make(), self.filled(self.batches())):
-            before = _snapshot(metric)
+            before = snapshot(metric)
             metric.update(*spoilt, mask=nothing)
-            assert _same(before, _snapshot(metric), ignore="_computed")
+            assert same(before, snapshot(metric), ignore="_computed")
             first, *others = _with_gradient(spoilt)
             value = metric(first, *others, mask=nothing)
             assert all(bool(v.isnan().all()) for v in _leaves(value))
-            assert _same(before, _snapshot(metric), ignore="_forward_cache")
+            assert same(before, snapshot(metric), ignore="_forward_cache")
             if self.differentiable:
                 _scalar(value).backward()
                 assert not first.grad.any()
@@ -248,26 +248,26 @@ class MetricTrials:
             (mask[0], r"mask: expected shape .*found \(\)"),
         ]
         metric = self.filled(self.batches())
-        before = _snapshot(metric)
+        before = snapshot(metric)
         for wrong, message in bad:
             for call in (metric.update, metric):
                 with pytest.raises((TypeError, ValueError), match=message):
                     call(*batch, mask=wrong)
-                assert _same(before, _snapshot(metric)), message
+                assert same(before, snapshot(metric)), message
         first, *others = batch
         for other in others:  # one target too few, which the mask would have left out
             with pytest.raises(ValueError, match=rf"targets: expected {len(mask)} samples"):
                 metric.update(first, other[:-1], mask=mask)
-        assert _same(before, _snapshot(metric))
+        assert same(before, snapshot(metric))
 
     def test_a_bad_batch_with_a_mask_is_refused(self) -> None:
         metric = self.filled(self.batches())
-        before = _snapshot(metric)
+        before = snapshot(metric)
         for bad, message in self.bad_batches():
             mask = torch.ones(len(bad[0]), dtype=torch.bool)
             with pytest.raises((ValueError, TypeError), match=r"^\w+: expected .*found"):
                 metric.update(*bad, mask=mask)
-            assert _same(before, _snapshot(metric)), message
+            assert same(before, snapshot(metric)), message
 
     def test_accelerators_are_not_waited_for_with_a_mask_of_the_host(self) -> None:
         metric = self.make().to("meta")
@@ -287,20 +287,20 @@ class MetricTrials:
             for batch in self.batches():
                 metric(*batch)
             metric.compute()
-            before = _snapshot(metric)
+            before = snapshot(metric)
             with pytest.raises((ValueError, TypeError), match=message):
                 getattr(metric, method)(*bad)
-            assert _same(before, _snapshot(metric)), message
+            assert same(before, snapshot(metric)), message
             self.assert_value(metric.compute(), self.reference(self.batches()))
 
     def test_update_while_synced_is_refused(self) -> None:
         metric = self.filled(self.batches())
         metric._is_synced = True
-        before = _snapshot(metric)
+        before = snapshot(metric)
         for call in (metric.update, metric):
             with pytest.raises(TorchMetricsUserError, match="synced"):
                 call(*self.batches()[0])
-            assert _same(before, _snapshot(metric))
+            assert same(before, snapshot(metric))
 
     # ------------------------------------------------------------ copies and files
 
@@ -364,10 +364,10 @@ class MetricTrials:
         metric = self.filled(self.batches())
         metric.persistent(True)
         other = self.metric_class(**self.other_args)
-        before = _snapshot(other)
+        before = snapshot(other)
         with pytest.raises(RuntimeError, match="different arguments"):
             other.load_state_dict(metric.state_dict())
-        assert _same(before, _snapshot(other))
+        assert same(before, snapshot(other))
 
     def test_loading_a_state_without_updates_is_no_update(self) -> None:
         metric = self.make()
@@ -392,12 +392,12 @@ class MetricTrials:
             del saved[name]
         fresh = self.make()
         fresh.persistent(True)
-        before = _snapshot(fresh)
+        before = snapshot(fresh)
         with pytest.raises(RuntimeError, match=name):
             fresh.load_state_dict(saved)
         with pytest.raises(ValueError, match=name):
             fresh.merge_state(saved)
-        assert _same(before, _snapshot(fresh))
+        assert same(before, snapshot(fresh))
 
     def test_merge_state(self) -> None:
         batches = self.batches()
@@ -416,11 +416,11 @@ class MetricTrials:
 
     def test_merge_of_other_arguments_is_refused(self) -> None:
         metric = self.filled(self.batches())
-        before = _snapshot(metric)
+        before = snapshot(metric)
         for wrong in (self.metric_class(**self.other_args), SumMetric(), {"samples": 1}, 3):
             with pytest.raises((ValueError, TypeError)):
                 metric.merge_state(wrong)
-            assert _same(before, _snapshot(metric))
+            assert same(before, snapshot(metric))
 
     # ------------------------------------------------------------------ casts, modes
 
@@ -611,11 +611,11 @@ _gathers = 0
 def _epoch_on_rank(metric: SNNMetric, batches: list[Batch]) -> tuple[Any, bool]:
     for batch in batches:
         metric.update(*batch)
-    before = _snapshot(metric)
+    before = snapshot(metric)
     try:
         value = metric.compute()
     finally:
-        kept = _same(before, _snapshot(metric), ignore="_computed")
+        kept = same(before, snapshot(metric), ignore="_computed")
     return value, kept
 
 
@@ -681,7 +681,7 @@ def _with_gradient(batch: Batch) -> Batch:
     return (first.clone().requires_grad_() if first.is_floating_point() else first, *rest)
 
 
-def _snapshot(metric: SNNMetric) -> dict[str, Any]:
+def snapshot(metric: SNNMetric) -> dict[str, Any]:
     """Everything that an update could touch, torchmetrics' bookkeeping included."""
     return {
         name: copy.deepcopy(value)
@@ -690,13 +690,13 @@ def _snapshot(metric: SNNMetric) -> dict[str, Any]:
     }
 
 
-def _same(a: Any, b: Any, ignore: str = "") -> bool:
+def same(a: Any, b: Any, ignore: str = "") -> bool:
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and _equal(a, b)
     if isinstance(a, dict):
-        return set(a) == set(b) and all(_same(a[k], b[k]) for k in a if k != ignore)
+        return set(a) == set(b) and all(same(a[k], b[k]) for k in a if k != ignore)
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b) or callable(a)
 
 
