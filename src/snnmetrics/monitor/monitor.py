@@ -230,6 +230,18 @@ class Monitor:
             TypeError: If an argument is no number.
             ValueError: If one is negative, the duration is told twice, or another batch is open.
             RuntimeError: If the monitor is not attached.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> monitor = sm.Monitor(layer)
+            >>> with monitor, monitor.batch(samples=2, steps=5):
+            ...     for step in torch.ones(5, 2, 4):  # (T, B, neurons)
+            ...         output = layer(step)
+            >>> report = monitor.compute()
+            >>> report.samples, report.steps, report.layers["Linear"].synops  # 5 x 4 spikes x 3
+            (2, 5, 60.0)
         """
         for name, value in (("samples", samples), ("steps", steps)):
             if value is None and name == "steps":
@@ -347,6 +359,15 @@ class Monitor:
 
         Raises:
             TypeError: If ``loader`` gives no batches, or is a single one.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> data = torch.utils.data.TensorDataset(torch.ones(10, 4), torch.zeros(10))
+            >>> loader = torch.utils.data.DataLoader(data, batch_size=4)
+            >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+            >>> monitor.run(loader, progress=False).samples
+            10
         """
         _require_batches(loader)
         with self, torch.no_grad():
@@ -367,6 +388,18 @@ class Monitor:
 
         Raises:
             RuntimeError: If the monitor is not differentiable, or no batch was complete.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> monitor = sm.Monitor(layer, batch_dim=0, differentiable=True)
+            >>> spikes = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+            >>> with monitor:
+            ...     loss = layer(spikes.requires_grad_()).square().mean()
+            >>> loss = loss + 1e-3 * monitor.batch_synops()["total"]
+            >>> monitor.batch_synops()["Linear"].item()  # 3 spikes x 3 synapses, of 2 samples
+            4.5
         """
         if not self._ledger.differentiable:
             raise RuntimeError(
@@ -489,6 +522,17 @@ class Monitor:
         Raises:
             TypeError: If it is neither.
             ValueError: As :meth:`load_state_dict`, and if a layer is another one there.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> one, two = (sm.Monitor(layer, batch_dim=0) for _ in range(2))
+            >>> _ = one.run([torch.ones(2, 4)], progress=False)
+            >>> _ = two.run([torch.zeros(1, 4)], progress=False)
+            >>> one.merge_state(two)
+            >>> one.compute().layers["Linear"].synops  # 24 of 3 samples
+            8.0
         """
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()

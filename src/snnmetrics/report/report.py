@@ -223,6 +223,16 @@ class Report(Record, Tabular):
 
         Raises:
             TypeError: If ``other`` is no report.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> before = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> _ = torch.nn.utils.prune.random_unstructured(layer, "weight", 0.5)
+            >>> after = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> before.compare(after).total.acs
+            Change(before=12.0, after=6.0)
         """
         if not isinstance(other, Report):
             raise TypeError(f"other: expected a Report, found {type(other).__name__}")
@@ -241,6 +251,14 @@ class Report(Record, Tabular):
 
         Raises:
             ValueError: If there is no such convention.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+            >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+            >>> dict(report.under("spikingjelly").total.printed)  # in total, of 2 samples
+            {'SynOps': 24.0, 'MACs': 0.0}
         """
         from snnmetrics.conventions import ConventionReport  # which is made of reports
         from snnmetrics.conventions.convention import called
