@@ -123,6 +123,35 @@ def test_what_one_comes_by_is_found() -> None:
     assert len(names) > 80
 
 
+METRICS = {
+    sm.SynOps: functional.synops,
+    sm.FiringRate: functional.firing_rate,
+    sm.ActivationSparsity: functional.activation_sparsity,
+    sm.SilentNeurons: functional.silent_neurons,
+    sm.MembraneUpdates: functional.membrane_updates,
+    sm.AccuracyOverTime: functional.accuracy_over_time,
+    sm.TimeToFirstSpike: functional.time_to_first_spike,
+    sm.EarlyExit: functional.early_exit,
+}
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+def test_a_function_takes_the_batch_and_then_what_its_metric_takes(metric: Any) -> None:
+    """In the same order, with the same defaults."""
+
+    def given(function: Any, *left_out: str) -> list[tuple[str, Any]]:
+        found = inspect.signature(function).parameters.values()
+        return [(p.name, p.default) for p in found if p.name not in left_out]
+
+    batch = given(metric.update, "self", "mask")
+    declared = given(metric.__init__, "self", "metric_kwargs")
+    assert given(METRICS[metric]) == batch + declared
+
+
+def test_every_function_has_its_metric() -> None:
+    assert {function.__name__ for function in METRICS.values()} == set(functional.__all__)
+
+
 def test_what_is_missing_is_found() -> None:
     @dataclass
     class Row:

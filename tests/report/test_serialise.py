@@ -180,7 +180,7 @@ def test_kinds_that_do_not_exist_or_do_not_go_together_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "Expecting value"),
+        ("", "report: expected JSON, found other text: Expecting value"),
         ("null", "report: expected an object, found None"),
         ("[" * 100_000, "too deep a nesting"),
         ('{"a":' * 100_000, "too deep a nesting"),

@@ -119,6 +119,8 @@ def from_json(text: str | bytes) -> Report:
         raise ValueError(f"report: expected at most {MAX_TEXT} characters, found {len(text)}")
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"report: expected JSON, found other text: {error}") from error
     except RecursionError:
         raise ValueError(
             "report: expected JSON of a few levels, found too deep a nesting"
