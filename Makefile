@@ -38,10 +38,16 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv  ## What metrics and the Monitor cost, beside plain PyTorch, torchmetrics and peers
+# Wants a machine that does nothing else. On a CUDA device also: -m benchmarks.on_device
+RESULTS := benchmarks/results
+bench: venv  ## What counting costs, beside plain PyTorch, torchmetrics and peers; fills the tables
 	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python -m benchmarks.metric_update
-	$(BIN)/python -m benchmarks.overhead_of_monitor
+	$(BIN)/python -m benchmarks.overhead_of_monitor --json $(RESULTS)/overhead_1_thread.json
+	$(BIN)/python -m benchmarks.overhead_of_monitor --threads 2 --json $(RESULTS)/overhead_2_threads.json
+	$(BIN)/python -m benchmarks.metric_update --json $(RESULTS)/metric_update.json
+	$(BIN)/python -m benchmarks.peak_memory --json $(RESULTS)/peak_memory.json
+	$(BIN)/python -m benchmarks.compiled --json $(RESULTS)/compiled.json
+	$(BIN)/python -m benchmarks.publish
 
 venv: $(STAMP)  ## The environment with everything that tests and examples need
 

@@ -33,6 +33,8 @@ from torch._dynamo.utils import counters
 
 import snnmetrics as sm
 
+DEFAULT = ["conv", "loop", "transformer"]
+
 
 def counts(workload: Workload) -> dict[str, dict[str, float | None]]:
     """What a Monitor counts in one forward, layer by layer."""
@@ -103,7 +105,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backend", default="inductor")
-    parser.add_argument("--only", choices=list(WORKLOADS), nargs="*", default=["conv", "loop"])
+    parser.add_argument("--only", choices=list(WORKLOADS), nargs="*", default=DEFAULT)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", action="store_true", help="print a table as well")
     args = parser.parse_args()

@@ -119,7 +119,7 @@ def layer_peak_table(found: Found) -> str:
 def _above(found: Found | None) -> str:
     if found is None:
         return ""
-    return "fails" if "error" in found else f"{found['above'] / MB + 0.0:.2f}"
+    return "fails" if "error" in found else f"{round(found['above'] / MB, 2) + 0.0:.2f}"
 
 
 # -------------------------------------------------------------------------------- metrics

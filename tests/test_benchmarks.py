@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from benchmarks import metric_update, overhead_of_monitor
+from benchmarks import (
+    compiled,
+    machine,
+    metric_update,
+    on_device,
+    overhead_of_monitor,
+    peak_memory,
+    publish,
+    tables,
+)
+from benchmarks.figure import LEAST, overhead_figure, percent
 from benchmarks.timing import Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -39,10 +55,170 @@ def test_all_counters_are_timed_or_fail_with_a_reason() -> None:
     assert "snnmetrics" in ratios
 
 
+# ------------------------------------------------------------------------ layer metrics
+
+
 @pytest.mark.parametrize("dtype", metric_update.DTYPES, ids=str)
-def test_the_bare_sum_counts_as_an_update_does(dtype: torch.dtype) -> None:
+def test_every_sum_counts_as_an_update_does(dtype: torch.dtype) -> None:
     spikes = (torch.rand(3000, 8) < 0.9).to(dtype)
     metric = sm.SynOps(fanout=1.0)
     metric.update(spikes)
     counted = metric.compute()["synops_per_neuron"] * 3000
-    assert torch.equal(counted.round(), metric_update.bare_sum(spikes).double())
+    for name, way in metric_update.sums(spikes).items():
+        assert torch.equal(counted.round(), way().double()), name
+
+
+def test_update_and_forward_are_timed_beside_the_quickest_sum() -> None:
+    row = metric_update.measure(2**12, torch.bool, seconds=0.01)
+    assert row["quickest_sum"] in metric_update.sums(torch.ones(1, dtype=torch.bool))
+    assert row["microseconds"].keys() == set(tables.CALLS)
+    assert min(row["microseconds"].values()) > 0
+
+
+# -------------------------------------------------------------------------- peak memory
+
+needs_linux = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc"
+)
+
+
+@needs_linux
+@pytest.mark.parametrize("make", [np.ones, torch.ones], ids=["numpy", "torch"])
+def test_the_peak_has_all_allocations_and_only_those_of_the_call(make: Any) -> None:
+    make(40_000_000)  # more than the call below
+    found = peak_memory.peak(Timed(lambda: [make(10_000_000) for _ in range(2)]), lambda: None)
+    each = make(1).itemsize * 10_000_000
+    assert found == pytest.approx(2 * each, rel=0.02)
+
+
+@needs_linux
+@pytest.mark.parametrize("key", ["conv-binary", "linear-analog"])
+def test_listening_to_a_large_layer_needs_no_more_memory_than_allowed(key: str) -> None:
+    found = peak_memory.measure(key, tables.OURS, rounds=1)
+    assert found["largest"] == 2**26
+    assert found["plain"] < 0.05 * found["largest"], "it hides nothing"
+    assert found["above"] <= found["allowed"]
+
+
+def test_the_largest_activation_is_that_of_any_module_and_batches_are_enlarged() -> None:
+    workload = WORKLOADS["conv"]()
+    largest = 8 * 16 * 32 * 32 * 32 * 4  # behind the first convolution
+    assert peak_memory.largest_activation(workload) == largest
+    assert peak_memory.enlarged(workload).x.shape == (8, 32, 2, 32, 32)
+    assert peak_memory.enlarged(WORKLOADS["small-loop"]()).samples == 8, "far too small"
+
+
+# ---------------------------------------------------------------- compilation, accelerators
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
+    found = compiled.compile_and_measure(WORKLOADS["small-loop"](), "eager", rounds=1)
+    assert found["graphs"] > 0
+    assert found["compiled_anew"] == 0
+    assert "compiled, after detaching" in found["ratios"]
+
+
+@pytest.mark.parametrize("key", ["conv", "small-loop", "transformer"])
+def test_no_workload_makes_the_host_wait(key: str) -> None:
+    """On ``meta`` tensors, which stand for an accelerator, reading a value raises."""
+    with torch.device("meta") if key == "transformer" else nullcontext():  # where it settles soon
+        workload = on_device.moved(WORKLOADS[key](), "meta")
+    monitor = sm.Monitor(workload.model, per_neuron=True)
+    with torch.no_grad(), monitor:
+        for _ in range(2):
+            workload.reset()
+            with monitor.batch(workload.samples, workload.steps):
+                workload.forward()
+    assert monitor._state.calls == 2 * (workload.steps if workload.steps_outside else 1)
+    with pytest.raises(RuntimeError, match="meta"):
+        monitor._state.rows.popitem()[1].totals.sum().item()
+
+
+def test_without_a_device_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["on_device"])
+    with pytest.raises(SystemExit, match="expected a CUDA device, found none"):
+        on_device.main()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("key", list(WORKLOADS))
+def test_a_cuda_device_is_not_waited_for(key: str) -> None:
+    with torch.no_grad():
+        workload = WORKLOADS[key]()
+        on_cpu = on_device.counted(workload)
+        workload = on_device.moved(workload, "cuda")
+        strict = not on_device.waits_by_itself(workload)
+        counted = on_device.counted(workload, strict)
+        assert on_device.input_events(counted) == on_device.input_events(on_cpu)
+        assert on_device.measure(workload, rounds=1)["milliseconds"] > 0
+
+
+# ------------------------------------------------------------------- tables and the picture
+
+
+@pytest.mark.parametrize("page", publish.PAGES, ids=lambda page: page.name)
+def test_pages_show_what_was_measured(page: Path) -> None:
+    text = page.read_text()
+    assert publish.filled(text) == text, "run `python -m benchmarks.publish`"
+
+
+def test_every_table_is_shown() -> None:
+    text = "".join(page.read_text() for page in publish.PAGES)
+    assert set(re.findall("<!-- table: (.+?) -->", text)) == set(publish.TABLES)
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in publish.TABLES.values()}))
+def test_results_say_what_they_were_measured_on(name: str) -> None:
+    found = publish.results(name)
+    assert found["machine"].keys() == machine.description().keys()
+    assert found["machine"]["threads"] == (2 if name == "overhead_2_threads" else 1)
+
+
+def made(median: float, peer: float) -> dict[str, Any]:
+    """Results of one workload, on which one counter fails."""
+    ratios = {tables.PLAIN: 1.0, tables.OURS: median, "neurobench": peer}
+    return {
+        "machine": publish.results("overhead_1_thread")["machine"],
+        "rounds": 3,
+        "workloads": {
+            "conv": {
+                "name": "conv SNN",
+                "limit": 1.04,
+                "ratios": {
+                    name: {"median": ratio, "minimum": ratio - 0.01, "seconds": 0.1}
+                    for name, ratio in ratios.items()
+                },
+                "errors": {"sinabs hooks": "ValueError"},
+            }
+        },
+    }
+
+
+def test_a_table_has_medians_minima_and_failures() -> None:
+    table = tables.overhead_table(made(1.0312, 3.5))
+    assert "| snnmetrics | 1.031 (1.021) |\n" in table
+    assert "| aimed at | 1.04 |\n" in table
+    assert "| sinabs hooks | fails |\n" in table
+    assert "| plain forward | 100.0 ms |\n" in table
+    assert "| snnmetrics | 1.03 |\n" in tables.short_overhead_table(made(1.0312, 3.5))
+
+
+def test_the_picture_has_a_marker_per_counter_that_works() -> None:
+    (ax,) = overhead_figure(made(1.0312, 3.5)).axes
+    drawn = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+    assert drawn.pop("snnmetrics") == [pytest.approx(0.0312)]
+    assert drawn.pop("NeuroBench") == [2.5]
+    assert not any(drawn.values())
+    assert [text.get_text() for text in ax.texts] == ["3.1%"]
+    (ax,) = overhead_figure(made(0.998, 3.5)).axes
+    assert (ax.lines[0].get_xdata()[0], ax.texts[0].get_text()) == (LEAST, "-0.2%")
+
+
+def test_the_committed_picture_is_of_the_committed_results() -> None:
+    drawn = publish.FIGURE.read_text()
+    for workload in publish.results("overhead_1_thread")["workloads"].values():
+        assert f">{workload['name']}<" in drawn
+        assert f">{percent(workload['ratios'][tables.OURS]['median'] - 1)}<" in drawn

@@ -81,6 +81,7 @@ def test_collections() -> None:
     [
         ("../index.md", 0),
         ("../tutorial.md", 4),
+        ("../explanation/performance.md", 0),
         ("frameworks.md", 3),
         ("which_tensor.md", 5),
         ("regularising.md", 2),

@@ -733,6 +733,32 @@ def test_accelerators_are_not_waited_for() -> None:
     assert set(monitor._state.rows) == {"conv", "fc"}
 
 
+def test_accelerators_are_not_waited_for_by_a_regulariser_whose_kinds_are_declared() -> None:
+    """Else it asks for each layer whether its input is analog."""
+    model, kinds = Net().to("meta"), {"conv": "binary", "fc": "integer"}
+    with sm.Monitor(model, batch_dim=0, differentiable=True, kinds=kinds) as monitor:
+        model(spikes().to("meta"))
+        found = monitor.batch_synops()
+    assert set(found) == {"conv", "fc", "total"}
+    found["total"].backward()
+    assert model.conv.weight.grad is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_same_counts_without_being_waited_for() -> None:
+    model, x = Net().eval().to("cuda"), spikes().to("cuda")
+    with sm.Monitor(model, batch_dim=0, per_neuron=True) as monitor:
+        model(x)  # makes the maps
+        monitor.reset()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            model(x)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert synops(monitor.compute()) == by_hand(model, x)
+
+
 def test_spikes_that_neurons_emit_as_a_sparse_tensor_are_counted() -> None:
     class Sparse(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
