@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import snnmetrics as sm
 from snnmetrics import spikes
-from snnmetrics.spikes import event_counts, spike_counts
+from snnmetrics.spikes import read, spike_counts
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -60,9 +61,13 @@ def test_any_layout_is_counted_rightly_or_not_at_all(
     x = x.to(dtype).reshape(sizes).permute(order)
     if chance.random() < 0.3:
         x = x[..., ::2]
-    for count in (spike_counts, event_counts):
-        found = count(x, dims)
-        assert found is None or torch.equal(found, summed(x, dims))
+    found = spike_counts(x, dims)
+    assert found is None or torch.equal(found, summed(x, dims))
+    x = x * 3
+    reading = read(x, dims)
+    if reading is not None and x.any():
+        assert torch.equal(reading.magnitudes, summed(x, dims))
+        assert torch.equal(reading.events, summed(x.ne(0), dims))
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (64, 512), (300, 1000), (2, 70_001)], ids=str)
@@ -78,14 +83,50 @@ def test_what_is_nearly_a_spike_is_none(shape: tuple[int, ...], dtype: torch.dty
         assert spike_counts(x, (0,)) is None
 
 
-@pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
-def test_events_are_counted_whatever_their_value(dtype: torch.dtype) -> None:
-    x = torch.randint(0, 4, (300, 33)).to(dtype)
-    if dtype is not torch.uint8:
-        x[::7] *= -1  # negative zeros, too, which are no events
-    found = event_counts(x, (0,))
+@pytest.mark.parametrize("shape", [(300, 33), (2, 70_001), (64, 512), (3, 5), (900, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("values", ["signs", "counts", "large", "graded"])
+def test_everything_else_is_read_in_the_same_read(
+    shape: tuple[int, ...], dtype: torch.dtype, values: str
+) -> None:
+    x = with_ones(shape, dtype, 0.3)
+    place = torch.arange(x.numel()).reshape(shape)
+    signs = torch.where(place % 7 == 0, -1.0, 1.0).to(dtype)
+    factor = {"signs": 1.0, "counts": 3.0, "large": 2.0**20, "graded": 0.375}[values]
+    x[-1] *= factor * signs[-1]  # spikes before it: only the last tile is another
+    found = read(x, (0,))
     assert found is not None
-    assert torch.equal(found, x.ne(0).to(torch.float64).sum(0))
+    assert torch.equal(found.magnitudes, summed(x.abs(), (0,)))
+    assert torch.equal(found.events, summed(x.ne(0), (0,)))
+    assert found.whole == bool((x == x.trunc()).all())
+    assert (found.low, found.high) == (min(0.0, x.min().item()), max(1.0, x.max().item()))
+
+
+def test_sums_beyond_what_float32_counts_are_exact() -> None:
+    x = torch.full((255, 8), 2.0**24 - 1)
+    found = read(x, (0,))
+    assert found is not None
+    assert found.magnitudes.tolist() == [255 * (2**24 - 1)] * 8
+
+
+@pytest.mark.parametrize("other", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_shows_in_the_range(other: float) -> None:
+    x = torch.ones(600, 1000)
+    x[300, 3] = other
+    found = read(x, (0,))
+    assert found is not None
+    assert not (math.isfinite(found.low) and math.isfinite(found.high))
+
+
+def test_other_dtypes_are_read_where_all_are_spikes() -> None:
+    for dtype in set(DTYPES) - {torch.float64, torch.float32, torch.bool}:
+        x = with_ones((9, 8), dtype, 0.5)
+        found = read(x, (0,))
+        assert found is not None
+        assert found.events is found.magnitudes
+        assert torch.equal(found.events, summed(x, (0,)))
+        x[0, 0] = 2
+        assert read(x, (0,)) is None
 
 
 def test_a_byte_does_not_run_over() -> None:
@@ -111,7 +152,7 @@ def test_what_numpy_may_not_read_is_left_to_others() -> None:
     negated = torch.view_as_complex(torch.ones(4, 4, 2)).conj().imag  # its sign is only noted
     for other in (x.to("meta"), x.to_sparse(), negated, torch.ones(0, 4), x.to(torch.uint16)):
         assert spike_counts(other, (0,)) is None
-        assert event_counts(other, (0,)) is None
+        assert read(other, (0,)) is None
     assert spikes.readable(x)
     assert not spikes.readable(negated)
 

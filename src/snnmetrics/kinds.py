@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from snnmetrics.exact import blocks
-from snnmetrics.spikes import NUMPY_FLOATS, array_of, readable
 
 BINARY, TERNARY, INTEGER, ANALOG = range(4)
-
-_PIECE = 2**15  # elements; with what is made of it, it stays in the cache
 
 
 def kind_of(x: Tensor) -> int | Tensor:
@@ -44,8 +40,20 @@ def kind_of(x: Tensor) -> int | Tensor:
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         # PyTorch has no minimum of them; around one, float64 is exact.
         return INTEGER if bool((x.to(torch.float64) > 1).any()) else BINARY
-    quick = x.dtype in NUMPY_FLOATS and x.is_contiguous() and readable(x)
-    low, high, whole = _range_by_piece(x) if quick else _range(x)
+    return kind_within(*_range(x))
+
+
+def kind_within(low: float, high: float, whole: bool) -> int:
+    """The kind of numbers from ``low`` to ``high``, of which all or not all are integers.
+
+    Raises:
+        ValueError: If a bound is NaN or infinite.
+
+    Example:
+        >>> from snnmetrics.kinds import TERNARY, kind_within
+        >>> kind_within(-1.0, 0.0, whole=True) == TERNARY
+        True
+    """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")
     if not whole:
@@ -60,18 +68,6 @@ def _range(x: Tensor) -> tuple[float, float, bool]:
     low, high = (extreme.item() for extreme in x.aminmax())
     parts = blocks(x, tuple(range(x.ndim))) if x.is_floating_point() else ()
     return low, high, all(torch.equal(part.trunc(), part) for part in parts)
-
-
-def _range_by_piece(x: Tensor) -> tuple[float, float, bool]:
-    """The same in one read of the memory, in pieces that stay in the cache."""
-    values = array_of(x.detach().view(-1))
-    lows, highs, whole = [], [], True
-    for start in range(0, len(values), _PIECE):
-        piece = values[start : start + _PIECE]
-        lows.append(piece.min())
-        highs.append(piece.max())
-        whole = whole and bool((np.rint(piece) == piece).all())
-    return float(np.min(lows)), float(np.max(highs)), whole
 
 
 def _kind_on_device(x: Tensor) -> Tensor:

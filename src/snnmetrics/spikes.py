@@ -1,12 +1,13 @@
-"""Spikes of 0 and 1: proven and counted in one read of the memory.
+"""What is in a tensor, found in one read of its memory.
 
 Most activations of a spiking network are zeros and ones, and knowing that spares everything else:
 the sum is the count, the count is exact, and no event has a value. Both questions, whether all
 elements are 0 or 1 and how many ones each neuron has, are answered tile by tile, while a tile is in
-the cache of the processor. An element is read as the integer that its bits are, and compared with
-the bits of 1 and of 0: what is neither is no spike, also where it is as close to 1 as a dtype goes.
-The results of a comparison are bytes of 0 and 1. Eight of them are added at once, as one integer of
-64 bits, in which no byte can run over before 255 rows are added.
+the cache of the processor: it is compared with 0 and with 1, and what is neither is no spike, also
+where it is as close to 1 as a dtype goes. The results of a comparison are bytes of 0 and 1. Eight
+of them are added at once, as one integer of 64 bits, in which no byte can run over before 255 rows
+are added. Only of tiles with other values more is asked: their range, whether all are integers, and
+the sums of their magnitudes.
 
 PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
 """
@@ -23,11 +24,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# The integers to read elements as, and the bits of 1. The bits of 0 are 0 everywhere, but for the
-# negative zero, which takes the longer way.
-_ONE = {
-    torch.float64: (torch.int64, 0x3FF0000000000000),
-    torch.float32: (torch.int32, 0x3F800000),
+# What to read elements as, and what 1 is there. Half precision, which NumPy does not know or is
+# slow with, is read as integers: the bits of 0 are 0, but for the negative zero, which takes the
+# longer way.
+_ONE: dict[torch.dtype, tuple[torch.dtype, int]] = {
+    torch.float64: (torch.float64, 1),
+    torch.float32: (torch.float32, 1),
     torch.float16: (torch.int16, 0x3C00),
     torch.bfloat16: (torch.int16, 0x3F80),
     torch.int64: (torch.int64, 1),
@@ -47,7 +49,6 @@ _NUMPY = {
     torch.uint8: np.uint8,
     torch.bool: np.bool_,
 }
-_HALVES = (torch.float16, torch.bfloat16)
 NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
 # Elements per tile: with its comparisons it stays in the second-level cache of a core.
@@ -56,13 +57,31 @@ _WIDTH = 2**16
 _SHORT = 2**12
 # Rows of bytes that may be added before one runs over.
 _ROWS = 255
-# Up to here one tile needs no more than a few calls, which cost more than what they look at.
-_SMALL = 2**16
-_FEW = 2**12
+# Sums of integers that stay below are exact in float32.
+_FLOAT32_INTEGERS = 2**24
 # The first dimensions.
 _LEADING = tuple(range(64))
 
-Bits = NDArray[Any]
+Values = NDArray[Any]
+Place = tuple[slice, slice]
+
+
+class Reading(NamedTuple):
+    """What is in a tensor.
+
+    Attributes:
+        low: Smallest element, or 0 if that is smaller; NaN where there is one.
+        high: Largest element, or 1 if that is larger; NaN where there is one.
+        whole: Whether all finite elements are integers.
+        magnitudes: Sums of the magnitudes, float64.
+        events: Numbers of nonzero elements, float64; the same object where all are 0 or 1.
+    """
+
+    low: float
+    high: float
+    whole: bool
+    magnitudes: Tensor
+    events: Tensor
 
 
 def readable(x: Tensor) -> bool:
@@ -78,7 +97,7 @@ def readable(x: Tensor) -> bool:
     )
 
 
-def array_of(x: Tensor) -> Bits:
+def array_of(x: Tensor) -> Values:
     """The elements of a readable tensor as NumPy has them, to be read while the tensor lives.
 
     ``Tensor.numpy`` would leave a mark: memory that PyTorch shares with NumPy cannot be resized any
@@ -111,71 +130,86 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
         >>> spike_counts(torch.tensor([[0.5, 1.0]]), (0,)) is None
         True
     """
-    known = _ONE.get(x.dtype)
-    if known is None or not readable(x):
+    matrices = _matrices(x, dims)
+    if matrices is None:
         return None
-    integers, one = known
-    return _counted(x.detach().view(integers), dims, one)
+    counts = _count(array_of(matrices.values), matrices.one, None)
+    return None if counts is None else matrices.restored(counts)
 
 
-def event_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
-    """How many elements along ``dims`` are not zero, if that can be told soon.
+def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
+    """All that counting needs to know of a tensor, in one read.
 
     Args:
         x: Dense real tensor.
         dims: Dimensions to sum over, non-negative, without repetition.
 
     Returns:
-        float64 tensor of the shape that remains, exact; None where the answer would not be quick.
+        What is in it; sums are over ``dims``. Those of integers are exact up to 2**53. None where
+        the answer would not be quick, as in :func:`spike_counts`; of dtypes other than float32 and
+        float64 also where an element is neither 0 nor 1.
 
     Example:
         >>> import torch
-        >>> from snnmetrics.spikes import event_counts
-        >>> event_counts(torch.tensor([[0.0, -2.0], [-0.0, 0.5]]), (0,))
-        tensor([0., 2.], dtype=torch.float64)
+        >>> from snnmetrics.spikes import read
+        >>> found = read(torch.tensor([[-2.0, 1.0], [3.0, 0.0]]), (0,))
+        >>> found.low, found.high, found.whole
+        (-2.0, 3.0, True)
+        >>> found.magnitudes.tolist(), found.events.tolist()
+        ([5.0, 1.0], [2.0, 1.0])
     """
-    if x.dtype not in _ONE or not readable(x):
-        return None
-    x = x.detach()
-    if x.dtype in _HALVES:  # NumPy has no quick comparison of them
-        x = x.ne(0)
-    return _counted(x, dims, None)
-
-
-def _counted(bits: Tensor, dims: tuple[int, ...], one: int | None) -> Tensor | None:
-    """See ``_count``; of a tensor."""
-    matrices = _matrices(bits, dims)
+    matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    counts = _count(array_of(matrices.bits), one)
-    return None if counts is None else matrices.restored(counts)
+    values = array_of(matrices.values)
+    others = _Others(values.shape) if x.dtype in NUMPY_FLOATS else None
+    counts = _count(values, matrices.one, others)
+    if counts is None:
+        return None
+    events = matrices.restored(counts)
+    if others is None or others.surplus is None:
+        return Reading(0.0, 1.0, True, events, events)
+    magnitudes = matrices.restored(counts + others.surplus)
+    return Reading(others.low, others.high, others.whole, magnitudes, events)
 
 
 class _Matrices(NamedTuple):
     """A tensor in the order of its memory, as matrices whose rows are to be added up.
 
     Attributes:
-        bits: ``(matrices, rows, columns)``.
+        values: ``(matrices, rows, columns)``.
+        one: What 1 is among them.
+        several: How many rows of the tensor are one row of the matrices.
         shape: Shape of what remains, in the order of the memory.
         order: Dimensions of what remains that stand where in that shape; None if all stand.
     """
 
-    bits: Tensor
+    values: Tensor
+    one: int
+    several: int
     shape: torch.Size
     order: tuple[int, ...] | None
 
-    def restored(self, counts: Bits) -> Tensor:
-        """Counts per matrix and column, as the tensor's own dimensions have them."""
-        found = torch.from_numpy(counts).double().view(self.shape)
+    def restored(self, sums: Values) -> Tensor:
+        """Sums per matrix and column, as the tensor's own dimensions have them."""
+        if self.several > 1:
+            sums = np.add.reduce(sums.reshape(len(sums), self.several, -1), axis=1)
+        found = torch.from_numpy(sums).double().view(self.shape)
         return found if self.order is None else found.permute(self.order)
 
 
 def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
-    """None where rows are not evenly spaced in memory."""
+    """None where it is not readable, and where rows are not evenly spaced in memory."""
+    known = _ONE.get(x.dtype)
+    if known is None or not readable(x):
+        return None
+    dtype, one = known
+    x = x.detach() if x.dtype is dtype else x.detach().view(dtype)
     lead = len(dims)
     if dims == _LEADING[:lead] and x.is_contiguous():
         shape = x.shape[lead:]
-        return _Matrices(x.view(1, -1, shape.numel()), shape, None)
+        values, several = _rows_joined(x.view(1, -1, shape.numel()))
+        return _Matrices(values, one, several, shape, None)
     strides = x.stride()
     kept = sorted((d for d in range(x.ndim) if d not in dims), key=lambda d: -strides[d])
     summed = sorted(dims, key=lambda d: -strides[d])
@@ -188,122 +222,139 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
         rest = [d for d in kept if d not in first]
         columns = math.prod([x.shape[d] for d in rest])
         matrices = math.prod([x.shape[d] for d in first])
+        if matrices > 1 and columns % 8:
+            continue  # a few bytes per row would be filled up to eight
         try:
-            bits = x.permute(*first, *summed, *rest).view(matrices, -1, columns)
+            values = x.permute(*first, *summed, *rest).view(matrices, -1, columns)
         except RuntimeError:
             continue
-        return _Matrices(bits, shape, order)
+        values, several = _rows_joined(values)
+        return _Matrices(values, one, several, shape, order)
     return None
 
 
-def _count(bits: Bits, one: int | None) -> Bits | None:
-    """Ones per matrix and column, or None if there is anything but ones and zeros.
-
-    With ``one`` None all that is not zero counts.
-    """
-    matrices, rows, columns = bits.shape
-    if matrices == 1:
-        found = _count_matrix(bits[0], one)
-        return None if found is None else found[None]
-    fits = rows <= _ROWS and rows * columns <= _TILE
-    if columns % 8 or not fits or not bits.flags.c_contiguous:
-        return None
-    some = max(1, _TILE // (rows * columns))
-    parts = []
-    for first in range(0, matrices, some):
-        flags = _flags(bits[first : first + some], one)
-        if flags is None:
-            return None
-        parts.append(np.add.reduce(flags.view(np.int64), axis=1).view(np.uint8))
-    counts: Bits = np.concatenate(parts)
-    return counts
-
-
-def _flags(bits: Bits, one: int | None) -> Bits | None:
-    """Where there is a one, or None if there is anything but ones and zeros; of a whole tile."""
-    size = bits.size
-    filled = -(-size // 8) * 8
-    events, ones = _kept.flags[:, :filled]
-    events[size:] = ones[size:] = False
-    found: Bits = events[:size].reshape(bits.shape)
-    np.not_equal(bits, 0, out=found)
-    if one is not None:
-        np.equal(bits, one, out=ones[:size].reshape(bits.shape))
-        if events.tobytes() != ones.tobytes():
-            return None
-    return found
-
-
-def _count_matrix(bits: Bits, one: int | None) -> Bits | None:
-    rows, columns = bits.shape
-    by_eight = columns % 8 == 0 and rows <= _ROWS and bits.flags.c_contiguous
-    if bits.size <= (_SMALL if by_eight else _FEW):
-        flags = _flags(bits, one)
-        if flags is None:
-            return None
-        few: Bits
-        if by_eight:
-            few = np.add.reduce(flags.view(np.int64), axis=0).view(np.uint8)
-        else:
-            few = np.add.reduce(flags, axis=0, dtype=np.int64)
-        return few
-    if columns <= _WIDTH:
-        # Short rows are taken several at a time.
-        several = math.gcd(rows, max(1, _SHORT // columns))
-        if several == 1 or not bits.flags.c_contiguous:
-            return _count_tiles(bits, one)
-        counts = _count_tiles(bits.reshape(-1, several * columns), one)
-        if counts is None:
-            return None
-        total: Bits = np.add.reduce(counts.reshape(several, columns), axis=0)
-        return total
-    parts = []
-    for left in range(0, columns, _WIDTH):
-        part = _count_tiles(bits[:, left : left + _WIDTH], one)
-        if part is None:
-            return None
-        parts.append(part)
-    return np.concatenate(parts)
+def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
+    """Several short rows as a long one, which takes fewer steps, where there are many."""
+    matrices, rows, columns = values.shape
+    if rows * columns <= _TILE and rows <= _ROWS:
+        return values, 1
+    several = math.gcd(rows, max(1, _SHORT // columns))
+    if several == 1 or not values.is_contiguous():
+        return values, 1
+    return values.view(matrices, -1, several * columns), several
 
 
 class _Kept(threading.local):
-    """Memory for the comparisons of a tile: to ask the system for it costs as much as to use it."""
+    """Memory for what is made of a tile: to ask the system for it costs as much as to use it."""
 
     def __init__(self) -> None:
         self.flags = np.zeros((2, _TILE + _ROWS * 8), np.bool_)
+        self.floats = np.zeros(_TILE, np.float64)
 
 
 _kept = _Kept()
 
 
-def _scratch(height: int, width: int, columns: int) -> tuple[Bits, Bits]:
-    """Two tiles to write comparisons into; zeros fill up the last columns."""
-    events, ones = (flags[: height * width].reshape(height, width) for flags in _kept.flags)
-    events[:, columns:] = ones[:, columns:] = False
-    return events, ones
+class _Others:
+    """What tiles hold that are not all zeros and ones.
+
+    Args:
+        shape: ``(matrices, rows, columns)`` of what is read.
+
+    Attributes:
+        surplus: Magnitudes less events, per matrix and column; None if there is no such tile.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.low, self.high, self.whole = 0.0, 1.0, True
+        self.surplus: Values | None = None
+        self._shape = shape
+
+    def add(self, tile: Values, events: Values, place: Place) -> None:
+        """Note a tile ``(matrices, rows, columns)``, with its events per matrix and column."""
+        low, high = tile.min(), tile.max()
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
+        if self.surplus is None:
+            self.surplus = np.zeros((self._shape[0], self._shape[2]))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return
+        scratch = _kept.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
+        if self.whole:
+            same = _kept.flags[1, : tile.size].reshape(tile.shape)
+            self.whole = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
+        magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
+        exact = self.whole and max(-low, high) * tile.shape[1] < _FLOAT32_INTEGERS
+        sums = np.add.reduce(magnitudes, axis=1, dtype=None if exact else np.float64)
+        self.surplus[place] += sums - events
 
 
-def _count_tiles(bits: Bits, one: int | None) -> Bits | None:
-    """Of a matrix of which one row fits into a tile."""
-    rows, columns = bits.shape
-    width = -(-columns // 8) * 8
-    height = max(1, min(rows, _ROWS, _TILE // width))
-    events, ones = _scratch(height, width, columns)
-    events_by_eight, ones_by_eight = events.view(np.int64), ones.view(np.int64)
-    counts, held = np.zeros(width, np.int64), np.zeros(width // 8, np.int64)
-    rows_held = 0
-    for top in range(0, rows, height):
-        tile = bits[top : top + height]
-        n = len(tile)
-        np.not_equal(tile, 0, out=events[:n, :columns])
-        if one is not None:
-            np.equal(tile, one, out=ones[:n, :columns])
-            if not np.array_equal(ones_by_eight[:n], events_by_eight[:n]):
+def _count(values: Values, one: int, others: _Others | None) -> Values | None:
+    """Events per matrix and column.
+
+    Args:
+        values: ``(matrices, rows, columns)``.
+        one: What 1 is among them.
+        others: Where to note tiles with anything but zeros and ones; without, they give None.
+    """
+    matrices, rows, columns = values.shape
+    some, width = 1, min(columns, _WIDTH)
+    if rows <= _ROWS and rows * columns <= _TILE:  # several matrices in a tile
+        some, width = max(1, _TILE // (rows * _by_eight(columns))), columns
+    counts = np.zeros((matrices, columns), np.uint8 if rows <= _ROWS else np.int64)
+    for first in range(0, matrices, some):
+        for left in range(0, columns, width):
+            place = slice(first, first + some), slice(left, left + width)
+            part = values[place[0], :, place[1]]
+            if not _count_part(part, one, others, place, counts[place]):
                 return None
-        if rows_held + n > _ROWS:
-            counts += held.view(np.uint8)
-            held[:], rows_held = 0, 0
-        held += np.add.reduce(events_by_eight[:n], axis=0)
-        rows_held += n
-    counts += held.view(np.uint8)
-    return counts[:columns]
+    return counts
+
+
+def _count_part(
+    part: Values, one: int, others: _Others | None, place: Place, counts: Values
+) -> bool:
+    """Add the events of a part, of which one row fits into a tile, to counts; False: stopped."""
+    matrices, rows, columns = part.shape
+    height = max(1, min(rows, _ROWS, _TILE // (matrices * _by_eight(columns))))
+    held, rows_held = None, 0
+    for top in range(0, rows, height):
+        tile = part[:, top : top + height]
+        events = _events(tile, one, others, place)
+        if events is None:
+            return False
+        if held is not None and rows_held + tile.shape[1] <= _ROWS:
+            held += events
+            rows_held += tile.shape[1]
+            continue
+        if held is not None:
+            counts += held.view(np.uint8)[:, :columns]
+        held, rows_held = events, tile.shape[1]
+    if held is not None:
+        counts += held.view(np.uint8)[:, :columns]
+    return True
+
+
+def _events(tile: Values, one: int, others: _Others | None, place: Place) -> Values | None:
+    """Events per matrix and column of a tile, eight bytes to an integer; None: stopped."""
+    matrices, rows, columns = tile.shape
+    width = _by_eight(columns)
+    shape = matrices, rows, width
+    events, ones = _kept.flags[:, : matrices * rows * width].reshape(2, *shape)
+    if width > columns:
+        events[..., columns:] = ones[..., columns:] = False
+        np.not_equal(tile, 0, out=events[..., :columns])
+        np.equal(tile, one, out=ones[..., :columns])
+    else:
+        np.not_equal(tile, 0, out=events)
+        np.equal(tile, one, out=ones)
+    by_eight = events.view(np.int64)
+    counts: Values = np.add.reduce(by_eight, axis=1)
+    if not np.array_equal(by_eight, ones.view(np.int64)):
+        if others is None:
+            return None
+        others.add(tile, counts.view(np.uint8)[:, :columns], place)
+    return counts
+
+
+def _by_eight(number: int) -> int:
+    return -(-number // 8) * 8

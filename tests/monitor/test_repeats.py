@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import snnmetrics as sm
+from snnmetrics.monitor import counting
 
 SPIKES, COUNTS, GRADED = (torch.tensor([[0.0, b, 1.0]] * 2) for b in (1.0, 3.0, 0.5))
 
@@ -78,9 +79,7 @@ def test_a_step_that_is_not_finite_makes_the_whole_batch_count_nothing(steps: in
     monitor = sm.Monitor(model)
     loop(model, monitor, [SPIKES] * 3)
     before = monitor.compute()
-    with pytest.raises(
-        ValueError, match=r"layer: input of shape \(2, 3\): expected finite values, found NaN"
-    ):
+    with pytest.raises(ValueError, match="neurons: output: expected finite values, found NaN"):
         loop(model, monitor, [SPIKES] * (steps - 1) + [SPIKES * float("nan")])
     assert monitor.compute() == before
     loop(model, monitor, [SPIKES] * 3)
@@ -208,3 +207,156 @@ def test_writes_by_a_way_that_was_taken_before_neurons_emitted_are_seen(neurons:
     report = monitor.compute()
     assert report.neurons["neurons"].spikes == neurons
     assert report.counts()["layer"]["synops"] == 0
+
+
+def test_two_monitors_do_not_hear_each_other_count() -> None:
+    model = Repeated()
+    inner, outer = sm.Monitor(model), sm.Monitor(model)
+    inputs = [SPIKES, COUNTS, SPIKES]
+    with outer, outer.batch(samples=2, steps=3):
+        loop(model, inner, inputs)
+    assert list(outer.compute().layers) == ["layer"]
+    assert outer.compute() == inner.compute()
+
+
+class Shared(nn.Module):
+    """Two layers that take in the same tensor, between which something may happen."""
+
+    def __init__(self, between: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(20_000, 2), nn.Linear(20_000, 3)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.one(x)
+        self.between(x)
+        out: Tensor = self.other(x)
+        return out
+
+
+def test_a_tensor_that_two_layers_take_in_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[tuple[int, ...]] = []
+
+    def counted(x: Tensor, lead: tuple[int, ...]) -> counting.Input:
+        looks.append(tuple(x.shape))
+        return look_at(x, lead)
+
+    look_at = counting.look_at
+    monkeypatch.setattr(counting, "look_at", counted)
+    monitor = sm.Monitor(Shared(lambda x: None), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(4, 20_000))
+    assert looks == [(4, 20_000)]
+    counts = monitor.compute().counts()
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (160_000, 240_000)
+
+
+ALIASES: list[Tensor] = []  # taken before the forward
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: ALIASES[0].zero_(),
+        lambda x: ALIASES[0].__setitem__(slice(None), 0.0),
+        lambda x: ALIASES[0].__imul__(0.0),
+        lambda x: torch.zeros(x.shape, out=ALIASES[0]),
+        lambda x: torch.mul(ALIASES[0], 0.0, out=ALIASES[0]),
+        lambda x: x.zero_(),
+        lambda x: nn.functional.threshold_(ALIASES[0], 2.0, 0.0),
+        lambda x: nn.functional.threshold(ALIASES[0], 2.0, 0.0, inplace=True),
+        lambda x: torch.ops.aten.mul_(ALIASES[0], 0.0),
+        lambda x: torch.ops.aten.mul_.Scalar(ALIASES[0], 0.0),
+    ],
+)
+def test_a_write_between_two_layers_by_an_alias_from_before_is_seen(
+    write: Callable[[Tensor], object],
+) -> None:
+    x = torch.ones(1, 20_000)
+    ALIASES[:] = [x.data]
+    monitor = sm.Monitor(Shared(write), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(x)
+    assert not x.any()
+    counts = monitor.compute().counts()
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)
+
+
+def zeroed_in_place(weight: nn.Parameter) -> None:
+    with torch.no_grad():
+        weight[0] = 0
+
+
+def zeroed_without_a_trace(weight: nn.Parameter) -> None:
+    weight.data[0] = 0
+
+
+@pytest.mark.parametrize("write", [zeroed_in_place, zeroed_without_a_trace])
+@pytest.mark.parametrize("layer", [nn.Linear(3, 4), nn.Conv1d(3, 4, 1)], ids=["linear", "conv"])
+def test_weights_that_change_between_batches_are_seen(
+    write: Callable[[nn.Parameter], None], layer: nn.Module
+) -> None:
+    nn.init.constant_(layer.weight, 1.0)
+    model = nn.Sequential(layer)
+    monitor = sm.Monitor(model, batch_dim=0)
+    x = torch.ones(2, 3) if isinstance(layer, nn.Linear) else torch.ones(2, 3, 1)
+    for _ in range(2):
+        with monitor, torch.no_grad():
+            model(x)
+        write(layer.weight)
+    with monitor, torch.no_grad():
+        model(x)
+    counts = monitor.compute().counts()["0"]
+    assert counts["synops"] == 3 * 2 * 12
+    assert counts["effective_synops"] == 2 * (12 + 9 + 9)
+
+
+def test_weights_that_change_within_a_loop_apply_to_the_steps_behind() -> None:
+    model = Repeated()
+    nn.init.constant_(model.layer.weight, 1.0)
+    monitor = sm.Monitor(model)
+    with monitor, monitor.batch(samples=2, steps=9), torch.no_grad():
+        for step in range(9):
+            if step == 6:
+                model.layer.weight[0] = 0
+            model(torch.ones(2, 3))
+    counts = monitor.compute().counts()["layer"]
+    assert counts["synops"] == 9 * 2 * 12
+    assert counts["effective_synops"] == 2 * (6 * 12 + 3 * 9)
+
+
+def test_a_weight_that_is_replaced_is_another() -> None:
+    model = nn.Sequential(nn.Linear(3, 4))
+    monitor, x = sm.Monitor(model, batch_dim=0), torch.ones(2, 3)
+    for value in (1.0, 0.0, 1.0):
+        model[0].weight = nn.Parameter(torch.full((4, 3), value))
+        with monitor, torch.no_grad():
+            model(x)
+    assert monitor.compute().counts()["0"]["effective_synops"] == 2 * 2 * 12
+
+
+def test_a_call_with_a_padded_input_is_not_taken_for_one_without() -> None:
+    """Copies of an element add up at the element itself, whatever the shape of the input."""
+
+    class Padding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(1, 1, 3, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[-1] == 4:
+                x = nn.functional.pad(x, (1, 1), mode="circular")
+            weight = self.conv.weight
+            out: Tensor = nn.functional.conv1d(x, weight, None, (1,), (0,), (1,), 1)
+            return out
+
+    model = Padding()
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor, torch.no_grad():
+        model(torch.ones(1, 1, 6))
+        model(torch.ones(1, 1, 4))
+    counts = monitor.compute().counts()["Padding.conv1d"]
+    assert counts["synops"] == 2 * 4 * 3
+    assert counts["elements"] == 6 + 4

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -21,11 +20,10 @@ Call = Callable[..., Any]
 class Watcher(Protocol):
     """Whoever wants to be around the calls of some modules."""
 
-    def knows(self, module: nn.Module) -> bool:
-        """Whether calls of this module are to be watched."""
-
-    def around(self, call: Call, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Make the call, and what is to be done before and after."""
+    def around(
+        self, call: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Make the call of a module, and what is to be done before and after, if it is known."""
 
 
 _watchers: list[Watcher] = []
@@ -57,10 +55,11 @@ def unwatch(watcher: Watcher) -> None:
 
 
 def _watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    if len(_watchers) == 1 and (watcher := _watchers[0]).knows(module):  # the usual case, in short
-        return watcher.around(_unwatched, module, *args, **kwargs)
     call = _unwatched
-    for watcher in _watchers:
-        if watcher.knows(module):
-            call = partial(watcher.around, call)
-    return call(module, *args, **kwargs)
+    for watcher in _watchers[:-1]:
+        call = _within(watcher, call)
+    return _watchers[-1].around(call, module, args, kwargs)
+
+
+def _within(watcher: Watcher, call: Call) -> Call:
+    return lambda module, *args, **kwargs: watcher.around(call, module, args, kwargs)

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from snnmetrics.exact import blocks, magnitude_sum
-from snnmetrics.kinds import BINARY, TERNARY, kind_of
+from snnmetrics.kinds import BINARY, TERNARY, kind_of, kind_within
 from snnmetrics.monitor.fanouts import Fanout
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.spikes import event_counts, spike_counts
+from snnmetrics.spikes import read
+
+# Of these kinds no event has a value: magnitudes are events.
+_UNVALUED = (BINARY, TERNARY)
 
 
 class Input(NamedTuple):
@@ -43,22 +46,22 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
     """
     if not lead:
         x, lead = x.unsqueeze(0), (0,)
-    spikes = spike_counts(x, lead)
-    if spikes is not None:
-        return Input(BINARY, spikes, spikes)
+    found = read(x, lead)
+    if found is not None:
+        kind: int | Tensor = kind_within(found.low, found.high, found.whole)
+        magnitudes = found.magnitudes
+        events = magnitudes if kind in _UNVALUED else found.events
+        return Input(kind, magnitudes, events)
     kind = kind_of(x)
     known = kind if isinstance(kind, int) else None
     magnitudes = magnitude_sum(x, lead, negative=False if known == BINARY else None)
-    if known in (BINARY, TERNARY):
+    if known in _UNVALUED:
         return Input(kind, magnitudes, magnitudes)
     return Input(kind, magnitudes, _events_along(x, lead))
 
 
 def _events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Nonzero elements, summed over some dimensions."""
-    events = event_counts(x, dims)
-    if events is not None:
-        return events
     return magnitude_sum(x.ne(0).unsqueeze(0), (0, *(d + 1 for d in dims)))
 
 
@@ -118,24 +121,23 @@ def product_of(call: Contraction) -> tuple[Kinds, list[Tensor], int]:
         The kinds of both, the figures of ``synops_of``, and the full product.
     """
     shared = [letter for letter in call.left_letters if letter in call.right_letters]
-    left_kind, left_events = _factor(call.left, call.left_letters, shared)
-    right_kind, right_events = _factor(call.right, call.right_letters, shared)
-    both, events = _dot(left_events, right_events), left_events.sum()
-    magnitude = events
-    if not (isinstance(left_kind, int) and left_kind in (BINARY, TERNARY)):
-        magnitude = magnitude_sum(call.left.unsqueeze(0), tuple(range(call.left.ndim + 1)))
+    left = _factor(call.left, call.left_letters, shared)
+    right = _factor(call.right, call.right_letters, shared)
+    both, events = _dot(left.events, right.events), left.events.sum()
+    magnitude = events if left.events is left.magnitudes else left.magnitudes.sum()
     figures = [events, magnitude, both, both, both, both]
-    return (left_kind, right_kind), figures, dense_macs(call)
+    return (left.kind, right.kind), figures, dense_macs(call)
 
 
-def _factor(operand: Tensor, letters: str, shared: list[str]) -> tuple[int | Tensor, Tensor]:
-    """Kind of a factor, and its events by the letters that both factors have."""
+def _factor(operand: Tensor, letters: str, shared: list[str]) -> Input:
+    """What is in a factor, by the letters that both factors have."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
-    spikes = spike_counts(operand, dims)
-    kind = kind_of(operand) if spikes is None else BINARY
-    events = _events_along(operand, dims) if spikes is None else spikes
-    return kind, events.permute([kept.index(letter) for letter in shared])
+    seen = look_at(operand, dims)
+    order = [kept.index(letter) for letter in shared]
+    magnitudes = seen.magnitudes.permute(order)
+    apart = seen.events is not seen.magnitudes
+    return Input(seen.kind, magnitudes, seen.events.permute(order) if apart else magnitudes)
 
 
 def vector_synops(x: Tensor, lead: tuple[int, ...], fanout: Tensor) -> Tensor:

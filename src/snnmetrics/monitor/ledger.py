@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +14,11 @@ from torch import Tensor
 from snnmetrics.exact import magnitude_sum
 from snnmetrics.monitor import counting
 from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, padded_fanout
+from snnmetrics.monitor.looks import FIRST, Looks
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.monitor.repeats import Pile, Repeat, Tally, version_of
+from snnmetrics.monitor.piles import Laid, Pile
+from snnmetrics.monitor.provenance import Sources
+from snnmetrics.monitor.repeats import Repeat, Tally, check_kind, version_of
 from snnmetrics.monitor.samples import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,
@@ -29,13 +31,9 @@ from snnmetrics.monitor.state import (
     empty_totals,
 )
 from snnmetrics.report.data import KINDS, Operation, Uncounted
-from snnmetrics.spikes import PLAIN
 
-# Outputs of neurons of which is remembered what was in them; few, for each brings sums of its own.
-_MAX_LOOKED = 8
-
-# The first dimensions, by their number.
-_FIRST = tuple(tuple(range(number)) for number in range(64))
+# Operations that are known again, over batches.
+_MOST_REPEATS = 1024
 
 
 @dataclass
@@ -44,24 +42,8 @@ class _Fired:
 
     type: str
     tally: Tally
-    pile: Pile | None
+    pile: Pile | None = None
     frames: int = 0
-
-
-class _Looked(NamedTuple):
-    """What was in a tensor, for whoever comes with the same piece of memory.
-
-    Attributes:
-        owner: The tensor whose memory it is; while it lives, nobody else has that memory.
-        version: How often was written into it.
-        neurons: Its dimensions behind the leading ones.
-        seen: What was in it.
-    """
-
-    owner: weakref.ref[Tensor]
-    version: int
-    neurons: torch.Size
-    seen: counting.Input
 
 
 class Padded(NamedTuple):
@@ -93,21 +75,26 @@ class Ledger:
     staged: State = field(default_factory=State)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
-    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
-    untraced: bool = False  # whether somebody may write without a trace in this batch
-    _looked: dict[Any, _Looked] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
+    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of all batches
+    _begun: list[Repeat] = field(default_factory=list)  # in this batch
+    _piles: list[Pile] = field(default_factory=list)  # of this batch
     _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget the batch: it is complete, or it failed."""
         self.staged = State()
         self.vectors.clear()
-        self.repeats.clear()
         self.called.clear()
-        self._looked.clear()
+        self.looks.clear()
+        for repeat in self._begun:
+            repeat.forget()
+        self._begun.clear()
+        self._piles.clear()
         self._fired.clear()
-        self.untraced = False
+        if len(self.repeats) > _MOST_REPEATS:  # inputs of ever new sizes
+            self.repeats.clear()
 
     def open(self) -> None:
         """A batch begins: weights may have changed since the last one."""
@@ -117,55 +104,67 @@ class Ledger:
 
     def settled(self) -> State:
         """What the batch adds, complete."""
-        for repeat in self.repeats.values():
+        self._settle_piles()
+        for repeat in self._begun:
             self._settle(repeat)
         for row in self.staged.rows.values():
             row.settle()
         for key, fired in self._fired.items():
             tally = fired.tally
-            if fired.pile is not None:
-                fired.pile.settle()
             self.staged.neurons[key] = NeuronState(
                 fired.type, tally.magnitudes, tally.events.sum(), fired.frames
             )
         self.staged.called |= self.called
         return self.staged
 
+    def _settle_piles(self) -> None:
+        for pile in self._piles:
+            pile.settle()
+
     def _settle(self, repeat: Repeat) -> None:
-        row = self.staged.rows[repeat.name]
-        if repeat.pile is not None:
-            repeat.pile.settle()
+        row, operation, fanout = self.staged.rows[repeat.name], repeat.operation, repeat.fanout
+        assert fanout is not None  # it has begun
         for kind, tally in repeat.tallies.items():
             seen, calls = counting.Input(kind, tally.magnitudes, tally.events), tally.calls
+            frames = repeat.frames * calls
             _enter(
                 row,
                 kind,
-                repeat.frames * calls,
+                frames,
                 repeat.elements * calls,
-                counting.synops_of(seen, repeat.fanout),
-                repeat.dense_synops * calls,
+                counting.synops_of(seen, fanout),
+                frames * operation.synapses,
                 repeat.dense_macs * calls,
                 repeat.outputs * calls,
                 calls,
             )
             if self.per_neuron:
-                self._add_map(row, tally.magnitudes * repeat.fanout.dense)
+                self._add_map(row, tally.magnitudes * fanout.dense)
+        repeat.tallies.clear()
 
     # ---------------------------------------------------------------------- operations
 
     def convolution(
-        self, name: str, module: str, call: Convolution, out: Tensor, padded: Padded | None
-    ) -> Repeat | None:
-        """Enter one call of a convolution, and say how it may be repeated."""
-        fanout = self.maps.of_convolution(name, call)
-        x = call.x
+        self,
+        name: str,
+        module: str,
+        call: Convolution,
+        out: Tensor,
+        sources: Sources,
+        padded: Padded | None,
+        key: Any,
+    ) -> None:
+        """Enter one call of a convolution; those with the same key may be entered by ``repeat``."""
+        x, copies = call.x, None
+        nothing = _of_same_shape(call.x)
+        bare = call._replace(x=nothing, weight=nothing, bias=None)
         if padded is not None:
-            x = padded.source
-            dense = padded_fanout(fanout.dense, x.shape[1:], padded.pad, padded.mode)
-            effective = dense
-            if fanout.effective is not fanout.dense:
-                effective = padded_fanout(fanout.effective, x.shape[1:], padded.pad, padded.mode)
-            fanout = Fanout(dense, effective, fanout.synapses)
+            x, copies, key = padded.source, (padded.source.shape[1:], padded.pad, padded.mode), None
+
+        def fanout_of(weight: Tensor) -> Fanout:
+            fanout = self.maps.of_convolution(name, bare._replace(weight=weight))
+            return fanout if copies is None else _padded(fanout, *copies)
+
         operation = Operation(
             operation=call.operation,
             module=module,
@@ -177,92 +176,153 @@ class Ledger:
             dilation=call.dilation,
             groups=call.groups,
             bias=call.bias is not None,
-            synapses=fanout.synapses,
+            synapses=fanout_of(call.weight).synapses,
             parameters=_parameters(call.weight, call.bias),
         )
         macs = counting.dense_macs_of_convolution(call, out)
-        seen = self._weighted(name, operation, x, (0,), fanout, macs, out.numel())
-        return seen if padded is None else None
+        repeat = self._repeat(
+            name, operation, x, (0,), call.weight, sources, fanout_of, macs, out.numel()
+        )
+        self._weighted(repeat, x, call.weight, key)
 
     def contraction(
-        self, name: str, module: str, call: Contraction, out: Any, autapses: bool = True
-    ) -> Repeat | None:
+        self,
+        name: str,
+        module: str,
+        call: Contraction,
+        out: Any,
+        sources: Sources,
+        autapses: bool,
+        key: Any,
+    ) -> None:
         """Enter one call of a product of an activation with weights, or of two activations.
 
-        Returns:
-            How it may be repeated, if it may.
+        Those with the same key may be entered by ``repeat``.
         """
         call = counting.aligned(call)
         if not call.weighted:
             self._product(name, module, call, out)
-            return None
-        fanout = self.maps.of_contraction(call, autapses)
+            return
+        nothing = _of_same_shape(call.left)
+        bare = call._replace(left=nothing, right=nothing, bias=None)
+
+        def fanout_of(weight: Tensor) -> Fanout:
+            return self.maps.of_contraction(bare._replace(right=weight), autapses)
+
         neurons = [d for d, c in enumerate(call.left_letters) if c in call.right_letters]
         own = [
             size
             for letter, size in zip(call.right_letters, call.right.shape, strict=True)
             if letter not in call.left_letters
         ]
-        shape = tuple(call.left.shape[d] for d in neurons)
         operation = Operation(
             operation=call.operation,
             module=module,
-            input_shape=shape,
+            input_shape=tuple(call.left.shape[d] for d in neurons),
             output_shape=tuple(own),
             weight_shape=tuple(call.right.shape),
             bias=call.bias is not None,
-            synapses=fanout.synapses,
+            synapses=fanout_of(call.right).synapses,
             parameters=_parameters(call.right, call.bias),
         )
         lead = tuple(d for d in range(call.left.ndim) if d not in neurons)
-        macs = counting.dense_macs(call)
-        outputs = counting.outputs(call, out)
-        return self._weighted(
-            name, operation, call.left, lead, fanout, macs, outputs, call.samples_first
+        macs, outputs = counting.dense_macs(call), counting.outputs(call, out)
+        repeat = self._repeat(
+            name, operation, call.left, lead, call.right, sources, fanout_of, macs, outputs
         )
+        self._weighted(repeat, call.left, call.right, key, call.samples_first)
 
-    def may_repeat(self, key: Any, repeat: Repeat) -> None:
-        """Know a call again. What an earlier one of the same key gathered is entered first."""
-        earlier = self.repeats.pop(key, None)
-        if earlier is not None:  # something was written into its weight since
-            self._settle(earlier)
-        self.repeats[key] = repeat
-
-    def repeat(self, repeat: Repeat, x: Tensor) -> None:
-        """Enter one more call."""
-        if repeat.pile is None:
-            self._enter_repeat(repeat, self._looked_at(repeat.name, x, repeat.lead), 1)
-        else:
-            repeat.pile.add(x.detach())
-
-    def _enter_repeat(self, repeat: Repeat, seen: counting.Input, calls: int) -> None:
-        assert isinstance(seen.kind, int)  # repeated are calls on the CPU
-        self._check_kind(repeat.name, seen.kind)
-        repeat.add(seen.kind, seen, calls)
-
-    def _weighted(
+    def _repeat(
         self,
         name: str,
         operation: Operation,
         x: Tensor,
         lead: tuple[int, ...],
-        fanout: Fanout,
+        weight: Tensor,
+        sources: Sources,
+        fanout_of: Callable[[Tensor], Fanout],
         macs: int,
         outputs: int,
-        samples_first: bool = False,
-    ) -> Repeat | None:
-        live = x
-        if (scale := self.input_scale(name)) is not None:
+    ) -> Repeat:
+        return Repeat(
+            name=name,
+            operation=operation,
+            lead=lead,
+            frames=math.prod(x.shape[d] for d in lead),
+            elements=x.numel(),
+            dense_macs=macs,
+            outputs=outputs,
+            declared=self.declared_kind(name),
+            weight=weakref.ref(weight),
+            fanout_of=fanout_of,
+            sources=sources,
+        )
+
+    def _weighted(
+        self, repeat: Repeat, x: Tensor, weight: Tensor, key: Any, samples_first: bool = False
+    ) -> None:
+        scale = self.input_scale(repeat.name)
+        if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
+            self._enter_alone(repeat, x, weight, scale, samples_first)
+            return
+        if key is not None:
+            self.repeats[key] = repeat
+            self.repeat(repeat, x, weight)
+            return
+        self._begin(repeat, weight)
+        repeat.add(self._looked_at(repeat.name, x, repeat.lead), 1)
+        self._settle(repeat)
+        self._begun.pop().forget()
+
+    def repeat(self, repeat: Repeat, x: Tensor, weight: Tensor) -> None:
+        """Enter one more call."""
+        if repeat.fanout is None or repeat.version != version_of(weight):
+            self._begin(repeat, weight)
+        elif repeat.pile is None and repeat.lead and Pile.fits(x):  # it comes again in this batch
+            what = f"{repeat.name}: input of shape {tuple(x.shape)}"
+            repeat.pile = self._new_pile(x, repeat.lead, what)
+        known = self.looks.recall(x, repeat.lead)
+        if isinstance(known, Laid) and not known.looked_at:
+            known.readers.append(repeat)
+        elif isinstance(known, counting.Input):
+            repeat.add(known, 1)
+        elif repeat.pile is not None:
+            repeat.pile.lay(x, repeat)
+        else:
+            repeat.add(self._looked_at(repeat.name, x, repeat.lead), 1)
+
+    def _begin(self, repeat: Repeat, weight: Tensor) -> None:
+        """Make the map of a call that is the first in its batch, or the first with its weights."""
+        if repeat.fanout is None:
+            self._begun.append(repeat)
+            self._row(repeat.name, repeat.operation, len(WEIGHTED), weight.device)
+            self.staged.contracted |= repeat.sources
+        else:  # what it gathered has the earlier weights
+            self._settle_piles()
+            self._settle(repeat)
+        repeat.version, repeat.fanout = version_of(weight), repeat.fanout_of(weight)
+
+    def _new_pile(self, like: Tensor, lead: tuple[int, ...], what: str) -> Pile:
+        self._piles.append(Pile(like, lead, what))
+        return self._piles[-1]
+
+    def _enter_alone(
+        self, repeat: Repeat, x: Tensor, weight: Tensor, scale: float | None, samples_first: bool
+    ) -> None:
+        """Enter a call of which more than the sum over its input is needed."""
+        name, lead, fanout, live = repeat.name, repeat.lead, repeat.fanout_of(weight), x
+        if scale is not None:
             x = unscaled(name, x, scale)
             live = live / scale
         with torch.no_grad():
             seen = self._looked_at(name, x, lead)
-            self._check_kind(name, seen.kind)
+            check_kind(name, repeat.declared, seen.kind)
             figures = counting.synops_of(seen, fanout)
-            frames = math.prod(x.shape[d] for d in lead)
-            dense = frames * operation.synapses
-            row = self._row(name, operation, len(WEIGHTED), x.device)
-            _enter(row, seen.kind, frames, x.numel(), figures, dense, macs, outputs)
+            dense = repeat.frames * repeat.operation.synapses
+            row = self._row(name, repeat.operation, len(WEIGHTED), x.device)
+            self.staged.contracted |= repeat.sources
+            known = dense, repeat.dense_macs, repeat.outputs
+            _enter(row, seen.kind, repeat.frames, x.numel(), figures, *known)
             if self.per_neuron:
                 self._add_map(row, seen.magnitudes * fanout.dense)
             if self.per_sample:
@@ -271,13 +331,6 @@ class Ledger:
         if self.differentiable:
             with own_saved_tensors():
                 self._keep_gradient(name, live, lead, fanout)
-        if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
-            return None  # every call must be looked at by itself
-        repeat = Repeat(name, lead, fanout, frames, x.numel(), dense, macs, outputs)
-        if lead and Pile.fits(x):
-            enter = partial(self._enter_repeat, repeat)
-            repeat.pile = Pile(x, lead, f"{name}: input of shape {tuple(x.shape)}", enter)
-        return repeat
 
     def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
         operation = Operation(
@@ -292,7 +345,7 @@ class Ledger:
                 kinds, figures, dense = counting.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-            self._check_kind(name, *kinds)
+            check_kind(name, self.declared_kind(name), *kinds)
             kind = kinds[0] * len(KINDS) + kinds[1]
             row = self._row(name, operation, len(PRODUCT), call.left.device)
             elements, outputs = call.left.numel(), counting.outputs(call, out)
@@ -319,62 +372,21 @@ class Ledger:
         self.vectors.setdefault(name, []).append(call)
 
     def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
-        """What neurons emitted and layers take in, also as a view, need be looked at once."""
-        known = self._recall(x, lead)
-        if known is not None:
+        """What is in an input; remembered for other layers that take it in."""
+        known = self.looks.recall(x, lead)
+        if isinstance(known, counting.Input):
             return known
         try:
-            return counting.look_at(x.detach(), lead)
+            seen = counting.look_at(x.detach(), lead)
         except ValueError as error:
             raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
-
-    def _recall(self, x: Tensor, lead: tuple[int, ...]) -> counting.Input | None:
-        """What was seen in the same memory, added up to the neurons that are asked for."""
-        known = self._looked.get(_memory_of(x)) if _has_memory(x) else None
-        if known is None or known.owner() is None or known.version != version_of(x):
-            return None
-        if lead != _FIRST[len(lead)] or not x.is_contiguous():
-            return None
-        neurons = x.shape[len(lead) :]
-        further = len(known.neurons) - len(neurons)
-        if further < 0 or known.neurons[further:] != neurons:
-            return None
-        return known.seen.summed(tuple(range(further))) if further else known.seen
-
-    def _remember(self, x: Tensor, lead: tuple[int, ...], seen: counting.Input) -> None:
-        # What is written into a tensor of inference mode leaves no trace in its version.
-        if self.untraced or not _has_memory(x) or x.is_inference():
-            return
-        if lead != _FIRST[len(lead)] or not x.is_contiguous():
-            return
-        if len(self._looked) >= _MAX_LOOKED:
-            self._looked.pop(next(iter(self._looked)))
-        owner = x if x._base is None else x._base
-        neurons = x.shape[len(lead) :]
-        self._looked[_memory_of(x)] = _Looked(weakref.ref(owner), x._version, neurons, seen)
-
-    def forget_looks(self) -> None:
-        """What happens to tensors from now on may leave no trace in their versions."""
-        self._looked.clear()
-
-    def distrust_versions(self) -> None:
-        """Somebody has a way to write that leaves no trace, for the rest of the batch."""
-        self._looked.clear()
-        self.untraced = True
+        self.looks.remember(x, lead, seen)
+        return seen
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
             self.staged.rows[name] = RowState(operation, empty_totals(kinds, device))
         return self.staged.rows[name]
-
-    def _check_kind(self, name: str, *kinds: int | Tensor) -> None:
-        declared = self.declared_kind(name)
-        if declared is None:
-            return
-        for kind in kinds:
-            if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
-                found = f"found {KINDS[kind]} data"
-                raise ValueError(f"kinds: the input of '{name}' was declared {declared}, {found}")
 
     def _add_map(self, row: RowState, synops: Tensor) -> None:
         if row.synops_per_neuron is None:
@@ -395,28 +407,30 @@ class Ledger:
     def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
         spikes = spikes.to_dense() if spikes.is_sparse else spikes
-        key = name, tuple(spikes.shape[lead:])
+        key = name, spikes.shape[lead:]
         fired = self._fired.get(key)
-        if fired is not None and fired.pile is not None and fired.pile.takes(spikes):
-            fired.pile.add(spikes.detach())
+        if fired is None:
+            seen = self._emitted(name, spikes, lead)
+            fired = self._fired[key] = _Fired(type_, Tally(seen))
+        elif self._may_pile(fired, name, spikes, lead) and fired.pile is not None:
+            laid = fired.pile.lay(spikes, fired.tally)
+            self.looks.remember(spikes, FIRST[lead], laid)
         else:
-            seen = self._emitted(name, spikes, _FIRST[lead])
-            if fired is None:
-                tally, pile = Tally(seen), None
-                if Pile.fits(spikes):
-                    pile = Pile(spikes, _FIRST[lead], f"{name}: output", tally.add)
-                fired = self._fired[key] = _Fired(type_, tally, pile)
-            else:
-                fired.tally.add(seen)
+            fired.tally.add(self._emitted(name, spikes, lead))
         fired.frames += math.prod(spikes.shape[:lead])
 
-    def _emitted(self, name: str, spikes: Tensor, lead: tuple[int, ...]) -> counting.Input:
+    def _may_pile(self, fired: _Fired, name: str, spikes: Tensor, lead: int) -> bool:
+        if fired.pile is None and lead and Pile.fits(spikes):  # it comes again in this batch
+            fired.pile = self._new_pile(spikes, FIRST[lead], f"{name}: output")
+        return fired.pile is not None and fired.pile.takes(spikes)
+
+    def _emitted(self, name: str, spikes: Tensor, lead: int) -> counting.Input:
         """What is in an output; remembered for the layer that takes it in."""
         try:
-            seen = counting.look_at(spikes.detach(), lead)
+            seen = counting.look_at(spikes.detach(), FIRST[lead])
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
-        self._remember(spikes, lead, seen)
+        self.looks.remember(spikes, FIRST[lead], seen)
         return seen
 
     def uncounted(self, name: str, what: str, reason: str) -> None:
@@ -425,16 +439,17 @@ class Ledger:
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
 
 
-def _has_memory(x: Tensor) -> bool:
-    """Whether a tensor is a piece of memory of its own device, of which the address is known."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    plain = type(x) in PLAIN and x.layout is torch.strided
-    return plain and not (wrapped or x.is_meta or x.is_neg())
+def _of_same_shape(x: Tensor) -> Tensor:
+    """A tensor that takes no memory: an activation must not outlive its call."""
+    return torch.empty((), dtype=x.dtype, device=x.device).expand(x.shape)
 
 
-def _memory_of(x: Tensor) -> tuple[Any, ...]:
-    """The piece of memory that a contiguous tensor is."""
-    return x.data_ptr(), x.numel(), x.dtype
+def _padded(fanout: Fanout, shape: Sequence[int], pad: Sequence[int], mode: str) -> Fanout:
+    dense = padded_fanout(fanout.dense, shape, pad, mode)
+    effective = dense
+    if fanout.effective is not fanout.dense:
+        effective = padded_fanout(fanout.effective, shape, pad, mode)
+    return Fanout(dense, effective, fanout.synapses)
 
 
 def unscaled(name: str, x: Tensor, scale: float) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import cache
+from types import FrameType, GeneratorType
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +30,7 @@ from snnmetrics.monitor.operations import (
     refused_operand,
     why_uncounted,
 )
-from snnmetrics.monitor.provenance import Provenance
-from snnmetrics.monitor.repeats import Repeat
+from snnmetrics.monitor.provenance import NO_SOURCES, Provenance, Sources
 
 # What compilation and activation checkpointing put into the path of a module.
 _INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
@@ -47,6 +47,12 @@ _UNTRACED = frozenset(
         *(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__),
         *(Tensor.untyped_storage, Tensor.storage),
     }
+)
+# Operators that write; functions that do have a name with an underscore at the end.
+_WRITING = frozenset(
+    {"__setitem__", "__set__"}
+    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")}
+    | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift", "matmul", "div")}
 )
 _HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
@@ -113,29 +119,33 @@ class Listener(TorchFunctionMode):
 
     # ------------------------------------------------------------------- calls of modules
 
-    def knows(self, module: nn.Module) -> bool:
-        """Whether a module is part of the model, or its compiled handle."""
-        return id(module) in self._scopes or self._is_handle(module)
+    def around(
+        self,
+        call: Callable[..., Any],
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Make the call of a module; listen if it is the root's or happens within it."""
+        scope = self._scopes.get(id(module))
+        if scope is None and self._is_handle(module):
+            scope = self._scopes[id(self._model)]
+        if scope is None:  # not of this model
+            return call(module, *args, **kwargs)
+        if self._open:
+            if self._thread == threading.get_ident():
+                return self._visit(scope, call, module, args, kwargs)
+            # Modes belong to threads: what happens in this one cannot be heard.
+            self._ledger.uncounted(scope.name, "call", "it ran in another thread")
+        elif scope.module is self._model and torch._C._current_graph_task_id() == -1:
+            # Else it is part of the model alone, or a checkpoint's second forward in a backward.
+            with self._around_root(args, kwargs), self._listening():
+                return self._visit(scope, call, module, args, kwargs)
+        return call(module, *args, **kwargs)
 
     def _is_handle(self, module: nn.Module) -> bool:
+        """Whether it is the compiled handle of the model."""
         return module._modules.get("_orig_mod") is self._model
-
-    def around(self, call: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Make the call of a module; listen if it is the root's or happens within it."""
-        if not self._open:
-            is_root = module is self._model or self._is_handle(module)
-            # In a backward it is a checkpoint's second forward.
-            if not is_root or torch._C._current_graph_task_id() != -1:
-                return call(module, *args, **kwargs)
-            with self._around_root(args, kwargs), self._listening():
-                return self._visit(call, module, args, kwargs)
-        if self._thread != threading.get_ident():
-            # Modes belong to threads: what happens in this one cannot be heard.
-            self._ledger.uncounted(
-                self._scopes[id(module)].name, "call", "it ran in another thread"
-            )
-            return call(module, *args, **kwargs)
-        return self._visit(call, module, args, kwargs)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -146,16 +156,16 @@ class Listener(TorchFunctionMode):
             finally:
                 self._open.clear()
                 self._padded.clear()
-                self._ledger.forget_looks()  # what happens to tensors until the next is not heard
+                self._ledger.looks.forget()  # what happens to tensors until the next is not heard
 
     def _visit(
         self,
+        scope: Scope,
         call: Callable[..., Any],
         module: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        scope = self._scopes.get(id(module)) or self._scopes[id(self._model)]
         self._open.append(scope)
         # Hear nothing for a while, unless somebody else's mode lies on top of this one.
         deaf = scope.quiet and _get_current_function_mode() is self
@@ -167,18 +177,19 @@ class Listener(TorchFunctionMode):
             if deaf:
                 _push_mode(self)
             self._open.pop()
-        with torch._C.DisableTorchFunction():
-            self._returned(scope, args, kwargs, output)
+        self._ledger.called.add(scope.name)
+        if scope.remarkable:
+            self._remark(scope)
+        if scope.counted and isinstance(output, GeneratorType):
+            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
+        if scope.neurons is not None or self._after is not None:
+            with torch._C.DisableTorchFunction():
+                self._returned(scope, args, kwargs, output)
         return output
 
     def _returned(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        self._ledger.called.add(scope.name)
-        if scope.remarkable:
-            self._remark(scope)
-        if scope.counted and isinstance(output, Generator):
-            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
         if scope.neurons is not None:
             read = scope.neurons.read(scope.module, output)
             if read is not None:
@@ -215,20 +226,21 @@ class Listener(TorchFunctionMode):
         """Run an operation, then hand it to the ledger if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
+        if _may_write(func) or "out" in kwargs or kwargs.get("inplace"):
+            self._ledger.looks.forget()
         if func in PARSERS:
-            key = None if kwargs else self._repeat_key(func, args)
+            key = self._repeat_key(func, args, kwargs)
             repeat = None if key is None else self._ledger.repeats.get(key)
-            if repeat is not None and repeat.fits(args[1]):
+            weight = None if repeat is None else repeat.weight()
+            if repeat is not None and weight is not None and weight is args[1]:
                 with torch._C.DisableTorchFunction():
-                    self._ledger.repeat(repeat, args[0])
+                    self._ledger.repeat(repeat, args[0], weight)
                 return output
             site = _call_site(sys._getframe(1))
             with torch._C.DisableTorchFunction():
-                repeat = self._operation(func, args, kwargs, output, site)
-                if repeat is not None and key is not None:
-                    self._ledger.may_repeat(key, repeat.of(args[1]))
+                self._operation(func, args, kwargs, output, site, key)
         elif func in _UNTRACED:
-            self._ledger.distrust_versions()
+            self._ledger.looks.distrust()
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
         elif (reason := why_uncounted(func)) is not None:
@@ -237,9 +249,11 @@ class Listener(TorchFunctionMode):
             self._provenance.derive(func, (*args, *kwargs.values()), output)
         return output
 
-    def _repeat_key(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """What the further calls of a layer in a loop have in common; None if it is none."""
-        if func not in _REPEATED or len(args) < 2:
+    def _repeat_key(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What the further calls of a layer have in common; None if it is none."""
+        if func not in _REPEATED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, *rest = args
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not x.is_cpu:
@@ -258,33 +272,33 @@ class Listener(TorchFunctionMode):
         kwargs: dict[str, Any],
         output: Tensor,
         site: tuple[Any, ...],
-    ) -> Repeat | None:
-        """Enter what happened, and say how it may be repeated."""
+        key: Any,
+    ) -> None:
+        """Enter what happened; under its key, if it has one, it will be known again."""
         scope = self._open[-1]
         if "parametrizations" in scope.name.split("."):  # a weight in the making
             self._provenance.derive(func, (*args, *kwargs.values()), output)
-            return None
-        repeat = None
+            return
         try:
             calls = list(PARSERS[func](*args, **kwargs))
         except NotImplementedError as error:
             self._uncounted(func, str(error))
-            return None
+            return
         for call in calls:
             if (reason := refused_operand(*call.operands)) is not None:
                 self._uncounted(func, reason)
             elif isinstance(call, Convolution):
-                repeat = self._convolution(scope, call, output, site)
+                self._convolution(scope, call, output, site, key)
             else:
-                repeat = self._contraction(func, scope, call, output, site)
-        return repeat
+                self._contraction(func, scope, call, output, site, key)
 
     def _convolution(
-        self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...]
-    ) -> Repeat | None:
+        self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...], key: Any
+    ) -> None:
         if not scope.counted or self._is_dynamics(scope, call.weight):
-            return None
-        name = self._row_name(scope, call, call.weight, site)
+            return
+        sources = self._provenance.sources(call.weight) or NO_SOURCES
+        name = self._row_name(scope, call, sources, site)
         padded = self._padded.get(call.x)
         base = call.x._base
         if padded is None and base is not None and base.shape == call.x.shape[1:]:
@@ -292,7 +306,7 @@ class Listener(TorchFunctionMode):
         if padded is not None and padded[0] != scope.name:
             padded = None  # another module padded: its output is this one's input
         copies = padded and padded[1]
-        return self._ledger.convolution(name, scope.kind, call, output, copies)
+        self._ledger.convolution(name, scope.kind, call, output, sources, copies, key)
 
     def _contraction(
         self,
@@ -301,14 +315,15 @@ class Listener(TorchFunctionMode):
         call: Contraction,
         output: Tensor,
         site: tuple[Any, ...],
-    ) -> Repeat | None:
+        key: Any,
+    ) -> None:
         if call.weighted is None:
             is_weight = [self._provenance.is_weight(t) for t in (call.left, call.right)]
             if all(is_weight):
                 # A weight in the making; or a learned state, and then it must not go unsaid.
                 self._provenance.derive(func, (call.left, call.right), output)
                 self._uncounted(func, "a product of parameters and buffers alone")
-                return None
+                return
             if is_weight[0]:
                 call = call._replace(
                     left=call.right,
@@ -319,13 +334,14 @@ class Listener(TorchFunctionMode):
             call = call._replace(weighted=any(is_weight))
         weight = call.right if call.weighted else None
         if not scope.counted or self._is_dynamics(scope, weight):
-            return None
-        name = self._row_name(scope, call, weight, site)
+            return
+        sources = NO_SOURCES if weight is None else self._provenance.sources(weight) or NO_SOURCES
+        name = self._row_name(scope, call, sources, site)
         recurrent = call.right.ndim == 2 and call.right.shape[0] == call.right.shape[1]
         weight_of_itself = call.right is getattr(scope.module, "recurrent_weights", None)
         no_autapses = getattr(scope.module, "autapses", True) is False
         autapses = not (recurrent and weight_of_itself and no_autapses)
-        return self._ledger.contraction(name, scope.kind, call, output, autapses)
+        self._ledger.contraction(name, scope.kind, call, output, sources, autapses, key)
 
     def _is_dynamics(self, scope: Scope, weight: Tensor | None) -> bool:
         """Whether neurons compute their own state: a decay written as a convolution over time."""
@@ -337,13 +353,10 @@ class Listener(TorchFunctionMode):
         self,
         scope: Scope,
         call: Convolution | Contraction,
-        weight: Tensor | None,
+        sources: Sources,
         site: tuple[Any, ...],
     ) -> str:
         """The same row for the same weight, or for the same place in the code of a module."""
-        sources = None if weight is None else self._provenance.sources(weight)
-        if sources:
-            self._ledger.staged.contracted |= sources
         part = call.suffix or call.operation
         key = (scope.name, part, sources or site)
         if key not in self._row_names:
@@ -380,6 +393,15 @@ class Listener(TorchFunctionMode):
         else:
             copies = Padded(input, tuple(pad), mode)
             self._padded[output] = (self._open[-1].name, copies)
+
+
+@cache
+def _may_write(func: Callable[..., Any]) -> bool:
+    """Whether a function may write into one of its arguments, as its name says."""
+    name = getattr(func, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    by_internal_name = isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket)
+    return in_place or by_internal_name or name in _WRITING
 
 
 def _is_remarkable(module: nn.Module, kind: str, counted: bool) -> bool:

@@ -21,6 +21,7 @@ from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.fanouts import FanoutCache
 from snnmetrics.monitor.ledger import Ledger
 from snnmetrics.monitor.listener import Listener, root_name
+from snnmetrics.monitor.looks import Looks
 from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.samples import Batch, spreads_of
@@ -160,9 +161,11 @@ class Monitor:
             staged=State(),
             synops={},
             vectors={},
-            repeats={},
             called=set(),
-            _looked={},
+            looks=Looks(),
+            repeats={},
+            _begun=[],
+            _piles=[],
             _fired={},
         )
         return vars(self) | {
@@ -266,7 +269,8 @@ class Monitor:
         self._probes.remember()
         try:
             yield
-            self._commit(samples, steps, seconds)
+            with torch._C.DisableTorchFunction():  # another monitor may be listening
+                self._commit(samples, steps, seconds)
         except BaseException:
             self._probes.restore()
             self._ledger.synops.clear()
