@@ -16,7 +16,7 @@ from snnmetrics.monitor import counting
 from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, padded_fanout
 from snnmetrics.monitor.looks import FIRST, Looks
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.monitor.piles import Laid, Pile
+from snnmetrics.monitor.piles import Pile
 from snnmetrics.monitor.provenance import Sources
 from snnmetrics.monitor.repeats import Repeat, Tally, check_kind, version_of
 from snnmetrics.monitor.samples import Vectors
@@ -281,11 +281,9 @@ class Ledger:
         elif repeat.pile is None and repeat.lead and Pile.fits(x):  # it comes again in this batch
             what = f"{repeat.name}: input of shape {tuple(x.shape)}"
             repeat.pile = self._new_pile(x, repeat.lead, what)
-        known = self.looks.recall(x, repeat.lead)
-        if isinstance(known, Laid) and not known.looked_at:
-            known.readers.append(repeat)
-        elif isinstance(known, counting.Input):
-            repeat.add(known, 1)
+        laid = self.looks.laid(x, repeat.lead)
+        if laid is not None:
+            laid.readers.append(repeat)
         elif repeat.pile is not None:
             repeat.pile.lay(x, repeat)
         else:
@@ -374,7 +372,7 @@ class Ledger:
     def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
         """What is in an input; remembered for other layers that take it in."""
         known = self.looks.recall(x, lead)
-        if isinstance(known, counting.Input):
+        if known is not None:
             return known
         try:
             seen = counting.look_at(x.detach(), lead)
@@ -414,7 +412,7 @@ class Ledger:
             fired = self._fired[key] = _Fired(type_, Tally(seen))
         elif self._may_pile(fired, name, spikes, lead) and fired.pile is not None:
             laid = fired.pile.lay(spikes, fired.tally)
-            self.looks.remember(spikes, FIRST[lead], laid)
+            self.looks.remember_laid(spikes, FIRST[lead], laid)
         else:
             fired.tally.add(self._emitted(name, spikes, lead))
         fired.frames += math.prod(spikes.shape[:lead])

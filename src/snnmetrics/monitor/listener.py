@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from types import FrameType, GeneratorType
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ class Listener(TorchFunctionMode):
         ledger: Ledger,
         row_names: dict[tuple[Any, ...], str],
         is_counted: Callable[[str, nn.Module], bool],
-        around_root: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+        around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
         after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None,
     ) -> None:
         super().__init__()
@@ -139,24 +139,22 @@ class Listener(TorchFunctionMode):
             self._ledger.uncounted(scope.name, "call", "it ran in another thread")
         elif scope.module is self._model and torch._C._current_graph_task_id() == -1:
             # Else it is part of the model alone, or a checkpoint's second forward in a backward.
-            with self._around_root(args, kwargs), self._listening():
-                return self._visit(scope, call, module, args, kwargs)
+            with self._around_root(args, kwargs), self:
+                return self._visit_root(scope, call, module, args, kwargs)
         return call(module, *args, **kwargs)
 
     def _is_handle(self, module: nn.Module) -> bool:
         """Whether it is the compiled handle of the model."""
         return module._modules.get("_orig_mod") is self._model
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        with self:
-            self._thread = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._open.clear()
-                self._padded.clear()
-                self._ledger.looks.forget()  # what happens to tensors until the next is not heard
+    def _visit_root(self, scope: Scope, *visit: Any) -> Any:
+        self._thread = threading.get_ident()
+        try:
+            return self._visit(scope, *visit)
+        finally:
+            self._open.clear()
+            self._padded.clear()
+            self._ledger.looks.forget()  # what happens to tensors until the next is not heard
 
     def _visit(
         self,
@@ -255,15 +253,15 @@ class Listener(TorchFunctionMode):
         """What the further calls of a layer have in common; None if it is none."""
         if func not in _REPEATED or kwargs or len(args) < 2 or self._padded:
             return None
-        x, weight, *rest = args
+        x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not x.is_cpu:
             return None
         if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
             return None
-        if not all(type(option) in _HASHABLE for option in rest[1:]):
+        if options and not all(type(option) in _HASHABLE for option in options):
             return None
-        module, biased = self._open[-1].module, bool(rest) and rest[0] is not None
-        return id(module), id(weight), func, x.shape, x.dtype, biased, *rest[1:]
+        biased = len(args) > 2 and args[2] is not None
+        return id(self._open[-1].module), id(weight), func, x.shape, x.dtype, biased, options
 
     def _operation(
         self,

@@ -40,7 +40,7 @@ class _Looked(NamedTuple):
         elements: How many there are.
         dtype: What they are.
         neurons: Its dimensions behind the leading ones.
-        seen: What was in it, or where it lies until it is looked at.
+        seen: What was in it.
     """
 
     owner: weakref.ref[Tensor]
@@ -48,7 +48,16 @@ class _Looked(NamedTuple):
     elements: int
     dtype: torch.dtype
     neurons: torch.Size
-    seen: Input | Laid
+    seen: Input
+
+
+class _Last(NamedTuple):
+    """The tensor of which a copy was laid on a pile last."""
+
+    tensor: Tensor
+    version: int
+    lead: tuple[int, ...]
+    laid: Laid
 
 
 class Looks:
@@ -56,9 +65,10 @@ class Looks:
 
     def __init__(self) -> None:
         self._known: dict[int, _Looked] = {}
+        self._last: _Last | None = None
         self._distrusted = False
 
-    def recall(self, x: Tensor, lead: tuple[int, ...]) -> Input | Laid | None:
+    def recall(self, x: Tensor, lead: tuple[int, ...]) -> Input | None:
         """What was seen in the same memory, added up to the neurons that are asked for."""
         if not self._known or not _has_memory(x):
             return None
@@ -71,15 +81,11 @@ class Looks:
             return None
         if lead != FIRST[len(lead)] or known.neurons[further:] != neurons:
             return None
-        if not further:
-            return known.seen
-        return known.seen.summed(FIRST[further]) if isinstance(known.seen, Input) else None
+        return known.seen.summed(FIRST[further]) if further else known.seen
 
-    def remember(self, x: Tensor, lead: tuple[int, ...], seen: Input | Laid) -> None:
+    def remember(self, x: Tensor, lead: tuple[int, ...], seen: Input) -> None:
         """Note what was seen in a tensor, if nothing can be written into it unnoticed."""
-        if self._distrusted or lead != FIRST[len(lead)] or not _has_memory(x):
-            return
-        if not x.untyped_storage().resizable():
+        if lead != FIRST[len(lead)] or not _has_memory(x) or not self._trusts(x):
             return
         if len(self._known) >= _MOST:
             self._known.pop(next(iter(self._known)))
@@ -88,18 +94,37 @@ class Looks:
             weakref.ref(owner), x._version, x.numel(), x.dtype, x.shape[len(lead) :], seen
         )
 
+    def laid(self, x: Tensor, lead: tuple[int, ...]) -> Laid | None:
+        """Where the copy of a tensor lies that was the last one laid on a pile."""
+        last = self._last
+        if last is None or last.tensor is not x or last.lead != lead:
+            return None
+        return None if last.laid.looked_at or last.version != x._version else last.laid
+
+    def remember_laid(self, x: Tensor, lead: tuple[int, ...], laid: Laid) -> None:
+        """Note where the copy of a small tensor lies; it lives until the next one is laid."""
+        if not x.is_inference() and self._trusts(x):
+            self._last = _Last(x, x._version, lead, laid)
+
+    def _trusts(self, x: Tensor) -> bool:
+        """Whether nobody can write into a tensor without a trace."""
+        return not self._distrusted and x.untyped_storage().resizable()
+
     def forget(self) -> None:
         """Something was written, or what happens from now on is not heard."""
         self._known.clear()
+        self._last = None
 
     def distrust(self) -> None:
         """Somebody has a way to write that leaves no trace, for the rest of the batch."""
         self._known.clear()
+        self._last = None
         self._distrusted = True
 
     def clear(self) -> None:
         """The batch is over."""
         self._known.clear()
+        self._last = None
         self._distrusted = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -279,13 +279,19 @@ class Monitor:
             self._in_batch = False
             self._ledger.clear()
 
-    @contextmanager
-    def _around_root(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-        if self._in_batch:
+    def _around_root(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AbstractContextManager[None]:
+        """What a forward happens within: the open batch, or one of its own."""
+        batch: AbstractContextManager[None] = nullcontext()
+        if not self._in_batch:
+            batch = self._batch_of_a_call(*self._size(args, kwargs))
+        else:
             self._ledger.staged.calls += 1
-            yield
-            return
-        samples, steps = self._size(args, kwargs)
+        return batch
+
+    @contextmanager
+    def _batch_of_a_call(self, samples: int, steps: int | None) -> Iterator[None]:
         with self.batch(samples, steps):
             self._ledger.staged.calls += 1
             yield

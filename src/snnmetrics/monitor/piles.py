@@ -8,6 +8,7 @@ call keeps the kind of its own input.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Protocol
 
 import torch
@@ -54,6 +55,7 @@ class Pile:
         with torch.inference_mode(False):
             self._inputs = torch.empty((room, *like.shape), dtype=like.dtype)
             self._places = self._inputs.unbind()
+        self._bytes = self._places[0].nbytes
         self._laid: list[Laid] = []
         self._lead, self._what = lead, what
 
@@ -75,7 +77,11 @@ class Pile:
         """
         if len(self._laid) == len(self._places):
             self.settle()
-        self._places[len(self._laid)].copy_(x.detach() if x.requires_grad else x)
+        place = self._places[len(self._laid)]
+        if x.is_contiguous() and not x.is_neg():
+            ctypes.memmove(place.data_ptr(), x.data_ptr(), self._bytes)  # quicker than an operation
+        else:
+            place.copy_(x.detach())
         laid = Laid(reader)
         self._laid.append(laid)
         return laid
