@@ -14,7 +14,6 @@ PyTorch's own comparisons and its sums of bytes are many times slower than NumPy
 
 from __future__ import annotations
 
-import ctypes
 import math
 import threading
 from typing import Any, NamedTuple
@@ -39,15 +38,14 @@ _ONE: dict[torch.dtype, tuple[torch.dtype, int]] = {
     torch.uint8: (torch.uint8, 1),
     torch.bool: (torch.uint8, 1),
 }
-_NUMPY = {
-    torch.float64: np.float64,
-    torch.float32: np.float32,
-    torch.int64: np.int64,
-    torch.int32: np.int32,
-    torch.int16: np.int16,
-    torch.int8: np.int8,
-    torch.uint8: np.uint8,
-    torch.bool: np.bool_,
+_TYPES = {
+    torch.float64: "=f8",
+    torch.float32: "=f4",
+    torch.int64: "=i8",
+    torch.int32: "=i4",
+    torch.int16: "=i2",
+    torch.int8: "|i1",
+    torch.uint8: "|u1",
 }
 NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
@@ -104,10 +102,25 @@ def array_of(x: Tensor) -> Values:
     more, as FSDP does with the memory of weights.
     """
     size = x.element_size()
-    strides = [stride * size for stride in x.stride()]
-    last = sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True))
-    memory = (ctypes.c_char * (last + size)).from_address(x.data_ptr())
-    return np.ndarray(x.shape, _NUMPY[x.dtype], memoryview(memory), strides=strides)
+    array: Values = np.asarray(
+        _Memory(
+            {
+                "data": (x.data_ptr(), False),
+                "shape": tuple(x.shape),
+                "strides": tuple(stride * size for stride in x.stride()),
+                "typestr": _TYPES[x.dtype],
+                "version": 3,
+            }
+        )
+    )
+    return array
+
+
+class _Memory:
+    """Memory at an address, as NumPy takes it."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface
 
 
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:

@@ -256,7 +256,9 @@ class Listener(TorchFunctionMode):
         x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not x.is_cpu:
             return None
-        if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if x.layout is not torch.strided or x.is_neg():
+            return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return None
         if options and not all(type(option) in _HASHABLE for option in options):
             return None

@@ -51,11 +51,11 @@ class Pile:
     """
 
     def __init__(self, like: Tensor, lead: tuple[int, ...], what: str) -> None:
-        room = max(1, min(_MOST, _PILE // like.numel()))
+        self._room = max(1, min(_MOST, _PILE // like.numel()))
         with torch.inference_mode(False):
-            self._inputs = torch.empty((room, *like.shape), dtype=like.dtype)
-            self._places = self._inputs.unbind()
-        self._bytes = self._places[0].nbytes
+            self._inputs = torch.empty((self._room, *like.shape), dtype=like.dtype)
+        self._shape, self._dtype, self._bytes = like.shape, like.dtype, like.nbytes
+        self._address = self._inputs.data_ptr()
         self._laid: list[Laid] = []
         self._lead, self._what = lead, what
 
@@ -66,22 +66,22 @@ class Pile:
 
     def takes(self, x: Tensor) -> bool:
         """Whether an input is like those on the pile."""
-        like = self._places[0]
-        return x.shape == like.shape and x.dtype is like.dtype and readable(x)
+        return x.shape == self._shape and x.dtype is self._dtype and readable(x)
 
     def lay(self, x: Tensor, reader: Reader) -> Laid:
-        """Lay an input on the pile.
+        """Lay a readable input on the pile.
 
         Raises:
             ValueError: If an input that is already there is not finite.
         """
-        if len(self._laid) == len(self._places):
+        if len(self._laid) == self._room:
             self.settle()
-        place = self._places[len(self._laid)]
-        if x.is_contiguous() and not x.is_neg():
-            ctypes.memmove(place.data_ptr(), x.data_ptr(), self._bytes)  # quicker than an operation
+        number = len(self._laid)
+        if x.is_contiguous():
+            # Quicker than an operation of PyTorch.
+            ctypes.memmove(self._address + number * self._bytes, x.data_ptr(), self._bytes)
         else:
-            place.copy_(x.detach())
+            self._inputs[number].copy_(x.detach())
         laid = Laid(reader)
         self._laid.append(laid)
         return laid
@@ -102,10 +102,10 @@ class Pile:
             spikes = spike_counts(self._inputs[: len(laid)], dims)
         if spikes is not None:
             _tell(readers, Input(BINARY, spikes, spikes), len(laid))
-        for x, one in zip(self._places, laid, strict=False):
+        for number, one in enumerate(laid):
             one.looked_at = True
             if spikes is None:
-                _tell(one.readers, self._seen(x), 1)
+                _tell(one.readers, self._seen(self._inputs[number]), 1)
 
     def _seen(self, x: Tensor) -> Input:
         try:
