@@ -109,6 +109,26 @@ def test_sums_beyond_what_float32_counts_are_exact() -> None:
     assert found.magnitudes.tolist() == [255 * (2**24 - 1)] * 8
 
 
+@pytest.mark.parametrize("value", [1e-30, 1e-9, 1e30])
+@pytest.mark.parametrize("spikes_before", [0, 300])
+def test_magnitudes_keep_their_precision_far_from_one(value: float, spikes_before: int) -> None:
+    x = torch.full((600, 1000), value)
+    x[:spikes_before] = 0
+    found = read(x, (0,))
+    assert found is not None
+    expected = summed(x, (0,))
+    assert torch.allclose(found.magnitudes, expected, rtol=1e-12, atol=0.0)
+    assert found.events.tolist() == [600 - spikes_before] * 1000
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_of_a_dtype_give_no_warning() -> None:
+    x = torch.full((255, 8), torch.finfo(torch.float32).max)
+    found = read(x, (0,))
+    assert found is not None
+    assert torch.allclose(found.magnitudes, summed(x, (0,)), rtol=1e-12, atol=0.0)
+
+
 @pytest.mark.parametrize("other", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_shows_in_the_range(other: float) -> None:
     x = torch.ones(600, 1000)

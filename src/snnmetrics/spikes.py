@@ -180,9 +180,9 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     if counts is None:
         return None
     events = matrices.restored(counts)
-    if others is None or others.surplus is None:
+    if others is None or not others.found:
         return Reading(0.0, 1.0, True, events, events)
-    magnitudes = matrices.restored(counts + others.surplus)
+    magnitudes = matrices.restored(counts - others.events + others.magnitudes)
     return Reading(others.low, others.high, others.whole, magnitudes, events)
 
 
@@ -275,20 +275,26 @@ class _Others:
         shape: ``(matrices, rows, columns)`` of what is read.
 
     Attributes:
-        surplus: Magnitudes less events, per matrix and column; None if there is no such tile.
+        low: As of a ``Reading``; so are ``high`` and ``whole``.
+        found: Whether there is such a tile.
+        magnitudes: Their sums over these tiles, per matrix and column.
+        events: Theirs, which are no further magnitudes.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.low, self.high, self.whole = 0.0, 1.0, True
-        self.surplus: Values | None = None
+        self.found = False
+        self.magnitudes: Values = np.zeros(())
+        self.events: Values = np.zeros(())
         self._shape = shape
 
     def add(self, tile: Values, events: Values, place: Place) -> None:
         """Note a tile ``(matrices, rows, columns)``, with its events per matrix and column."""
-        low, high = tile.min(), tile.max()
+        low, high = float(tile.min()), float(tile.max())
         self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
-        if self.surplus is None:
-            self.surplus = np.zeros((self._shape[0], self._shape[2]))
+        if not self.found:
+            self.found = True
+            self.magnitudes, self.events = np.zeros((2, self._shape[0], self._shape[2]))
         if not (math.isfinite(low) and math.isfinite(high)):
             return
         scratch = _kept.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
@@ -298,7 +304,8 @@ class _Others:
         magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
         exact = self.whole and max(-low, high) * tile.shape[1] < _FLOAT32_INTEGERS
         sums = np.add.reduce(magnitudes, axis=1, dtype=None if exact else np.float64)
-        self.surplus[place] += sums - events
+        self.magnitudes[place] += sums
+        self.events[place] += events
 
 
 def _count(values: Values, one: int, others: _Others | None) -> Values | None:
