@@ -360,3 +360,48 @@ def test_a_call_with_a_padded_input_is_not_taken_for_one_without() -> None:
     counts = monitor.compute().counts()["Padding.conv1d"]
     assert counts["synops"] == 2 * 4 * 3
     assert counts["elements"] == 6 + 4
+
+
+@pytest.mark.parametrize("steps", [2, 70])
+def test_a_convolution_of_inputs_without_batch_dimension_counts_every_step(steps: int) -> None:
+    layer = nn.Conv1d(3, 4, 3, padding=1)
+    monitor, inputs = sm.Monitor(layer), (torch.rand(steps, 3, 5) < 0.4).float()
+    with monitor, monitor.batch(samples=1, steps=steps), torch.no_grad():
+        for x in inputs:
+            layer(x)
+    counts, taps = monitor.compute().counts()["Conv1d"], torch.tensor([2, 3, 3, 3, 2.0])
+    assert counts["synops"] == 4 * (inputs * taps).sum()
+    assert (counts["events"], counts["elements"]) == (inputs.sum(), inputs.numel())
+
+
+def test_tiny_outputs_of_neurons_are_not_silence() -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor, torch.no_grad():
+        model(torch.full((2, 3), 2.0**-100))
+    row = monitor.compute().neurons["neurons"]
+    assert (row.spikes, row.silent_fraction) == (3 * 2.0**-100, 0.0)
+
+
+def test_a_weight_whose_shape_changed_is_not_counted_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, bias=False))
+    monitor, x = sm.Monitor(model, batch_dim=0), torch.ones(2, 3)
+    with monitor, torch.no_grad():
+        model(x)
+        model[0].weight.data = torch.ones(2, 3)
+        with pytest.raises(ValueError, match="expected the same weight_shape"):
+            model(x)
+    assert monitor.compute().counts()["0"]["synops"] == 2 * 3 * 4
+
+
+def test_a_layer_that_was_moved_while_nobody_watched_bears_its_new_name() -> None:
+    model, x = nn.ModuleDict({"old": nn.Linear(3, 4)}), torch.ones(2, 3)
+    model.forward = lambda x: next(iter(model.values()))(x)  # type: ignore[method-assign]
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor:
+        model(x)
+    model["new"] = model.pop("old")
+    with monitor:
+        model(x)
+    counts = monitor.compute().counts()
+    assert {name: found["synops"] for name, found in counts.items()} == {"old": 24, "new": 24}

@@ -77,7 +77,7 @@ class Ledger:
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
     looks: Looks = field(default_factory=Looks)
-    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of all batches
+    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of all batches while attached
     _begun: list[Repeat] = field(default_factory=list)  # in this batch
     _piles: list[Pile] = field(default_factory=list)  # of this batch
     _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)

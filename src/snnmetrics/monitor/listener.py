@@ -260,10 +260,13 @@ class Listener(TorchFunctionMode):
             return None
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return None
+        if func is not F.linear and x.ndim < weight.ndim:
+            return None  # an input without batch dimension is counted with one
         if options and not all(type(option) in _HASHABLE for option in options):
             return None
         biased = len(args) > 2 and args[2] is not None
-        return id(self._open[-1].module), id(weight), func, x.shape, x.dtype, biased, options
+        used = id(weight), weight.shape, biased  # assigned to, ``weight.data`` may change its shape
+        return id(self._open[-1].module), func, *used, x.shape, x.dtype, options
 
     def _operation(
         self,

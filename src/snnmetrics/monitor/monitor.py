@@ -185,6 +185,7 @@ class Monitor:
             The monitor.
         """
         if not self._attached:
+            self._ledger.repeats.clear()  # modules and weights may bear other names by now
             self._listener = Listener(
                 self.model,
                 self._ledger,
