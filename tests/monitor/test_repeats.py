@@ -405,3 +405,19 @@ def test_a_layer_that_was_moved_while_nobody_watched_bears_its_new_name() -> Non
         model(x)
     counts = monitor.compute().counts()
     assert {name: found["synops"] for name, found in counts.items()} == {"old": 24, "new": 24}
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 4), nn.Conv1d(3, 4, 1)], ids=["linear", "conv"])
+def test_weights_can_be_swapped_once_nobody_watches(layer: nn.Module) -> None:
+    """As PyTorch does with weights of other tensor types, where nobody refers to them."""
+    x = torch.ones(2, 3) if isinstance(layer, nn.Linear) else torch.ones(2, 3, 1)
+    with sm.Monitor(layer, batch_dim=0) as monitor:
+        layer(x)
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    with monitor:
+        layer(x.double())
+    assert monitor.compute().counts()[type(layer).__name__]["synops"] == 2 * 2 * 12

@@ -52,7 +52,7 @@ class FanoutCache:
         self._this_batch: dict[Any, tuple[weakref.ref[Tensor], Fanout]] = {}
 
     def look_again(self) -> None:
-        """Another batch: weights may hold other zeros."""
+        """Weights may hold other zeros from now on."""
         self._this_batch.clear()
 
     def _once(self, weight: Tensor, key: Any, make: Callable[[], Fanout]) -> Fanout:

@@ -117,6 +117,15 @@ class Listener(TorchFunctionMode):
             remarkable = _is_remarkable(module, kind, counted)
             self._scopes[id(module)] = Scope(name, module, counted, known, quiet, kind, remarkable)
 
+    def let_go(self) -> None:
+        """Nobody listens: modules and weights may be renamed, moved or swapped meanwhile.
+
+        PyTorch swaps no tensor to which there is a reference, be it a weak one.
+        """
+        self._provenance.clear()
+        self._ledger.repeats.clear()
+        self._ledger.maps.look_again()
+
     # ------------------------------------------------------------------- calls of modules
 
     def around(

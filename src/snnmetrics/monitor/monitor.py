@@ -185,7 +185,6 @@ class Monitor:
             The monitor.
         """
         if not self._attached:
-            self._ledger.repeats.clear()  # modules and weights may bear other names by now
             self._listener = Listener(
                 self.model,
                 self._ledger,
@@ -202,6 +201,7 @@ class Monitor:
         """Stop to watch the model. What was counted is kept."""
         if self._attached == 1 and self._listener is not None:
             calls.unwatch(self._listener)
+            self._listener.let_go()
             self._listener = None
         self._attached = max(0, self._attached - 1)
 

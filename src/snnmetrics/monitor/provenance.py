@@ -81,6 +81,10 @@ class Provenance:
         gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
         self._known[key] = _Known(gone, sources, None if forever else _version(tensor))
 
+    def clear(self) -> None:
+        """Forget all tensors."""
+        self._known.clear()
+
     def name_all(self) -> None:
         """Learn the names of the parameters and buffers of the model, as they are now."""
         for name, buffer in self._model.named_buffers():
