@@ -421,3 +421,15 @@ def test_weights_can_be_swapped_once_nobody_watches(layer: nn.Module) -> None:
     with monitor:
         layer(x.double())
     assert monitor.compute().counts()[type(layer).__name__]["synops"] == 2 * 2 * 12
+
+
+def test_inference_mode_may_end_before_the_batch_does() -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model, per_neuron=True)
+    with monitor, monitor.batch(samples=2, steps=5):
+        with torch.inference_mode():
+            for _ in range(3):
+                model(SPIKES)
+        for _ in range(2):
+            model(SPIKES)
+    assert monitor.compute().counts()["layer"]["synops"] == 5 * 4 * 4

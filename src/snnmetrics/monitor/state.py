@@ -226,7 +226,8 @@ def _merged_by_key(
 
 def empty_totals(kinds: int, device: torch.device) -> Tensor:
     """Totals of an operation that was not called yet."""
-    return torch.zeros((kinds, len(FIELDS)), dtype=torch.float64, device=device)
+    with torch.inference_mode(False):  # a batch may be completed outside of the mode it began in
+        return torch.zeros((kinds, len(FIELDS)), dtype=torch.float64, device=device)
 
 
 def _number(value: float) -> int | float:
