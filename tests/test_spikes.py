@@ -102,6 +102,22 @@ def test_everything_else_is_read_in_the_same_read(
     assert (found.low, found.high) == (min(0.0, x.min().item()), max(1.0, x.max().item()))
 
 
+@pytest.mark.parametrize("inner", [1, 2, 8, 31, 32, 64, 255, 256])
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 5), (-1, 0, 2), (0.0, 0.25)], ids=str)
+def test_elements_that_lie_side_by_side_are_added_up(inner: int, values: tuple[float, ...]) -> None:
+    outer = 3 * 2**17 // inner // 2 + 5  # more than a tile
+    x = torch.tensor(values, dtype=torch.float32)[torch.randint(len(values), (2, outer, inner))]
+    x[0] = x[0].ne(0)
+    for dims in ((2,), (0, 2), (1, 2)):
+        found = read(x, dims)
+        if found is not None:
+            assert torch.equal(found.magnitudes, summed(x.abs(), dims))
+            assert torch.equal(found.events, summed(x.ne(0), dims))
+            assert (found.low, found.high) == (min(0.0, min(values)), max(1.0, *values))
+            assert found.whole == all(value == int(value) for value in values)
+    assert (read(x, (2,)) is not None) == (inner <= 255), "a byte holds the sum"
+
+
 def test_sums_beyond_what_float32_counts_are_exact() -> None:
     x = torch.full((255, 8), 2.0**24 - 1)
     found = read(x, (0,))

@@ -55,6 +55,8 @@ _WIDTH = 2**16
 _SHORT = 2**12
 # Rows of bytes that may be added before one runs over.
 _ROWS = 255
+# Multiplied with the first, an integer of eight bytes has their sum in its last byte.
+_EACH_BYTE, _LAST_BYTE = np.uint64(0x0101010101010101), np.uint64(56)
 # Sums of integers that stay below are exact in float32.
 _FLOAT32_INTEGERS = 2**24
 # The first dimensions.
@@ -62,6 +64,7 @@ _LEADING = tuple(range(64))
 
 Values = NDArray[Any]
 Place = tuple[slice, slice]
+_EVERYWHERE: Place = (slice(None), slice(None))
 
 
 class Reading(NamedTuple):
@@ -146,7 +149,8 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    counts = _count(array_of(matrices.values), matrices.one, None)
+    count = _count_along if matrices.along else _count
+    counts = count(array_of(matrices.values), matrices.one, None)
     return None if counts is None else matrices.restored(counts)
 
 
@@ -174,9 +178,9 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    values = array_of(matrices.values)
-    others = _Others(values.shape) if x.dtype in NUMPY_FLOATS else None
-    counts = _count(values, matrices.one, others)
+    values, count = array_of(matrices.values), _count_along if matrices.along else _count
+    others = _Others(values.shape, 1 + matrices.along) if x.dtype in NUMPY_FLOATS else None
+    counts = count(values, matrices.one, others)
     if counts is None:
         return None
     events = matrices.restored(counts)
@@ -192,6 +196,7 @@ class _Matrices(NamedTuple):
     Attributes:
         values: ``(matrices, rows, columns)``.
         one: What 1 is among them.
+        along: Whether the columns are to be added up, not the rows.
         several: How many rows of the tensor are one row of the matrices.
         shape: Shape of what remains, in the order of the memory.
         order: Dimensions of what remains that stand where in that shape; None if all stand.
@@ -199,6 +204,7 @@ class _Matrices(NamedTuple):
 
     values: Tensor
     one: int
+    along: bool
     several: int
     shape: torch.Size
     order: tuple[int, ...] | None
@@ -222,7 +228,7 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
     if dims == _LEADING[:lead] and x.is_contiguous():
         shape = x.shape[lead:]
         values, several = _rows_joined(x.view(1, -1, shape.numel()))
-        return _Matrices(values, one, several, shape, None)
+        return _Matrices(values, one, False, several, shape, None)
     strides = x.stride()
     kept = sorted((d for d in range(x.ndim) if d not in dims), key=lambda d: -strides[d])
     summed = sorted(dims, key=lambda d: -strides[d])
@@ -231,6 +237,8 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
     shape = torch.Size([x.shape[d] for d in kept])
     ordered = [d for d in range(x.ndim) if d not in dims]
     order = tuple(kept.index(d) for d in ordered)
+    if summed and kept and strides[summed[0]] < strides[kept[-1]]:
+        return _rows_to_add(x, one, kept, summed, shape, order)
     for first in (outer, []):
         rest = [d for d in kept if d not in first]
         columns = math.prod([x.shape[d] for d in rest])
@@ -242,8 +250,27 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
         except RuntimeError:
             continue
         values, several = _rows_joined(values)
-        return _Matrices(values, one, several, shape, order)
+        return _Matrices(values, one, False, several, shape, order)
     return None
+
+
+def _rows_to_add(
+    x: Tensor,
+    one: int,
+    kept: list[int],
+    summed: list[int],
+    shape: torch.Size,
+    order: tuple[int, ...],
+) -> _Matrices | None:
+    """Where what is to be added up lies side by side: short rows, of which a byte holds the sum."""
+    columns = math.prod([x.shape[d] for d in summed])
+    if columns > _ROWS:
+        return None
+    try:
+        values = x.permute(*kept, *summed).view(1, -1, columns)
+    except RuntimeError:
+        return None
+    return _Matrices(values, one, True, 1, shape, order)
 
 
 def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
@@ -273,37 +300,40 @@ class _Others:
 
     Args:
         shape: ``(matrices, rows, columns)`` of what is read.
+        axis: Which of these is added up, rows or columns.
 
     Attributes:
         low: As of a ``Reading``; so are ``high`` and ``whole``.
         found: Whether there is such a tile.
-        magnitudes: Their sums over these tiles, per matrix and column.
+        magnitudes: Their sums over these tiles.
         events: Theirs, which are no further magnitudes.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
         self.low, self.high, self.whole = 0.0, 1.0, True
         self.found = False
         self.magnitudes: Values = np.zeros(())
         self.events: Values = np.zeros(())
-        self._shape = shape
+        self._left = shape[0], shape[3 - axis]
+        self._axis = axis
 
     def add(self, tile: Values, events: Values, place: Place) -> None:
-        """Note a tile ``(matrices, rows, columns)``, with its events per matrix and column."""
+        """Note a tile ``(matrices, rows, columns)``, with its events, summed."""
         low, high = float(tile.min()), float(tile.max())
-        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
         if not self.found:
             self.found = True
-            self.magnitudes, self.events = np.zeros((2, self._shape[0], self._shape[2]))
+            self.magnitudes, self.events = np.zeros((2, *self._left))
         if not (math.isfinite(low) and math.isfinite(high)):
+            self.low = self.high = math.nan
             return
+        self.low, self.high = min(self.low, low), max(self.high, high)
         scratch = _kept.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
         if self.whole:
             same = _kept.flags[1, : tile.size].reshape(tile.shape)
             self.whole = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
         magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
-        exact = self.whole and max(-low, high) * tile.shape[1] < _FLOAT32_INTEGERS
-        sums = np.add.reduce(magnitudes, axis=1, dtype=None if exact else np.float64)
+        exact = self.whole and max(-low, high) * tile.shape[self._axis] < _FLOAT32_INTEGERS
+        sums = np.add.reduce(magnitudes, axis=self._axis, dtype=None if exact else np.float64)
         self.magnitudes[place] += sums
         self.events[place] += events
 
@@ -317,6 +347,9 @@ def _count(values: Values, one: int, others: _Others | None) -> Values | None:
         others: Where to note tiles with anything but zeros and ones; without, they give None.
     """
     matrices, rows, columns = values.shape
+    if rows <= _ROWS and matrices * rows * _by_eight(columns) <= _TILE:  # the usual small case
+        events = _events(values, one, others, _EVERYWHERE)
+        return None if events is None else events.view(np.uint8)[:, :columns]
     some, width = 1, min(columns, _WIDTH)
     if rows <= _ROWS and rows * columns <= _TILE:  # several matrices in a tile
         some, width = max(1, _TILE // (rows * _by_eight(columns))), columns
@@ -354,26 +387,49 @@ def _count_part(
     return True
 
 
+def _count_along(values: Values, one: int, others: _Others | None) -> Values | None:
+    """Events per row of one matrix, of at most 255 columns; as ``_count``."""
+    _, rows, columns = values.shape
+    height = _TILE // _by_eight(columns)
+    counts = np.empty((1, rows), np.uint8)
+    for top in range(0, rows, height):
+        place = slice(None), slice(top, top + height)
+        tile = values[place]
+        events, ones = _flags(tile, one)
+        total = events[0, :, 0].copy()
+        for column in range(1, events.shape[2]):
+            total += events[0, :, column]
+        # The highest byte of this product is the sum of all bytes.
+        counts[place] = (total * _EACH_BYTE) >> _LAST_BYTE
+        if not (events == ones).all():
+            if others is None:
+                return None
+            others.add(tile, counts[place], place)
+    return counts
+
+
 def _events(tile: Values, one: int, others: _Others | None, place: Place) -> Values | None:
     """Events per matrix and column of a tile, eight bytes to an integer; None: stopped."""
-    matrices, rows, columns = tile.shape
-    width = _by_eight(columns)
-    shape = matrices, rows, width
-    events, ones = _kept.flags[:, : matrices * rows * width].reshape(2, *shape)
-    if width > columns:
-        events[..., columns:] = ones[..., columns:] = False
-        np.not_equal(tile, 0, out=events[..., :columns])
-        np.equal(tile, one, out=ones[..., :columns])
-    else:
-        np.not_equal(tile, 0, out=events)
-        np.equal(tile, one, out=ones)
-    by_eight = events.view(np.int64)
-    counts: Values = np.add.reduce(by_eight, axis=1)
-    if not np.array_equal(by_eight, ones.view(np.int64)):
+    events, ones = _flags(tile, one)
+    counts: Values = np.add.reduce(events, axis=1)
+    if not (events == ones).all():
         if others is None:
             return None
-        others.add(tile, counts.view(np.uint8)[:, :columns], place)
+        others.add(tile, counts.view(np.uint8)[:, : tile.shape[2]], place)
     return counts
+
+
+def _flags(tile: Values, one: int) -> tuple[Values, Values]:
+    """Where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
+    matrices, rows, columns = tile.shape
+    width = _by_eight(columns)
+    kept = _kept.flags[:, : matrices * rows * width]
+    events, ones = kept.reshape(2, matrices, rows, width)
+    if width > columns:
+        events[..., columns:] = ones[..., columns:] = False
+    np.not_equal(tile, 0, out=events[..., :columns])
+    np.equal(tile, one, out=ones[..., :columns])
+    return events.view(np.uint64), ones.view(np.uint64)
 
 
 def _by_eight(number: int) -> int:

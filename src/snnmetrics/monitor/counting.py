@@ -62,7 +62,11 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
 
 def _events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Nonzero elements, summed over some dimensions."""
-    return magnitude_sum(x.ne(0).unsqueeze(0), (0, *(d + 1 for d in dims)))
+    if not x.is_cpu:
+        return magnitude_sum(x.ne(0), dims)
+    # Block by block: where events are would be a tensor of half the size of one in half precision.
+    counts = [magnitude_sum(block.ne(0), dims) for block in blocks(x, dims)]
+    return sum(counts[1:], counts[0])
 
 
 def synops_of(seen: Input, fanout: Fanout) -> list[Tensor]:
