@@ -86,15 +86,18 @@ class Reading(NamedTuple):
 
 
 def readable(x: Tensor) -> bool:
-    """Whether the elements of a tensor lie in memory that NumPy may look at, and there are any."""
+    """Whether NumPy may look at the elements of a tensor, and there are any."""
+    return in_memory(x) and x.numel() > 0 and not torch.compiler.is_compiling()
+
+
+def in_memory(x: Tensor) -> bool:
+    """Whether the elements of a tensor lie in memory of the CPU as its strides say."""
     return (
         x.is_cpu
         and x.layout is torch.strided
         and type(x) in PLAIN
         and not x.is_neg()
-        and x.numel() > 0
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -188,6 +191,24 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
         return Reading(0.0, 1.0, True, events, events)
     magnitudes = matrices.restored(counts - others.events + others.magnitudes)
     return Reading(others.low, others.high, others.whole, magnitudes, events)
+
+
+def has_no_zero(x: Tensor) -> bool:
+    """Whether no element is zero, of a contiguous readable tensor of float32 or float64.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.spikes import has_no_zero
+        >>> has_no_zero(torch.tensor([1.0, -2.0])), has_no_zero(torch.tensor([1.0, -0.0]))
+        (True, False)
+    """
+    values = array_of(x.detach().view(-1))
+    for start in range(0, len(values), _TILE):
+        tile = values[start : start + _TILE]
+        # Compared first: to ask for all of the numbers themselves reads the memory more slowly.
+        if not np.not_equal(tile, 0, out=_kept.flags[0, : len(tile)]).all():
+            return False
+    return True
 
 
 class _Matrices(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.spikes import NUMPY_FLOATS, array_of, readable
+from snnmetrics.spikes import NUMPY_FLOATS, array_of, has_no_zero, readable
 
 _MAX_MAPS = 64
 # By number of spatial dimensions, less one.
@@ -84,7 +84,7 @@ class FanoutCache:
             synapses = int(dense.sum()) * (x.shape[1] // len(dense))
             known = _remember(self._dense, key, (dense.to(x.device), synapses))
         dense, synapses = known
-        if has_no_zero(weight):
+        if is_dense(weight):
             return Fanout(dense, dense, synapses)
         return Fanout(dense, self._effective_map((row, key), call), synapses)
 
@@ -114,7 +114,7 @@ class FanoutCache:
             exists = ~torch.eye(*weight.shape, dtype=torch.bool, device=weight.device)
         dense = _reduced(exists, weight, own, order)
         synapses = weight.numel() - (0 if exists is None else len(weight))
-        if has_no_zero(weight):
+        if is_dense(weight):
             return Fanout(dense, dense, synapses)
         present = not_zero(weight) if exists is None else not_zero(weight) & exists
         return Fanout(dense, _reduced(present, weight, own, order), synapses)
@@ -125,12 +125,12 @@ def own_saved_tensors() -> saved_tensors_hooks:
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
-def has_no_zero(weight: Tensor) -> bool:
+def is_dense(weight: Tensor) -> bool:
     """Whether it is known that no weight is zero; not asked where that would make a device wait."""
     if not weight.is_cpu or weight.numel() == 0:
         return False
-    if weight.dtype in NUMPY_FLOATS and readable(weight):
-        return bool(array_of(weight.detach()).all())  # as fast as the memory, without a temporary
+    if weight.dtype in NUMPY_FLOATS and readable(weight) and weight.is_contiguous():
+        return has_no_zero(weight)
     return bool(weight.detach().all())
 
 

@@ -31,6 +31,7 @@ from snnmetrics.monitor.operations import (
     why_uncounted,
 )
 from snnmetrics.monitor.provenance import NO_SOURCES, Provenance, Sources
+from snnmetrics.spikes import in_memory
 
 # What compilation and activation checkpointing put into the path of a module.
 _INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
@@ -263,11 +264,7 @@ class Listener(TorchFunctionMode):
         if func not in _REPEATED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
-        if type(weight) is not nn.Parameter or type(x) is not Tensor or not x.is_cpu:
-            return None
-        if x.layout is not torch.strided or x.is_neg():
-            return None
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if type(weight) is not nn.Parameter or type(x) is not Tensor or not in_memory(x):
             return None
         if func is not F.linear and x.ndim < weight.ndim:
             return None  # an input without batch dimension is counted with one

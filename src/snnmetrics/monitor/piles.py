@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnmetrics.kinds import BINARY
 from snnmetrics.monitor.counting import Input, look_at
-from snnmetrics.spikes import readable, spike_counts
+from snnmetrics.spikes import in_memory, readable, spike_counts
 
 # Elements of one input, and of a pile, which stays in the second-level cache of a core.
 _LARGEST = 2**15
@@ -66,10 +66,10 @@ class Pile:
 
     def takes(self, x: Tensor) -> bool:
         """Whether an input is like those on the pile."""
-        return x.shape == self._shape and x.dtype is self._dtype and readable(x)
+        return x.shape == self._shape and x.dtype is self._dtype and in_memory(x)
 
     def lay(self, x: Tensor, reader: Reader) -> Laid:
-        """Lay a readable input on the pile.
+        """Lay an input that lies in memory on the pile.
 
         Raises:
             ValueError: If an input that is already there is not finite.
