@@ -92,7 +92,7 @@ def test_the_peak_has_all_allocations_and_only_those_of_the_call(make: Any) -> N
 
 
 @needs_linux
-@pytest.mark.parametrize("key", ["conv-binary", "linear-analog"])
+@pytest.mark.parametrize("key", ["conv-binary", "linear-analog", "linear-analog-bfloat16"])
 def test_listening_to_a_large_layer_needs_no_more_memory_than_allowed(key: str) -> None:
     found = peak_memory.measure(key, tables.OURS, rounds=1)
     assert found["largest"] == 2**26
