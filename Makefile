@@ -43,6 +43,7 @@ RESULTS := benchmarks/results
 bench: venv  ## What counting costs, beside plain PyTorch, torchmetrics and peers; fills the tables
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python -m benchmarks.overhead_of_monitor --json $(RESULTS)/overhead_1_thread.json
+	$(BIN)/python -m benchmarks.parts --json $(RESULTS)/parts.json
 	$(BIN)/python -m benchmarks.overhead_of_monitor --threads 2 --json $(RESULTS)/overhead_2_threads.json
 	$(BIN)/python -m benchmarks.metric_update --json $(RESULTS)/metric_update.json
 	$(BIN)/python -m benchmarks.peak_memory --json $(RESULTS)/peak_memory.json

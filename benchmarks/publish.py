@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
     "overhead, short": (tables.short_overhead_table, "overhead_1_thread"),
     "overhead": (tables.overhead_table, "overhead_1_thread"),
     "overhead, 2 threads": (tables.overhead_table, "overhead_2_threads"),
+    "parts": (tables.parts_table, "parts"),
     "peak memory": (tables.peak_table, "peak_memory"),
     "peak memory of a layer": (tables.layer_peak_table, "peak_memory"),
     "update": (tables.update_table, "metric_update"),

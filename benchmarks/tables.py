@@ -86,6 +86,18 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms"
 
 
+def parts_table(found: Found) -> str:
+    """What listening adds and where it goes, in percent of the plain forward."""
+    workloads = found["workloads"].values()
+    parts = [name for name in next(iter(workloads))["seconds"] if name != "plain"]
+    head = ["of the plain forward", *(workload["name"] for workload in workloads)]
+    rows = [
+        [part, *(f"{w['seconds'][part] / w['seconds']['plain']:.1%}" for w in workloads)]
+        for part in parts
+    ]
+    return f"{markdown(head, rows)}\n\n{machine_line(found)} {found['rounds']} rounds."
+
+
 # ---------------------------------------------------------------------------- peak memory
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     metric_update,
     on_device,
     overhead_of_monitor,
+    parts,
     peak_memory,
     publish,
     tables,
@@ -56,6 +57,26 @@ def test_all_counters_are_timed_or_fail_with_a_reason() -> None:
 
 
 # ------------------------------------------------------------------------ layer metrics
+
+
+def test_the_parts_of_what_listening_adds_make_up_the_whole() -> None:
+    found = parts.measure(WORKLOADS["small-loop"](), rounds=1)
+    shares = [*parts.PARTS, parts.REST]
+    assert sum(found[part] for part in shares) == pytest.approx(found["added"])
+    assert all(found[part] > 0 for part in parts.PARTS)
+
+
+def test_time_within_a_part_is_not_counted_twice() -> None:
+    clock = parts.Clock()
+    inner = clock.timed("inner", lambda: time.sleep(0.02))
+
+    def outer() -> None:
+        time.sleep(0.01)
+        inner()
+
+    clock.timed("outer", outer)()
+    assert clock.seconds["inner"] == pytest.approx(0.02, rel=0.3)
+    assert clock.seconds["outer"] == pytest.approx(0.01, rel=0.3)
 
 
 @pytest.mark.parametrize("dtype", metric_update.DTYPES, ids=str)
