@@ -1088,3 +1088,17 @@ def test_the_code_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "core1: p99 of synops_per_second is " in out
     assert "None" not in out
+
+
+@pytest.mark.parametrize("neurons", [5, 200_000])
+def test_products_that_share_all_dimensions_are_told_sample_by_sample(neurons: int) -> None:
+    class Similarity(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum("bi,bi->b", x, x * 1)
+
+    x = (torch.rand(4, neurons) < 0.5).float()
+    monitor = sm.Monitor(Similarity(), batch_dim=0, per_sample=True)
+    with monitor, torch.no_grad():
+        monitor.model(x)
+    row = monitor.compute().layers["Similarity.einsum"]
+    assert (row.synops, row.max) == (x.sum() / 4, x.sum(1).max())

@@ -61,7 +61,9 @@ def look_at(x: Tensor, lead: tuple[int, ...]) -> Input:
 
 
 def _events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Nonzero elements, summed over some dimensions."""
+    """Nonzero elements, summed over some dimensions, or over none."""
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
     if not x.is_cpu:
         return magnitude_sum(x.ne(0), dims)
     # Block by block: where events are would be a tensor of half the size of one in half precision.
