@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import lru_cache
 from types import FrameType, GeneratorType
 from typing import Any, NamedTuple
 
@@ -404,7 +404,7 @@ class Listener(TorchFunctionMode):
             self._padded[output] = (self._open[-1].name, copies)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _may_write(func: Callable[..., Any]) -> bool:
     """Whether a function may write into one of its arguments, as its name says."""
     name = getattr(func, "__name__", "")

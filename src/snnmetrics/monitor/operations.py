@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -115,6 +116,7 @@ _ATTENTION = ("scaled_dot", "_scaled_dot")
 _INTERNAL = ("quantized::", *(f"aten::{name}" for name in (*_PRODUCTS, *_ATTENTION)))
 
 
+@lru_cache(maxsize=1024)
 def why_uncounted(func: Callable[..., Any]) -> str | None:
     """Why a function that contracts something is not counted; None for all others."""
     if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
