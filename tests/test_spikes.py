@@ -118,6 +118,16 @@ def test_elements_that_lie_side_by_side_are_added_up(inner: int, values: tuple[f
     assert (read(x, (2,)) is not None) == (inner <= 255), "a byte holds the sum"
 
 
+@pytest.mark.parametrize("place", [0, 599])
+def test_a_graded_value_shows_wherever_it_is(place: int) -> None:
+    x = torch.full((600, 1000), 2.0)
+    x[place, 3] = 0.5
+    found = read(x, (0,))
+    assert found is not None
+    assert not found.whole
+    assert torch.equal(found.magnitudes, summed(x, (0,)))
+
+
 def test_sums_beyond_what_float32_counts_are_exact() -> None:
     x = torch.full((255, 8), 2.0**24 - 1)
     found = read(x, (0,))

@@ -77,12 +77,13 @@ def test_each_step_keeps_the_kind_of_its_own_input() -> None:
 def test_a_step_that_is_not_finite_makes_the_whole_batch_count_nothing(steps: int) -> None:
     model = Repeated()
     monitor = sm.Monitor(model)
-    loop(model, monitor, [SPIKES] * 3)
-    before = monitor.compute()
-    with pytest.raises(ValueError, match="neurons: output: expected finite values, found NaN"):
-        loop(model, monitor, [SPIKES] * (steps - 1) + [SPIKES * float("nan")])
-    assert monitor.compute() == before
-    loop(model, monitor, [SPIKES] * 3)
+    with monitor:  # all along: nothing of the failed batch may be left in what is known again
+        loop(model, monitor, [SPIKES] * 3)
+        before = monitor.compute()
+        with pytest.raises(ValueError, match="neurons: output: expected finite values, found NaN"):
+            loop(model, monitor, [SPIKES] * (steps - 1) + [SPIKES * float("nan")])
+        assert monitor.compute() == before
+        loop(model, monitor, [SPIKES] * 3)
     assert monitor.compute().counts()["layer"]["synops"] == 2 * before.counts()["layer"]["synops"]
 
 
@@ -302,12 +303,13 @@ def test_weights_that_change_between_batches_are_seen(
     model = nn.Sequential(layer)
     monitor = sm.Monitor(model, batch_dim=0)
     x = torch.ones(2, 3) if isinstance(layer, nn.Linear) else torch.ones(2, 3, 1)
-    for _ in range(2):
-        with monitor, torch.no_grad():
+    with monitor:
+        for _ in range(2):
+            with torch.no_grad():
+                model(x)
+            write(layer.weight)
+        with torch.no_grad():
             model(x)
-        write(layer.weight)
-    with monitor, torch.no_grad():
-        model(x)
     counts = monitor.compute().counts()["0"]
     assert counts["synops"] == 3 * 2 * 12
     assert counts["effective_synops"] == 2 * (12 + 9 + 9)
@@ -330,9 +332,9 @@ def test_weights_that_change_within_a_loop_apply_to_the_steps_behind() -> None:
 def test_a_weight_that_is_replaced_is_another() -> None:
     model = nn.Sequential(nn.Linear(3, 4))
     monitor, x = sm.Monitor(model, batch_dim=0), torch.ones(2, 3)
-    for value in (1.0, 0.0, 1.0):
-        model[0].weight = nn.Parameter(torch.full((4, 3), value))
-        with monitor, torch.no_grad():
+    with monitor, torch.no_grad():
+        for value in (1.0, 0.0, 1.0):
+            model[0].weight = nn.Parameter(torch.full((4, 3), value))
             model(x)
     assert monitor.compute().counts()["0"]["effective_synops"] == 2 * 2 * 12
 
@@ -433,3 +435,131 @@ def test_inference_mode_may_end_before_the_batch_does() -> None:
         for _ in range(2):
             model(SPIKES)
     assert monitor.compute().counts()["layer"]["synops"] == 5 * 4 * 4
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_write_that_is_not_heard_shows_in_the_version(steps: int) -> None:
+    """As one by a scripted function; from the second step on the inputs lie on a pile."""
+
+    class Written(Repeated):
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neurons(x)
+            with torch._C.DisableTorchFunction():
+                spikes.zero_()
+            out: Tensor = self.layer(spikes)
+            return out
+
+    model = Written()
+    monitor = sm.Monitor(model)
+    loop(model, monitor, [SPIKES] * steps)
+    report = monitor.compute()
+    assert report.neurons["neurons"].spikes == 2 * steps
+    assert report.counts()["layer"]["synops"] == 0
+
+
+def test_an_array_by_dlpack_is_distrusted() -> None:
+    """Unlike other memory that is shared with NumPy, it can be resized."""
+
+    class Twice(Shared):
+        def forward(self, x: Tensor) -> Tensor:
+            array = np.from_dlpack(x)
+            self.one(x)
+            array[:] = 0
+            out: Tensor = self.other(x)
+            return out
+
+    monitor = sm.Monitor(Twice(lambda x: None), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(1, 20_000))
+    counts = monitor.compute().counts()
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)
+
+
+def test_inputs_that_begin_at_the_same_address_are_told_apart() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.all, self.first = nn.Linear(6, 1), nn.Linear(6, 1)
+            self.halves, self.bits = nn.Linear(3, 1), nn.Linear(6, 1).bfloat16()
+
+        def forward(self, x: Tensor) -> None:
+            self.all(x)
+            self.first(x[:1])
+            self.halves(x.view(4, 3))
+            self.bits(x.view(torch.bfloat16))
+
+    model = Views().half()
+    model.bits.bfloat16()
+    monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
+    x = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]).half()
+    with monitor, torch.no_grad():
+        model(x)
+    report = monitor.compute()
+    found = {
+        name: row.synops_per_neuron.tolist()
+        for name, row in report.layers_data.items()
+        if row.synops_per_neuron is not None
+    }
+    assert found["all"] == [1, 1, 0, 0, 0, 1]
+    assert found["first"] == [1, 1, 0, 0, 0, 0]
+    assert found["halves"] == [1, 1, 1]
+    assert report.layers["bits"].kind == "analog"
+
+
+def test_memory_that_is_used_again_is_looked_at_again() -> None:
+    class Fresh(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(20_000, 2), nn.Linear(20_000, 2)
+
+        def forward(self, x: Tensor) -> None:
+            for _ in range(20):  # each is gone before the next is made, mostly in its place
+                self.one(torch.ones(1, 20_000))
+                self.other(torch.zeros(1, 20_000))
+
+    monitor = sm.Monitor(Fresh(), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(1, 1))
+    counts = monitor.compute().counts()
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (20 * 40_000, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_layer_may_take_fewer_dimensions_for_neurons_than_the_neurons_themselves(
+    steps: int,
+) -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model, per_neuron=True)
+    inputs = [(torch.rand(2, 5, 3) < 0.5).float() for _ in range(steps)]
+    loop(model, monitor, inputs)
+    report, spikes = monitor.compute(), torch.stack(inputs).double()
+    assert report.neurons_data["neurons"].spikes_per_neuron is not None
+    assert report.layers_data["layer"].synops_per_neuron is not None
+    assert torch.equal(report.neurons_data["neurons"].spikes_per_neuron, spikes.sum((0, 1)))
+    assert torch.equal(report.layers_data["layer"].synops_per_neuron, 4 * spikes.sum((0, 1, 2)))
+
+
+def test_inputs_of_any_layout_are_laid_on_a_pile_as_they_are() -> None:
+    layer = nn.Linear(3, 4)
+    monitor = sm.Monitor(layer, per_neuron=True)
+    inputs = (torch.rand(5, 3, 2) < 0.5).float()
+    loop(layer, monitor, [x.t() for x in inputs])
+    synops = monitor.compute().layers_data["Linear"].synops_per_neuron
+    assert synops is not None
+    assert torch.equal(synops, 4 * inputs.double().sum((0, 2)))
+
+
+def test_a_batch_that_fails_leaves_nothing_for_the_next() -> None:
+    model = Repeated()
+    monitor = sm.Monitor(model)
+    with monitor:
+        loop(model, monitor, [SPIKES] * 3)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            loop(model, monitor, [COUNTS] * 5 + [torch.ones(2, 7)])
+        for _ in range(2):
+            loop(model, monitor, [SPIKES] * 3)
+    report = monitor.compute()
+    counts = report.counts()["layer"]
+    assert (counts["calls"], counts["synops"]) == (9, 9 * 4 * 4)
+    assert report.layers["layer"].kind == "binary"
+    assert report.neurons["neurons"].updates == 9
