@@ -110,3 +110,10 @@ def test_a_total_that_float32_cannot_hold_is_noticed_though_its_first_part_fits(
     total = magnitude_sum(torch.full((rows, 1), 41.0), (0,))
     assert total.item() == 41 * rows
     assert torch.tensor(float(41 * rows)).item() != 41 * rows
+
+
+@pytest.mark.parametrize("rows", [1000, 100_000])
+def test_signs_of_a_single_value_are_seen_in_any_block(rows: int) -> None:
+    x = torch.zeros(rows, 8)
+    x[-1], x[rows // 2, 0] = -1.0, 1.0
+    assert magnitude_sum(x, (0,)).tolist() == [2.0] + [1.0] * 7

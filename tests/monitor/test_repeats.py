@@ -63,7 +63,9 @@ def test_each_step_keeps_the_kind_of_its_own_input() -> None:
     model = Repeated()
     monitor = sm.Monitor(model)
     loop(model, monitor, [SPIKES, SPIKES, COUNTS, SPIKES, GRADED, COUNTS, SPIKES])
-    counts = monitor.compute().layers_data["layer"].counts
+    report = monitor.compute()
+    neurons, counts = report.neurons_data["neurons"], report.layers_data["layer"].counts
+    assert (neurons.spikes, neurons.events) == (16 + 16 + 3, 16 + 8 + 4)
     assert {kind: found.calls for kind, found in counts.items()} == {
         "binary": 4,
         "integer": 2,
@@ -87,14 +89,15 @@ def test_a_step_that_is_not_finite_makes_the_whole_batch_count_nothing(steps: in
     assert monitor.compute().counts()["layer"]["synops"] == 2 * before.counts()["layer"]["synops"]
 
 
-def test_a_buffer_that_is_refilled_between_steps_counts_as_it_was() -> None:
-    layer = nn.Linear(3, 4)
-    monitor, buffer = sm.Monitor(layer), torch.zeros(2, 3)
+@pytest.mark.parametrize("neurons", [3, 40_000])
+def test_a_buffer_that_is_refilled_between_steps_counts_as_it_was(neurons: int) -> None:
+    layer = nn.Linear(neurons, 4)
+    monitor, buffer = sm.Monitor(layer), torch.zeros(2, neurons)
     with monitor, monitor.batch(samples=2, steps=9), torch.no_grad():
         for step in range(9):
             buffer.data.fill_(step % 2)
             layer(buffer)
-    assert monitor.compute().counts()["Linear"]["synops"] == 4 * 6 * 4
+    assert monitor.compute().counts()["Linear"]["synops"] == 4 * 2 * neurons * 4
 
 
 def test_what_neurons_emitted_is_looked_at_again_once_it_was_written_into() -> None:
@@ -475,53 +478,59 @@ def test_an_array_by_dlpack_is_distrusted() -> None:
     assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)
 
 
-def test_inputs_that_begin_at_the_same_address_are_told_apart() -> None:
+def first_sample(x: Tensor) -> Tensor:
+    return x[:1]
+
+
+def by_halves(x: Tensor) -> Tensor:
+    return x.view(4, 3)
+
+
+def bits(x: Tensor) -> Tensor:
+    return x.view(torch.bfloat16)
+
+
+@pytest.mark.parametrize("view", [first_sample, by_halves, bits])
+def test_inputs_that_begin_at_the_same_address_are_told_apart(
+    view: Callable[[Tensor], Tensor],
+) -> None:
     class Views(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.all, self.first = nn.Linear(6, 1), nn.Linear(6, 1)
-            self.halves, self.bits = nn.Linear(3, 1), nn.Linear(6, 1).bfloat16()
+            part = view(x)
+            self.all, self.part = nn.Linear(6, 1).half(), nn.Linear(part.shape[1], 1).to(part.dtype)
 
         def forward(self, x: Tensor) -> None:
             self.all(x)
-            self.first(x[:1])
-            self.halves(x.view(4, 3))
-            self.bits(x.view(torch.bfloat16))
+            self.part(view(x))
 
-    model = Views().half()
-    model.bits.bfloat16()
-    monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
     x = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]).half()
+    monitor = sm.Monitor(Views(), batch_dim=0, per_neuron=True)
     with monitor, torch.no_grad():
-        model(x)
+        monitor.model(x)
     report = monitor.compute()
-    found = {
-        name: row.synops_per_neuron.tolist()
-        for name, row in report.layers_data.items()
-        if row.synops_per_neuron is not None
-    }
-    assert found["all"] == [1, 1, 0, 0, 0, 1]
-    assert found["first"] == [1, 1, 0, 0, 0, 0]
-    assert found["halves"] == [1, 1, 1]
-    assert report.layers["bits"].kind == "analog"
+    synops = report.layers_data["part"].synops_per_neuron
+    assert synops is not None
+    assert torch.equal(synops, view(x).double().sum(0))
+    assert (report.layers["part"].kind == "analog") == (view is bits)
 
 
 def test_memory_that_is_used_again_is_looked_at_again() -> None:
     class Fresh(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.other = nn.Linear(20_000, 2), nn.Linear(20_000, 2)
+            self.layers = nn.ModuleList(nn.Linear(40_000, 2) for _ in range(30))
 
         def forward(self, x: Tensor) -> None:
-            for _ in range(20):  # each is gone before the next is made, mostly in its place
-                self.one(torch.ones(1, 20_000))
-                self.other(torch.zeros(1, 20_000))
+            for number, layer in enumerate(self.layers):
+                # Each input is gone before the next is made, mostly in the place of an earlier one.
+                layer(torch.full((1, 40_000), float(number % 3 == 0)))
 
     monitor = sm.Monitor(Fresh(), batch_dim=0)
     with monitor, torch.no_grad():
         monitor.model(torch.ones(1, 1))
-    counts = monitor.compute().counts()
-    assert (counts["one"]["synops"], counts["other"]["synops"]) == (20 * 40_000, 0)
+    synops = [counts["synops"] for counts in monitor.compute().counts().values()]
+    assert synops == [80_000, 0, 0] * 10
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -563,3 +572,37 @@ def test_a_batch_that_fails_leaves_nothing_for_the_next() -> None:
     assert (counts["calls"], counts["synops"]) == (9, 9 * 4 * 4)
     assert report.layers["layer"].kind == "binary"
     assert report.neurons["neurons"].updates == 9
+
+
+def test_calls_of_one_weight_in_other_modules_and_with_other_options_are_others() -> None:
+    class Strides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(3, 4), nn.Linear(3, 4)
+            self.other.weight = self.one.weight
+            self.kernel = nn.Parameter(torch.ones(1, 1, 1))
+
+        def forward(self, x: Tensor) -> None:
+            self.one(x)
+            self.other(2 * x)
+            for stride in (1, 3):
+                nn.functional.conv1d(x.unsqueeze(1), self.kernel, stride=(stride,))
+                torch.conv1d(x.unsqueeze(1), self.kernel, None, (stride,), (0,), (1,), 1)
+
+    monitor = sm.Monitor(Strides(), batch_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(torch.ones(2, 3))
+    found = {name: counts["synops"] for name, counts in monitor.compute().counts().items()}
+    assert found == {"one": 24, "other": 48, "Strides.conv1d": 2 * (6 + 2)}
+
+
+def test_a_model_that_is_cast_within_a_batch_counts_on() -> None:
+    layer = nn.Linear(3, 4)
+    monitor = sm.Monitor(layer)
+    with monitor, monitor.batch(samples=2, steps=6), torch.no_grad():
+        for _ in range(3):
+            layer(torch.ones(2, 3))
+        layer.double()
+        for _ in range(3):
+            layer(torch.ones(2, 3).double())
+    assert monitor.compute().counts()["Linear"]["synops"] == 6 * 24
