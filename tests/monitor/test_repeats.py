@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 import snnmetrics as sm
 from snnmetrics.monitor import counting
@@ -606,3 +609,25 @@ def test_a_model_that_is_cast_within_a_batch_counts_on() -> None:
         for _ in range(3):
             layer(torch.ones(2, 3).double())
     assert monitor.compute().counts()["Linear"]["synops"] == 6 * 24
+
+
+def test_functions_of_the_users_do_not_live_longer() -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    class Dispatching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            def scaled(x: Tensor) -> Tensor:
+                if has_torch_function((x,)):
+                    out: Tensor = handle_torch_function(scaled, (x,), x)
+                    return out
+                return x * factor
+
+            factor = torch.tensor(2.0)
+            held.append(weakref.ref(factor))
+            return scaled(x)
+
+    model = Dispatching()
+    with sm.Monitor(model, batch_dim=0):
+        model(torch.ones(2, 3))
+        gc.collect()
+        assert held[0]() is None

@@ -24,6 +24,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from snnmetrics.monitor.ledger import Ledger, Padded
 from snnmetrics.monitor.neurons import NeuronType, neuron_type
 from snnmetrics.monitor.operations import (
+    OPERATORS,
     PARSERS,
     Contraction,
     Convolution,
@@ -404,13 +405,14 @@ class Listener(TorchFunctionMode):
             self._padded[output] = (self._open[-1].name, copies)
 
 
-@lru_cache(maxsize=1024)
 def _may_write(func: Callable[..., Any]) -> bool:
-    """Whether a function may write into one of its arguments, as its name says."""
-    name = getattr(func, "__name__", "")
-    in_place = name.endswith("_") and not name.endswith("__")
-    by_internal_name = isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket)
-    return in_place or by_internal_name or name in _WRITING
+    """Whether a function may write into one of its arguments, as far as its name says."""
+    return _is_of_a_write(getattr(func, "__name__", "")) or isinstance(func, OPERATORS)
+
+
+@lru_cache(maxsize=1024)  # by name: functions of the user's must not live longer for it
+def _is_of_a_write(name: str) -> bool:
+    return (name.endswith("_") and not name.endswith("__")) or name in _WRITING
 
 
 def _is_remarkable(module: nn.Module, kind: str, counted: bool) -> bool:

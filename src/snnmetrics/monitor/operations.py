@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -110,16 +109,17 @@ UNCOUNTED: dict[Callable[..., Any], str] = {
 }
 
 
-# The same, called by their internal names.
+# What is called by an internal name.
+OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+# The same contractions, called so.
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot", "conv")
 _ATTENTION = ("scaled_dot", "_scaled_dot")
 _INTERNAL = ("quantized::", *(f"aten::{name}" for name in (*_PRODUCTS, *_ATTENTION)))
 
 
-@lru_cache(maxsize=1024)
 def why_uncounted(func: Callable[..., Any]) -> str | None:
     """Why a function that contracts something is not counted; None for all others."""
-    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+    if isinstance(func, OPERATORS):
         name = str(getattr(func, "_qualified_op_name", getattr(func, "_name", "")))
         return "a kernel called by its internal name" if name.startswith(_INTERNAL) else None
     return UNCOUNTED.get(func)
