@@ -522,12 +522,12 @@ def test_memory_that_is_used_again_is_looked_at_again() -> None:
     class Fresh(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(40_000, 2) for _ in range(30))
+            self.layers = nn.ModuleList(nn.Linear(1000, 2) for _ in range(30))
 
         def forward(self, x: Tensor) -> None:
             for number, layer in enumerate(self.layers):
                 # Each input is gone before the next is made, mostly in the place of an earlier one.
-                layer(torch.full((1, 40_000), float(number % 3 == 0)))
+                layer(torch.full((40, 1000), float(number % 3 == 0)))
 
     monitor = sm.Monitor(Fresh(), batch_dim=0)
     with monitor, torch.no_grad():

@@ -11,6 +11,10 @@ ruled out otherwise:
   nothing is remembered for the rest of the batch (``distrust``).
 - Through an array of NumPy: memory shared with one cannot be resized, and is not remembered.
 - Outside of the forward: nothing is remembered from one to the next.
+
+What remains is a pointer, a storage or an array by DLPack that was taken before the forward, and
+through which something is written between two layers that take in the same tensor; and a scripted
+function or compiled extension that does so through such an alias.
 """
 
 from __future__ import annotations
