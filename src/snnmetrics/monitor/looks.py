@@ -121,14 +121,12 @@ class Looks:
 
     def distrust(self) -> None:
         """Somebody has a way to write that leaves no trace, for the rest of the batch."""
-        self._known.clear()
-        self._last = None
+        self.forget()
         self._distrusted = True
 
     def clear(self) -> None:
         """The batch is over."""
-        self._known.clear()
-        self._last = None
+        self.forget()
         self._distrusted = False
 
 
