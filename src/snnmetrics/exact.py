@@ -37,7 +37,7 @@ _BLOCK = 2**17
 # Dtypes whose sums take longer than to count spikes byte by byte.
 _COUNTED_QUICKER = frozenset({torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16})
 # Up to here float64 is as fast as any look at the data that could spare it.
-_SMALL = 2**12
+_SMALL = 2**15
 
 
 def magnitude_sum(
@@ -145,14 +145,18 @@ def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Ten
 def _sum_float32(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor | None:
     """In one read of the memory, where float32 is provably enough; None where it is not."""
     total = None
-    for block in blocks(x, dims):
+    pieces = blocks(x, dims)
+    for block in pieces:
         # The sum comes first: it reads faster what is not in the cache than the look for negatives.
         part = block.sum(dims)
         if _smallest(block) < 0 if negative is None else negative:
             part = block.abs().sum(dims)
-        first, total = total is None, part if total is None else total.add_(part)
-        if first and not _is_exact(total):
-            return None
+        if total is None:
+            total = part
+            if len(pieces) > 1 and not _is_exact(total):
+                return None  # graded values, most likely
+        else:
+            total.add_(part)
     return None if total is None or not _is_exact(total) else total.double()
 
 
