@@ -449,6 +449,16 @@ def test_every_price_has_a_source() -> None:
     assert all(one.via for _, one in prices.accesses)
 
 
+@pytest.mark.parametrize("word_bytes", [1, 2, 8])
+def test_a_memory_is_as_large_as_its_words(word_bytes: int) -> None:
+    """So many words of two bytes cost what half as many of four do."""
+    prices, usual = MemoryPrices(word_bytes=word_bytes), MemoryPrices()
+    for words in (100, 5000, 2**22):
+        same = usual.access(words * word_bytes / 4)
+        assert prices.access(words) == pytest.approx(same, rel=1e-12)
+    assert prices.largest == usual.largest * 4 / word_bytes
+
+
 ONE = Constant(1e-12, "A paper", 2020)
 
 

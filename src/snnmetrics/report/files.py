@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def save(report: Report, path: str | os.PathLike[str]) -> None:
     """Write a report as JSON beside ``path``, and move it there once all of it is on the disk."""
     target = _checked(path)
+    if not target.parent.exists():
+        raise FileNotFoundError(f"path: expected a directory that exists, found {target.parent}")
     text = serialise.to_json(report).encode()  # what cannot be written fails before a file is made
     mode = _mode_of(target)
     # In the same directory: across file systems nothing can be moved in one step.
