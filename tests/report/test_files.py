@@ -57,7 +57,7 @@ def test_paths_of_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_errors_of_the_system_come_through_and_leave_nothing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="path: expected a directory .*/missing$"):
+    with pytest.raises(FileNotFoundError, match=r"path: expected a directory .*/missing$"):
         full_report().save(tmp_path / "missing" / "report.json")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
