@@ -22,9 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnmetrics.spikes import array_of, readable, spike_counts
+from snnmetrics.spikes import FLOAT32_INTEGERS, array_of, readable, spike_counts
 
-_FLOAT32_INTEGERS = 2.0**24
 _HELD_BY_FLOAT32 = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32}
 )
@@ -187,15 +186,15 @@ def _sum_on_device(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def _is_exact(total: Tensor) -> bool:
     """The proof of the module's docstring: every entry an integer below 2**24."""
-    return bool(((total < _FLOAT32_INTEGERS) & (total == total.trunc())).all())
+    return bool(((total < FLOAT32_INTEGERS) & (total == total.trunc())).all())
 
 
-def blocks(x: Tensor, dims: tuple[int, ...], size: int = _BLOCK) -> tuple[Tensor, ...]:
-    """Cut ``x`` along its longest summed dimension into pieces of about ``size`` elements."""
-    if x.numel() <= size:
+def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Cut ``x`` along its longest summed dimension into pieces of about ``_BLOCK`` elements."""
+    if x.numel() <= _BLOCK:
         return (x,)
     dim = max(dims, key=lambda d: x.shape[d])
-    rows = max(1, size * x.shape[dim] // x.numel())
+    rows = max(1, _BLOCK * x.shape[dim] // x.numel())
     return torch.split(x, rows, dim)
 
 

@@ -58,7 +58,7 @@ _ROWS = 255
 # Multiplied with the first, an integer of eight bytes has their sum in its last byte.
 _EACH_BYTE, _LAST_BYTE = np.uint64(0x0101010101010101), np.uint64(56)
 # Sums of integers that stay below are exact in float32.
-_FLOAT32_INTEGERS = 2**24
+FLOAT32_INTEGERS = 2**24
 # The first dimensions.
 _LEADING = tuple(range(64))
 
@@ -92,9 +92,13 @@ def readable(x: Tensor) -> bool:
 
 def in_memory(x: Tensor) -> bool:
     """Whether the elements of a tensor lie in memory of the CPU as its strides say."""
+    return x.is_cpu and is_plain(x)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether the elements of a tensor are in memory of its device as its strides say."""
     return (
-        x.is_cpu
-        and x.layout is torch.strided
+        x.layout is torch.strided
         and type(x) in PLAIN
         and not x.is_neg()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
@@ -152,8 +156,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    count = _count_along if matrices.along else _count
-    counts = count(array_of(matrices.values), matrices.one, None)
+    counts = matrices.events(None)
     return None if counts is None else matrices.restored(counts)
 
 
@@ -181,9 +184,9 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    values, count = array_of(matrices.values), _count_along if matrices.along else _count
-    others = _Others(values.shape, 1 + matrices.along) if x.dtype in NUMPY_FLOATS else None
-    counts = count(values, matrices.one, others)
+    shape, axis = matrices.values.shape, 1 + matrices.along
+    others = _Others(shape, axis) if x.dtype in NUMPY_FLOATS else None
+    counts = matrices.events(others)
     if counts is None:
         return None
     events = matrices.restored(counts)
@@ -229,6 +232,11 @@ class _Matrices(NamedTuple):
     several: int
     shape: torch.Size
     order: tuple[int, ...] | None
+
+    def events(self, others: _Others | None) -> Values | None:
+        """Events per matrix and column, or row; as ``_count`` gives them."""
+        count = _count_along if self.along else _count
+        return count(array_of(self.values), self.one, others)
 
     def restored(self, sums: Values) -> Tensor:
         """Sums per matrix and column, as the tensor's own dimensions have them."""
@@ -353,7 +361,7 @@ class _Others:
             same = _kept.flags[1, : tile.size].reshape(tile.shape)
             self.whole = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
         magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
-        exact = self.whole and max(-low, high) * tile.shape[self._axis] < _FLOAT32_INTEGERS
+        exact = self.whole and max(-low, high) * tile.shape[self._axis] < FLOAT32_INTEGERS
         sums = np.add.reduce(magnitudes, axis=self._axis, dtype=None if exact else np.float64)
         self.magnitudes[place] += sums
         self.events[place] += events

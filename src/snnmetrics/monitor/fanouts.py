@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from snnmetrics.monitor.operations import Contraction, Convolution
+from snnmetrics.monitor.provenance import version_of
 from snnmetrics.spikes import NUMPY_FLOATS, array_of, has_no_zero, readable
 
 _MAX_MAPS = 64
@@ -57,8 +58,7 @@ class FanoutCache:
 
     def _once(self, weight: Tensor, key: Any, make: Callable[[], Fanout]) -> Fanout:
         """What was made for this very weight in this batch."""
-        version = 0 if weight.is_inference() else weight._version
-        key = (id(weight), version, key)
+        key = (id(weight), version_of(weight), key)
         known = self._this_batch.get(key)
         if known is not None and known[0]() is weight:
             return known[1]

@@ -17,8 +17,8 @@ from snnmetrics.monitor.fanouts import Fanout, FanoutCache, own_saved_tensors, p
 from snnmetrics.monitor.looks import FIRST, Looks
 from snnmetrics.monitor.operations import Contraction, Convolution
 from snnmetrics.monitor.piles import Pile
-from snnmetrics.monitor.provenance import Sources
-from snnmetrics.monitor.repeats import Repeat, Tally, check_kind, version_of
+from snnmetrics.monitor.provenance import Sources, version_of
+from snnmetrics.monitor.repeats import Repeat, Tally, check_kind
 from snnmetrics.monitor.samples import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,

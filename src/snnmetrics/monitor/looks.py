@@ -27,7 +27,7 @@ from torch import Tensor
 
 from snnmetrics.monitor.counting import Input
 from snnmetrics.monitor.piles import Laid
-from snnmetrics.spikes import PLAIN
+from snnmetrics.spikes import is_plain
 
 # Few, for each brings sums of its own.
 _MOST = 8
@@ -132,10 +132,4 @@ class Looks:
 
 def _has_memory(x: Tensor) -> bool:
     """Whether a tensor is a contiguous piece of memory, of which address and version are known."""
-    return (
-        type(x) in PLAIN
-        and x.layout is torch.strided
-        and x.is_contiguous()
-        and not (x.is_inference() or x.is_meta or x.is_neg())
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+    return is_plain(x) and x.is_contiguous() and not (x.is_inference() or x.is_meta)

@@ -38,7 +38,7 @@ class Provenance:
         """Names of the parameters and buffers it was made of; None if it is an activation."""
         known = self._known.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            written = known.version is not None and known.version != _version(tensor)
+            written = known.version is not None and known.version != version_of(tensor)
             return None if written else known.sources
         if tensor.ndim == 0:
             return NO_SOURCES  # a number, wherever it came from
@@ -79,7 +79,7 @@ class Provenance:
         if known is not None and known.tensor() is tensor and known.version is None:
             return
         gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
-        self._known[key] = _Known(gone, sources, None if forever else _version(tensor))
+        self._known[key] = _Known(gone, sources, None if forever else version_of(tensor))
 
     def clear(self) -> None:
         """Forget all tensors."""
@@ -95,7 +95,8 @@ class Provenance:
                 self._matrices.add(name)
 
 
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
+    """How often was written into a tensor; not known of those of inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 

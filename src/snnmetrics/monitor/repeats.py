@@ -113,8 +113,3 @@ def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
         if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
             found = f"found {KINDS[kind]} data"
             raise ValueError(f"kinds: the input of '{name}' was declared {declared}, {found}")
-
-
-def version_of(tensor: Tensor) -> int:
-    """How often was written into a tensor; not known of those of inference mode."""
-    return 0 if tensor.is_inference() else tensor._version
