@@ -66,7 +66,7 @@ def launch(*command: str, folder: Path) -> list[Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", *command, str(folder)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, operations, save
+from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, operations, save
 
 SAMPLES, BATCH = 11, 4
 
@@ -58,9 +58,10 @@ def main(folder: str) -> None:
                 optimiser.zero_grad()
     found["trained"] = (synops.compute(), by_hand, monitor.compute())
     save(folder, found)
-    accelerator.wait_for_everyone()  # a rank that is gone first may take others down at their exit
+    accelerator.wait_for_everyone()  # a rank that is gone first may take others down
     accelerator.end_training()
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave()

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, save
+from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, save
 
 # Samples of each rank, by the number of ranks; some ranks have none.
 CUTS = {2: [(15, 7), (22, 0)], 4: [(9, 5, 7, 1), (12, 0, 10, 0)]}
@@ -39,9 +39,10 @@ def epoch(sizes: tuple[int, ...]) -> dict[str, Any]:
 def main(folder: str) -> None:
     dist.init_process_group("gloo", timeout=PATIENCE)
     save(folder, [epoch(sizes) for sizes in CUTS[dist.get_world_size()]])
-    dist.barrier()  # a rank that is gone first may take others down at their exit
+    dist.barrier()  # a rank that is gone first may take others down
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave()

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import Net, count, data, synops
+from tests.integration.engine_scripts.toy import Net, count, data, leave, synops
 
 GUIDE = Path(__file__).parents[3] / "docs" / "howto" / "distributed.md"
 GIVEN = {
@@ -94,3 +94,4 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave()

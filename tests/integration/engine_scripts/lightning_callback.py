@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tests.integration.engine_scripts.lightning_trainer import BATCH, Unpadded, sets
-from tests.integration.engine_scripts.toy import PATIENCE, Net, operations, save
+from tests.integration.engine_scripts.toy import PATIENCE, Net, leave, operations, save
 
 
 def main(folder: str) -> None:
@@ -108,3 +108,4 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset, TensorDataset
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, operations, save
+from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, operations, save
 
 EPOCHS, BATCH = 2, 4
 # 13 samples for training: with two ranks a DistributedSampler repeats one. 9 for validation.
@@ -128,3 +128,4 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave()
