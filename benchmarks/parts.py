@@ -25,14 +25,15 @@ from benchmarks.machine import description
 from benchmarks.workloads import WORKLOADS, Workload
 
 import snnmetrics as sm
-from snnmetrics.monitor import counting, fanouts
-from snnmetrics.monitor.piles import Pile
+from snnmetrics.monitor import counting
+from snnmetrics.monitor.input_buffer import Pile
+from snnmetrics.synapses import maps
 
 # What is timed, by the name of the part that it is.
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "reading activations": ((counting, "read"), (Pile, "settle")),
     "copying small ones": ((Pile, "lay"),),
-    "looking at weights": ((fanouts, "is_dense"), (fanouts, "not_zero")),
+    "looking at weights": ((maps, "is_dense"), (maps, "not_zero")),
 }
 REST = "calls and entries"
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 import snnmetrics as sm
 from snnmetrics import functional as F
-from snnmetrics.base import SNNMetric
-from snnmetrics.kinds import kind_of
+from snnmetrics.metrics.base import SNNMetric
 from snnmetrics.report.data import add_counts
+from snnmetrics.tensors.kinds import kind_of
 from tests.helpers.metric_trials import same, snapshot
 
 REFUSED = (TypeError, ValueError)

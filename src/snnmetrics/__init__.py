@@ -3,17 +3,22 @@
 from importlib.metadata import version
 
 from snnmetrics import functional
-from snnmetrics.activity import ActivationSparsity, FiringRate, MembraneUpdates, SilentNeurons
-from snnmetrics.connectivity import fanout
 from snnmetrics.energy import EnergyProfile, EnergyReport, energy_profiles, estimate_energy
-from snnmetrics.footprint import connection_sparsity, footprint, parameter_count
+from snnmetrics.metrics.activity import (
+    ActivationSparsity,
+    FiringRate,
+    MembraneUpdates,
+    SilentNeurons,
+)
+from snnmetrics.metrics.scalar_view import ScalarView
+from snnmetrics.metrics.synops import SynOps
+from snnmetrics.metrics.timing import AccuracyOverTime, EarlyExit, Latency, TimeToFirstSpike
+from snnmetrics.model_size import connection_sparsity, footprint, parameter_count
 from snnmetrics.monitor import Monitor, register_neuron
 from snnmetrics.nir_graph import from_nir
 from snnmetrics.paper import PaperTable, paper_table
 from snnmetrics.report import Limit, Report
-from snnmetrics.scalar_view import ScalarView
-from snnmetrics.synops import SynOps
-from snnmetrics.timing import AccuracyOverTime, EarlyExit, Latency, TimeToFirstSpike
+from snnmetrics.synapses.layers import fanout
 
 __version__ = version("snnmetrics")
 

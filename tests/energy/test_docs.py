@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from snnmetrics.energy import EnergyProfile, energy_profiles
-from snnmetrics.energy.profile import joules
+from snnmetrics.text import joules
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "energy.md"
 SHOWN = ("ac", "mac", "synop", "neuron_update")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import snnmetrics as sm
-from snnmetrics.monitor.dynamics import neuron_operations
+from snnmetrics.frameworks.arithmetic import neuron_operations
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ADDITIONS = {"add", "sub", "rsub"}

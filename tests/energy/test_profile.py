@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from snnmetrics.energy import Constant, EnergyProfile, energy_profiles
-from snnmetrics.energy.profile import joules
+from snnmetrics.text import joules
 from tests.energy.made import close
 
 PJ = 1e-12

@@ -32,7 +32,7 @@ from torchmetrics.aggregation import SumMetric
 from torchmetrics.utilities.exceptions import TorchMetricsUserError
 from torchmetrics.wrappers import Running
 
-from snnmetrics.base import SNNMetric
+from snnmetrics.metrics.base import SNNMetric
 from tests.helpers.ranks import Ranks, results_of
 
 Batch = tuple[Tensor, ...]

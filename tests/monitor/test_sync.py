@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import snnmetrics as sm
-from snnmetrics.distributed import all_reduce, reduce_states
+from snnmetrics.ranks.reduce import all_reduce, reduce_states
 from tests.helpers.ranks import Ranks, results_of
 
 pytestmark = pytest.mark.xdist_group("ranks")

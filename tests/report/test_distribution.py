@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnmetrics.monitor.samples import Series, Spread
+from snnmetrics.monitor.per_sample import Series, Spread
 from snnmetrics.report import Distribution
 from snnmetrics.report.distribution import (
     BINS,

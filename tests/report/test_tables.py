@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from snnmetrics.report import Counts, LayerData, Report, Uncounted
-from snnmetrics.report.tables import escape_latex, escape_markdown, percent, printable, si
+from snnmetrics.report.tables import escape_latex, escape_markdown
+from snnmetrics.text import percent, printable, si
 from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
 
 NASTY = "a|b_c&d<e>%f{$#~^\\*`["

@@ -1,6 +1,6 @@
 """A report may come from anyone: what is read is a report or a short ValueError, soon, and no code.
 
-Fields and their ranges are tried one by one in ``test_serialise``; here are texts that attack.
+Fields and their ranges are tried one by one in ``test_json``; here are texts that attack.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from snnmetrics.report import Report
-from snnmetrics.report.checks import MAX_VALUE
-from snnmetrics.report.serialise import REPORT
+from snnmetrics.report.json import REPORT
+from snnmetrics.report.schema import MAX_VALUE
 from tests.report.made import full_report
-from tests.report.test_serialise import PLACES, anything, edited
+from tests.report.test_json import PLACES, anything, edited
 
 VALID = full_report().to_json()
 BYTES = VALID.encode()

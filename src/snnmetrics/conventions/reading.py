@@ -17,10 +17,10 @@ from snnmetrics.conventions.convention import (
     NotInReport,
     called,
 )
-from snnmetrics.report.pages import named
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import ratio
-from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of, si
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import named, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report

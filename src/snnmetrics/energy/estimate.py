@@ -17,7 +17,8 @@ from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Page, Sheet, Tabular, si
+from snnmetrics.report.tables import Page, Sheet, Tabular
+from snnmetrics.text import si
 
 FORMAT = "snnmetrics.EnergyReport"
 NAMES = {"acs": "ACs", "macs": "MACs"}

@@ -12,9 +12,9 @@ from typing import Any
 
 from snnmetrics.energy.memory_counts import Counting, MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
-from snnmetrics.energy.profile import joules
 from snnmetrics.report.record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import joules
 
 FORMAT = "snnmetrics.MemoryEnergyReport"
 PARTS = ("operations", "inputs", "parameters", "potentials", "outputs", "addressing")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from snnmetrics.energy.profile import PRICES, joules
-from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of, si
+from snnmetrics.energy.profile import PRICES
+from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of
+from snnmetrics.text import joules, si
 
 if TYPE_CHECKING:
     from snnmetrics.energy.estimate import EnergyReport, EnergyRow

@@ -6,23 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from snnmetrics.text import joules
+
 How = Literal["measured", "simulated", "estimated", "not stated"]
-UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-
-
-def joules(value: float) -> str:
-    """Write an energy with its unit, to four digits.
-
-    Example:
-        >>> joules(7.463502602e-3), joules(3e-14), joules(0)
-        ('7.464 mJ', '0.03 pJ', '0 J')
-    """
-    if not value or not math.isfinite(value):
-        return f"{value:g} J"
-    for scale, unit in UNITS:
-        if abs(float(f"{value / scale:.4g}")) >= 1:
-            return f"{value / scale:.4g} {unit}"
-    return f"{value / 1e-12:.4g} pJ"
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,9 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import all_finite, coalesced, magnitude_sum
-from snnmetrics.functional.inputs import (
-    as_float,
-    leading_dims,
-    positive_number,
-    require_bool,
-    require_dim,
-    require_tensor,
-)
+from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
+from snnmetrics.functional.inputs import leading_dims, require_tensor
+from snnmetrics.tensors.sums import all_finite, coalesced, magnitude_sum
 
 _NOT_FINITE = "expected finite values, found NaN or infinity"
 

@@ -8,16 +8,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import magnitude_sum
-from snnmetrics.functional.inputs import (
-    as_float,
-    leading_dims,
-    positive_number,
-    require_bool,
-    require_dim,
-    require_same_device,
-    require_tensor,
-)
+from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
+from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
+from snnmetrics.tensors.sums import magnitude_sum
 
 
 def as_fanout(fanout: float | Tensor) -> Tensor:

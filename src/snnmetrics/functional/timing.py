@@ -9,15 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from snnmetrics.functional.inputs import (
-    as_float,
-    leading_dims,
-    positive_number,
-    require_bool,
-    require_dim,
-    require_same_device,
-    require_tensor,
-)
+from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
+from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
 
 PredType = Literal["sum", "max"]
 Evidence = Literal["mean", "sum"]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from snnmetrics.extras import optional_module
 from snnmetrics.monitor import Monitor
 from snnmetrics.plots import layer_bars
 from snnmetrics.report import Report
-from snnmetrics.report.tables import optional_module
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -1,6 +1,6 @@
 """Measuring a whole model while it runs."""
 
+from snnmetrics.frameworks.neurons import register_neuron
 from snnmetrics.monitor.monitor import Monitor
-from snnmetrics.monitor.neurons import register_neuron
 
 __all__ = ["Monitor", "register_neuron"]

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.exact import blocks, magnitude_sum
-from snnmetrics.kinds import BINARY, TERNARY, kind_of, kind_within
-from snnmetrics.monitor.fanouts import Fanout
-from snnmetrics.monitor.operations import Contraction, Convolution
-from snnmetrics.spikes import read
+from snnmetrics.ops.parsers import Contraction, Convolution
+from snnmetrics.synapses.maps import Fanout
+from snnmetrics.tensors.kinds import BINARY, TERNARY, kind_of, kind_within
+from snnmetrics.tensors.sums import blocks, magnitude_sum
+from snnmetrics.tensors.tiles import read
 
 # Of these kinds no event has a value: magnitudes are events.
 _UNVALUED = (BINARY, TERNARY)

@@ -13,22 +13,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from snnmetrics.distributed import all_reduce
-from snnmetrics.functional.inputs import positive_number, require_bool, require_dim
-from snnmetrics.monitor import calls
-from snnmetrics.monitor.account import report_of
-from snnmetrics.monitor.declarations import Choice, Declarations
-from snnmetrics.monitor.fanouts import FanoutCache
-from snnmetrics.monitor.ledger import Ledger
-from snnmetrics.monitor.listener import Listener, root_name
-from snnmetrics.monitor.looks import Looks
+from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.monitor import interception
 from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
+from snnmetrics.monitor.per_sample import Batch, spreads_of
 from snnmetrics.monitor.probes import Probes
-from snnmetrics.monitor.samples import Batch, spreads_of
+from snnmetrics.monitor.recorder import Ledger
+from snnmetrics.monitor.reporting import report_of
+from snnmetrics.monitor.selection import Choice, Declarations
 from snnmetrics.monitor.state import State
+from snnmetrics.monitor.stats_cache import Looks
 from snnmetrics.monitor.sync import sum_over_ranks
+from snnmetrics.monitor.tracer import Listener, root_name
+from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS
+from snnmetrics.synapses.maps import FanoutCache
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
 # Orders of batch_dim and time_dim in which leading dimensions can be told apart.
@@ -193,14 +193,14 @@ class Monitor:
                 self._around_root,
                 self._probes.after if self._probes else None,
             )
-            calls.watch(self._listener)
+            interception.watch(self._listener)
         self._attached += 1
         return self
 
     def detach(self) -> None:
         """Stop to watch the model. What was counted is kept."""
         if self._attached == 1 and self._listener is not None:
-            calls.unwatch(self._listener)
+            interception.unwatch(self._listener)
             self._listener.let_go()
             self._listener = None
         self._attached = max(0, self._attached - 1)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.distributed import Reduction
-from snnmetrics.monitor.samples import Key, Spread
+from snnmetrics.monitor.per_sample import Key, Spread
 from snnmetrics.monitor.state import (
     FIELDS,
     PRODUCT,
@@ -24,10 +23,11 @@ from snnmetrics.monitor.state import (
     RowState,
     State,
 )
-from snnmetrics.report import checks
+from snnmetrics.ranks.reduce import Reduction
+from snnmetrics.report import schema as checks
 from snnmetrics.report.data import Operation, Uncounted
 from snnmetrics.report.distribution import BINS
-from snnmetrics.report.serialise import OPERATION
+from snnmetrics.report.json import OPERATION
 
 # Numbers of a state that add up, in the order of their tensor.
 _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")

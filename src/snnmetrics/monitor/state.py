@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from snnmetrics.frameworks.arithmetic import NeuronOperations
 from snnmetrics.functional.activity import silent_neurons_compute
-from snnmetrics.monitor.dynamics import NeuronOperations
-from snnmetrics.monitor.samples import Key, Spread, added
+from snnmetrics.monitor.per_sample import Key, Spread, added
 from snnmetrics.report.data import KINDS, Counts, LayerData, NeuronData, Operation, Uncounted
 
 FIELDS = tuple(f.name for f in fields(Counts))

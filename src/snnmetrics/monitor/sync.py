@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from snnmetrics.distributed import Reduce, different_texts, reduce_states
 from snnmetrics.monitor.parts import blank_tensors, from_parts, reductions, to_parts
 from snnmetrics.monitor.state import State, sum_of
+from snnmetrics.ranks.reduce import Reduce, different_texts, reduce_states
 
 
 def sum_over_ranks(

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnmetrics.kinds import ANALOG, INTEGER
 from snnmetrics.monitor.counting import Input, synops_of
-from snnmetrics.monitor.fanouts import Fanout, FanoutCache
-from snnmetrics.monitor.operations import Contraction, Convolution
 from snnmetrics.nir_graph.rates import Signal
 from snnmetrics.nir_graph.shapes import Shape, Size, geometry_of, sizes_of
 from snnmetrics.nir_graph.wiring import Node
+from snnmetrics.ops.parsers import Contraction, Convolution
 from snnmetrics.report.data import KINDS, Counts, LayerData, NeuronData, Operation
+from snnmetrics.synapses.maps import Fanout, FanoutCache
+from snnmetrics.tensors.kinds import ANALOG, INTEGER
 
 _ROUNDING = 1e-6  # relative: of rates in float32, summed
 _SPREAD = "spikes of different weight meet: each counts once"

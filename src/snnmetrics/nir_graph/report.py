@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from snnmetrics.functional.inputs import positive_number
+from snnmetrics.arguments import positive_number
 from snnmetrics.nir_graph.layers import (
     layer_of,
     neurons_of,

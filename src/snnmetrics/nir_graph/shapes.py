@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnmetrics.connectivity import padding_sides
 from snnmetrics.nir_graph.wiring import Node, Nodes
+from snnmetrics.synapses.layers import padding_sides
 
 Size = tuple[int, ...]
 

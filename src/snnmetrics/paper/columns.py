@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from snnmetrics.energy.profile import UNITS
-from snnmetrics.report.tables import PREFIXES
+from snnmetrics.text import JOULES, SI_PREFIXES
 
 Units = tuple[tuple[float, str], ...]
 
 # From large to small.
-PREFIXED: Units = (*((1000.0**n, p) for n, p in reversed([*enumerate(PREFIXES, 1)])), (1.0, ""))
+PREFIXED: Units = (*((1000.0**n, p) for n, p in reversed([*enumerate(SI_PREFIXES, 1)])), (1.0, ""))
 
 DIGITS = 3
 """Significant digits of the smallest figure of a column, as far as DECIMALS allow."""
@@ -58,7 +57,7 @@ FIGURES = {
     "macs": Figure("MACs", OPERATIONS, PREFIXED),
     "synops": Figure("SynOps", OPERATIONS, PREFIXED),
     "firing_rate": Figure("firing rate", "1/step", ((1.0, "1/step"),)),
-    "energy": Figure("energy", "J/sample", UNITS),
+    "energy": Figure("energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
 }
 """What a table can show, by the name of the column."""

@@ -14,7 +14,8 @@ from snnmetrics.energy import EnergyReport
 from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, named
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
+from snnmetrics.text import named
 
 if TYPE_CHECKING:
     from snnmetrics.paper.table import PaperTable

@@ -18,7 +18,7 @@ from snnmetrics.plots.canvas import (
     shown,
     si_axis,
 )
-from snnmetrics.report.tables import si
+from snnmetrics.text import si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

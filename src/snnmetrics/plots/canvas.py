@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
+from snnmetrics.extras import optional_module
 from snnmetrics.report import Report
-from snnmetrics.report.tables import optional_module, printable, si
+from snnmetrics.text import printable, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

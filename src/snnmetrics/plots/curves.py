@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from snnmetrics.functional.inputs import positive_number
+from snnmetrics.arguments import positive_number
 from snnmetrics.plots.canvas import (
     BLUE,
     bounds,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from snnmetrics.extras import optional_module
 from snnmetrics.plots.canvas import (
     BLACK,
     BLUE,
@@ -26,7 +27,7 @@ from snnmetrics.plots.canvas import (
 )
 from snnmetrics.report.distribution import RESOLUTION, upper_edge
 from snnmetrics.report.limits import Limit
-from snnmetrics.report.tables import optional_module, si
+from snnmetrics.text import si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

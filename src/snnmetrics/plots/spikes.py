@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from snnmetrics.functional.inputs import positive_number, require_dim
+from snnmetrics.arguments import positive_number, require_dim
 from snnmetrics.plots.canvas import BLACK, VERMILLION, canvas, despine, legend_above, whole_axis
 
 if TYPE_CHECKING:

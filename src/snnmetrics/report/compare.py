@@ -9,10 +9,11 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.report.pages import named, rate_title
+from snnmetrics.report.pages import rate_title
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import NAN, LayerRow, TotalRow, firing_rate, mean_firing_rate
-from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of, si
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import named, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report

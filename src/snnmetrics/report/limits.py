@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snnmetrics.functional.inputs import positive_number
+from snnmetrics.arguments import positive_number
 from snnmetrics.report.distribution import PERCENTILES, Distribution
-from snnmetrics.report.tables import si
+from snnmetrics.text import si
 
 if TYPE_CHECKING:
     from snnmetrics.report.data import GroupData, LayerData

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from snnmetrics.report.data import Counts, LayerData
 from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
 from snnmetrics.report.rows import GroupRow, LayerRow, NeuronRow, TotalRow
-from snnmetrics.report.tables import Column, Page, Sheet, Table, percent, sheet_of, si
+from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of
+from snnmetrics.text import named, percent, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -86,17 +87,6 @@ def report_sheets(report: Report) -> dict[str, Sheet]:
 def rate_title(step_seconds: float | None) -> str:
     """Title of a column of firing rates, with the unit."""
     return "firing rate [1/step]" if step_seconds is None else "firing rate [Hz]"
-
-
-def named(count: float, noun: str) -> str:
-    """A count with its noun.
-
-    Example:
-        >>> named(1, "call"), named(2, "call")
-        ('1 call', '2 calls')
-    """
-    number = str(count) if isinstance(count, int) else f"{count:.6g}"
-    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
 
 
 def _header(report: Report) -> tuple[str, ...]:

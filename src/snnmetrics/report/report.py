@@ -9,7 +9,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from snnmetrics.report import files, pages, serialise
+from snnmetrics.report import io, pages
+from snnmetrics.report import json as report_json
 from snnmetrics.report.compare import Comparison
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
@@ -351,7 +352,7 @@ class Report(Record, Tabular):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the report holds, as dicts, lists, numbers and text. Exact."""
-        return serialise.to_dict(self)
+        return report_json.to_dict(self)
 
     def to_json(self, indent: int | None = None) -> str:
         """Everything that the report holds, as JSON. Exact: see :meth:`from_json`.
@@ -359,7 +360,7 @@ class Report(Record, Tabular):
         Args:
             indent: Spaces per level; ``None`` for one line.
         """
-        return serialise.to_json(self, indent)
+        return report_json.to_json(self, indent)
 
     @classmethod
     def from_dict(cls, data: Any) -> Report:
@@ -368,7 +369,7 @@ class Report(Record, Tabular):
         Raises:
             ValueError: If the data are not what a report holds; the message names the place.
         """
-        return serialise.from_dict(data)
+        return report_json.from_dict(data)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -379,7 +380,7 @@ class Report(Record, Tabular):
             ValueError: If it is no JSON, longer than 256 MiB, of another version, or not what a
                 report holds; the message names the place.
         """
-        return serialise.from_json(text)
+        return report_json.from_json(text)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report into a file, as JSON. An interrupted export leaves the old file.
@@ -405,7 +406,7 @@ class Report(Record, Tabular):
             >>> again == report
             True
         """
-        files.save(self, path)
+        io.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
@@ -429,7 +430,7 @@ class Report(Record, Tabular):
             ...     Report.load(path).model
             'Net'
         """
-        return files.load(path)
+        return io.load(path)
 
     @cached_property
     def _called(self) -> Mapping[str, LayerData]:

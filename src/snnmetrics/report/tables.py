@@ -9,16 +9,16 @@ from __future__ import annotations
 import csv
 import html
 import io
-import math
 import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-PREFIXES = ("k", "M", "G", "T", "P", "E")
+from snnmetrics.extras import optional_module
+from snnmetrics.text import printable
+
 WIDTH = 100
 
 
@@ -130,61 +130,7 @@ class Tabular(ABC):
         return sheets[table]
 
 
-def optional_module(name: str, extra: str | None = None) -> Any:
-    """Import what an extra installs, by default one of the same name."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        top = name.partition(".")[0]
-        raise ImportError(
-            f"{top} is not installed: expected it from `pip install 'snnmetrics[{extra or top}]'`"
-        ) from error
-
-
 # How figures are written for people.
-
-
-def si(value: float | None) -> str:
-    """Write a figure with an SI prefix, to four digits; below 1000 as it is.
-
-    Example:
-        >>> si(999), si(1234567), si(0.5), si(None)
-        ('999', '1.235 M', '0.5', '-')
-    """
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return str(value)
-    if abs(value) < 1000:
-        return str(value) if isinstance(value, int) else f"{value:.6g}"
-    for prefix in PREFIXES:
-        value = value / 1000
-        text = f"{value:.4g}"
-        if abs(float(text)) < 1000:
-            return f"{text} {prefix}"
-    return f"{value:.4g} {prefix}"
-
-
-def percent(fraction: float) -> str:
-    """Write a fraction in percent.
-
-    Example:
-        >>> percent(0.125)
-        '12.5 %'
-    """
-    return f"{100 * fraction:.4g} %" if math.isfinite(fraction) else str(fraction)
-
-
-def printable(text: str) -> str:
-    r"""Write out what would move the cursor or break a line.
-
-    Example:
-        >>> printable("fc\n\x1b[2J")
-        'fc\\n\\x1b[2J'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 # Renderers.

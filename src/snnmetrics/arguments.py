@@ -1,0 +1,55 @@
+"""Checks of arguments that are no tensors: each names the argument, what was expected and found."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+
+def require_dim(name: str, dim: object) -> None:
+    """Refuse what cannot be a dimension.
+
+    Raises:
+        TypeError: If ``dim`` is no integer.
+    """
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"{name}: expected an integer, found {dim!r}")
+
+
+def require_bool(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: If ``value`` is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, found {value!r}")
+
+
+def as_float(name: str, value: Real) -> float:
+    """A number as float.
+
+    Raises:
+        ValueError: If it is too large, as integers and fractions may be.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{name}: expected a number that float64 holds, found a larger one"
+        ) from None
+
+
+def positive_number(name: str, value: object) -> float:
+    """A positive finite number as float.
+
+    Raises:
+        TypeError: If ``value`` is no real number.
+        ValueError: If it is not positive and finite.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a positive number, found {value!r}")
+    number = as_float(name, value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name}: expected a positive finite number, found {value!r}")
+    return number

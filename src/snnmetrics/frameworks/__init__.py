@@ -1,0 +1,1 @@
+"""Spiking neurons of the frameworks, and the arithmetic of their equations."""

@@ -1,0 +1,208 @@
+"""Spiking neurons of the frameworks, recognised by name, so that none need be installed.
+
+An entry says which class it is, where the spikes are in its output, and what the leading
+dimensions of the spikes are: ``"B"`` (batch; one step per call), ``"TB"`` or ``"BT"`` (time and
+batch), ``"B*T"`` (both in one dimension). A framework is added by lines in ``_KNOWN``; what is more
+special stands before what is more general. Verified with snnTorch 1.0.0, SpikingJelly 2.0.0,
+Norse 1.1.0 and sinabs 3.1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from snnmetrics.frameworks import arithmetic
+
+LEADS = {"B": 1, "TB": 2, "BT": 2, "B*T": 1}
+
+
+def first_tensor(module: nn.Module, output: Any) -> Any:
+    """The output itself, or the first of several: what most frameworks return as spikes."""
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+def not_persistent(module: nn.Module) -> Collection[str]:
+    """Names of the buffers that are not saved with a module: where its state is kept by habit."""
+    return module._non_persistent_buffers_set
+
+
+def _all_buffers(module: nn.Module) -> Collection[str]:
+    return module._buffers.keys()
+
+
+@dataclass(frozen=True)
+class NeuronType:
+    """How to read a class of spiking neurons.
+
+    Attributes:
+        lead: Leading dimensions of the spikes, or a function of the module that says so.
+        spikes: The spikes in an output; None if this module emits none.
+        only_weights: Whether all that these neurons contract is their weights, so that without
+            weights nothing need be heard in them. Known of the frameworks only.
+        state: Names of the buffers that hold the running state, of a module.
+    """
+
+    lead: str | Callable[[Any], str]
+    spikes: Callable[[Any, Any], Any] = first_tensor
+    only_weights: bool = True
+    state: Callable[[nn.Module], Collection[str]] = not_persistent
+
+    def read(self, module: nn.Module, output: Any) -> tuple[Tensor, int] | None:
+        """Spikes and the number of their leading dimensions; None if there are no spikes."""
+        spikes = self.spikes(module, output)
+        if not isinstance(spikes, Tensor):
+            return None
+        lead = self.lead if isinstance(self.lead, str) else self.lead(module)
+        return spikes, LEADS[lead]
+
+
+def _none(module: nn.Module, output: Any) -> None:
+    return None
+
+
+def _step_mode(module: Any) -> str:
+    return "TB" if getattr(module, "step_mode", "m") == "m" else "B"
+
+
+def _sinabs_lead(module: Any) -> str:
+    squeezed = any(cls.__name__ == "SqueezeMixin" for cls in type(module).__mro__)
+    return "B*T" if squeezed else "BT"
+
+
+def _unless_membrane(module: Any, output: Any) -> Any:
+    return first_tensor(module, output) if module.output else None
+
+
+def _unless_projected(module: Any, output: Any) -> Any:
+    return None if module.use_q_projection else _unless_membrane(module, output)
+
+
+def _if_spiking(module: Any, output: Any) -> Any:
+    return None if module.spike_fn is None else output
+
+
+_SPIKELESS = NeuronType("B", _none)
+_SNNTORCH = "snntorch._neurons"
+_JELLY = "spikingjelly.activation_based.neuron"
+_NORSE = "norse.torch.module"
+_SINABS = "sinabs.layers"
+
+_KNOWN: dict[tuple[str, str], NeuronType] = {
+    (f"{_SNNTORCH}.stateleaky", "StateLeaky"): NeuronType("TB", _unless_membrane),
+    (f"{_SNNTORCH}.associative", "AssociativeLeaky"): NeuronType("TB", _unless_projected),
+    (f"{_SNNTORCH}.leakyparallel", "LeakyParallel"): NeuronType("TB"),
+    (f"{_SNNTORCH}.neurons", "SpikingNeuron"): NeuronType("B"),
+    (f"{_JELLY}.lif_variants", "LIAFNode"): _SPIKELESS,  # emits analog values
+    (f"{_JELLY}.base_node", "NonSpikingBaseNode"): _SPIKELESS,
+    (f"{_JELLY}.noisy", "NoisyNonSpikingBaseNode"): _SPIKELESS,
+    (f"{_JELLY}.psn", "PSN"): NeuronType("TB"),
+    **{
+        (f"{_JELLY}.{module}", name): NeuronType(_step_mode)
+        for module, name in [
+            ("base_node", "BaseNode"),
+            ("base_node", "SimpleBaseNode"),
+            ("psn", "MaskedPSN"),
+            ("psn", "SlidingPSN"),
+            ("lif_variants", "GatedLIFNode"),
+            ("few_spike", "FewSpikeNode"),
+            ("dsr", "DSRIFNode"),
+            ("dsr", "DSRLIFNode"),
+            ("inter_layer_connection", "ILCBaseNode"),
+            ("noisy", "NoisyBaseNode"),
+            ("integrate_and_fire", "ActivationAwareIFNode"),
+            ("spikezip", "STBIFNode"),
+            ("flexsn", "FlexSN"),
+        ]
+    },
+    (f"{_NORSE}.leaky_integrator", "LI"): _SPIKELESS,
+    (f"{_NORSE}.leaky_integrator", "LICell"): _SPIKELESS,
+    (f"{_NORSE}.leaky_integrator_box", "LIBoxCell"): _SPIKELESS,
+    (f"{_NORSE}.snn", "SNNCell"): NeuronType("B"),
+    (f"{_NORSE}.snn", "SNNRecurrentCell"): NeuronType("B"),
+    (f"{_NORSE}.snn", "SNN"): NeuronType("TB"),
+    (f"{_NORSE}.snn", "SNNRecurrent"): NeuronType("TB"),
+    (f"{_NORSE}.coba_lif", "CobaLIFCell"): NeuronType("B"),
+    (f"{_NORSE}.lif_correlation", "LIFCorrelation"): NeuronType("B"),
+    (f"{_SINABS}.exp_leak", "ExpLeak"): NeuronType("B", _none, state=_all_buffers),
+    # Reshapes every buffer of its own to the batch: there can be no other than state.
+    (f"{_SINABS}.stateful_layer", "StatefulLayer"): NeuronType(
+        _sinabs_lead, _if_spiking, state=_all_buffers
+    ),
+}
+
+
+def register_neuron(
+    cls: type[nn.Module],
+    lead: str | Callable[[Any], str],
+    spikes: Callable[[Any, Any], Any] = first_tensor,
+    state: Collection[str] = (),
+    operations: tuple[int, int] | arithmetic.Rule | None = None,
+) -> None:
+    """Tell the library of a class of spiking neurons, and of all its subclasses.
+
+    Args:
+        cls: The class.
+        lead: Leading dimensions of its spikes: ``"B"`` (batch; one time step per call), ``"TB"``,
+            ``"BT"``, ``"B*T"`` (both in one dimension); or a function of the module that says so.
+        spikes: Function of module and output that gives the spikes, or None where this module
+            emits none. Default: the output, or the first of several.
+        state: Names of the buffers that hold its running state, for ``footprint``. Buffers that
+            are not persistent, and what the classes it inherits from name, need not be named.
+        operations: Additions and multiplications of one neuron in one time step, or a function of
+            the module that gives both, for energy estimates. A comparison is an addition, and a
+            product with a spike is nothing. They are of this class alone: subclasses, whose
+            equation may be another one, tell their own.
+
+    Raises:
+        TypeError: If ``cls`` is no subclass of ``nn.Module``, ``spikes`` no function, or ``state``
+            one string.
+        ValueError: If ``lead`` is unknown, or ``operations`` are no two integers >= 0.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> class Threshold(torch.nn.Module):
+        ...     def forward(self, x):  # (T, B, *neurons)
+        ...         return (x > 0.5).float()
+        >>> sm.register_neuron(Threshold, lead="TB")
+        >>> monitor = sm.Monitor(torch.nn.Sequential(Threshold()), batch_dim=1, time_dim=0)
+        >>> with monitor:
+        ...     spikes = monitor.model(torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]]]))
+        >>> monitor.compute().neurons["0"].firing_rate
+        0.25
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")
+    if not callable(spikes):
+        raise TypeError(f"spikes: expected a function of module and output, found {spikes!r}")
+    if not callable(lead) and lead not in tuple(LEADS):
+        raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
+    if isinstance(state, str):
+        raise TypeError(f"state: expected a collection of names, found the string {state!r}")
+    arithmetic.register(cls, operations)
+    named = frozenset(state)
+    _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(
+        lead, spikes, only_weights=False, state=lambda module: named
+    )
+
+
+def neuron_type(module: nn.Module) -> NeuronType | None:
+    """The entry of the nearest known class among those that a module inherits from."""
+    for cls in type(module).__mro__:
+        known = _KNOWN.get((cls.__module__, cls.__qualname__))
+        if known is not None:
+            return known
+    return None
+
+
+def running_state(module: nn.Module) -> set[str]:
+    """Names of a module's own buffers that hold the running state of neurons."""
+    keys = [(cls.__module__, cls.__qualname__) for cls in type(module).__mro__]
+    known = [_KNOWN[key] for key in keys if key in _KNOWN]
+    if not known:
+        return set()
+    return set(not_persistent(module)).union(*(entry.state(module) for entry in known))

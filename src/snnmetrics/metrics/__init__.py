@@ -1,0 +1,1 @@
+"""The metrics: thin classes on one base."""

@@ -1,0 +1,452 @@
+"""Metrics of how active a layer is: rates, sparsity, dead neurons, potential changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.functional.activity import (
+    activation_sparsity_compute,
+    activation_sparsity_update,
+    as_potential,
+    firing_rate_compute,
+    membrane_updates_compute,
+    membrane_updates_update,
+    silent_neurons_compute,
+    spike_count_update,
+)
+from snnmetrics.functional.inputs import require_same_device
+from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
+from snnmetrics.plots.histograms import rate_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class FiringRate(SNNMetric[Any]):
+    r"""Spikes per neuron and time step, or per neuron and second, over an epoch.
+
+    .. math:: r = \frac{\sum_{n,t,i} |x_{n,t,i}|}{\text{number of elements}}
+        \qquad r_i = \frac{\sum_{n,t} |x_{n,t,i}|}{\text{number of steps of all samples}}
+        \qquad \text{in Hz: } r / \Delta t
+
+    A count of n spikes is n spikes; a negative spike counts by its magnitude. Batches may differ in
+    the number of samples and of steps: each weighs what it holds. Where no spike is negative, the
+    value of a batch is that of ``firing_rate_hook`` and ``firing_rate_per_neuron_hook`` of sinabs
+    3.1 (2025), the mean of the output; of signed spikes those give the mean with its sign.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
+      ``time_dim``) and one or more neuron dimensions. Bool, integer or floating, dense or sparse
+      COO. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch, with gradient; dtype of the activations, at least float32)
+    and ``compute`` (the epoch over all ranks, float64) it returns a 0-dim tensor: the mean over
+    samples, steps and neurons. With ``per_neuron`` it returns a dict of:
+
+    - ``"firing_rate"``: 0-dim; this mean
+    - ``"firing_rate_per_neuron"``: neuron shape; the mean over samples and steps
+
+    Units: spikes per neuron and step; Hz with ``dt``. 0 without a spike, 1 per step if each neuron
+    spikes once at each step, also where T = 1; NaN where no sample, no step or no neuron was seen.
+    The gradient with respect to an activation that is zero is that of a positive spike.
+
+    Args:
+        time_dim: Dimension of the activations that is time.
+        dt: Seconds of one step; rates are in Hz then.
+        per_neuron: Whether to keep and return the rate of each neuron, too.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``dt`` is not positive and finite. By ``update`` and ``forward``, with
+            everything accumulated left as it was: if the rank is wrong or the neuron shape differs
+            from earlier batches, if the activations are complex or, on the CPU, not finite (on
+            accelerators ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> rate = sm.FiringRate(dt=0.001)
+        >>> rate.update(torch.tensor([[[1, 0], [1, 0], [0, 0], [1, 1]]]))  # B=1, T=4, 2 neurons
+        >>> rate.update(torch.zeros(1, 12, 2))  # a longer recording weighs more
+        >>> rate.compute()  # Hz
+        tensor(125., dtype=torch.float64)
+    """
+
+    is_differentiable = True
+    higher_is_better = False
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"": "firing rate", "firing_rate": "firing rate"}
+    drawn = ("firing_rate",)
+
+    spikes: Tensor
+    counted_in: Tensor
+
+    def __init__(
+        self,
+        time_dim: int = 1,
+        dt: float | None = None,
+        *,
+        per_neuron: bool = False,
+        **metric_kwargs: Any,
+    ) -> None:
+        require_dim("time_dim", time_dim)
+        require_bool("per_neuron", per_neuron)
+        super().__init__([time_dim, per_neuron], **metric_kwargs)
+        self.time_dim = time_dim
+        self.dt = None if dt is None else positive_number("dt", dt)
+        self.per_neuron = per_neuron
+        self.add_sum("spikes", shaped=per_neuron)
+        self.add_sum("counted_in", shaped=False)
+
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
+            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(activations, mask=mask)
+
+    def contribution(self, activations: Tensor) -> Contribution:
+        """Spikes of one batch, and the steps or elements that they are counted in."""
+        spikes, counted_in, samples, shape = spike_count_update(
+            activations, self.time_dim, self.per_neuron
+        )
+        require_same_device("activations", activations, self.samples.device)
+        sums = {"spikes": spikes, "counted_in": counted_in}
+        return Contribution(sums, samples, shape, value_dtype(activations))
+
+    def result(
+        self, sums: Mapping[str, Tensor], samples: int | Tensor
+    ) -> Tensor | dict[str, Tensor]:
+        """Rates over all that was seen."""
+        return firing_rate_compute(sums["spikes"], sums["counted_in"], self.dt, self.per_neuron)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the rates."""
+        return "spikes/step" if self.dt is None else "Hz"
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit."""
+        return f"{super().axis_label(key)} [{self.unit}]"
+
+    def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
+        if isinstance(value, Tensor):
+            return super()._draw(value, ax)
+        return rate_histogram(value.get("firing_rate_per_neuron"), ax, unit=self.unit)
+
+
+class ActivationSparsity(SNNMetric[Tensor]):
+    r"""Fraction of activations that are zero, over an epoch.
+
+    .. math:: 1 - \frac{|\{k : x_k \ne 0\}|}{|\{k\}|}
+
+    over all elements k of all batches. Each element weighs the same, however the data is cut into
+    batches; a layer's output may come step by step, and several layers may be given to one metric.
+    The definition is that of ``ActivationSparsity`` of NeuroBench 2.3 (Yik et al., "The neurobench
+    framework for benchmarking neuromorphic computing algorithms and systems", Nature Communications
+    16, 2025), which takes the mean over batches weighted by samples: the same where all samples
+    have equally many elements.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``activations`` (:class:`~torch.Tensor`): spikes or any activations, of any shape: no
+      dimension has a meaning. Bool, integer or floating, dense or sparse COO. A batch without
+      elements changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, of the length of the first
+      dimension; entries with False are left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of the activations, at least float32) and
+    ``compute`` (the epoch over all ranks, float64) it returns a 0-dim tensor: 1 without an event, 0
+    if no element is zero, NaN without elements (NeuroBench: 0). It has no gradient.
+
+    Args:
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: By ``update`` and ``forward``: if the activations are no tensor.
+        ValueError: By ``update`` and ``forward``, with everything accumulated left as it was: if
+            the activations are complex or, on the CPU, not finite (on accelerators ``compute``
+            raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> sparsity = sm.ActivationSparsity()
+        >>> sparsity.update(torch.tensor([[0, 0, 3, 0], [0, -1, 0, 0], [0, 0, 0, 0]]))
+        >>> sparsity.update(torch.ones(1, 4))  # a short last batch weighs what it holds
+        >>> sparsity.compute()
+        tensor(0.6250, dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    axis_labels: ClassVar = {"": "activation sparsity"}
+
+    events: Tensor
+
+    def __init__(self, **metric_kwargs: Any) -> None:
+        super().__init__([], **metric_kwargs)
+        self.add_sum("events", shaped=False)
+
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            activations: Activations of any shape.
+            mask: Bool, of the length of the first dimension: entries with False do not count. The
+                host waits for a mask on an accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
+            ValueError: If its dtype or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(activations, mask=mask)
+
+    def _batch_dim(self, name: str, activations: Tensor) -> int:
+        if not activations.ndim:
+            raise ValueError(f"{name}: expected a dimension for the mask, found shape ()")
+        return 0
+
+    def contribution(self, activations: Tensor) -> Contribution:
+        """Events of one batch. Every element is a sample, and batches share no shape."""
+        events, elements = activation_sparsity_update(activations)
+        require_same_device("activations", activations, self.samples.device)
+        return Contribution({"events": events}, elements, (), value_dtype(activations))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
+        """Fraction of elements without event."""
+        return activation_sparsity_compute(sums["events"], samples)
+
+
+class SilentNeurons(SNNMetric[dict[str, Tensor]]):
+    r"""Fractions of neurons that never spike, and that spike all the time, over an epoch.
+
+    .. math:: \text{silent} = \frac{|\{i : r_i = 0\}|}{N} \qquad
+        \text{saturated} = \frac{|\{i : r_i \ge \theta\}|}{N}
+
+    with the rate r of neuron i in spikes per step over all samples and steps of the epoch. Neither
+    carries information: a silent neuron gets no gradient through most surrogates, a saturated one
+    costs the most. A neuron is silent if it spikes in no sample at no step (as a dead ReLU, Maas et
+    al., ICML workshops 2013): over more data there are fewer, and the value of an epoch is no mean
+    of those of its batches.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
+      ``time_dim``) and one or more neuron dimensions. Magnitudes count. Bool, integer or floating,
+      dense or sparse COO. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch) and ``compute`` (the epoch over all ranks) it returns a
+    dict of:
+
+    - ``"silent_fraction"``, ``"saturated_fraction"``: 0-dim; in ``compute`` float64, in ``forward``
+      of the dtype of the activations, at least float32
+    - ``"silent"``, ``"saturated"``: bool, neuron shape; which neurons these are (only with
+      ``masks``)
+
+    Without a spike the fractions are 1 and 0; if all neurons spike at all steps 0 and 1, also where
+    T = 1. Where no sample, no step or no neuron was seen they are NaN, and no neuron is marked.
+    They have no gradient.
+
+    Args:
+        time_dim: Dimension of the activations that is time.
+        saturation: Rate in spikes per step from which on a neuron is saturated.
+        masks: Whether to return the masks, too.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``saturation`` is not positive and finite. By ``update`` and ``forward``,
+            with everything accumulated left as it was: if the rank is wrong or the neuron shape
+            differs from earlier batches, if the activations are complex or, on the CPU, not finite
+            (on accelerators ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> neurons = sm.SilentNeurons(masks=True)
+        >>> neurons.update(torch.tensor([[[1, 0, 0, 0], [1, 0, 0, 0]]]))  # B=1, T=2, 4 neurons
+        >>> neurons.update(torch.tensor([[[1, 0, 1, 0], [1, 0, 0, 0]]]))
+        >>> value = neurons.compute()
+        >>> value["silent_fraction"].item(), value["saturated_fraction"].item()
+        (0.5, 0.25)
+        >>> value["silent"]
+        tensor([False,  True, False,  True])
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    axis_labels: ClassVar = dict.fromkeys(
+        ("silent_fraction", "saturated_fraction"), "fraction of neurons"
+    )
+    drawn = ("silent_fraction", "saturated_fraction")
+
+    spikes: Tensor
+    steps: Tensor
+
+    def __init__(
+        self,
+        time_dim: int = 1,
+        saturation: float = 1.0,
+        *,
+        masks: bool = False,
+        **metric_kwargs: Any,
+    ) -> None:
+        require_dim("time_dim", time_dim)
+        require_bool("masks", masks)
+        super().__init__([time_dim], **metric_kwargs)
+        self.time_dim = time_dim
+        self.saturation = positive_number("saturation", saturation)
+        self.masks = masks
+        self.add_sum("spikes", shaped=True)
+        self.add_sum("steps", shaped=False)
+
+    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
+            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(activations, mask=mask)
+
+    def contribution(self, activations: Tensor) -> Contribution:
+        """Spikes per neuron of one batch, and its steps."""
+        spikes, steps, samples, shape = spike_count_update(
+            activations, self.time_dim, per_neuron=True
+        )
+        require_same_device("activations", activations, self.samples.device)
+        sums = {"spikes": spikes, "steps": steps}
+        return Contribution(sums, samples, shape, value_dtype(activations))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
+        """Fractions over all that was seen, and masks if asked for."""
+        return silent_neurons_compute(sums["spikes"], sums["steps"], self.saturation, self.masks)
+
+
+class MembraneUpdates(SNNMetric[Tensor]):
+    r"""Number of changes of membrane potentials, as a mean per sample of an epoch.
+
+    .. math:: \frac{1}{N} \sum_{n,i} \Bigl( u_{n,1,i} +
+        \sum_{t \ge 2} [v_{n,t,i} \ne v_{n,t-1,i}] \Bigr)
+
+    The first step has no step before it, and there are two rules:
+
+    - NeuroBench's (``initial=None``): each potential of the first step counts, u = 1. This is
+      ``MembraneUpdates`` of NeuroBench 2.3 (Yik et al., Nature Communications 16, 2025), which
+      compares the potential before and after each later call of a layer: the same wherever nothing
+      but the layer changes it between the calls.
+    - The strict one (``initial`` is the potential at rest): as at all other steps only a change
+      counts, :math:`u = [v_{n,1,i} \ne \text{initial}]`.
+
+    A step at which a potential stays as it was, down to the last bit, is no change; +0 and -0 are
+    equal. How many updates a processor makes that updates every neuron at every step is neurons
+    times steps, whatever the values.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``potentials`` (:class:`~torch.Tensor`): membrane potential after each step: batch, time (at
+      ``time_dim``) and one or more neuron dimensions. Each batch begins with a first step. Bool,
+      integer or floating; sparse COO is made dense. A batch of no samples changes nothing.
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of the potentials, at least float32) and ``compute``
+    (the epoch over all ranks, float64) it returns a 0-dim tensor: changes per sample of all neurons
+    of the layer. With T = 1 the number of neurons, or of those not at ``initial``; 0 if there was
+    no step or no neuron; NaN without samples (NeuroBench: 0). It has no gradient.
+
+    Args:
+        time_dim: Dimension of the potentials that is time.
+        initial: Potential before the first step, for the strict rule; compared in the dtype of the
+            potentials where that is floating.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``initial`` is not finite. By ``update`` and ``forward``, with everything
+            accumulated left as it was: if the rank is wrong or the neuron shape differs from
+            earlier batches, if the potentials are complex or, on the CPU, not finite (on
+            accelerators ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> updates = sm.MembraneUpdates()
+        >>> potentials = torch.tensor([[[0.0, 0.3], [0.5, 0.3], [0.0, 0.3]]])  # B=1, T=3, 2 neurons
+        >>> updates.update(potentials)  # both at first, then one twice
+        >>> updates.update(torch.zeros(1, 3, 2))  # both at first
+        >>> updates.compute()
+        tensor(3., dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    shape_is = "potentials: expected neuron shape"
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"": "membrane updates per sample"}
+
+    updates: Tensor
+
+    def __init__(
+        self, time_dim: int = 1, *, initial: float | None = None, **metric_kwargs: Any
+    ) -> None:
+        require_dim("time_dim", time_dim)
+        initial = None if initial is None else as_potential("initial", initial)
+        super().__init__([time_dim, initial], **metric_kwargs)
+        self.time_dim = time_dim
+        self.initial = initial
+        self.add_sum("updates", shaped=False)
+
+    def update(self, potentials: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            potentials: Potential after each step: batch, time at ``time_dim``, neurons.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``potentials`` is no tensor, or ``mask`` no bool tensor.
+            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(potentials, mask=mask)
+
+    def contribution(self, potentials: Tensor) -> Contribution:
+        """Changes of the potentials of one batch."""
+        updates, samples, shape = membrane_updates_update(potentials, self.time_dim, self.initial)
+        require_same_device("potentials", potentials, self.samples.device)
+        return Contribution({"updates": updates}, samples, shape, value_dtype(potentials))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
+        """Changes per sample."""
+        return membrane_updates_compute(sums["updates"], samples)

@@ -1,0 +1,540 @@
+"""The metric that all others build on.
+
+A subclass says what one batch contributes and how a result follows from sums:
+
+    contribution(inputs) -> Contribution      validates, and touches no state
+    result(sums, samples) -> tensor or dict   pure
+
+Everything else follows here once: ``update``, a ``forward`` that looks at the batch a single time,
+``compute``, sync, merge, resume, casts. What torchmetrics does and where this differs:
+
+- Nothing changes before a batch is validated, torchmetrics' own bookkeeping included.
+- Samples that a ``mask`` leaves out are gone before ``contribution`` looks at the batch.
+- ``forward`` neither resets nor copies states; it adds the batch detached and returns its value
+  with gradient. Nothing that is kept holds a graph.
+- States are sums, added up over ranks with all-reduce instead of gathered. A state whose shape is
+  not known before the first batch starts as a 0-dim zero and takes its shape then.
+- States and buffers move between devices and keep their dtype, whatever a cast of the model says.
+- The ``signature`` state keeps apart what must not be added (see ``snnmetrics.signature``). It
+  stays on the CPU, where a look at it makes no accelerator wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
+from torchmetrics.utilities.exceptions import TorchMetricsUserError
+from torchmetrics.utilities.prints import rank_zero_warn
+
+from snnmetrics.functional.inputs import (
+    leading_dims,
+    require_tensor,
+    samples_that_count,
+    select_samples,
+)
+from snnmetrics.plots.curves import evaluations
+from snnmetrics.ranks import signature as signatures
+from snnmetrics.ranks.reduce import Reduce, all_reduce, gather_with, sum_states
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What a metric returns: one tensor, or several by name.
+Result = TypeVar("Result", Tensor, dict[str, Tensor])
+
+
+class Contribution(NamedTuple):
+    """What one batch adds to the states of a metric.
+
+    Attributes:
+        sums: What to add to each state declared with ``add_sum``; may carry a gradient.
+        samples: Number of samples in the batch.
+        shape: What all batches share: the neuron shape, or the number of time steps.
+        dtype: Dtype of the batch value.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> batch = sm.SynOps(fanout=3).contribution(torch.ones(2, 4))
+        >>> batch.samples, batch.shape, batch.sums["synops"].tolist()
+        (2, (4,), [6.0, 6.0, 6.0, 6.0])
+    """
+
+    sums: Mapping[str, Tensor]
+    samples: int
+    shape: Sequence[int]
+    dtype: torch.dtype
+
+
+def value_dtype(activations: Tensor) -> torch.dtype:
+    """Dtype of a batch value: that of the activations, at least float32."""
+    return torch.promote_types(activations.dtype, torch.float32)
+
+
+class SNNMetric(Metric, Generic[Result]):
+    """A ``torchmetrics.Metric`` whose states are exact sums over samples.
+
+    Args:
+        arguments: Everything that decides what a batch contributes. Metrics that differ in it
+            never share states in a ``MetricCollection``, and are refused by ``merge_state``,
+            ``load_state_dict`` and synchronisation.
+        shape: The shape that all batches share, where it is known in advance.
+        metric_kwargs: Keyword arguments of ``torchmetrics.Metric``.
+    """
+
+    full_state_update = False
+    # What a shape that differs from earlier batches is called in an error: argument and meaning.
+    shape_is: ClassVar[str] = "activations: expected neuron shape"
+    # What the axis of a picture says of an entry of the value ("" where the value is one tensor),
+    # and which entries of a dict are drawn from one evaluation to the next: they share a unit.
+    axis_labels: ClassVar[Mapping[str, str]] = {}
+    drawn: ClassVar[tuple[str, ...]] = ()
+    samples: Tensor
+    signature: Tensor
+    _computed: Result | None  # type: ignore[assignment]
+    _forward_cache: Result | None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        shape: Sequence[int] | None = None,
+        **metric_kwargs: Any,
+    ) -> None:
+        super().__init__(**metric_kwargs)
+        self._sums: list[str] = []
+        self._shaped: list[str] = []
+        name = type(self).__qualname__
+        self.add_state("samples", torch.zeros((), dtype=torch.int64), "sum")
+        self.add_state("signature", signatures.make_signature([name, *arguments], shape), "max")
+
+    def add_sum(self, name: str, *, shaped: bool) -> None:
+        """Declare a float64 state that sums what batches contribute.
+
+        Args:
+            name: Name of the state and of its entry in ``Contribution.sums``.
+            shaped: Whether it has the shape that all batches share, or is a scalar.
+        """
+        shape = signatures.shape_of(self.signature) if shaped else ()
+        self.add_state(name, torch.zeros(shape or (), dtype=torch.float64), "sum")
+        self._sums.append(name)
+        if shaped:
+            self._shaped.append(name)
+
+    @abstractmethod
+    def contribution(self, *args: Any, **kwargs: Any) -> Contribution:
+        """Validate one batch and say what it adds. Must not change the metric."""
+
+    @abstractmethod
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Result:
+        """Turn sums into the value of the metric."""
+
+    # ------------------------------------------------------------------ accumulate
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Add one batch to the epoch.
+
+        A subclass names the arguments, ``mask`` among them: a ``MetricCollection`` passes on only
+        what the signature names.
+
+        Args:
+            args: What ``contribution`` takes.
+            kwargs: What ``contribution`` takes, and ``mask``: bool, ``(B,)``. Samples with False
+                are left out as if they had not been in the batch, and never looked at. The host
+                waits for a mask on an accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If ``mask`` is no bool tensor.
+            ValueError: If it does not have one entry per sample.
+        """
+        self._refuse_if_synced("update")
+        with torch.no_grad():
+            self._add(self._batch(*args, **kwargs))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Result:
+        """Add one batch to the epoch and return the value of that batch, with gradient.
+
+        It takes what ``update`` takes. Samples that ``mask`` leaves out have zero gradient.
+        """
+        self._refuse_if_synced("forward")
+        batch = self._batch(*args, **kwargs)
+        self._check_shape(batch)
+        sums, samples = (
+            self._over_ranks(batch) if self._syncs_steps() else (batch.sums, batch.samples)
+        )
+        value = _map(
+            lambda v: v if v.dtype is torch.bool else v.to(batch.dtype),  # masks stay masks
+            self.result(sums, samples),
+        )
+        self._add(batch)
+        self._forward_cache = _map(lambda v: v.detach().clone(), value)
+        return value
+
+    def _batch(self, *args: Any, mask: Tensor | None = None, **kwargs: Any) -> Contribution:
+        """The contribution of the samples that count."""
+        if mask is None:
+            return self.contribution(*args, **kwargs)
+        given = inspect.signature(self.contribution).bind(*args, **kwargs).arguments
+        first, *others = given
+        require_tensor(first, given[first])
+        dim = self._batch_dim(first, given[first])
+        samples = given[first].shape[dim]
+        counted = samples_that_count(mask, samples, first)
+        given[first] = select_samples(first, given[first], dim, counted, samples)
+        for name in others:
+            if isinstance(given[name], Tensor):
+                given[name] = select_samples(name, given[name], 0, counted, samples)
+        return self.contribution(**given)
+
+    def _batch_dim(self, name: str, activations: Tensor) -> int:
+        """Where the samples are in the first argument: in the first dimension that is not time."""
+        return leading_dims(name, activations, getattr(self, "time_dim", None))[0]
+
+    def _check_shape(self, batch: Contribution) -> bool:
+        """Whether this is the first batch; refuses one of another shape than the earlier ones."""
+        known = signatures.shape_of(self.signature)
+        if known is not None and known != tuple(batch.shape):
+            raise ValueError(
+                f"{self.shape_is} {known} as in earlier batches, found {tuple(batch.shape)}; "
+                "call reset() to start over"
+            )
+        return known is None
+
+    def _add(self, batch: Contribution) -> None:
+        first = self._check_shape(batch)
+        for part in batch.sums.values():
+            if torch._C._functorch.is_functorch_wrapped_tensor(part):
+                raise RuntimeError(
+                    f"{type(self).__name__}: a metric cannot keep what torch.func transforms; "
+                    "expected a call outside of them, or the function in snnmetrics.functional"
+                )
+        if batch.samples == 0:
+            # Nothing to add. A cached result goes all the same: where other ranks have new data,
+            # this one must take part in the next sync.
+            self._computed = None
+            return
+        # Rebound, not added in place: a state may be an inference tensor or shared with a dict.
+        states = {name: getattr(self, name) + part.detach() for name, part in batch.sums.items()}
+        states["samples"] = self.samples + batch.samples
+        if first:
+            states["signature"] = signatures.with_shape(self.signature, batch.shape)
+        # All at once, and without the search that nn.Module makes at each assignment.
+        vars(self).update(states, _update_count=self._update_count + 1, _computed=None)
+
+    def _refuse_if_synced(self, method: str) -> None:
+        if self._is_synced:
+            raise TorchMetricsUserError(
+                f"The Metric shouldn't be synced when performing ``{method}``: the batch would be "
+                "lost. Call ``unsync`` first."
+            )
+
+    # --------------------------------------------------------------------- compute
+
+    def compute(self) -> Result:
+        """The value over all batches since the last reset, over all ranks, in float64.
+
+        Raises:
+            ValueError: If the sums are not finite: on an accelerator NaN, infinity or other values
+                that are refused on the CPU were met, or a sum is beyond float64.
+        """
+        sums = {name: getattr(self, name) for name in self._sums}
+        for name, state in sums.items():
+            if not bool(state.sum().isfinite()):  # results are made of sums over neurons, too
+                raise ValueError(
+                    f"{type(self).__name__}: expected a finite sum in the state '{name}', found "
+                    "another: since the last reset NaN, infinity, values that are refused on the "
+                    "CPU or a sum beyond float64 were met"
+                )
+        return self.result(sums, self.samples)
+
+    def _wrap_update(self, update: Callable[..., None]) -> Callable[..., None]:
+        # torchmetrics' wrapper counts the update before it is known to succeed.
+        return update
+
+    def _wrap_compute(self, compute: Callable[..., Result]) -> Callable[..., Result]:
+        # torchmetrics' wrapper turns (1,) into (), and stays synced when compute raises.
+        @functools.wraps(compute)
+        def wrapped() -> Result:
+            if not self.update_called:
+                rank_zero_warn(
+                    f"The ``compute`` method of metric {type(self).__name__} was called before the "
+                    "``update`` method: without samples its values are NaN.",
+                    UserWarning,
+                )
+            if self._computed is not None:
+                return _map(Tensor.clone, self._computed)
+            with torch.no_grad():
+                value = self._compute_synced(compute)
+            if self.compute_with_cache:
+                self._computed = _map(Tensor.clone, value)
+            return value
+
+        return wrapped
+
+    def _compute_synced(self, compute: Callable[..., Result]) -> Result:
+        self.sync(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync)
+        try:
+            return compute()
+        finally:
+            if self._is_synced and self._should_unsync:
+                self.unsync()
+
+    # --------------------------------------------------------------------- picture
+
+    def plot(
+        self, val: Result | Sequence[Result] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure, Axes]:
+        """Draw the value of the metric, or how it changes from one evaluation to the next.
+
+        Needs the extra ``plots``.
+
+        Args:
+            val: One value as ``compute`` and ``forward`` return it, or several in a list; by
+                default what ``compute`` returns.
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            TypeError: If ``val`` is not of this metric.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> metric = sm.SynOps(fanout=10, per_neuron=False)
+            >>> epochs = [metric(torch.ones(1, 4)), metric(torch.zeros(1, 4))]
+            >>> figure, ax = metric.plot(epochs)
+            >>> ax.get_ylabel(), ax.lines[0].get_ydata().tolist()
+            ('synops per sample', [40.0, 0.0])
+        """
+        found = self.compute() if val is None else val
+        values = list(found) if isinstance(found, list | tuple) else [found]
+        if not values:
+            raise TypeError("val: expected at least one value, found none")
+        for value in values:
+            self._entries(value)  # refuses what is not of this metric
+        return self._draw(values[0], ax) if len(values) == 1 else self._draw_all(values, ax)
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit.
+
+        Args:
+            key: Entry of the value; ``""`` where the value is one tensor.
+        """
+        return self.axis_labels.get(key, key.replace("_", " "))
+
+    def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
+        """The picture of one value."""
+        return self._draw_all([value], ax)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        """The picture of several values: their numbers from one to the next."""
+        found = [self._entries(value) for value in values]
+        series = {
+            key.replace("_", " "): [float(each[key].detach()) for each in found] for key in found[0]
+        }
+        label = self.axis_label(next(iter(found[0])))
+        lower, upper = self.plot_lower_bound, self.plot_upper_bound
+        return evaluations(series, label, ax, lower=lower, upper=upper)
+
+    def _entries(self, value: Any) -> dict[str, Tensor]:
+        """What pictures show of a value, by key."""
+        found: dict[str, Tensor] = {}
+        if isinstance(value, dict):
+            found = {key: value[key] for key in self.drawn if key in value}
+        elif "" in self.axis_labels:
+            found = {"": value}
+        if not found or not all(isinstance(entry, Tensor) for entry in found.values()):
+            raise TypeError(
+                f"val: expected what {type(self).__name__} returns, or several of it in a list, "
+                f"found {value!r:.100}"
+            )
+        return found
+
+    # ------------------------------------------------------------------------ sync
+
+    def _syncs_steps(self) -> bool:
+        return self.dist_sync_on_step and bool(self.distributed_available_fn())
+
+    def _reduce(self, dist_sync_fn: Callable[..., Any] | None, process_group: Any) -> Reduce:
+        """All-reduce, unless the user brought a gathering function of their own."""
+        group = process_group or self.process_group
+        if dist_sync_fn is None or dist_sync_fn is gather_all_tensors:
+            dist_sync_fn = self.dist_sync_fn
+        return all_reduce(group) if dist_sync_fn is None else gather_with(dist_sync_fn, group)
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., Any] = gather_all_tensors, process_group: Any = None
+    ) -> None:
+        states = {name: getattr(self, name) for name in [*self._sums, "samples"]}
+        try:
+            summed, agreed = sum_states(
+                states, self._shaped, self.signature, self._reduce(dist_sync_fn, process_group)
+            )
+        except BaseException:
+            self._cache = None  # what sync() set aside: nothing was synced
+            raise
+        vars(self).update(summed, signature=agreed)
+
+    def _over_ranks(self, batch: Contribution) -> tuple[dict[str, Tensor], Tensor]:
+        """The sums of one step over all ranks; the gradient is that of this rank's batch."""
+        signature = self.signature
+        if batch.samples and signatures.shape_of(signature) is None:
+            signature = signatures.with_shape(signature, batch.shape)
+        samples = torch.full_like(self.samples, batch.samples)
+        # An empty batch adds nothing, of whatever shape it is.
+        local = {n: part if batch.samples else part.new_zeros(()) for n, part in batch.sums.items()}
+        states = {**local, "samples": samples}
+        summed, _ = sum_states(states, self._shaped, signature, self._reduce(None, None))
+        sums = {}
+        for name, part in batch.sums.items():
+            total = summed[name]
+            if total.shape != part.shape and total.ndim == 0:
+                total = total.expand(part.shape)  # no rank has a sample, nor knows the shape
+            sums[name] = total
+            if part.requires_grad and total.shape == part.shape:
+                sums[name] = total + (part - part.detach())
+        return sums, summed["samples"]
+
+    # ---------------------------------------------------------------- merge, resume
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the state of another metric, or of a dict of states, to this one.
+
+        Args:
+            incoming_state: A metric of the same class and arguments, or its ``metric_state``.
+
+        Raises:
+            TypeError: If it is neither a metric of this class nor a dict.
+            ValueError: If states are missing, or arguments or shapes differ. Nothing is added then.
+        """
+        updates = None
+        if isinstance(incoming_state, Metric):
+            if not isinstance(incoming_state, type(self)):
+                raise TypeError(
+                    f"incoming_state: expected a {type(self).__name__}, "
+                    f"found a {type(incoming_state).__name__}"
+                )
+            updates = incoming_state._update_count
+            incoming_state = incoming_state.metric_state
+        if not isinstance(incoming_state, dict):
+            raise TypeError(
+                f"incoming_state: expected a {type(self).__name__} or a dict of its states, "
+                f"found a {type(incoming_state).__name__}"
+            )
+        self._refuse_if_synced("merge_state")
+        self._reduce_states(incoming_state)
+        if updates is None:
+            updates = int(incoming_state["samples"] > 0)
+        self._update_count += updates
+        self._computed = None
+
+    def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
+        missing = [name for name in self._defaults if name not in incoming_state]
+        if missing:
+            raise ValueError(
+                f"incoming_state: expected the states {list(self._defaults)}, "
+                f"found {list(incoming_state)}"
+            )
+        problem = self._problem_with(incoming_state, self.signature)
+        if problem:
+            raise ValueError(f"incoming_state: {problem}")
+        merged = signatures.merge(self.signature, incoming_state["signature"].cpu())
+        states = {
+            name: getattr(self, name) + incoming_state[name].to(self.samples.device)
+            for name in [*self._sums, "samples"]
+        }
+        vars(self).update(states, signature=merged)
+
+    def _problem_with(self, states: Mapping[str, Tensor], signature: Tensor) -> str | None:
+        """Why foreign states cannot be added to such with a signature, in words, or None."""
+        shape: tuple[int, ...] = ()
+        for name in ["signature", *self._sums, "samples"]:  # the signature tells the shape
+            own, state = self._defaults[name], states[name]
+            assert isinstance(own, Tensor)
+            expected = shape if name in self._shaped else tuple(own.shape)
+            if not isinstance(state, Tensor):
+                return f"expected the state '{name}' as a tensor, found {type(state).__name__}"
+            if tuple(state.shape) != expected or state.dtype is not own.dtype:
+                return (
+                    f"expected the state '{name}' as {own.dtype} of shape {expected}, "
+                    f"found {state.dtype} of shape {tuple(state.shape)}"
+                )
+            if name == "signature":
+                problem = signatures.disagreement(signature, state.cpu())
+                if problem:
+                    return problem
+                shape = signatures.shape_of(state) or ()
+            elif not state.is_meta and bool((state < 0).any()):  # NaN may be an accelerator's
+                return (
+                    f"expected no negative numbers in the state '{name}', "
+                    f"found {state.min().item()}"
+                )
+        return None
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        present = [name for name in self._defaults if prefix + name in state_dict]
+        loaded = {name: state_dict.pop(prefix + name) for name in present}
+        if loaded:
+            self._load(loaded, prefix, missing_keys, error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _load(
+        self, loaded: dict[str, Tensor], prefix: str, missing: list[str], errors: list[str]
+    ) -> None:
+        absent = [prefix + name for name in self._defaults if name not in loaded]
+        if absent:
+            missing.extend(absent)
+            return
+        fresh = self._defaults["signature"]
+        assert isinstance(fresh, Tensor)
+        problem = self._problem_with(loaded, fresh)
+        if problem:
+            errors.append(f"{prefix or type(self).__name__}: {problem}")
+            return
+        device = self.samples.device
+        states = {name: value.detach().clone().to(device) for name, value in loaded.items()}
+        vars(self).update(states, signature=states["signature"].cpu())
+        # torchmetrics forgets it: without it compute() would warn of a metric without updates.
+        self._update_count = int(self.samples > 0)
+        self._computed = None
+
+    # ----------------------------------------------------------------------- casts
+
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> torch.nn.Module:
+        """Follow the model to another device, never to another dtype: counts stay exact."""
+
+        def move(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            return moved if moved.dtype is tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(move, exclude_state=[*exclude_state, "signature"])
+        return self
+
+
+def _map(fn: Callable[[Tensor], Tensor], value: Result) -> Result:
+    """Apply a function to a result, which is a tensor or a dict of tensors."""
+    if isinstance(value, dict):
+        return {key: fn(entry) for key, entry in value.items()}
+    return fn(value)

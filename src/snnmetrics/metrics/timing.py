@@ -1,0 +1,421 @@
+"""Metrics of when a network knows the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.functional.inputs import require_same_device
+from snnmetrics.functional.timing import (
+    Evidence,
+    PredType,
+    accuracy_over_time_update,
+    as_threshold,
+    early_exit_compute,
+    early_exit_update,
+    require_evidence,
+    require_pred_type,
+    time_to_first_spike_compute,
+    time_to_first_spike_update,
+)
+from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
+from snnmetrics.plots.curves import accuracy_over_time, early_exit
+from snnmetrics.plots.histograms import time_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class AccuracyOverTime(SNNMetric[Tensor]):
+    r"""Accuracy when the prediction is read out at each time step.
+
+    At step t the class with the most evidence so far is predicted:
+
+    .. math:: \hat{y_t} = \arg\max_c \sum_{s \le t} o_{s,c}
+        \quad\text{or}\quad \arg\max_c \max_{s \le t} o_{s,c}
+
+    Of equal classes the first is taken; a step at which all classes are equal has no evidence yet
+    and counts as wrong. Where the curve flattens is the latency of the network (see for example
+    Diehl et al., IJCNN 2015). ``Latency`` is another name of this class.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``outputs`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
+      ``(B, T, C)`` with C >= 2; time is the dimension ``time_dim``, the others are batch and class
+    - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
+    (the epoch over all ranks, float64) it returns ``(T,)``: the fraction of samples that are
+    predicted rightly at each step. The number of steps is the same in all batches.
+
+    Args:
+        pred_type: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
+            maximum (membrane potentials).
+        time_dim: Dimension of ``outputs`` that is time.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If ``time_dim`` is no integer.
+        ValueError: If ``pred_type`` is unknown. By ``update`` and ``forward``, with everything
+            accumulated left as it was: if shapes do not fit or the number of steps changes, or, on
+            the CPU, if outputs are not finite or targets are no classes (on accelerators
+            ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> accuracy = sm.AccuracyOverTime()
+        >>> spikes = torch.tensor([[[0, 0], [0, 1], [1, 0], [0, 1]]])  # B=1, T=4, C=2
+        >>> accuracy.update(spikes, torch.tensor([1]))
+        >>> accuracy.update(spikes, torch.tensor([0]))
+        >>> accuracy.compute()
+        tensor([0.0000, 0.5000, 0.0000, 0.5000], dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    shape_is = "outputs: expected number of time steps"
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    plot_legend_name = "evaluation"
+    axis_labels: ClassVar = {"": "accuracy"}
+
+    right: Tensor
+
+    def __init__(
+        self, pred_type: PredType = "sum", time_dim: int = 1, **metric_kwargs: Any
+    ) -> None:
+        require_pred_type(pred_type)
+        require_dim("time_dim", time_dim)
+        super().__init__([pred_type, time_dim], **metric_kwargs)
+        self.pred_type = pred_type
+        self.time_dim = time_dim
+        self.add_sum("right", shaped=True)
+
+    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
+            targets: Class indices, ``(B,)``.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
+            ValueError: If shapes or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(outputs, targets, mask=mask)
+
+    def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
+        """Right predictions of one batch at each step."""
+        right, samples, steps = accuracy_over_time_update(
+            outputs, targets, self.pred_type, self.time_dim
+        )
+        require_same_device("outputs", outputs, self.samples.device)
+        return Contribution({"right": right}, samples, (steps,), value_dtype(outputs))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
+        """Fraction of right predictions at each step."""
+        return sums["right"] / samples
+
+    def _draw(self, value: Tensor, ax: Axes | None) -> tuple[Figure, Axes]:
+        return accuracy_over_time(value, ax)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        curves = {f"{self.plot_legend_name} {i}": value for i, value in enumerate(values, 1)}
+        return accuracy_over_time(curves, ax)
+
+
+Latency = AccuracyOverTime
+
+
+class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
+    r"""Mean step of the first spike, per neuron and over a layer, and how often there is none.
+
+    Steps count from 1: the first spike of neuron i in sample n comes after
+
+    .. math:: t_{n,i} = \min \{ t \in 1..T : x_{n,t,i} \ne 0 \}
+
+    steps, or :math:`t_{n,i} \, dt` seconds (the end of that step) with ``dt``. The means are taken
+    over the pairs of sample and neuron **that spike**. A neuron that never spikes has no time, and
+    none is made up for it: the fraction of pairs that never spike stands beside. With that
+    fraction q and the mean m, counting "never" as any step n instead gives
+    :math:`(1 - q) m + q n` (just n where q = 1).
+
+    With targets the neurons are classes, and the class that spikes first is predicted (Thorpe,
+    Delorme and Van Rullen, Neural Networks 14, 2001; Mostafa, IEEE TNNLS 29, 2018). Of classes that
+    spike first in the same step the one with the lowest index is predicted; a sample in which no
+    class spikes is wrong. How this differs from ``accuracy_temporal`` of snnTorch says
+    :func:`snnmetrics.functional.time_to_first_spike`.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``spikes`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, T, *neuron_shape)``; time
+      is the dimension ``time_dim``, the batch the first of the others. Bool, integer or floating,
+      dense or sparse COO. The number of steps may differ between batches.
+    - ``targets`` (:class:`~torch.Tensor`, optional): class indices, ``(B,)``, of an integer dtype;
+      then ``spikes`` is ``(B, T, C)`` with C >= 2
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of the spikes, at least float32) and ``compute``
+    (the epoch over all ranks, float64) it returns a dict of:
+
+    - ``"time_per_neuron"``: neuron shape; steps, or seconds with ``dt``; NaN for a neuron that
+      never spikes (unless ``per_neuron=False``)
+    - ``"never_fraction_per_neuron"``: neuron shape; fraction of samples without a spike of this
+      neuron (unless ``per_neuron=False``)
+    - ``"time"``: 0-dim; the mean over all pairs that spike, NaN if there is none
+    - ``"never_fraction"``: 0-dim; fraction of all pairs that never spike
+    - ``"accuracy"``: 0-dim; fraction of right predictions among the samples that came with
+      targets, NaN if none did
+
+    Every neuron in the first step: time 1. T = 1: time 1 wherever there is a spike. T = 0: nobody
+    spikes. No samples: NaN.
+
+    Args:
+        time_dim: Dimension of ``spikes`` that is time.
+        dt: Seconds that one step lasts: times are in seconds instead of steps.
+        per_neuron: Whether to keep and return the maps per neuron, or scalars only.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If ``time_dim``, ``dt`` or ``per_neuron`` is of the wrong type.
+        ValueError: If ``dt`` is not positive. By ``update`` and ``forward``, with everything
+            accumulated left as it was: if shapes do not fit or the neuron shape changes, or, on
+            the CPU, if spikes are not finite or targets are no classes (on accelerators
+            ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> first = sm.TimeToFirstSpike(dt=0.001)
+        >>> spikes = torch.tensor([[[0, 0, 0], [0, 1, 0], [1, 1, 0]]])  # B=1, T=3, C=3
+        >>> first.update(spikes, torch.tensor([1]))
+        >>> first.update(spikes, torch.tensor([2]))
+        >>> first.compute()["time_per_neuron"]
+        tensor([0.0030, 0.0020,    nan], dtype=torch.float64)
+        >>> first.compute()["never_fraction_per_neuron"]
+        tensor([0., 0., 1.], dtype=torch.float64)
+        >>> first.compute()["accuracy"]
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    shape_is = "spikes: expected neuron shape"
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"time": "mean time to first spike"}
+    drawn = ("time",)
+
+    steps: Tensor
+    spiking: Tensor
+    never: Tensor
+    right: Tensor
+    labelled: Tensor
+
+    def __init__(
+        self,
+        time_dim: int = 1,
+        dt: float | None = None,
+        *,
+        per_neuron: bool = True,
+        **metric_kwargs: Any,
+    ) -> None:
+        require_dim("time_dim", time_dim)
+        require_bool("per_neuron", per_neuron)
+        seconds = None if dt is None else positive_number("dt", dt)
+        super().__init__([time_dim, per_neuron], **metric_kwargs)
+        self.time_dim = time_dim
+        self.dt = seconds
+        self.per_neuron = per_neuron
+        for name in ("steps", "spiking", "never"):
+            self.add_sum(name, shaped=per_neuron)
+        for name in ("right", "labelled"):
+            self.add_sum(name, shaped=False)
+
+    def update(
+        self, spikes: Tensor, targets: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            spikes: Spikes or spike counts, ``(B, T, *neuron_shape)`` (time at ``time_dim``).
+            targets: Class indices, ``(B,)``, for the accuracy of first-to-spike decoding.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
+            ValueError: If shapes or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(spikes, targets, mask=mask)
+
+    def contribution(self, spikes: Tensor, targets: Tensor | None = None) -> Contribution:
+        """Steps of first spikes and right predictions of one batch."""
+        sums, samples, shape = time_to_first_spike_update(
+            spikes, targets, self.time_dim, self.per_neuron
+        )
+        require_same_device("spikes", spikes, self.samples.device)
+        return Contribution(sums, samples, shape, value_dtype(spikes))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
+        """Means over what spiked, fractions of what did not."""
+        return time_to_first_spike_compute(**sums, dt=self.dt, per_neuron=self.per_neuron)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the times."""
+        return "steps" if self.dt is None else "s"
+
+    def axis_label(self, key: str = "") -> str:
+        """What the axis of a picture says, with the unit."""
+        label = super().axis_label(key)
+        return f"{label} [{self.unit}]" if key in self.drawn else label
+
+    def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
+        times = value.get("time_per_neuron")
+        if times is None:
+            return super()._draw(value, ax)
+        return time_histogram(times, float(value["time"]), self.unit, ax)
+
+
+class EarlyExit(SNNMetric[dict[str, Tensor]]):
+    r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
+
+    The confidence at step t is the largest probability of the softmax over classes,
+
+    .. math:: c_t = \max_k \operatorname{softmax}(e_t)_k, \qquad
+        e_t = \frac{1}{t} \sum_{s \le t} o_s \quad\text{or}\quad e_t = \sum_{s \le t} o_s
+
+    and a sample stops at the first step with :math:`c_t \ge` ``threshold``, or at the last one.
+    The class with the most evidence at that step is predicted; of equal classes the first is taken,
+    and where all classes are equal there is no evidence and the sample counts as wrong, as in
+    :class:`AccuracyOverTime`. This is the rule of SEENN-I (Li, Geller, Kim and Panda, NeurIPS 2023)
+    with the mean of the outputs so far. Confidences are compared in float64.
+
+    With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
+    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``evidence="sum"`` can
+    reach any threshold below 1.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``outputs`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
+      ``(B, T, C)`` with C >= 2 and T >= 1; time is the dimension ``time_dim``, the others are batch
+      and class. Any real dtype, dense or sparse COO. T may differ between batches.
+    - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
+    (the epoch over all ranks, float64) it returns a dict, each entry 0-dim for one threshold and
+    ``(K,)`` for K of them:
+
+    - ``"steps"``: mean number of steps per sample, from 1 to T
+    - ``"accuracy"``: fraction of samples that are predicted rightly at their exit
+
+    No spike: all classes are equally likely, so that a threshold above 1 / C gives T steps;
+    accuracy 0. T = 1: 1 step, whatever the threshold. No samples: NaN.
+
+    Args:
+        threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
+            only where float64 rounds to it); one number, or K of them in any order for the curve.
+            Kept as the buffer ``threshold``.
+        time_dim: Dimension of ``outputs`` that is time.
+        evidence: ``"mean"`` or ``"sum"`` of the outputs so far.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If ``threshold`` or ``time_dim`` is of the wrong type.
+        ValueError: If a threshold is outside of [0, 1] or ``evidence`` is unknown. By ``update``
+            and ``forward``, with everything accumulated left as it was: if shapes do not fit, or,
+            on the CPU, if outputs are not finite or targets are no classes (on accelerators
+            ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> curve = sm.EarlyExit(threshold=[0.5, 0.9, 1.0])
+        >>> scores = torch.tensor([[[0.0, 1.0], [0.0, 5.0], [0.0, 9.0]]])  # B=1, T=3, C=2
+        >>> curve(scores, torch.tensor([1]))
+        {'steps': tensor([1., 2., 3.]), 'accuracy': tensor([1., 1., 1.])}
+        >>> curve.update(scores, torch.tensor([0]))
+        >>> curve.compute()["accuracy"]
+        tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+    plot_legend_name = "evaluation"
+    axis_labels: ClassVar = {"steps": "mean number of time steps", "accuracy": "accuracy"}
+    drawn = ("steps", "accuracy")
+
+    threshold: Tensor
+    steps: Tensor
+    right: Tensor
+
+    def __init__(
+        self,
+        threshold: float | Sequence[float] | Tensor,
+        time_dim: int = 1,
+        *,
+        evidence: Evidence = "mean",
+        **metric_kwargs: Any,
+    ) -> None:
+        require_dim("time_dim", time_dim)
+        require_evidence(evidence)
+        levels = as_threshold(threshold)
+        super().__init__([levels, time_dim, evidence], levels.shape, **metric_kwargs)
+        self.time_dim = time_dim
+        self.evidence: Evidence = evidence
+        self.register_buffer("threshold", levels, persistent=False)
+        self.add_sum("steps", shaped=True)
+        self.add_sum("right", shaped=True)
+        if levels.device != self.samples.device:
+            self.to(levels.device)  # thresholds that are on an accelerator are used there
+
+    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
+        """Add one batch to the epoch.
+
+        Args:
+            outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
+            targets: Class indices, ``(B,)``.
+            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
+                accelerator, not for one on the CPU.
+
+        Raises:
+            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
+                bool tensor.
+            ValueError: If shapes or values are refused (see the class). Nothing that was
+                accumulated changes then.
+        """
+        super().update(outputs, targets, mask=mask)
+
+    def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
+        """Steps and right predictions of one batch at the exits of its samples."""
+        steps, right, samples = early_exit_update(
+            outputs, targets, self.threshold, self.time_dim, self.evidence
+        )
+        shape = tuple(self.threshold.shape)
+        return Contribution({"steps": steps, "right": right}, samples, shape, value_dtype(outputs))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
+        """Means per sample."""
+        return early_exit_compute(sums["steps"], sums["right"], samples)
+
+    def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        names = [f"{self.plot_legend_name} {i}" for i in range(1, len(values) + 1)]
+        curves = {
+            name: (value["steps"], value["accuracy"])
+            for name, value in zip(names, values, strict=True)
+        }
+        return early_exit(curves, self.threshold, ax)

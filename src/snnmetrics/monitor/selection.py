@@ -1,0 +1,185 @@
+"""What the user says of the modules of a model: what to count, what inputs mean, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from snnmetrics.arguments import positive_number
+from snnmetrics.monitor.tracer import plain_name
+from snnmetrics.report.data import KINDS
+
+Choice = str | type[nn.Module] | Callable[[str, nn.Module], bool]
+
+
+class Declarations:
+    """Declarations about the modules of a model, checked against their names.
+
+    Args:
+        model: The model.
+        kinds: Kinds of input by name or pattern.
+        input_scale: Scales of input by name or pattern.
+        groups: Names or patterns by group.
+        include: What to count.
+        exclude: What to leave out.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument has an unknown value or names no module of the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        kinds: Mapping[str, str] | None,
+        input_scale: Mapping[str, float] | None,
+        groups: Mapping[str, Sequence[str]] | None,
+        include: Choice | Sequence[Choice] | None,
+        exclude: Choice | Sequence[Choice] | None,
+    ) -> None:
+        self.modules = {plain_name(path, model): m for path, m in model.named_modules()}
+        self._kinds = self.by_name("kinds", kinds)
+        for name, kind in self._kinds.items():
+            if kind not in KINDS:
+                raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
+        self._scales = {
+            name: positive_number(f"input_scale[{name!r}]", scale)
+            for name, scale in self.by_name("input_scale", input_scale).items()
+        }
+        self.groups = self._grouped(groups)
+        self._include = self._chosen("include", include)
+        self._exclude = self._chosen("exclude", exclude)
+
+    # --------------------------------------------------------------------------- answers
+
+    def kind(self, row: str) -> str | None:
+        """Declared kind of the input of a row."""
+        kind: str | None = _lookup(self._kinds, row)
+        return kind
+
+    def scale(self, row: str) -> float | None:
+        """Declared scale of the input of a row."""
+        scale: float | None = _lookup(self._scales, row)
+        return scale
+
+    def members(self, group: str, rows: Iterable[str]) -> list[str]:
+        """Those of some rows that belong to a group."""
+        chosen = dict.fromkeys(self.groups[group], True)
+        return [name for name in rows if _lookup(chosen, name)]
+
+    def is_counted(self, name: str, module: nn.Module) -> bool:
+        """Whether operations and neurons of a module are to be counted."""
+        line = [(name, module), *self._above(name)]
+
+        def chosen(choices: list[Choice]) -> bool:
+            return any(_matches(choice, *one) for choice in choices for one in line)
+
+        return (not self._include or chosen(self._include)) and not chosen(self._exclude)
+
+    def idle(self, rows: Iterable[str]) -> Iterator[str]:
+        """Declarations that stand for none of some rows."""
+        named = {"kinds": list(self._kinds), "input_scale": list(self._scales)}
+        named |= {f"groups[{group!r}]": list(names) for group, names in self.groups.items()}
+        rows = list(rows)
+        for argument, names in named.items():
+            for name in names:
+                if not any(_lookup({name: True}, row) for row in rows):
+                    yield f"{argument}: no row of the name {name!r} was seen"
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same wherever counts are added up, as plain data."""
+        groups = {group: sorted(names) for group, names in sorted(self.groups.items())}
+        counted = {name: self.is_counted(name, module) for name, module in self.modules.items()}
+        return {
+            # Of several patterns the first one counts, so that their order matters.
+            "kinds": [[name, kind] for name, kind in self._kinds.items()],
+            "input_scale": [[name, scale] for name, scale in self._scales.items()],
+            "groups": groups,
+            "left_out": [name for name, is_counted in counted.items() if not is_counted],
+        }
+
+    # ---------------------------------------------------------------------------- checks
+
+    def by_name(
+        self, argument: str, named: Mapping[str, Any] | None, places: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Refuse names and patterns that lead to no module of the model."""
+        if named is not None and not isinstance(named, Mapping):
+            raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
+        checked = dict(named or {})
+        for key in checked:
+            name, _, place = key.rpartition(".") if places else (key, "", "")
+            known = name in self.modules
+            if not places:  # a pattern, or a part of a module such as 'attn.qk'
+                known = known or any(
+                    fnmatchcase(n, name) or name.startswith(f"{n}.") for n in self.modules
+                )
+            if not known or (places and place not in places):
+                expected = " and ".join(f"'<module>.{p}'" for p in places) or "names"
+                raise ValueError(
+                    f"{argument}: expected {expected} of modules among {sorted(self.modules)}, "
+                    f"found {key!r}"
+                )
+        return checked
+
+    def _grouped(self, groups: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+        """Refuse groups of no layers, and names that stand for something else."""
+        if groups is not None and not isinstance(groups, Mapping):
+            raise TypeError(f"groups: expected a mapping of lists of names, found {groups!r}")
+        grouped = {}
+        for name, layers in (groups or {}).items():
+            if not isinstance(layers, list | tuple | set):
+                raise TypeError(f"groups[{name!r}]: expected a list of names, found {layers!r}")
+            if not layers:
+                raise ValueError(f"groups[{name!r}]: expected at least one name, found none")
+            if name == "total" or any(f"{name}.".startswith(f"{m}.") for m in self.modules):
+                raise ValueError(f"groups: expected a name that no layer has, found {name!r}")
+            self.by_name(f"groups[{name!r}]", dict.fromkeys(layers))
+            grouped[name] = tuple(layers)
+        return grouped
+
+    def _chosen(self, argument: str, choice: Choice | Sequence[Choice] | None) -> list[Choice]:
+        """Refuse choices that are none, or that choose nothing."""
+        if choice is None:
+            return []
+        listed = isinstance(choice, list | tuple | set)
+        choices: list[Any] = list(choice) if listed else [choice]  # type: ignore[arg-type]
+        for one in choices:
+            if not (isinstance(one, str) or callable(one)):
+                raise TypeError(
+                    f"{argument}: expected names, module types or functions, found {one!r}"
+                )
+            if not any(_matches(one, *item) for item in self.modules.items()):
+                raise ValueError(
+                    f"{argument}: expected what chooses some of {sorted(self.modules)}, "
+                    f"found {one!r}"
+                )
+        return choices
+
+    def _above(self, name: str) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that a module is part of, but for the root."""
+        while "." in name:
+            name = name.rpartition(".")[0]
+            if name in self.modules:
+                yield name, self.modules[name]
+
+
+def _matches(choice: Choice, name: str, module: nn.Module) -> bool:
+    if isinstance(choice, str):
+        return fnmatchcase(name, choice)
+    if isinstance(choice, type):
+        return isinstance(module, choice)
+    return bool(choice(name, module))
+
+
+def _lookup(named: Mapping[str, Any], name: str) -> Any:
+    """The entry of a row: by its name, by the first pattern, or by the module it is part of."""
+    if name in named:
+        return named[name]
+    for key, value in named.items():
+        if fnmatchcase(name, key):
+            return value
+    return _lookup(named, name.rpartition(".")[0]) if "." in name else None

@@ -1,0 +1,1 @@
+"""What a PyTorch call contracts: specifications, parsers, dense cost."""

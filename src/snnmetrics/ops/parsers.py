@@ -1,0 +1,499 @@
+"""Which PyTorch functions contract an input with weights, or two activations, and in what form.
+
+Every such call is brought into one of two normal forms, so that counting knows nothing of PyTorch's
+many spellings:
+
+- ``Contraction``: two operands with an index letter per dimension, as in ``einsum``. Letters that
+  both operands have are where they meet.
+- ``Convolution``: an input ``(N, C, *spatial)`` with a kernel.
+
+A function is added by one parser, registered with ``@parses``; it takes the arguments of the
+function and yields what happens in it.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnmetrics.synapses.layers import padding_sides
+
+
+class Contraction(NamedTuple):
+    """Products of all pairs of elements that agree in the letters they share.
+
+    Attributes:
+        operation: Name of the operation, in rows and reports.
+        left: First operand; the activation where the other operand is a weight.
+        left_letters: One letter per dimension of ``left``.
+        right: Second operand.
+        right_letters: One letter per dimension of ``right``.
+        weighted: Whether ``right`` is a weight; None: find out from where it comes.
+        bias: Added to the output, if any.
+        suffix: Part of the module that the operation is, such as ``"q_proj"``.
+        contracted: Shared letters that are summed over, and so not in the output.
+        samples_first: Whether it is known that the first dimension of ``left`` is the batch, and
+            the others are not; else they may be time and batch.
+    """
+
+    operation: str
+    left: Tensor
+    left_letters: str
+    right: Tensor
+    right_letters: str
+    weighted: bool | None
+    bias: Tensor | None = None
+    suffix: str = ""
+    contracted: str = "Z"
+    samples_first: bool = False
+
+    @property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """What is multiplied."""
+        return self.left, self.right
+
+
+class Convolution(NamedTuple):
+    """A kernel moved over an input ``(N, C, *spatial)``; padding per side, before and after."""
+
+    operation: str
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    suffix: str = ""
+
+    @property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """What is multiplied."""
+        return self.x, self.weight
+
+
+Call = Contraction | Convolution
+Parser = Callable[..., Iterator[Call]]
+PARSERS: dict[Callable[..., Any], Parser] = {}
+
+# Contractions that are seen and not counted, with the reason that the report gives.
+UNCOUNTED: dict[Callable[..., Any], str] = {
+    function: reason
+    for reason, functions in {
+        "a fused recurrent network: the spikes between its steps cannot be seen": (
+            torch.lstm,
+            torch.gru,
+            torch.rnn_tanh,
+            torch.rnn_relu,
+        ),
+        "a contraction of three operands": (torch.bilinear,),
+        "a sparse kernel": (
+            torch.sparse.mm,
+            torch.smm,
+            torch.hspmm,
+            torch.sspaddmm,
+            torch.sparse.sampled_addmm,
+        ),
+        "a chain of products in one call": (torch.linalg.multi_dot, torch.chain_matmul),
+        "a convolution called by its internal name": (torch.convolution, torch.conv_tbc),
+        "a product of vectors": (torch.linalg.vecdot, torch.outer, Tensor.outer, torch.kron),
+    }.items()
+    for function in functions
+}
+
+
+# What is called by an internal name.
+OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+# The same contractions, called so.
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot", "conv")
+_ATTENTION = ("scaled_dot", "_scaled_dot")
+_INTERNAL = ("quantized::", *(f"aten::{name}" for name in (*_PRODUCTS, *_ATTENTION)))
+
+
+def why_uncounted(func: Callable[..., Any]) -> str | None:
+    """Why a function that contracts something is not counted; None for all others."""
+    if isinstance(func, OPERATORS):
+        name = str(getattr(func, "_qualified_op_name", getattr(func, "_name", "")))
+        return "a kernel called by its internal name" if name.startswith(_INTERNAL) else None
+    return UNCOUNTED.get(func)
+
+
+def refused_operand(*operands: Tensor) -> str | None:
+    """Why elements of an operand cannot be looked at, or None."""
+    for operand in operands:
+        if torch._C._functorch.is_functorch_wrapped_tensor(operand):
+            return "it happens under a transformation of torch.func, such as vmap"
+        if operand.layout is not torch.strided or operand.is_nested:
+            return f"an operand of layout {operand.layout} or nested"
+        if operand.is_complex() or operand.is_quantized:
+            return f"an operand of dtype {operand.dtype}"
+    return None
+
+
+def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
+    """Register a parser for the calls of some functions."""
+
+    def register(parser: Parser) -> Parser:
+        PARSERS.update(dict.fromkeys(functions, parser))
+        return parser
+
+    return register
+
+
+# ------------------------------------------------------------------------- contractions
+
+
+@parses(F.linear)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Iterator[Call]:
+    yield linear("linear", input, weight, bias)
+
+
+def linear(
+    operation: str, x: Tensor, weight: Tensor, bias: Tensor | None = None, suffix: str = ""
+) -> Contraction:
+    """``x (..., i)`` with ``weight (o, i)``, or ``(i,)``."""
+    lead = _letters(x.ndim - 1)
+    letters = "YZ" if weight.ndim == 2 else "Z"
+    return Contraction(operation, x, lead + "Z", weight, letters, True, bias, suffix)
+
+
+@parses(
+    torch.matmul,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch.linalg.matmul,
+    torch.mm,
+    Tensor.mm,
+    torch.bmm,
+    Tensor.bmm,
+    torch.mv,
+    Tensor.mv,
+)
+def _matmul(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
+    yield matmul("matmul", *_operands(args, kwargs, _FIRST, _SECOND))
+
+
+@parses(Tensor.__rmatmul__)
+def _rmatmul(right: Tensor, left: Tensor) -> Iterator[Call]:
+    yield matmul("matmul", left, right)
+
+
+@parses(
+    torch.addmm,
+    Tensor.addmm,
+    Tensor.addmm_,
+    torch.baddbmm,
+    Tensor.baddbmm,
+    Tensor.baddbmm_,
+    torch.addbmm,
+    Tensor.addbmm,
+    Tensor.addbmm_,
+    torch.addmv,
+    Tensor.addmv,
+    Tensor.addmv_,
+)
+def _added_matmul(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
+    _, left, right = _operands(args, kwargs, _FIRST, _LEFT, _RIGHT)
+    yield matmul("matmul", left, right)
+
+
+@parses(torch.dot, Tensor.dot, torch.vdot, Tensor.vdot, torch.inner, Tensor.inner)
+def _inner(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
+    left, right = _operands(args, kwargs, _FIRST, _SECOND)
+    lead = _letters(left.ndim - 1)
+    other = _letters(right.ndim - 1, skip=len(lead))
+    yield Contraction("matmul", left, lead + "Z", right, other + "Z", None)
+
+
+@parses(torch.einsum)
+def _einsum(equation: Any, *operands: Any) -> Iterator[Call]:
+    tensors = (
+        operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
+    )
+    if len(tensors) == 1:
+        return
+    if not isinstance(equation, str) or len(tensors) != 2:
+        raise NotImplementedError("an einsum of other than two operands, or in sublist format")
+    terms, arrow, output = equation.replace(" ", "").partition("->")
+    left, right = terms.split(",")
+    letters = [
+        _without_ellipsis(term, t.ndim, equation)
+        for term, t in zip((left, right), tensors, strict=True)
+    ]
+    if any(len(set(term)) < len(term) for term in letters):
+        raise NotImplementedError("an einsum that takes a diagonal")
+    kept = output if arrow else [c for c in left + right if (left + right).count(c) == 1]
+    contracted = "".join(c for c in left if c in right and c not in kept and c != ".")
+    yield Contraction(
+        "einsum", tensors[0], letters[0], tensors[1], letters[1], None, contracted=contracted
+    )
+
+
+@parses(torch.tensordot)
+def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Iterator[Call]:
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, int):
+        dims = (range(a.ndim - dims, a.ndim), range(dims))
+    left = list(_letters(a.ndim))
+    right = list(_letters(b.ndim, skip=a.ndim))
+    pairs = list(zip(*([d] if isinstance(d, int) else d for d in dims), strict=True))
+    for i, j in pairs:
+        right[j] = left[i]
+    contracted = "".join(left[i] for i, _ in pairs)
+    yield Contraction("tensordot", a, "".join(left), b, "".join(right), None, contracted=contracted)
+
+
+def matmul(operation: str, left: Tensor, right: Tensor, suffix: str = "") -> Contraction:
+    """Batched matrix product with broadcasting, as ``torch.matmul`` defines it."""
+    batch = _letters(max(left.ndim, right.ndim, 2) - 2)
+
+    def letters(operand: Tensor, matrix: str, vector: str) -> str:
+        if operand.ndim == 1:
+            return vector
+        return batch[len(batch) - (operand.ndim - 2) :] + matrix
+
+    return Contraction(
+        operation,
+        left,
+        letters(left, "XZ", "Z"),
+        right,
+        letters(right, "ZY", "Z"),
+        None,
+        suffix=suffix,
+    )
+
+
+# Names of operands, as PyTorch's functions have them.
+_FIRST = ("input", "self")
+_SECOND = ("other", "mat2", "vec", "tensor", "tensor2")
+_LEFT = ("mat1", "batch1", "mat")
+_RIGHT = ("mat2", "batch2", "vec", "vec2")
+
+
+def _operands(args: tuple[Any, ...], kwargs: dict[str, Any], *names: tuple[str, ...]) -> list[Any]:
+    """Operands by position, the rest by any of the names that functions give to it."""
+    given = list(args[: len(names)])
+    for possible in names[len(given) :]:
+        given += [kwargs[name] for name in possible if name in kwargs][:1]
+    return given
+
+
+def _letters(count: int, skip: int = 0) -> str:
+    """Index letters that stand for nothing else: capital letters at the end mean X, Y, Z."""
+    return string.ascii_lowercase[skip : skip + count]
+
+
+def _without_ellipsis(term: str, ndim: int, equation: str) -> str:
+    """Name the dimensions of an ellipsis by letters that the equation does not use."""
+    if "..." not in term:
+        return term
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    count = ndim - len(term) + 3
+    # The last dimensions of all ellipses are the same ones.
+    return term.replace("...", "".join(reversed(free[:count])))
+
+
+# ------------------------------------------------------------------------- convolutions
+
+
+def _convolution(operation: str, ndim: int) -> Parser:
+    def parse(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Iterator[Call]:
+        dilation = _per_dim(dilation, ndim)
+        sides = padding_sides(_padding(padding, ndim), weight.shape[2:], dilation)
+        x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
+        yield Convolution(
+            operation, x, weight, bias, _per_dim(stride, ndim), sides, dilation, groups
+        )
+
+    return parse
+
+
+def _transposed(operation: str, ndim: int) -> Parser:
+    def parse(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Iterator[Call]:
+        x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
+        dilation = _per_dim(dilation, ndim)
+        yield Convolution(
+            operation,
+            x,
+            weight,
+            bias,
+            _per_dim(stride, ndim),
+            padding_sides(_padding(padding, ndim), weight.shape[2:], dilation),
+            dilation,
+            groups,
+            True,
+            _per_dim(output_padding, ndim),
+        )
+
+    return parse
+
+
+for _ndim in (1, 2, 3):
+    parses(getattr(torch, f"conv{_ndim}d"))(_convolution(f"conv{_ndim}d", _ndim))
+    parses(getattr(torch, f"conv_transpose{_ndim}d"))(_transposed(f"conv_transpose{_ndim}d", _ndim))
+
+
+def _padding(value: Any, ndim: int) -> Any:
+    return value if isinstance(value, str) else _per_dim(value, ndim)
+
+
+def _per_dim(value: Any, ndim: int) -> tuple[int, ...]:
+    """One number for all dimensions, or one for each."""
+    if not isinstance(value, tuple | list):
+        return (int(value),) * ndim
+    return tuple(map(int, value)) if len(value) == ndim else (int(value[0]),) * ndim
+
+
+# ------------------------------------------------------------- recurrent cells, attention
+
+
+@parses(torch.lstm_cell)
+def _lstm_cell(
+    input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None
+) -> Iterator[Call]:
+    yield linear("rnn_cell", input, w_ih, b_ih, "ih")
+    yield linear("rnn_cell", hx[0], w_hh, b_hh, "hh")
+
+
+@parses(torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell)
+def _rnn_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None
+) -> Iterator[Call]:
+    yield linear("rnn_cell", input, w_ih, b_ih, "ih")
+    yield linear("rnn_cell", hx, w_hh, b_hh, "hh")
+
+
+@parses(F.scaled_dot_product_attention)
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Iterator[Call]:
+    with torch.no_grad():  # nothing of this is to be part of the model's graph
+        if enable_gqa:
+            repeats = query.shape[-3] // key.shape[-3]
+            key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
+        parts = list(attention(query, key, value, attn_mask, is_causal))
+    yield from parts
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
+) -> Iterator[Contraction]:
+    """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
+    shape = (*query.shape[:-1], key.shape[-2])
+    allowed = torch.ones(shape[-2:], dtype=torch.bool, device=query.device)
+    if is_causal:
+        allowed = allowed.tril()
+    if mask is not None:
+        allowed = allowed & (mask if mask.dtype is torch.bool else mask != -torch.inf)
+    # Half where it is allowed: neither zero nor a spike.
+    weights = (allowed.to(torch.float32) / 2).expand(shape)
+    yield matmul("qk", query, key.transpose(-2, -1), "qk")._replace(weighted=False)
+    yield matmul("av", weights, value, "av")._replace(weighted=False)
+
+
+@parses(F.multi_head_attention_forward)
+def _multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Iterator[Call]:
+    """``nn.MultiheadAttention`` is one opaque call: its parts are computed again to be seen."""
+    if any(t is not None for t in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
+        raise NotImplementedError("multi-head attention with bias_k, bias_v, static_k or zero_attn")
+    inputs = [t if t.ndim == 3 else t.unsqueeze(1) for t in (query, key, value)]  # (L, N, E)
+    weights: list[Any] = [q_proj_weight, k_proj_weight, v_proj_weight]
+    if in_proj_weight is not None and not use_separate_proj_weight:
+        weights = list(in_proj_weight.chunk(3))
+    biases: list[Any] = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
+    for suffix, x, weight, bias in zip(
+        ("q_proj", "k_proj", "v_proj"), inputs, weights, biases, strict=True
+    ):
+        projection = linear("linear", x.transpose(0, 1), weight, bias, suffix)
+        yield projection._replace(samples_first=True)
+    with torch.no_grad():  # nothing of this is to be part of the model's graph
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        )
+        mask = _additive_mask(attn_mask, key_padding_mask, q, k)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        parts = list(attention(q, k, v, mask, False))
+    yield from (part._replace(samples_first=True) for part in parts)
+    projection = linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
+    yield projection._replace(samples_first=True)
+
+
+def _additive_mask(
+    attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor
+) -> Tensor | None:
+    """One mask to add to the scores ``(N, heads, L, S)``; in boolean masks True means leave out."""
+    if attn_mask is None and padding is None:
+        return None
+    samples, heads, length, source = *q.shape[:3], k.shape[2]
+    total = torch.zeros((samples, 1, length, source), dtype=q.dtype, device=q.device)
+    for mask, shape in ((attn_mask, (-1, 1, length, source)), (padding, (-1, 1, 1, source))):
+        if mask is None:
+            continue
+        if mask.dtype is torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -torch.inf)
+        if mask.ndim == 3:  # one for each sample and head
+            total, mask = total.expand(-1, heads, -1, -1), mask.view(-1, heads, length, source)
+        else:
+            mask = mask.reshape(shape)
+        total = total + mask
+    return total

@@ -1,0 +1,1 @@
+"""Sums over a process group, and fingerprints of what may be added."""

@@ -1,0 +1,179 @@
+"""Adding up states over a process group, in a fixed small number of collectives.
+
+Every rank takes part with one header, then one buffer per dtype and reduction: time and memory do
+not grow with the number of ranks, and a rank that saw no data learns from the header what the
+others have. What ranks disagree about shows in the header as well, so that all raise the same error
+and none waits for the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from snnmetrics.ranks.signature import pack_extremes, shape_of, unpack_extremes
+
+Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
+Reduction = Literal["sum", "max", "min"]
+
+# Backends that reduce every dtype. Of others it is not known: some lack float64 or int64.
+_COMPLETE = ("gloo", "nccl", "mpi", "ucc", "xccl")
+# Above every key of a rank: rank and length of a text in one number.
+_NONE_LEFT, _LENGTHS = 2**62, 2**36
+
+
+# -------------------------------------------------------------- how one buffer is reduced
+
+
+def all_reduce(group: Any = None) -> Reduce:
+    """Reduce with ``torch.distributed`` over ``group`` (default: the whole world).
+
+    Where the backend may lack a dtype, bytes are exchanged instead, which all backends carry.
+    """
+    operations = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
+
+    def reduce(buffer: Tensor, operation: Literal["sum", "max"]) -> Tensor:
+        home, backend = buffer.device, str(dist.get_backend(group))
+        if backend == "nccl":  # it knows accelerators only
+            buffer = buffer.to(torch.device("cuda", torch.cuda.current_device()))
+        if any(known in backend for known in _COMPLETE):
+            dist.all_reduce(buffer, operations[operation], group=group)
+        else:
+            buffer = _reduce_bytes(buffer, operation, group)
+        return buffer.to(home)
+
+    return reduce
+
+
+def _reduce_bytes(buffer: Tensor, operation: Literal["sum", "max"], group: Any) -> Tensor:
+    """Gather the bytes piece by piece: as many pieces as ranks, so that memory does not grow."""
+    ranks = dist.get_world_size(group)
+    pieces = []
+    for piece in torch.split(buffer, max(1, -(-len(buffer) // ranks))):
+        mine = piece.contiguous().view(torch.uint8)
+        gathered = [torch.empty_like(mine) for _ in range(ranks)]
+        dist.all_gather(gathered, mine, group=group)
+        values = torch.stack([part.view(buffer.dtype) for part in gathered])
+        pieces.append(values.sum(0) if operation == "sum" else values.amax(0))
+    return torch.cat(pieces) if pieces else buffer
+
+
+def gather_with(dist_sync_fn: Callable[..., list[Tensor]], group: Any = None) -> Reduce:
+    """Reduce what a user's ``dist_sync_fn`` gathers (torchmetrics' contract: one tensor a rank)."""
+
+    def reduce(buffer: Tensor, operation: Literal["sum", "max"]) -> Tensor:
+        gathered = torch.stack(list(dist_sync_fn(buffer, group=group)))
+        return gathered.sum(0) if operation == "sum" else gathered.amax(0)
+
+    return reduce
+
+
+# ------------------------------------------------------------------------ named states
+
+
+def reduce_states(
+    states: Mapping[str, Tensor], reductions: Mapping[str, Reduction], reduce: Reduce
+) -> dict[str, Tensor]:
+    """Reduce named states of the same shapes on all ranks. Pure: the arguments stay as they are.
+
+    Args:
+        states: This rank's states, all on one device.
+        reductions: Reduction by name, where it is not the sum.
+        reduce: How one buffer is reduced over the ranks (may write into that buffer).
+
+    Returns:
+        The reduced states, as parts of one buffer per dtype and reduction.
+    """
+    reduced: dict[str, Tensor] = {}
+    buffers: dict[tuple[str, Literal["sum", "max"]], dict[str, Tensor]] = {}
+    for name, state in states.items():
+        reduction = reductions.get(name, "sum")
+        value = state.detach().neg() if reduction == "min" else state.detach()
+        key: tuple[str, Literal["sum", "max"]]
+        key = str(state.dtype), "sum" if reduction == "sum" else "max"
+        buffers.setdefault(key, {})[name] = value
+    for (_, operation), parts in sorted(buffers.items()):
+        buffer = reduce(torch.cat([part.reshape(-1) for part in parts.values()]), operation)
+        pieces = torch.split(buffer, [part.numel() for part in parts.values()])
+        for (name, part), piece in zip(parts.items(), pieces, strict=True):
+            value = piece.reshape(part.shape)
+            reduced[name] = value.neg() if reductions.get(name) == "min" else value
+    return {name: reduced[name] for name in states}
+
+
+def sum_states(
+    states: Mapping[str, Tensor], shaped: Collection[str], signature: Tensor, reduce: Reduce
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Add the states of a metric over all ranks. Pure: the arguments stay as they are.
+
+    Args:
+        states: This rank's states, all on one device; a 0-dim one of ``shaped`` counts as zeros.
+        shaped: Names of the states that have the shape of the signature.
+        signature: Arguments and shape of this rank's metric.
+        reduce: How one buffer is reduced over the ranks (may write into that buffer).
+
+    Returns:
+        The summed states and the signature on which all ranks agree.
+
+    Raises:
+        ValueError: On every rank alike, if arguments or shapes differ between ranks.
+    """
+    device = next(iter(states.values())).device
+    header = reduce(pack_extremes(signature).to(device), "max")
+    agreed = unpack_extremes(header.cpu())
+    shape = shape_of(agreed) or ()
+    local = {
+        name: state.expand(shape) if name in shaped else state for name, state in states.items()
+    }
+    return reduce_states(local, {}, reduce), agreed
+
+
+# ------------------------------------------------------- what ranks have in common, or not
+
+
+def different_texts(text: bytes, declarations: bytes, rank: int, reduce: Reduce) -> list[bytes]:
+    """The different texts of all ranks, each once, that of the lowest rank first.
+
+    Where all have the same, as ranks of one training do, that is found out with one header. Else
+    each text travels once: time and memory grow with how many there are, not with the ranks.
+
+    Args:
+        text: What this rank has.
+        declarations: What must be the same on all ranks.
+        rank: Number of this rank.
+        reduce: How one buffer is reduced over the ranks.
+
+    Raises:
+        ValueError: On every rank alike, if the declarations differ.
+    """
+    words = torch.tensor([_digest(declarations), _digest(text)])
+    extremes = reduce(torch.cat([words, -words]), "max").cpu()
+    most, least = extremes[:2], -extremes[2:]
+    same_declarations, same_text = (most == least).tolist()
+    if not same_declarations:
+        raise ValueError(
+            "monitors with different declarations (model, dt, kinds, input_scale, integer_as, "
+            "groups, include, exclude, per_neuron, per_sample) cannot be added: expected the same "
+            "on all ranks, found different ones"
+        )
+    known = [text] if same_text else []
+    while not same_text:
+        key = _NONE_LEFT if text in known else rank * _LENGTHS + len(text)
+        lowest = -int(reduce(torch.tensor([-key]), "max").item())
+        if lowest == _NONE_LEFT:
+            break
+        owner, length = divmod(lowest, _LENGTHS)
+        letters = list(text) if rank == owner else [0] * length
+        received = reduce(torch.tensor(letters, dtype=torch.uint8), "max")
+        known.append(bytes(received.tolist()))
+    return known
+
+
+def _digest(text: bytes) -> int:
+    """56 bits, so that its negative fits as well."""
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "little")

@@ -1,0 +1,89 @@
+"""Reports in files. Saving that is interrupted leaves the old file, or none; never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snnmetrics.report import json as report_json
+
+if TYPE_CHECKING:
+    from snnmetrics.report.report import Report
+
+
+def save(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write a report as JSON beside ``path``, and move it there once all of it is on the disk."""
+    target = _checked(path)
+    if not target.parent.exists():
+        raise FileNotFoundError(f"path: expected a directory that exists, found {target.parent}")
+    text = report_json.to_json(
+        report
+    ).encode()  # what cannot be written fails before a file is made
+    mode = _mode_of(target)
+    # In the same directory: across file systems nothing can be moved in one step.
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(beside, "xb", opener=_with_mode(0o666 if mode is None else mode)) as file:
+            if mode is not None:
+                os.chmod(beside, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    _sync_directory(target.parent)
+
+
+def load(path: str | os.PathLike[str]) -> Report:
+    """Read a report that anyone may have written."""
+    source = _checked(path)
+    with source.open("rb") as file:
+        text = file.read(report_json.MAX_TEXT + 1)  # enough to see that it is too long
+    try:
+        return report_json.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _checked(path: object) -> Path:
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise TypeError(f"path: expected a str or os.PathLike of text, found {path!r}")
+    return Path(os.path.realpath(name))  # what a link points to is replaced, not the link
+
+
+def _mode_of(target: Path) -> int | None:
+    """The permissions of the file that is to be replaced, if there is one.
+
+    Raises:
+        ValueError: If it is a device, a pipe or the like, which would be gone.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a directory the system complains
+        raise ValueError(f"path: expected a regular file or none, found another at {target}")
+    return stat.S_IMODE(mode)
+
+
+def _with_mode(mode: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags, mode)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the move itself survive a loss of power, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

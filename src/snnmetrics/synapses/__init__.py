@@ -1,0 +1,1 @@
+"""Which synapses an input element has: geometry, fan-out maps, weights as they are used."""

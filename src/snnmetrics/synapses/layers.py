@@ -1,0 +1,374 @@
+"""How neurons are connected: the exact fan-out of linear layers.
+
+The number of synapses of an input element is the number of (element, weight tap) pairs whose
+output lies inside the output map. Push an input through the layer with every weight replaced by
+one and no bias: each output is then the sum of the inputs that reach it, once per tap. The
+gradient of the sum of all outputs with respect to an input element is therefore its number of
+taps. One formula serves every linear layer and, by the chain rule, every chain of them, where it
+counts paths. With ``weight != 0`` in place of ones it leaves out pruned synapses.
+
+A layer type is added by one function, registered with ``_with_unit_weights``, that says how the
+layer acts once its weights are given.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import singledispatch
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from snnmetrics.arguments import require_bool
+from snnmetrics.synapses import weights
+
+_SYNAPTIC = (nn.Linear, nn.modules.conv._ConvNd)
+_LINEAR_WITHOUT_WEIGHTS = (
+    nn.modules.pooling._AvgPoolNd
+    | nn.modules.pooling._AdaptiveAvgPoolNd
+    | nn.modules.pooling._LPPoolNd
+    | nn.modules.batchnorm._BatchNorm
+    | nn.modules.dropout._DropoutNd
+    | nn.Flatten
+    | nn.Identity
+)
+# Frameworks whose layers are PyTorch's with another layout of time.
+_TRUSTED = ("torch", "spikingjelly", "snntorch", "norse", "sinabs")
+_MOST_ELEMENTS = 2**60  # as float64 they would be as many bytes as an address can tell apart
+_Function = Callable[..., Tensor]
+# By number of spatial dimensions, less one.
+_CONVOLVE: tuple[_Function, ...] = (F.conv1d, F.conv2d, F.conv3d)
+_CONVOLVE_TRANSPOSED: tuple[_Function, ...] = (
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+)
+_ADAPTIVE_POOL: tuple[_Function, ...] = (
+    F.adaptive_avg_pool1d,
+    F.adaptive_avg_pool2d,
+    F.adaptive_avg_pool3d,
+)
+
+
+def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = False) -> Tensor:
+    """Count the synapses of every input element of a linear layer, exactly.
+
+    Padding edges, stride, dilation, groups, transposition and padding modes are exact: a tap that
+    falls outside the output map, or on padding, is no synapse. An element that reaches an output
+    twice (reflect or circular padding, overlapping pooling in a chain) has two. In a
+    ``Sequential`` paths are counted.
+
+    Args:
+        layer: ``Linear``, ``Conv1d/2d/3d``, ``ConvTranspose1d/2d/3d`` (and subclasses), or a
+            ``Sequential`` of such with average or sum pooling (``AvgPool``, ``AdaptiveAvgPool``,
+            ``LPPool`` of norm 1), ``Flatten``, and, passed through, ``Identity``,
+            dropout and batch norm (taken as folded into the weights).
+        input_shape: Shape of one input without batch and time, for example ``(C, H, W)``.
+        effective: Whether to leave out synapses whose weight is zero now, also where
+            ``torch.nn.utils.prune``, ``parametrize``, ``weight_norm`` or ``spectral_norm`` make
+            the weight.
+
+    Returns:
+        float64 tensor of shape ``input_shape`` on the device of the layer: the number of synapses
+        (in a chain: paths) of each input element. The layer is left as it was.
+
+    Raises:
+        TypeError: If the layer is not linear or not known; the message says why. If ``effective``
+            is no bool.
+        ValueError: If ``input_shape`` is not a shape that the layer accepts.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> sm.fanout(torch.nn.Conv2d(1, 1, 3, padding=1), (1, 3, 3))
+        tensor([[[4., 6., 4.],
+                 [6., 9., 6.],
+                 [4., 6., 4.]]], dtype=torch.float64)
+        >>> pool_then_fc = torch.nn.Sequential(
+        ...     torch.nn.AvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(4, 10)
+        ... )
+        >>> sm.fanout(pool_then_fc, (1, 4, 4)).unique()
+        tensor([10.], dtype=torch.float64)
+    """
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
+    require_bool("effective", effective)
+    shape = _checked_shape(input_shape)
+    _refuse_without_synapses(layer)
+    if any(isinstance(p, UninitializedParameter) for p in layer.parameters()):
+        raise ValueError(f"layer: {layer} does not know its shape yet; call the layer once")
+    device = next((p.device for p in layer.parameters() if not p.is_meta), torch.device("cpu"))
+    # Autocast leaves float64 alone; in inference mode nothing could be differentiated.
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = torch.zeros((1, *shape), dtype=torch.float64, device=device, requires_grad=True)
+        try:
+            outputs = _with_unit_weights(layer, inputs, effective)
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"input_shape: expected a shape (without batch) that {layer} accepts, "
+                f"found {shape}: {error}"
+            ) from error
+        (paths,) = torch.autograd.grad(outputs.sum(), inputs)
+        # Counts are integers; fast convolutions of accelerators may leave a rounding error.
+        return paths[0].round()
+
+
+def _refuse_without_synapses(layer: nn.Module) -> None:
+    """A chain needs a layer with weights; a subclass with a forward of its own may do anything."""
+    synaptic = [m for m in layer.modules() if isinstance(m, _SYNAPTIC)]
+    for module in synaptic:
+        cls = next(c for c in type(module).__mro__ if "forward" in vars(c))
+        if cls.__module__.partition(".")[0] not in _TRUSTED:
+            raise TypeError(
+                f"layer: expected a layer of PyTorch or of a known framework, found "
+                f"{type(module).__name__}, whose forward is its own: it may pad, scale or reuse "
+                "weights. Take the fan-out of the plain layers it is made of"
+            )
+    if not synaptic and isinstance(layer, nn.Sequential | _LINEAR_WITHOUT_WEIGHTS):
+        raise TypeError(
+            "layer: expected at least one layer with synapses (Linear, Conv, ConvTranspose), found "
+            f"{layer}"
+        )
+
+
+def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    # What has no order is no shape, and bytes would be taken for numbers.
+    if isinstance(input_shape, Set | Mapping | bytes | bytearray):
+        sizes: tuple[int, ...] = ()
+    else:
+        try:
+            sizes = tuple(operator.index(size) for size in input_shape)
+        except TypeError:
+            sizes = ()
+    if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in input_shape):
+        raise ValueError(
+            f"input_shape: expected positive integers, one per dimension, found {input_shape!r}"
+        )
+    if math.prod(sizes) >= _MOST_ELEMENTS:
+        raise ValueError("input_shape: expected fewer than 2**60 elements, found more")
+    return sizes
+
+
+# ------------------------------------------------------------------ layers, one by one
+
+
+@singledispatch
+def _with_unit_weights(layer: nn.Module, x: Tensor, effective: bool) -> Tensor:
+    """Push ``x`` through a layer whose weights are one at every synapse, and without bias."""
+    raise TypeError(
+        f"layer: expected a linear layer (Linear, Conv, ConvTranspose, average or sum pooling, or "
+        f"a Sequential of such), found {type(layer).__name__}: which outputs an input reaches does "
+        "not follow from it alone. Spiking neurons, activations and recurrent layers emit values "
+        "of their own: take the fan-out of the linear layer after them"
+    )
+
+
+@_with_unit_weights.register(nn.MaxPool1d)
+@_with_unit_weights.register(nn.MaxPool2d)
+@_with_unit_weights.register(nn.MaxPool3d)
+@_with_unit_weights.register(nn.AdaptiveMaxPool1d)
+@_with_unit_weights.register(nn.AdaptiveMaxPool2d)
+@_with_unit_weights.register(nn.AdaptiveMaxPool3d)
+def _max_pool(layer: nn.Module, x: Tensor, effective: bool) -> Tensor:
+    raise TypeError(
+        f"layer: {type(layer).__name__} is not linear: which of its inputs passes depends on the "
+        "data. Count the output of the pooling, with the fan-out of the layer after it"
+    )
+
+
+@_with_unit_weights.register(nn.Linear)
+def _linear(layer: nn.Linear, x: Tensor, effective: bool) -> Tensor:
+    _require_size("features", layer.in_features, x.shape[-1])
+    if effective:
+        return F.linear(x, _present(layer, x))
+    return x.sum(-1, keepdim=True).expand(*x.shape[:-1], layer.out_features)
+
+
+@_with_unit_weights.register(nn.Conv1d)
+@_with_unit_weights.register(nn.Conv2d)
+@_with_unit_weights.register(nn.Conv3d)
+def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
+    ndim = len(layer.kernel_size)
+    _require_dims(layer, x, ndim + 2)
+    _require_size("channels", layer.in_channels, x.shape[1])
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    sides = padding_sides(layer.padding, layer.kernel_size, layer.dilation)
+    # F.pad takes the last dimension first.
+    padded = F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
+    how = (None, layer.stride, 0, layer.dilation, layer.groups)
+    if effective:
+        return _CONVOLVE[ndim - 1](padded, _present(layer, x), *how)
+    summed, ones = _summed_by_group(layer, padded)
+    return _repeated_by_group(layer, _CONVOLVE[ndim - 1](summed, ones, *how))
+
+
+@_with_unit_weights.register(nn.ConvTranspose1d)
+@_with_unit_weights.register(nn.ConvTranspose2d)
+@_with_unit_weights.register(nn.ConvTranspose3d)
+def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, effective: bool) -> Tensor:
+    ndim = len(layer.kernel_size)
+    _require_dims(layer, x, ndim + 2)
+    _require_size("channels", layer.in_channels, x.shape[1])
+    padding = (layer.padding, layer.output_padding)
+    how = (None, layer.stride, *padding, layer.groups, layer.dilation)
+    if effective:
+        return _CONVOLVE_TRANSPOSED[ndim - 1](x, _present(layer, x), *how)
+    summed, ones = _summed_by_group(layer, x)
+    return _repeated_by_group(layer, _CONVOLVE_TRANSPOSED[ndim - 1](summed, ones, *how))
+
+
+@_with_unit_weights.register(nn.AvgPool1d)
+@_with_unit_weights.register(nn.AvgPool2d)
+@_with_unit_weights.register(nn.AvgPool3d)
+def _avg_pool(layer: nn.AvgPool2d, x: Tensor, effective: bool) -> Tensor:
+    return _sum_pool(layer, x, layer.padding)
+
+
+@_with_unit_weights.register(nn.LPPool1d)
+@_with_unit_weights.register(nn.LPPool2d)
+@_with_unit_weights.register(nn.LPPool3d)
+def _lp_pool(layer: nn.LPPool2d, x: Tensor, effective: bool) -> Tensor:
+    if layer.norm_type != 1:
+        raise TypeError(
+            f"layer: {type(layer).__name__} with norm_type={layer.norm_type} is not linear; "
+            "expected norm_type=1, which is sum pooling"
+        )
+    return _sum_pool(layer, x, 0)
+
+
+@_with_unit_weights.register(nn.AdaptiveAvgPool1d)
+@_with_unit_weights.register(nn.AdaptiveAvgPool2d)
+@_with_unit_weights.register(nn.AdaptiveAvgPool3d)
+def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, x: Tensor, effective: bool) -> Tensor:
+    ndim = _spatial_dims(layer)
+    _require_dims(layer, x, ndim + 2)
+    targets = _per_dim(layer.output_size, ndim)
+    sizes = [n if n is not None else old for n, old in zip(targets, x.shape[2:], strict=True)]
+    # The mean of each window times its size, windows being uneven where sizes do not divide.
+    outputs = _ADAPTIVE_POOL[ndim - 1](x, sizes)
+    for dim, (old, new) in enumerate(zip(x.shape[2:], sizes, strict=True)):
+        window = [-(-(j + 1) * old // new) - j * old // new for j in range(new)]
+        shape = [-1 if d == dim else 1 for d in range(ndim)]
+        outputs = outputs * torch.tensor(window, dtype=x.dtype, device=x.device).reshape(shape)
+    return outputs
+
+
+@_with_unit_weights.register(nn.BatchNorm1d)
+@_with_unit_weights.register(nn.BatchNorm2d)
+@_with_unit_weights.register(nn.BatchNorm3d)
+@_with_unit_weights.register(nn.SyncBatchNorm)
+def _batch_norm(layer: nn.BatchNorm2d, x: Tensor, effective: bool) -> Tensor:
+    _require_size("features", layer.num_features, x.shape[1])
+    return x
+
+
+@_with_unit_weights.register(nn.Dropout)
+@_with_unit_weights.register(nn.Dropout1d)
+@_with_unit_weights.register(nn.Dropout2d)
+@_with_unit_weights.register(nn.Dropout3d)
+@_with_unit_weights.register(nn.Identity)
+def _pass_through(layer: nn.Module, x: Tensor, effective: bool) -> Tensor:
+    return x
+
+
+@_with_unit_weights.register(nn.Flatten)
+def _flatten(layer: nn.Flatten, x: Tensor, effective: bool) -> Tensor:
+    return x.flatten(layer.start_dim, layer.end_dim)
+
+
+@_with_unit_weights.register(nn.Sequential)
+def _sequential(layer: nn.Sequential, x: Tensor, effective: bool) -> Tensor:
+    if type(layer).forward is not nn.Sequential.forward:
+        raise TypeError(
+            f"layer: expected a plain Sequential, found {type(layer).__name__}, whose forward is "
+            "its own: its layers may not follow each other"
+        )
+    for child in layer:
+        x = _with_unit_weights(child, x, effective)
+    return x
+
+
+# ---------------------------------------------------------------------------- weights
+
+
+def _summed_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Where all weights are one, the channels of a group act as their sum, with one kernel."""
+    summed = x.unflatten(1, (layer.groups, -1)).sum(2)
+    return summed, x.new_ones((layer.groups, 1, *layer.kernel_size))
+
+
+def _repeated_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, y: Tensor) -> Tensor:
+    """And all output channels of a group are the same."""
+    return y.repeat_interleave(layer.out_channels // layer.groups, 1)
+
+
+def _present(layer: nn.Module, x: Tensor) -> Tensor:
+    """One at every weight that is not zero, in the dtype and on the device of ``x``."""
+    with torch.no_grad():
+        weight = weights.current(layer, "weight")
+        if weight.is_meta:
+            raise ValueError(
+                f"layer: effective=True needs the weights of {layer}, found them on device 'meta'"
+            )
+        return (weight != 0).to(x)
+
+
+# ---------------------------------------------------------------------------- helpers
+
+
+def _require_dims(layer: nn.Module, x: Tensor, ndim: int) -> None:
+    """Refuse what PyTorch would take for an input without batch dimension."""
+    if x.ndim != ndim:
+        raise ValueError(
+            f"input_shape: {type(layer).__name__} expects {ndim - 1} dimensions "
+            f"(channels first, without batch), found {tuple(x.shape[1:])}"
+        )
+
+
+def _require_size(what: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise ValueError(f"input_shape: expected {expected} {what}, found {found}")
+
+
+def padding_sides(
+    padding: Any, kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Padding before and after each dimension, for numbers, ``"same"`` and ``"valid"``."""
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    sizes = _per_dim(0 if padding == "valid" else padding, len(kernel))
+    return tuple((int(size), int(size)) for size in sizes)
+
+
+def _sum_pool(
+    layer: nn.AvgPool2d | nn.LPPool2d, x: Tensor, padding: int | tuple[int, ...]
+) -> Tensor:
+    """Average pooling without its division, so that every tap weighs one."""
+    ndim = _spatial_dims(layer)
+    _require_dims(layer, x, ndim + 2)
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    kernel, steps, pads = (_per_dim(value, ndim) for value in (layer.kernel_size, stride, padding))
+    if ndim == 3:
+        return F.avg_pool3d(x, kernel, steps, pads, layer.ceil_mode, True, 1)
+    if ndim == 2:
+        return F.avg_pool2d(x, kernel, steps, pads, layer.ceil_mode, True, 1)
+    # One dimension has no divisor to override: a map of height one does.
+    flat = x.unsqueeze(2)
+    pooled = F.avg_pool2d(flat, (1, *kernel), (1, *steps), (0, *pads), layer.ceil_mode, True, 1)
+    return pooled.squeeze(2)
+
+
+def _spatial_dims(pool: nn.Module) -> int:
+    if isinstance(pool, nn.AvgPool1d | nn.LPPool1d | nn.AdaptiveAvgPool1d):
+        return 1
+    return 2 if isinstance(pool, nn.AvgPool2d | nn.LPPool2d | nn.AdaptiveAvgPool2d) else 3
+
+
+def _per_dim(value: Any, ndim: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * ndim

@@ -1,0 +1,214 @@
+"""Sums of activations that are exact whatever the dtype.
+
+A floating dtype stops counting at some integer: bfloat16 at 256, float16 at 2,048, float32 at
+16,777,216 = 2**24. Summing in float64 is exact up to 2**53 but many times slower on a CPU. So a
+sum is taken in float32 where float32 is provably enough, and in float64 elsewhere.
+
+The proof for integers costs one look at the result. Magnitudes are not negative, hence no partial
+sum exceeds the total, also after rounding, which is monotone: a total below 2**24 means that every
+partial sum was below 2**24, and there float32 holds each integer.
+
+Graded values are no counts and have no such proof. A total that is no integer betrays them, and
+they are summed in float64; where their totals happen to be integers, they are summed as exactly as
+float32 sums (a few parts in 10**7).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS, array_of, readable, spike_counts
+
+_HELD_BY_FLOAT32 = frozenset(
+    {torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32}
+)
+_UNSIGNED = frozenset({torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64})
+
+# Elements per block: a block in float64 (1 MiB) stays in the second-level cache of a core.
+_BLOCK = 2**17
+
+
+# Dtypes whose sums take longer than to count spikes byte by byte.
+_COUNTED_QUICKER = frozenset({torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16})
+# Up to here float64 is as fast as any look at the data that could spare it.
+_SMALL = 2**15
+
+
+def magnitude_sum(
+    activations: Tensor, dims: tuple[int, ...], *, negative: bool | None = None
+) -> Tensor:
+    """Sum ``|activations|`` over ``dims`` exactly.
+
+    The gradient with respect to an activation is 1 where it is zero or positive and -1 where it
+    is negative, so that silent neurons, too, receive a gradient.
+
+    Args:
+        activations: Real tensor of any dtype, strided or sparse COO.
+        dims: Dimensions to sum over, non-negative, without repetition.
+        negative: Whether there may be negative values, where it is known; else it is looked up.
+
+    Returns:
+        float64 tensor of the shape that remains. NaN and infinity in the input show as NaN or
+        infinity in the output. On accelerators nothing is read back to the host.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.tensors.sums import magnitude_sum
+        >>> spikes = torch.ones(1000, 2, dtype=torch.bfloat16)
+        >>> spikes.sum(0).tolist(), magnitude_sum(spikes, (0,)).tolist()
+        ([1000.0, 1000.0], [1000.0, 1000.0])
+    """
+    if activations.layout is torch.sparse_coo:
+        return _sum_sparse(activations, dims)
+    if activations.is_cpu and activations.numel() <= _SMALL:
+        return _magnitudes(activations.to(torch.float64)).sum(dims)
+    if activations.requires_grad and torch.is_grad_enabled():
+        if negative is None:
+            negative = _may_be_negative(activations)
+        return _MagnitudeSum.apply(activations, dims, negative)  # type: ignore[no-any-return, no-untyped-call]
+    return _sum_strided(activations, dims, negative)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no element is NaN or infinite, for magnitudes on the host (one reduction)."""
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+
+
+def coalesced(x: Tensor) -> Tensor:
+    """A sparse COO tensor with each index once."""
+    # Outside of inference mode PyTorch fails to coalesce a tensor that was made in it.
+    with torch.inference_mode(x.is_inference()):
+        return x.coalesce()
+
+
+def _magnitudes(x: Tensor) -> Tensor:
+    """``|x|`` of a floating tensor, with a gradient of 1 at zero, where that of ``abs`` is 0."""
+    return F.leaky_relu(-x, -1.0) if x.requires_grad else x.abs()
+
+
+class _MagnitudeSum(torch.autograd.Function):
+    """The exact sum of a large input, with a gradient that keeps no activation alive."""
+
+    @staticmethod
+    def forward(activations: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
+        return _sum_strided(activations, dims, negative)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        activations, dims, negative = inputs
+        ctx.shape, ctx.dtype, ctx.dims = activations.shape, activations.dtype, dims
+        ctx.save_for_backward(activations < 0 if negative else None)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        grad = grads[0].to(ctx.dtype)
+        for dim in sorted(ctx.dims):
+            grad = grad.unsqueeze(dim)
+        grad = grad.expand(ctx.shape)
+        (is_negative,) = ctx.saved_tensors
+        if is_negative is not None:
+            grad = torch.where(is_negative, -grad, grad)
+        return grad, None, None
+
+
+def _may_be_negative(x: Tensor) -> bool:
+    if x.dtype in _UNSIGNED:
+        return False
+    # On an accelerator the question would make the host wait; of integers it costs more than abs().
+    if not x.is_cpu or not x.is_floating_point():
+        return True
+    return bool(x.amin() < 0)
+
+
+def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor:
+    if not x.is_cpu:
+        return _sum_on_device(x, dims)
+    if x.dtype in _COUNTED_QUICKER and (counts := spike_counts(x, dims)) is not None:
+        return counts
+    if x.dtype is torch.float32 and (quick := _sum_float32(x, dims, negative)) is not None:
+        return quick
+    if negative is None:
+        negative = _may_be_negative(x)
+    pieces = blocks(x, dims)
+    total = _sum_block(pieces[0], dims, negative)
+    for block in pieces[1:]:
+        total += _sum_block(block, dims, negative)
+    return total
+
+
+def _sum_float32(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor | None:
+    """In one read of the memory, where float32 is provably enough; None where it is not."""
+    total = None
+    pieces = blocks(x, dims)
+    for block in pieces:
+        # The sum comes first: it reads faster what is not in the cache than the look for negatives.
+        part = block.sum(dims)
+        if _smallest(block) < 0 if negative is None else negative:
+            part = block.abs().sum(dims)
+        if total is None:
+            total = part
+            if len(pieces) > 1 and not _is_exact(total):
+                return None  # graded values, most likely
+        else:
+            total.add_(part)
+    return None if total is None or not _is_exact(total) else total.double()
+
+
+def _smallest(x: Tensor) -> float:
+    quick = readable(x)  # NumPy looks through a block in two thirds of the time
+    return float(array_of(x.detach()).min() if quick else x.amin())
+
+
+def _sum_block(block: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
+    if block.dtype in _HELD_BY_FLOAT32:
+        wide = block.to(torch.float32)
+        total = (wide.abs() if negative else wide).sum(dims)
+        if _is_exact(total):
+            return total.double()
+    wide = block.to(torch.float64)
+    return (wide.abs() if negative else wide).sum(dims)
+
+
+def _sum_on_device(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """One fused reduction where the dtype allows; nothing is read by the host."""
+    if x.dtype in _UNSIGNED:
+        return x.sum(dims, dtype=torch.float64)
+    if x.is_floating_point():
+        norm: Tensor = torch.linalg.vector_norm(x, 1, dims, dtype=torch.float64)
+        return norm
+    return x.to(torch.float64).abs().sum(dims)
+
+
+def _is_exact(total: Tensor) -> bool:
+    """The proof of the module's docstring: every entry an integer below 2**24."""
+    return bool(((total < FLOAT32_INTEGERS) & (total == total.trunc())).all())
+
+
+def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Cut ``x`` along its longest summed dimension into pieces of about ``_BLOCK`` elements."""
+    if x.numel() <= _BLOCK:
+        return (x,)
+    dim = max(dims, key=lambda d: x.shape[d])
+    rows = max(1, _BLOCK * x.shape[dim] // x.numel())
+    return torch.split(x, rows, dim)
+
+
+def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Only stored elements add; duplicates of one index are one element, their sum."""
+    x = coalesced(x)
+    if x.dense_dim() > 0:
+        return magnitude_sum(x.to_dense(), dims)
+    values = x.values().to(torch.float64)
+    magnitudes = _magnitudes(values)
+    kept = [d for d in range(x.ndim) if d not in dims]
+    shape = [x.shape[d] for d in kept]
+    position = torch.zeros(magnitudes.shape, dtype=torch.int64, device=x.device)
+    for d in kept:
+        position = position * x.shape[d] + x.indices()[d]
+    total = torch.zeros(math.prod(shape), dtype=torch.float64, device=x.device)
+    return total.index_add(0, position, magnitudes).reshape(shape)

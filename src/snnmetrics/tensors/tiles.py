@@ -1,0 +1,465 @@
+"""What is in a tensor, found in one read of its memory.
+
+Most activations of a spiking network are zeros and ones, and knowing that spares everything else:
+the sum is the count, the count is exact, and no event has a value. Both questions, whether all
+elements are 0 or 1 and how many ones each neuron has, are answered tile by tile, while a tile is in
+the cache of the processor: it is compared with 0 and with 1, and what is neither is no spike, also
+where it is as close to 1 as a dtype goes. The results of a comparison are bytes of 0 and 1. Eight
+of them are added at once, as one integer of 64 bits, in which no byte can run over before 255 rows
+are added. Only of tiles with other values more is asked: their range, whether all are integers, and
+the sums of their magnitudes.
+
+PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+# What to read elements as, and what 1 is there. Half precision, which NumPy does not know or is
+# slow with, is read as integers: the bits of 0 are 0, but for the negative zero, which takes the
+# longer way.
+_ONE: dict[torch.dtype, tuple[torch.dtype, int]] = {
+    torch.float64: (torch.float64, 1),
+    torch.float32: (torch.float32, 1),
+    torch.float16: (torch.int16, 0x3C00),
+    torch.bfloat16: (torch.int16, 0x3F80),
+    torch.int64: (torch.int64, 1),
+    torch.int32: (torch.int32, 1),
+    torch.int16: (torch.int16, 1),
+    torch.int8: (torch.int8, 1),
+    torch.uint8: (torch.uint8, 1),
+    torch.bool: (torch.uint8, 1),
+}
+_TYPES = {
+    torch.float64: "=f8",
+    torch.float32: "=f4",
+    torch.int64: "=i8",
+    torch.int32: "=i4",
+    torch.int16: "=i2",
+    torch.int8: "|i1",
+    torch.uint8: "|u1",
+}
+NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
+PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
+# Elements per tile: with its comparisons it stays in the second-level cache of a core.
+_TILE = 2**17
+_WIDTH = 2**16
+_SHORT = 2**12
+# Rows of bytes that may be added before one runs over.
+_ROWS = 255
+# Multiplied with the first, an integer of eight bytes has their sum in its last byte.
+_EACH_BYTE, _LAST_BYTE = np.uint64(0x0101010101010101), np.uint64(56)
+# Sums of integers that stay below are exact in float32.
+FLOAT32_INTEGERS = 2**24
+# The first dimensions.
+_LEADING = tuple(range(64))
+
+Values = NDArray[Any]
+Place = tuple[slice, slice]
+_EVERYWHERE: Place = (slice(None), slice(None))
+
+
+class Reading(NamedTuple):
+    """What is in a tensor.
+
+    Attributes:
+        low: Smallest element, or 0 if that is smaller; NaN where there is one.
+        high: Largest element, or 1 if that is larger; NaN where there is one.
+        whole: Whether all finite elements are integers.
+        magnitudes: Sums of the magnitudes, float64.
+        events: Numbers of nonzero elements, float64; the same object where all are 0 or 1.
+    """
+
+    low: float
+    high: float
+    whole: bool
+    magnitudes: Tensor
+    events: Tensor
+
+
+def readable(x: Tensor) -> bool:
+    """Whether NumPy may look at the elements of a tensor, and there are any."""
+    return in_memory(x) and x.numel() > 0 and not torch.compiler.is_compiling()
+
+
+def in_memory(x: Tensor) -> bool:
+    """Whether the elements of a tensor lie in memory of the CPU as its strides say."""
+    return x.is_cpu and is_plain(x)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether the elements of a tensor are in memory of its device as its strides say."""
+    return (
+        x.layout is torch.strided
+        and type(x) in PLAIN
+        and not x.is_neg()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def array_of(x: Tensor) -> Values:
+    """The elements of a readable tensor as NumPy has them, to be read while the tensor lives.
+
+    ``Tensor.numpy`` would leave a mark: memory that PyTorch shares with NumPy cannot be resized any
+    more, as FSDP does with the memory of weights.
+    """
+    size = x.element_size()
+    array: Values = np.asarray(
+        _Memory(
+            {
+                "data": (x.data_ptr(), False),
+                "shape": tuple(x.shape),
+                "strides": tuple(stride * size for stride in x.stride()),
+                "typestr": _TYPES[x.dtype],
+                "version": 3,
+            }
+        )
+    )
+    return array
+
+
+class _Memory:
+    """Memory at an address, as NumPy takes it."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface
+
+
+def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
+    """How many ones there are along ``dims``, if all elements are 0 or 1 and that can be told soon.
+
+    Args:
+        x: Dense real tensor.
+        dims: Dimensions to sum over, non-negative, without repetition.
+
+    Returns:
+        float64 tensor of the shape that remains, exact; None where an element is neither, and
+        where the answer would not be quick: on accelerators, of subclasses of tensors, of layouts
+        in which rows cannot be told without a copy. None therefore says nothing about ``x``.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.tensors.tiles import spike_counts
+        >>> spike_counts(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), (0,))
+        tensor([1., 2.], dtype=torch.float64)
+        >>> spike_counts(torch.tensor([[0.5, 1.0]]), (0,)) is None
+        True
+    """
+    matrices = _matrices(x, dims)
+    if matrices is None:
+        return None
+    counts = matrices.events(None)
+    return None if counts is None else matrices.restored(counts)
+
+
+def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
+    """All that counting needs to know of a tensor, in one read.
+
+    Args:
+        x: Dense real tensor.
+        dims: Dimensions to sum over, non-negative, without repetition.
+
+    Returns:
+        What is in it; sums are over ``dims``. Those of integers are exact up to 2**53. None where
+        the answer would not be quick, as in :func:`spike_counts`; of dtypes other than float32 and
+        float64 also where an element is neither 0 nor 1.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.tensors.tiles import read
+        >>> found = read(torch.tensor([[-2.0, 1.0], [3.0, 0.0]]), (0,))
+        >>> found.low, found.high, found.whole
+        (-2.0, 3.0, True)
+        >>> found.magnitudes.tolist(), found.events.tolist()
+        ([5.0, 1.0], [2.0, 1.0])
+    """
+    matrices = _matrices(x, dims)
+    if matrices is None:
+        return None
+    shape, axis = matrices.values.shape, 1 + matrices.along
+    others = _Others(shape, axis) if x.dtype in NUMPY_FLOATS else None
+    counts = matrices.events(others)
+    if counts is None:
+        return None
+    events = matrices.restored(counts)
+    if others is None or not others.found:
+        return Reading(0.0, 1.0, True, events, events)
+    magnitudes = matrices.restored(counts - others.events + others.magnitudes)
+    return Reading(others.low, others.high, others.whole, magnitudes, events)
+
+
+def has_no_zero(x: Tensor) -> bool:
+    """Whether no element is zero, of a contiguous readable tensor of float32 or float64.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.tensors.tiles import has_no_zero
+        >>> has_no_zero(torch.tensor([1.0, -2.0])), has_no_zero(torch.tensor([1.0, -0.0]))
+        (True, False)
+    """
+    values = array_of(x.detach().view(-1))
+    for start in range(0, len(values), _TILE):
+        tile = values[start : start + _TILE]
+        # Compared first: to ask for all of the numbers themselves reads the memory more slowly.
+        if not np.not_equal(tile, 0, out=_kept.flags[0, : len(tile)]).all():
+            return False
+    return True
+
+
+class _Matrices(NamedTuple):
+    """A tensor in the order of its memory, as matrices whose rows are to be added up.
+
+    Attributes:
+        values: ``(matrices, rows, columns)``.
+        one: What 1 is among them.
+        along: Whether the columns are to be added up, not the rows.
+        several: How many rows of the tensor are one row of the matrices.
+        shape: Shape of what remains, in the order of the memory.
+        order: Dimensions of what remains that stand where in that shape; None if all stand.
+    """
+
+    values: Tensor
+    one: int
+    along: bool
+    several: int
+    shape: torch.Size
+    order: tuple[int, ...] | None
+
+    def events(self, others: _Others | None) -> Values | None:
+        """Events per matrix and column, or row; as ``_count`` gives them."""
+        count = _count_along if self.along else _count
+        return count(array_of(self.values), self.one, others)
+
+    def restored(self, sums: Values) -> Tensor:
+        """Sums per matrix and column, as the tensor's own dimensions have them."""
+        if self.several > 1:
+            sums = np.add.reduce(sums.reshape(len(sums), self.several, -1), axis=1)
+        found = torch.from_numpy(sums).double().view(self.shape)
+        return found if self.order is None else found.permute(self.order)
+
+
+def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
+    """None where it is not readable, and where rows are not evenly spaced in memory."""
+    known = _ONE.get(x.dtype)
+    if known is None or not readable(x):
+        return None
+    dtype, one = known
+    x = x.detach() if x.dtype is dtype else x.detach().view(dtype)
+    lead = len(dims)
+    if dims == _LEADING[:lead] and x.is_contiguous():
+        shape = x.shape[lead:]
+        values, several = _rows_joined(x.view(1, -1, shape.numel()))
+        return _Matrices(values, one, False, several, shape, None)
+    strides = x.stride()
+    kept = sorted((d for d in range(x.ndim) if d not in dims), key=lambda d: -strides[d])
+    summed = sorted(dims, key=lambda d: -strides[d])
+    widest = max((strides[d] for d in dims if x.shape[d] > 1), default=0)
+    outer = [d for d in kept if strides[d] > widest]
+    shape = torch.Size([x.shape[d] for d in kept])
+    ordered = [d for d in range(x.ndim) if d not in dims]
+    order = tuple(kept.index(d) for d in ordered)
+    if summed and kept and strides[summed[0]] < strides[kept[-1]]:
+        return _rows_to_add(x, one, kept, summed, shape, order)
+    for first in (outer, []):
+        rest = [d for d in kept if d not in first]
+        columns = math.prod([x.shape[d] for d in rest])
+        matrices = math.prod([x.shape[d] for d in first])
+        if matrices > 1 and columns % 8:
+            continue  # a few bytes per row would be filled up to eight
+        try:
+            values = x.permute(*first, *summed, *rest).view(matrices, -1, columns)
+        except RuntimeError:
+            continue
+        values, several = _rows_joined(values)
+        return _Matrices(values, one, False, several, shape, order)
+    return None
+
+
+def _rows_to_add(
+    x: Tensor,
+    one: int,
+    kept: list[int],
+    summed: list[int],
+    shape: torch.Size,
+    order: tuple[int, ...],
+) -> _Matrices | None:
+    """Where what is to be added up lies side by side: short rows, of which a byte holds the sum."""
+    columns = math.prod([x.shape[d] for d in summed])
+    if columns > _ROWS:
+        return None
+    try:
+        values = x.permute(*kept, *summed).view(1, -1, columns)
+    except RuntimeError:
+        return None
+    return _Matrices(values, one, True, 1, shape, order)
+
+
+def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
+    """Several short rows as a long one, which takes fewer steps, where there are many."""
+    matrices, rows, columns = values.shape
+    if rows * columns <= _TILE and rows <= _ROWS:
+        return values, 1
+    several = math.gcd(rows, max(1, _SHORT // columns))
+    if several == 1 or not values.is_contiguous():
+        return values, 1
+    return values.view(matrices, -1, several * columns), several
+
+
+class _Kept(threading.local):
+    """Memory for what is made of a tile: to ask the system for it costs as much as to use it."""
+
+    def __init__(self) -> None:
+        self.flags = np.zeros((2, _TILE + _ROWS * 8), np.bool_)
+        self.floats = np.zeros(_TILE, np.float64)
+
+
+_kept = _Kept()
+
+
+class _Others:
+    """What tiles hold that are not all zeros and ones.
+
+    Args:
+        shape: ``(matrices, rows, columns)`` of what is read.
+        axis: Which of these is added up, rows or columns.
+
+    Attributes:
+        low: As of a ``Reading``; so are ``high`` and ``whole``.
+        found: Whether there is such a tile.
+        magnitudes: Their sums over these tiles.
+        events: Theirs, which are no further magnitudes.
+    """
+
+    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
+        self.low, self.high, self.whole = 0.0, 1.0, True
+        self.found = False
+        self.magnitudes: Values = np.zeros(())
+        self.events: Values = np.zeros(())
+        self._left = shape[0], shape[3 - axis]
+        self._axis = axis
+
+    def add(self, tile: Values, events: Values, place: Place) -> None:
+        """Note a tile ``(matrices, rows, columns)``, with its events, summed."""
+        low, high = float(tile.min()), float(tile.max())
+        if not self.found:
+            self.found = True
+            self.magnitudes, self.events = np.zeros((2, *self._left))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.low = self.high = math.nan
+            return
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        scratch = _kept.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
+        if self.whole:
+            same = _kept.flags[1, : tile.size].reshape(tile.shape)
+            self.whole = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
+        magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
+        exact = self.whole and max(-low, high) * tile.shape[self._axis] < FLOAT32_INTEGERS
+        sums = np.add.reduce(magnitudes, axis=self._axis, dtype=None if exact else np.float64)
+        self.magnitudes[place] += sums
+        self.events[place] += events
+
+
+def _count(values: Values, one: int, others: _Others | None) -> Values | None:
+    """Events per matrix and column.
+
+    Args:
+        values: ``(matrices, rows, columns)``.
+        one: What 1 is among them.
+        others: Where to note tiles with anything but zeros and ones; without, they give None.
+    """
+    matrices, rows, columns = values.shape
+    if rows <= _ROWS and matrices * rows * _by_eight(columns) <= _TILE:  # the usual small case
+        events = _events(values, one, others, _EVERYWHERE)
+        return None if events is None else events.view(np.uint8)[:, :columns]
+    some, width = 1, min(columns, _WIDTH)
+    if rows <= _ROWS and rows * columns <= _TILE:  # several matrices in a tile
+        some, width = max(1, _TILE // (rows * _by_eight(columns))), columns
+    counts = np.zeros((matrices, columns), np.uint8 if rows <= _ROWS else np.int64)
+    for first in range(0, matrices, some):
+        for left in range(0, columns, width):
+            place = slice(first, first + some), slice(left, left + width)
+            part = values[place[0], :, place[1]]
+            if not _count_part(part, one, others, place, counts[place]):
+                return None
+    return counts
+
+
+def _count_part(
+    part: Values, one: int, others: _Others | None, place: Place, counts: Values
+) -> bool:
+    """Add the events of a part, of which one row fits into a tile, to counts; False: stopped."""
+    matrices, rows, columns = part.shape
+    height = max(1, min(rows, _ROWS, _TILE // (matrices * _by_eight(columns))))
+    held, rows_held = None, 0
+    for top in range(0, rows, height):
+        tile = part[:, top : top + height]
+        events = _events(tile, one, others, place)
+        if events is None:
+            return False
+        if held is not None and rows_held + tile.shape[1] <= _ROWS:
+            held += events
+            rows_held += tile.shape[1]
+            continue
+        if held is not None:
+            counts += held.view(np.uint8)[:, :columns]
+        held, rows_held = events, tile.shape[1]
+    if held is not None:
+        counts += held.view(np.uint8)[:, :columns]
+    return True
+
+
+def _count_along(values: Values, one: int, others: _Others | None) -> Values | None:
+    """Events per row of one matrix, of at most 255 columns; as ``_count``."""
+    _, rows, columns = values.shape
+    height = _TILE // _by_eight(columns)
+    counts = np.empty((1, rows), np.uint8)
+    for top in range(0, rows, height):
+        place = slice(None), slice(top, top + height)
+        tile = values[place]
+        events, ones = _flags(tile, one)
+        total = events[0, :, 0].copy()
+        for column in range(1, events.shape[2]):
+            total += events[0, :, column]
+        # The highest byte of this product is the sum of all bytes.
+        counts[place] = (total * _EACH_BYTE) >> _LAST_BYTE
+        if not (events == ones).all():
+            if others is None:
+                return None
+            others.add(tile, counts[place], place)
+    return counts
+
+
+def _events(tile: Values, one: int, others: _Others | None, place: Place) -> Values | None:
+    """Events per matrix and column of a tile, eight bytes to an integer; None: stopped."""
+    events, ones = _flags(tile, one)
+    counts: Values = np.add.reduce(events, axis=1)
+    if not (events == ones).all():
+        if others is None:
+            return None
+        others.add(tile, counts.view(np.uint8)[:, : tile.shape[2]], place)
+    return counts
+
+
+def _flags(tile: Values, one: int) -> tuple[Values, Values]:
+    """Where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
+    matrices, rows, columns = tile.shape
+    width = _by_eight(columns)
+    kept = _kept.flags[:, : matrices * rows * width]
+    events, ones = kept.reshape(2, matrices, rows, width)
+    if width > columns:
+        events[..., columns:] = ones[..., columns:] = False
+    np.not_equal(tile, 0, out=events[..., :columns])
+    np.equal(tile, one, out=ones[..., :columns])
+    return events.view(np.uint64), ones.view(np.uint64)
+
+
+def _by_eight(number: int) -> int:
+    return -(-number // 8) * 8

@@ -1,0 +1,77 @@
+"""How numbers and names are written: units, percent, counts with their noun, printable text."""
+
+from __future__ import annotations
+
+import math
+
+SI_PREFIXES = ("k", "M", "G", "T", "P", "E")
+JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+def si(value: float | None) -> str:
+    """Write a figure with an SI prefix, to four digits; below 1000 as it is.
+
+    Example:
+        >>> si(999), si(1234567), si(0.5), si(None)
+        ('999', '1.235 M', '0.5', '-')
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) < 1000:
+        return str(value) if isinstance(value, int) else f"{value:.6g}"
+    for prefix in SI_PREFIXES:
+        value = value / 1000
+        text = f"{value:.4g}"
+        if abs(float(text)) < 1000:
+            return f"{text} {prefix}"
+    return f"{value:.4g} {prefix}"
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction in percent.
+
+    Example:
+        >>> percent(0.125)
+        '12.5 %'
+    """
+    return f"{100 * fraction:.4g} %" if math.isfinite(fraction) else str(fraction)
+
+
+def joules(value: float) -> str:
+    """Write an energy with its unit, to four digits.
+
+    Example:
+        >>> joules(7.463502602e-3), joules(3e-14), joules(0)
+        ('7.464 mJ', '0.03 pJ', '0 J')
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g} J"
+    for scale, unit in JOULES:
+        if abs(float(f"{value / scale:.4g}")) >= 1:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value / 1e-12:.4g} pJ"
+
+
+def named(count: float, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> named(1, "call"), named(2, "call")
+        ('1 call', '2 calls')
+    """
+    number = str(count) if isinstance(count, int) else f"{count:.6g}"
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
+
+
+def printable(text: str) -> str:
+    r"""Write out what would move the cursor or break a line.
+
+    Example:
+        >>> printable("fc\n\x1b[2J")
+        'fc\\n\\x1b[2J'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
