@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from snnmetrics.report import Report
+from snnmetrics.report import Report, io
 from snnmetrics.report import json as report_json
 from tests.report.made import full_report, report, reports
 
