@@ -6,6 +6,7 @@ seeded generator, so that the same spikes fire on every machine.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -13,22 +14,26 @@ from typing import Any
 import nir
 import numpy as np
 import torch
-from examples import (
-    distributed_sampler,
-    hardware_budget,
-    monitor_frameworks,
-    paper_table,
-    quickstart,
-    training_diagnosis,
-)
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from torch import Tensor, nn
 
-import snnmetrics as sm
 from tests import test_nir
 from tests.helpers import random_models
 from tests.integration.models import CASES, on_grid
 from tests.integration.test_frameworks import measured
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of the frameworks' imports
+    from examples import (
+        distributed_sampler,
+        hardware_budget,
+        monitor_frameworks,
+        paper_table,
+        quickstart,
+        training_diagnosis,
+    )
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from torch import Tensor, nn
+
+    import snnmetrics as sm
 
 RANDOM_MODELS = 100
 Figures = dict[str, Any]
