@@ -25,14 +25,14 @@ from benchmarks.machine import description
 from benchmarks.workloads import WORKLOADS, Workload
 
 import snnmetrics as sm
-from snnmetrics.monitor import counting
-from snnmetrics.monitor.input_buffer import Pile
+from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.synapses import maps
+from snnmetrics.tensors import stats
 
 # What is timed, by the name of the part that it is.
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "reading activations": ((counting, "read"), (Pile, "settle")),
-    "copying small ones": ((Pile, "lay"),),
+    "reading activations": ((stats, "read"), (InputBuffer, "flush")),
+    "copying small ones": ((InputBuffer, "append"),),
     "looking at weights": ((maps, "is_dense"), (maps, "not_zero")),
 }
 REST = "calls and entries"

@@ -348,7 +348,7 @@ def test_memory_grows_with_nothing() -> None:
                 for _ in range(batches):
                     with torch.no_grad():
                         model(spikes())
-            monitor._ledger.synops.clear()  # the graph of the last batch is the caller's
+            monitor._recorder.synops.clear()  # the graph of the last batch is the caller's
             return _live_bytes()
 
         run(5)

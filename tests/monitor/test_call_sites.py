@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 import snnmetrics as sm
-from snnmetrics.monitor import counting
+from snnmetrics.monitor import recorder
+from snnmetrics.tensors.stats import InputStats
 
 SPIKES, COUNTS, GRADED = (torch.tensor([[0.0, b, 1.0]] * 2) for b in (1.0, 3.0, 0.5))
 
@@ -241,21 +242,21 @@ class Shared(nn.Module):
         return out
 
 
-def test_a_tensor_that_two_layers_take_in_is_looked_at_once(
+def test_a_tensor_that_two_layers_take_in_is_read_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looks: list[tuple[int, ...]] = []
+    reads: list[tuple[int, ...]] = []
 
-    def counted(x: Tensor, lead: tuple[int, ...]) -> counting.Input:
-        looks.append(tuple(x.shape))
-        return look_at(x, lead)
+    def counted(x: Tensor, dims: tuple[int, ...]) -> InputStats:
+        reads.append(tuple(x.shape))
+        return summarize(x, dims)
 
-    look_at = counting.look_at
-    monkeypatch.setattr(counting, "look_at", counted)
+    summarize = recorder.summarize
+    monkeypatch.setattr(recorder, "summarize", counted)
     monitor = sm.Monitor(Shared(lambda x: None), batch_dim=0)
     with monitor, torch.no_grad():
         monitor.model(torch.ones(4, 20_000))
-    assert looks == [(4, 20_000)]
+    assert reads == [(4, 20_000)]
     counts = monitor.compute().counts()
     assert (counts["one"]["synops"], counts["other"]["synops"]) == (160_000, 240_000)
 

@@ -1,7 +1,7 @@
-"""Calls that come again, in loops over time and batch by batch: one weight, inputs of one shape.
+"""Call sites: one weight and inputs of one shape, in loops over time and batch by batch.
 
-What such calls have in common is found out once. Of each only what was in the input is added up,
-neuron by neuron, and multiplied with the fan-out map when the batch is complete.
+What all calls of a site have in common is found out once. Of each call only what was in the input
+is added up, neuron by neuron, and multiplied with the synapse map when the batch is complete.
 """
 
 from __future__ import annotations
@@ -12,104 +12,113 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from snnmetrics.monitor.counting import Input
-from snnmetrics.monitor.input_buffer import Pile
+from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.report.data import KINDS, Operation
-from snnmetrics.synapses.maps import Fanout
+from snnmetrics.report.data import Operation
+from snnmetrics.synapses.maps import SynapseMap
+from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.stats import InputStats
 
 
-class Tally:
-    """What was in several inputs of one kind, added up."""
+class InputSums:
+    """What was in several inputs of one kind, added up.
 
-    __slots__ = ("_apart", "_events", "calls", "magnitudes")
+    Attributes:
+        calls: Number of inputs.
+        magnitudes: Sum of ``|x|`` per neuron.
+        events: Nonzero elements per neuron; None where magnitudes are events.
+    """
 
-    def __init__(self, seen: Input, calls: int = 1) -> None:
+    __slots__ = ("calls", "events", "magnitudes")
+
+    def __init__(self, stats: InputStats, calls: int = 1) -> None:
         self.calls = calls
-        self.magnitudes = seen.magnitudes
-        self._events = seen.events
-        self._apart = seen.events is not seen.magnitudes  # of spikes both are one
+        self.magnitudes = stats.magnitudes
+        self.events = stats.events
 
-    def add(self, seen: Input, calls: int = 1) -> None:
+    def add(self, stats: InputStats, calls: int = 1) -> None:
         """Add what was in one more input, or in several."""
-        apart = seen.events is not seen.magnitudes
-        if apart or self._apart:
-            self._events = self.events + seen.events
-            self._apart = True
-        self.magnitudes = self.magnitudes + seen.magnitudes
+        if stats.events is not None or self.events is not None:
+            self.events = self.event_counts + stats.event_counts
+        self.magnitudes = self.magnitudes + stats.magnitudes
         self.calls += calls
 
     @property
-    def events(self) -> Tensor:
-        """Nonzero elements per neuron; the same object as the magnitudes where all are spikes."""
-        return self._events if self._apart else self.magnitudes
+    def event_counts(self) -> Tensor:
+        """Nonzero elements per neuron."""
+        return self.magnitudes if self.events is None else self.events
 
 
 @dataclass(eq=False)
-class Repeat:
-    """An operation on the CPU, with what all its calls have in common.
+class CallSite:
+    """An operation with its weight, and what all its calls have in common.
 
     Attributes:
         name: Name of the row.
         operation: Its facts.
-        lead: Dimensions of the input that are no neurons.
-        frames: Input vectors of one call.
+        batch_dims: Dimensions of the input that are not neurons.
+        vectors: Input vectors of one call.
         elements: Elements of the input.
         dense_macs: Of one call.
         outputs: Elements of the output.
         declared: Declared kind of the input, if any.
         weight: The weight.
-        fanout_of: Makes the map, from the weight as it is.
+        map_of: Makes the map, from the weight as it is.
         sources: Names of the parameters that the weight is made of.
-        fanout: The map in this batch; None before the first call.
+        map: The map in this batch; None before the first call.
         version: Of the weight, when the map was made.
-        tallies: What was in the inputs, by kind.
-        pile: Those that are still to be looked at, if they are small.
+        sums: What was in the inputs, by kind.
+        buffer: Inputs that are still to be read, if they are small.
     """
 
     name: str
     operation: Operation
-    lead: tuple[int, ...]
-    frames: int
+    batch_dims: tuple[int, ...]
+    vectors: int
     elements: int
     dense_macs: int
     outputs: int
     declared: str | None
     weight: weakref.ref[Tensor]
-    fanout_of: Callable[[Tensor], Fanout]
+    map_of: Callable[[Tensor], SynapseMap]
     sources: Sources
-    fanout: Fanout | None = None
+    map: SynapseMap | None = None
     version: int = 0
-    tallies: dict[int, Tally] = field(default_factory=dict)
-    pile: Pile | None = None
+    sums: dict[InputKind, InputSums] = field(default_factory=dict)
+    buffer: InputBuffer | None = None
 
-    def add(self, seen: Input, calls: int) -> None:
+    def add(self, stats: InputStats, calls: int) -> None:
         """Add what was in the inputs of a number of calls.
 
         Raises:
             ValueError: If it contradicts the declared kind.
         """
-        kind = seen.kind
-        assert isinstance(kind, int)  # on the CPU
+        kind = stats.kind
+        assert isinstance(kind, InputKind)  # on the CPU
         check_kind(self.name, self.declared, kind)
-        if kind in self.tallies:
-            self.tallies[kind].add(seen, calls)
+        if kind in self.sums:
+            self.sums[kind].add(stats, calls)
         else:
-            self.tallies[kind] = Tally(seen, calls)
+            self.sums[kind] = InputSums(stats, calls)
 
-    def forget(self) -> None:
-        """The batch is over."""
-        self.fanout = self.pile = None
-        self.tallies.clear()
+    def reset(self) -> None:
+        """End the batch."""
+        self.map = self.buffer = None
+        self.sums.clear()
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
-    """Refuse data that contradict what was declared of the input of a row.
+    """Refuse data that contradict the declared kind of the input of a row.
 
     Raises:
         ValueError: If a kind is looser than the declared one.
     """
     for kind in kinds:
-        if declared is not None and isinstance(kind, int) and kind > KINDS.index(declared):
-            found = f"found {KINDS[kind]} data"
+        if declared is not None and isinstance(kind, InputKind) and kind > kind_called(declared):
+            found = f"found {kind.label} data"
             raise ValueError(f"kinds: the input of '{name}' was declared {declared}, {found}")
+
+
+def kind_called(label: str) -> InputKind:
+    """The kind that a user declared by its name."""
+    return InputKind[label.upper()]

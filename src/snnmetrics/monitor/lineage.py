@@ -1,4 +1,4 @@
-"""Where a tensor comes from: is it a weight, made of parameters alone, or an activation?"""
+"""The lineage of tensors: a weight is made of parameters alone, an activation is not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from snnmetrics.synapses.weights import version_of
+
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
 
@@ -15,16 +17,16 @@ NO_SOURCES: Sources = frozenset()
 class _Known(NamedTuple):
     tensor: weakref.ref[Tensor]
     sources: Sources
-    version: int | None  # None: whatever is written into a parameter, it remains one
+    version: int | None  # None for a parameter, which remains one whatever is written into it
 
 
-class Provenance:
-    """Follows what is computed from parameters and buffers and nothing else.
+class Lineage:
+    """Tracks tensors that are computed from parameters, buffers and constants alone.
 
     ``x @ (weight * mask).t()`` has a weight; ``q @ k.t()`` has none. A tensor made of parameters or
-    buffers is known by their names; one made of nothing, such as a mask of ones, has no names: with
-    a weight it makes a weight, alone it is an activation. What an activation was written into is
-    an activation from then on.
+    buffers has their names. A constant (for example a mask of ones) has no parameter names.
+    Combined with a weight it is a weight; alone it is an activation. A tensor into which an
+    activation was written is an activation from then on.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,7 +62,7 @@ class Provenance:
         return not self._matrices.isdisjoint(self.sources(tensor) or NO_SOURCES)
 
     def derive(self, func: Callable[..., Any], inputs: tuple[Any, ...], output: Any) -> None:
-        """Note what an operation made, or wrote, if all it took came from parameters or buffers."""
+        """Track the output of an operation whose inputs all come from parameters or buffers."""
         if func is Tensor.__setitem__:
             output = inputs[0]
         if not isinstance(output, Tensor):
@@ -82,22 +84,17 @@ class Provenance:
         self._known[key] = _Known(gone, sources, None if forever else version_of(tensor))
 
     def clear(self) -> None:
-        """Forget all tensors."""
+        """Drop all tensors."""
         self._known.clear()
 
     def name_all(self) -> None:
-        """Learn the names of the parameters and buffers of the model, as they are now."""
+        """Track the parameters and buffers that the model has now."""
         for name, buffer in self._model.named_buffers():
             self._remember(buffer, frozenset({name}))
         for name, parameter in self._model.named_parameters():
             self._remember(parameter, frozenset({name}), forever=True)
             if parameter.ndim >= 2:
                 self._matrices.add(name)
-
-
-def version_of(tensor: Tensor) -> int:
-    """How often was written into a tensor; not known of those of inference mode."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

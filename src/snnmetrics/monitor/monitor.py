@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,20 +14,19 @@ from torchmetrics import Metric
 
 from snnmetrics.arguments import positive_number, require_bool, require_dim
 from snnmetrics.monitor import interception
+from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
 from snnmetrics.monitor.per_sample import Batch, spreads_of
 from snnmetrics.monitor.probes import Probes
-from snnmetrics.monitor.recorder import Ledger
+from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.selection import Choice, Declarations
 from snnmetrics.monitor.state import State
-from snnmetrics.monitor.stats_cache import Looks
 from snnmetrics.monitor.sync import sum_over_ranks
-from snnmetrics.monitor.tracer import Listener, root_name
+from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS
-from snnmetrics.synapses.maps import FanoutCache
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
 # Orders of batch_dim and time_dim in which leading dimensions can be told apart.
@@ -133,7 +131,7 @@ class Monitor:
         self._process_group = process_group
         places = ("input", "output")
         self._probes = Probes(self._declared.by_name("probes", probes, places))
-        self._ledger = Ledger(
+        self._recorder = BatchRecorder(
             declared_kind=self._declared.kind,
             input_scale=self._declared.scale,
             per_neuron=per_neuron,
@@ -147,7 +145,7 @@ class Monitor:
                 f"batch_dim={batch_dim} and time_dim={time_dim}"
             )
         self._row_names: dict[tuple[Any, ...], str] = {}  # the same over all attachments
-        self._listener: Listener | None = None
+        self._tracer: Tracer | None = None
         self._attached = 0
         self._in_batch = False
         self._batch_samples: int | None = None  # of the last complete batch
@@ -155,22 +153,9 @@ class Monitor:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is detached, and has what was counted up to the last complete batch."""
-        ledger = replace(
-            self._ledger,
-            maps=FanoutCache(),
-            staged=State(),
-            synops={},
-            vectors={},
-            called=set(),
-            looks=Looks(),
-            repeats={},
-            _begun=[],
-            _piles=[],
-            _fired={},
-        )
         return vars(self) | {
-            "_ledger": ledger,
-            "_listener": None,
+            "_recorder": self._recorder.detached(),
+            "_tracer": None,
             "_attached": 0,
             "_in_batch": False,
             "_batch_samples": None,
@@ -179,30 +164,30 @@ class Monitor:
     # --------------------------------------------------------------------- listening
 
     def attach(self) -> Monitor:
-        """Start to watch the model. Counts go on from where they were.
+        """Start watching the model. Counts go on from where they were.
 
         Returns:
             The monitor.
         """
         if not self._attached:
-            self._listener = Listener(
+            self._tracer = Tracer(
                 self.model,
-                self._ledger,
+                self._recorder,
                 self._row_names,
                 self._declared.is_counted,
                 self._around_root,
                 self._probes.after if self._probes else None,
             )
-            interception.watch(self._listener)
+            interception.intercept(self._tracer)
         self._attached += 1
         return self
 
     def detach(self) -> None:
-        """Stop to watch the model. What was counted is kept."""
-        if self._attached == 1 and self._listener is not None:
-            interception.unwatch(self._listener)
-            self._listener.let_go()
-            self._listener = None
+        """Stop watching the model. What was counted is kept."""
+        if self._attached == 1 and self._tracer is not None:
+            interception.release(self._tracer)
+            self._tracer.release()
+            self._tracer = None
         self._attached = max(0, self._attached - 1)
 
     def __enter__(self) -> Monitor:
@@ -262,10 +247,10 @@ class Monitor:
                 )
         if self._in_batch:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
-        if self._listener is None:
+        if self._tracer is None:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
         self._in_batch = True
-        self._ledger.open()
+        self._recorder.open()
         self._batch_samples = None
         self._probes.remember()
         try:
@@ -274,11 +259,11 @@ class Monitor:
                 self._commit(samples, steps, seconds)
         except BaseException:
             self._probes.restore()
-            self._ledger.synops.clear()
+            self._recorder.synops.clear()
             raise
         finally:
             self._in_batch = False
-            self._ledger.clear()
+            self._recorder.clear()
 
     def _around_root(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -288,13 +273,13 @@ class Monitor:
         if not self._in_batch:
             batch = self._batch_of_a_call(*self._size(args, kwargs))
         else:
-            self._ledger.staged.calls += 1
+            self._recorder.staged.calls += 1
         return batch
 
     @contextmanager
     def _batch_of_a_call(self, samples: int, steps: int | None) -> Iterator[None]:
         with self.batch(samples, steps):
-            self._ledger.staged.calls += 1
+            self._recorder.staged.calls += 1
             yield
 
     def _size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int | None]:
@@ -326,13 +311,13 @@ class Monitor:
     def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
         if steps is not None and self.dt is not None:
             seconds = steps * self.dt
-        staged = self._ledger.settled()
+        staged = self._recorder.flush()
         staged.samples = samples
         staged.steps = samples * (steps or 0)
         staged.untimed = samples if steps is None else 0
         staged.seconds = samples * (seconds or 0.0)
         staged.undated = 0 if seconds else samples
-        vectors, told = self._ledger.vectors, self.batch_dim is not None
+        vectors, told = self._recorder.vectors, self.batch_dim is not None
         batch = Batch(
             samples=samples,
             steps=steps,
@@ -412,7 +397,7 @@ class Monitor:
             >>> monitor.batch_synops()["Linear"].item()  # 3 spikes x 3 synapses, of 2 samples
             4.5
         """
-        if not self._ledger.differentiable:
+        if not self._recorder.differentiable:
             raise RuntimeError(
                 "batch_synops: expected Monitor(..., differentiable=True), found False"
             )
@@ -422,7 +407,7 @@ class Monitor:
         samples = max(1, self._batch_samples)
         values = {
             name: total / samples
-            for name, total in self._ledger.synops.items()
+            for name, total in self._recorder.synops.items()
             if not self._is_analog(name)
         }
         values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
@@ -452,8 +437,8 @@ class Monitor:
             self._declared,
             self.dt,
             self.integer_as,
-            self._ledger.per_neuron,
-            self._ledger.per_sample,
+            self._recorder.per_neuron,
+            self._recorder.per_sample,
         )
 
     def _sum_over_ranks(self) -> State:
@@ -471,8 +456,8 @@ class Monitor:
             "model": root_name(self.model),
             "dt": self.dt,
             "integer_as": self.integer_as,
-            "per_neuron": self._ledger.per_neuron,
-            "per_sample": self._ledger.per_sample,
+            "per_neuron": self._recorder.per_neuron,
+            "per_sample": self._recorder.per_sample,
         }
 
     # ------------------------------------------------------------------- save and resume
@@ -571,8 +556,8 @@ class Monitor:
     def reset(self) -> None:
         """Forget all that was counted."""
         self._state = State()
-        self._ledger.clear()
-        self._ledger.synops.clear()
+        self._recorder.clear()
+        self._recorder.synops.clear()
 
 
 def _require_batches(loader: object) -> None:

@@ -1,10 +1,10 @@
-"""Where the calls of one batch are entered, until the batch is complete."""
+"""Record the operations of one batch, until the batch is complete."""
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from snnmetrics.monitor import counting
-from snnmetrics.monitor.call_sites import Repeat, Tally, check_kind
-from snnmetrics.monitor.input_buffer import Pile
-from snnmetrics.monitor.lineage import Sources, version_of
+from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_called
+from snnmetrics.monitor.input_buffer import InputBuffer
+from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import Vectors
 from snnmetrics.monitor.state import (
     FIELDS,
@@ -26,28 +26,31 @@ from snnmetrics.monitor.state import (
     State,
     empty_totals,
 )
-from snnmetrics.monitor.stats_cache import FIRST, Looks
-from snnmetrics.ops.parsers import Contraction, Convolution
+from snnmetrics.monitor.stats_cache import LEADING, StatsCache
+from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import KINDS, Operation, Uncounted
-from snnmetrics.synapses.maps import Fanout, FanoutCache, own_saved_tensors, padded_fanout
+from snnmetrics.synapses.maps import Figures, SynapseMap, SynapseMaps
+from snnmetrics.synapses.paths import own_saved_tensors
+from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.stats import InputStats, summarize
 from snnmetrics.tensors.sums import magnitude_sum
 
-# Operations that are known again, over batches.
-_MOST_REPEATS = 1024
+_MOST_SITES = 1024
 
 
 @dataclass
-class _Fired:
+class _Emitted:
     """What neurons of one layer and size emitted in this batch."""
 
     type: str
-    tally: Tally
-    pile: Pile | None = None
+    sums: InputSums
+    buffer: InputBuffer | None = None
     frames: int = 0
 
 
 class Padded(NamedTuple):
-    """What a module padded by copies of itself before it was convolved."""
+    """An input that a module padded by copies of itself before it was convolved."""
 
     source: Tensor
     pad: tuple[int, ...]
@@ -55,7 +58,7 @@ class Padded(NamedTuple):
 
 
 @dataclass
-class Ledger:
+class BatchRecorder:
     """Counts what happens in one batch.
 
     Attributes:
@@ -64,6 +67,7 @@ class Ledger:
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         differentiable: Whether synops of the batch keep their gradient.
+        sites: Call sites by key, over all batches while attached.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -71,315 +75,268 @@ class Ledger:
     per_neuron: bool = False
     per_sample: bool = False
     differentiable: bool = False
-    maps: FanoutCache = field(default_factory=FanoutCache)
+    maps: SynapseMaps = field(default_factory=SynapseMaps)
     staged: State = field(default_factory=State)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
-    looks: Looks = field(default_factory=Looks)
-    repeats: dict[Any, Repeat] = field(default_factory=dict)  # of all batches while attached
-    _begun: list[Repeat] = field(default_factory=list)  # in this batch
-    _piles: list[Pile] = field(default_factory=list)  # of this batch
-    _fired: dict[tuple[str, tuple[int, ...]], _Fired] = field(default_factory=dict)
+    cache: StatsCache = field(default_factory=StatsCache)
+    sites: dict[Any, CallSite] = field(default_factory=dict)
+    _active: list[CallSite] = field(default_factory=list)  # sites called in this batch
+    _buffers: list[InputBuffer] = field(default_factory=list)  # of this batch
+    _emitted: dict[tuple[str, tuple[int, ...]], _Emitted] = field(default_factory=dict)
 
     def clear(self) -> None:
-        """Forget the batch: it is complete, or it failed."""
+        """Drop the batch: it is complete, or it failed."""
         self.staged = State()
         self.vectors.clear()
         self.called.clear()
-        self.looks.clear()
-        for repeat in self._begun:
-            repeat.forget()
-        self._begun.clear()
-        self._piles.clear()
-        self._fired.clear()
-        if len(self.repeats) > _MOST_REPEATS:  # inputs of ever new sizes
-            self.repeats.clear()
+        self.cache.clear()
+        for site in self._active:
+            site.reset()
+        self._active.clear()
+        self._buffers.clear()
+        self._emitted.clear()
+        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes
+            self.sites.clear()
 
     def open(self) -> None:
-        """A batch begins: weights may have changed since the last one."""
+        """Begin a batch: weights may have changed since the last one."""
         self.clear()
         self.synops.clear()
-        self.maps.look_again()
+        self.maps.invalidate()
 
-    def settled(self) -> State:
+    def detached(self) -> BatchRecorder:
+        """The same declarations, without anything of a batch or of the model."""
+        return BatchRecorder(
+            self.declared_kind,
+            self.input_scale,
+            self.per_neuron,
+            self.per_sample,
+            self.differentiable,
+        )
+
+    def flush(self) -> State:
         """What the batch adds, complete."""
-        self._settle_piles()
-        for repeat in self._begun:
-            self._settle(repeat)
+        self._flush_buffers()
+        for site in self._active:
+            self._flush_site(site)
         for row in self.staged.rows.values():
             row.settle()
-        for key, fired in self._fired.items():
-            tally = fired.tally
+        for key, emitted in self._emitted.items():
+            sums = emitted.sums
             self.staged.neurons[key] = NeuronState(
-                fired.type, tally.magnitudes, tally.events.sum(), fired.frames
+                emitted.type, sums.magnitudes, sums.event_counts.sum(), emitted.frames
             )
         self.staged.called |= self.called
         return self.staged
 
-    def _settle_piles(self) -> None:
-        for pile in self._piles:
-            pile.settle()
+    def _flush_buffers(self) -> None:
+        for buffer in self._buffers:
+            buffer.flush()
 
-    def _settle(self, repeat: Repeat) -> None:
-        row, operation, fanout = self.staged.rows[repeat.name], repeat.operation, repeat.fanout
-        assert fanout is not None  # it has begun
-        for kind, tally in repeat.tallies.items():
-            seen, calls = counting.Input(kind, tally.magnitudes, tally.events), tally.calls
-            frames = repeat.frames * calls
+    def _flush_site(self, site: CallSite) -> None:
+        row, operation, synapse_map = self.staged.rows[site.name], site.operation, site.map
+        assert synapse_map is not None  # it was called in this batch
+        for kind, sums in site.sums.items():
+            stats, calls = InputStats(kind, sums.magnitudes, sums.events), sums.calls
+            frames = site.vectors * calls
             _enter(
                 row,
                 kind,
                 frames,
-                repeat.elements * calls,
-                counting.synops_of(seen, fanout),
+                site.elements * calls,
+                synapse_map.figures(stats),
                 frames * operation.synapses,
-                repeat.dense_macs * calls,
-                repeat.outputs * calls,
+                site.dense_macs * calls,
+                site.outputs * calls,
                 calls,
             )
             if self.per_neuron:
-                self._add_map(row, tally.magnitudes * fanout.dense)
-        repeat.tallies.clear()
+                self._add_map(row, sums.magnitudes * synapse_map.dense)
+        site.sums.clear()
 
     # ---------------------------------------------------------------------- operations
 
-    def convolution(
+    def record(
         self,
         name: str,
         module: str,
-        call: Convolution,
-        out: Tensor,
+        call: Call,
+        output: Any,
         sources: Sources,
-        padded: Padded | None,
-        key: Any,
+        *,
+        padded: Padded | None = None,
+        autapses: bool = True,
+        key: Any = None,
     ) -> None:
-        """Enter one call of a convolution; those with the same key may be entered by ``repeat``."""
-        x, copies = call.x, None
-        nothing = _of_same_shape(call.x)
-        bare = call._replace(x=nothing, weight=nothing, bias=None)
-        if padded is not None:
-            x, copies, key = padded.source, (padded.source.shape[1:], padded.pad, padded.mode), None
+        """Record one operation and cache its call site under ``key``, if it has one.
 
-        def fanout_of(weight: Tensor) -> Fanout:
-            fanout = self.maps.of_convolution(name, bare._replace(weight=weight))
-            return fanout if copies is None else _padded(fanout, *copies)
-
-        operation = Operation(
-            operation=call.operation,
-            module=module,
-            input_shape=tuple(x.shape[1:]),
-            output_shape=tuple(out.shape[-x.ndim + 1 :]),
-            weight_shape=tuple(call.weight.shape),
-            stride=call.stride,
-            padding=tuple(before for before, _ in call.padding),
-            dilation=call.dilation,
-            groups=call.groups,
-            bias=call.bias is not None,
-            synapses=fanout_of(call.weight).synapses,
-            parameters=_parameters(call.weight, call.bias),
-        )
-        macs = counting.dense_macs_of_convolution(call, out)
-        repeat = self._repeat(
-            name, operation, x, (0,), call.weight, sources, fanout_of, macs, out.numel()
-        )
-        self._weighted(repeat, x, call.weight, key)
-
-    def contraction(
-        self,
-        name: str,
-        module: str,
-        call: Contraction,
-        out: Any,
-        sources: Sources,
-        autapses: bool,
-        key: Any,
-    ) -> None:
-        """Enter one call of a product of an activation with weights, or of two activations.
-
-        Those with the same key may be entered by ``repeat``.
+        Args:
+            name: Name of the row.
+            module: Class name of the module in whose forward it happened.
+            call: The operation with its operands.
+            output: Its output.
+            sources: Names of the parameters that the weight is made of.
+            padded: What its input was made of by padding, if so.
+            autapses: Whether neurons connect to themselves.
+            key: What identifies further calls, which ``record_again`` takes.
         """
-        call = counting.aligned(call)
-        if not call.weighted:
-            self._product(name, module, call, out)
+        if not call.spec.is_convolution:
+            call = call.aligned()
+        if not call.spec.weighted:
+            self._record_product(name, module, call, output)
             return
-        nothing = _of_same_shape(call.left)
-        bare = call._replace(left=nothing, right=nothing, bias=None)
+        spec, x = call.spec, call.left if padded is None else padded.source
+        device = call.left.device
+        copies = None if padded is None else (x.shape[1:], padded.pad, padded.mode)
+        facts = spec.facts()
+        if padded is not None:
+            facts["input_shape"], key = tuple(x.shape[1:]), None
 
-        def fanout_of(weight: Tensor) -> Fanout:
-            return self.maps.of_contraction(bare._replace(right=weight), autapses)
+        def map_of(weight: Tensor) -> SynapseMap:
+            found = self.maps.get(name, spec, weight, device, autapses)
+            return found if copies is None else found.before_padding(*copies)
 
-        neurons = [d for d, c in enumerate(call.left_letters) if c in call.right_letters]
-        own = [
-            size
-            for letter, size in zip(call.right_letters, call.right.shape, strict=True)
-            if letter not in call.left_letters
-        ]
-        operation = Operation(
-            operation=call.operation,
-            module=module,
-            input_shape=tuple(call.left.shape[d] for d in neurons),
-            output_shape=tuple(own),
-            weight_shape=tuple(call.right.shape),
-            bias=call.bias is not None,
-            synapses=fanout_of(call.right).synapses,
-            parameters=_parameters(call.right, call.bias),
-        )
-        lead = tuple(d for d in range(call.left.ndim) if d not in neurons)
-        macs, outputs = counting.dense_macs(call), counting.outputs(call, out)
-        repeat = self._repeat(
-            name, operation, call.left, lead, call.right, sources, fanout_of, macs, outputs
-        )
-        self._weighted(repeat, call.left, call.right, key, call.samples_first)
-
-    def _repeat(
-        self,
-        name: str,
-        operation: Operation,
-        x: Tensor,
-        lead: tuple[int, ...],
-        weight: Tensor,
-        sources: Sources,
-        fanout_of: Callable[[Tensor], Fanout],
-        macs: int,
-        outputs: int,
-    ) -> Repeat:
-        return Repeat(
+        operation = Operation(**facts, module=module, synapses=map_of(call.right).synapses)
+        site = CallSite(
             name=name,
             operation=operation,
-            lead=lead,
-            frames=math.prod(x.shape[d] for d in lead),
+            batch_dims=spec.batch_dims,
+            vectors=math.prod(x.shape[d] for d in spec.batch_dims),
             elements=x.numel(),
-            dense_macs=macs,
-            outputs=outputs,
+            dense_macs=spec.dense_macs,
+            outputs=spec.outputs(output),
             declared=self.declared_kind(name),
-            weight=weakref.ref(weight),
-            fanout_of=fanout_of,
+            weight=weakref.ref(call.right),
+            map_of=map_of,
             sources=sources,
         )
+        self._record_weighted(site, x, call.right, key, spec.samples_first)
 
-    def _weighted(
-        self, repeat: Repeat, x: Tensor, weight: Tensor, key: Any, samples_first: bool = False
+    def _record_weighted(
+        self, site: CallSite, x: Tensor, weight: Tensor, key: Any, samples_first: bool
     ) -> None:
-        scale = self.input_scale(repeat.name)
+        scale = self.input_scale(site.name)
         if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
-            self._enter_alone(repeat, x, weight, scale, samples_first)
+            self._record_alone(site, x, weight, scale, samples_first)
             return
         if key is not None:
-            self.repeats[key] = repeat
-            self.repeat(repeat, x, weight)
+            self.sites[key] = site
+            self.record_again(site, x, weight)
             return
-        self._begin(repeat, weight)
-        repeat.add(self._looked_at(repeat.name, x, repeat.lead), 1)
-        self._settle(repeat)
-        self._begun.pop().forget()
+        self._activate(site, weight)
+        site.add(self._stats(site.name, x, site.batch_dims), 1)
+        self._flush_site(site)
+        self._active.pop().reset()
 
-    def repeat(self, repeat: Repeat, x: Tensor, weight: Tensor) -> None:
-        """Enter one more call."""
-        if repeat.fanout is None or repeat.version != version_of(weight):
-            self._begin(repeat, weight)
-        elif repeat.pile is None and repeat.lead and Pile.fits(x):  # it comes again in this batch
-            what = f"{repeat.name}: input of shape {tuple(x.shape)}"
-            repeat.pile = self._new_pile(x, repeat.lead, what)
-        laid = self.looks.laid(x, repeat.lead)
-        if laid is not None:
-            laid.readers.append(repeat)
-        elif repeat.pile is not None:
-            repeat.pile.lay(x, repeat)
+    def record_again(self, site: CallSite, x: Tensor, weight: Tensor) -> None:
+        """Record one more call of a site."""
+        if site.map is None or site.version != version_of(weight):
+            self._activate(site, weight)
+        elif site.buffer is None and site.batch_dims and InputBuffer.fits(x):  # in a loop
+            what = f"{site.name}: input of shape {tuple(x.shape)}"
+            site.buffer = self._new_buffer(x, site.batch_dims, what)
+        buffered = self.cache.get_buffered(x, site.batch_dims)
+        if buffered is not None:
+            buffered.consumers.append(site)
+        elif site.buffer is not None:
+            site.buffer.append(x, site)
         else:
-            repeat.add(self._looked_at(repeat.name, x, repeat.lead), 1)
+            site.add(self._stats(site.name, x, site.batch_dims), 1)
 
-    def _begin(self, repeat: Repeat, weight: Tensor) -> None:
+    def _activate(self, site: CallSite, weight: Tensor) -> None:
         """Make the map of a call that is the first in its batch, or the first with its weights."""
-        if repeat.fanout is None:
-            self._begun.append(repeat)
-            self._row(repeat.name, repeat.operation, len(WEIGHTED), weight.device)
-            self.staged.contracted |= repeat.sources
+        if site.map is None:
+            self._active.append(site)
+            self._row(site.name, site.operation, len(WEIGHTED), weight.device)
+            self.staged.contracted |= site.sources
         else:  # what it gathered has the earlier weights
-            self._settle_piles()
-            self._settle(repeat)
-        repeat.version, repeat.fanout = version_of(weight), repeat.fanout_of(weight)
+            self._flush_buffers()
+            self._flush_site(site)
+        site.version, site.map = version_of(weight), site.map_of(weight)
 
-    def _new_pile(self, like: Tensor, lead: tuple[int, ...], what: str) -> Pile:
-        self._piles.append(Pile(like, lead, what))
-        return self._piles[-1]
+    def _new_buffer(self, like: Tensor, batch_dims: tuple[int, ...], what: str) -> InputBuffer:
+        self._buffers.append(InputBuffer(like, batch_dims, what))
+        return self._buffers[-1]
 
-    def _enter_alone(
-        self, repeat: Repeat, x: Tensor, weight: Tensor, scale: float | None, samples_first: bool
+    def _record_alone(
+        self, site: CallSite, x: Tensor, weight: Tensor, scale: float | None, samples_first: bool
     ) -> None:
-        """Enter a call of which more than the sum over its input is needed."""
-        name, lead, fanout, live = repeat.name, repeat.lead, repeat.fanout_of(weight), x
+        """Record a call of which more than the sum over its input is needed."""
+        name, dims, synapse_map, live = site.name, site.batch_dims, site.map_of(weight), x
         if scale is not None:
             x = unscaled(name, x, scale)
             live = live / scale
         with torch.no_grad():
-            seen = self._looked_at(name, x, lead)
-            check_kind(name, repeat.declared, seen.kind)
-            figures = counting.synops_of(seen, fanout)
-            dense = repeat.frames * repeat.operation.synapses
-            row = self._row(name, repeat.operation, len(WEIGHTED), x.device)
-            self.staged.contracted |= repeat.sources
-            known = dense, repeat.dense_macs, repeat.outputs
-            _enter(row, seen.kind, repeat.frames, x.numel(), figures, *known)
+            stats = self._stats(name, x, dims)
+            check_kind(name, site.declared, stats.kind)
+            figures = synapse_map.figures(stats)
+            dense = site.vectors * site.operation.synapses
+            row = self._row(name, site.operation, len(WEIGHTED), x.device)
+            self.staged.contracted |= site.sources
+            known = dense, site.dense_macs, site.outputs
+            _enter(row, stats.kind, site.vectors, x.numel(), figures, *known)
             if self.per_neuron:
-                self._add_map(row, seen.magnitudes * fanout.dense)
+                self._add_map(row, stats.magnitudes * synapse_map.dense)
             if self.per_sample:
-                synops = counting.vector_synops(x, lead, fanout.dense)
-                self._keep_vectors(name, synops, seen.kind, samples_first)
+                synops = counting.vector_synops(x, dims, synapse_map.dense)
+                self._keep_vectors(name, synops, stats.kind, samples_first)
         if self.differentiable:
             with own_saved_tensors():
-                self._keep_gradient(name, live, lead, fanout)
+                self._keep_gradient(name, live, dims, synapse_map)
 
-    def _product(self, name: str, module: str, call: Contraction, out: Any) -> None:
+    def _record_product(self, name: str, module: str, call: Call, output: Any) -> None:
+        spec = call.spec
         operation = Operation(
-            operation=call.operation,
+            operation=spec.operation,
             module=module,
-            input_shape=tuple(call.left.shape[-2:]),
-            output_shape=tuple(out.shape[-2:]) if isinstance(out, Tensor) else (),
+            input_shape=spec.left_shape[-2:],
+            output_shape=tuple(output.shape[-2:]) if isinstance(output, Tensor) else (),
             weight_shape=None,
         )
         with torch.no_grad():
             try:
-                kinds, figures, dense = counting.product_of(call)
+                kinds, figures = counting.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, self.declared_kind(name), *kinds)
             kind = kinds[0] * len(KINDS) + kinds[1]
             row = self._row(name, operation, len(PRODUCT), call.left.device)
-            elements, outputs = call.left.numel(), counting.outputs(call, out)
-            _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
+            elements, dense = call.left.numel(), spec.dense_macs
+            outputs = spec.outputs(output)
+            _enter(row, kind, spec.vectors, elements, figures, dense, dense, outputs)
             if self.per_sample:
                 products, kind = counting.vector_products(call), counting.tighter(*kinds)
-                self._keep_vectors(name, products, kind, call.samples_first)
+                self._keep_vectors(name, products, kind, spec.samples_first)
 
     def _keep_vectors(
         self, name: str, synops: Tensor, kind: int | Tensor, samples_first: bool
     ) -> None:
         """Keep the synops of input vectors, unless the input is analog."""
-        declared, analog = self.declared_kind(name), KINDS.index("analog")
+        declared = self.declared_kind(name)
         if declared is not None:
-            kind = KINDS.index(declared)
+            kind = kind_called(declared)
         if isinstance(kind, int):
-            if kind == analog:
+            if kind == InputKind.ANALOG:
                 return
         else:
-            synops = torch.where(kind == analog, 0.0, synops)
+            synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
         if samples_first:
             synops = synops.sum(tuple(range(1, synops.ndim))) if synops.ndim > 1 else synops
-        call = Vectors(self.staged.calls - 1, synops)
-        self.vectors.setdefault(name, []).append(call)
+        self.vectors.setdefault(name, []).append(Vectors(self.staged.calls - 1, synops))
 
-    def _looked_at(self, name: str, x: Tensor, lead: tuple[int, ...]) -> counting.Input:
-        """What is in an input; remembered for other layers that take it in."""
-        known = self.looks.recall(x, lead)
+    def _stats(self, name: str, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats:
+        """What is in an input; cached for other layers that take it in."""
+        known = self.cache.get(x, batch_dims)
         if known is not None:
             return known
         try:
-            seen = counting.look_at(x.detach(), lead)
+            stats = summarize(x.detach(), batch_dims)
         except ValueError as error:
             raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
-        self.looks.remember(x, lead, seen)
-        return seen
+        self.cache.put(x, batch_dims, stats)
+        return stats
 
     def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
         if name not in self.staged.rows:
@@ -394,60 +351,56 @@ class Ledger:
         else:
             row.notes |= {NO_MAP}
 
-    def _keep_gradient(self, name: str, x: Tensor, lead: tuple[int, ...], fanout: Fanout) -> None:
-        if not lead:
-            x, lead = x.unsqueeze(0), (0,)
-        synops = (magnitude_sum(x, lead) * fanout.dense).sum()
+    def _keep_gradient(
+        self, name: str, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap
+    ) -> None:
+        if not batch_dims:
+            x, batch_dims = x.unsqueeze(0), (0,)
+        synops = (magnitude_sum(x, batch_dims) * synapse_map.dense).sum()
         self.synops[name] = self.synops[name] + synops if name in self.synops else synops
 
     # ------------------------------------------------------------------------- the rest
 
-    def neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
-        """Enter the output of a layer of spiking neurons; its first dimensions are no neurons."""
+    def record_neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
+        """Record the output of spiking neurons, whose first ``lead`` dimensions are batch and time.
+
+        Args:
+            name: Name of the row.
+            type_: Class name of the neurons.
+            spikes: Their output.
+            lead: Number of dimensions that are not neurons.
+        """
         spikes = spikes.to_dense() if spikes.is_sparse else spikes
         key = name, spikes.shape[lead:]
-        fired = self._fired.get(key)
-        if fired is None:
-            seen = self._emitted(name, spikes, lead)
-            fired = self._fired[key] = _Fired(type_, Tally(seen))
-        elif self._may_pile(fired, name, spikes, lead) and fired.pile is not None:
-            laid = fired.pile.lay(spikes, fired.tally)
-            self.looks.remember_laid(spikes, FIRST[lead], laid)
+        emitted = self._emitted.get(key)
+        if emitted is None:
+            stats = self._neuron_stats(name, spikes, lead)
+            emitted = self._emitted[key] = _Emitted(type_, InputSums(stats))
+        elif self._may_buffer(emitted, name, spikes, lead) and emitted.buffer is not None:
+            buffered = emitted.buffer.append(spikes, emitted.sums)
+            self.cache.put_buffered(spikes, LEADING[lead], buffered)
         else:
-            fired.tally.add(self._emitted(name, spikes, lead))
-        fired.frames += math.prod(spikes.shape[:lead])
+            emitted.sums.add(self._neuron_stats(name, spikes, lead))
+        emitted.frames += math.prod(spikes.shape[:lead])
 
-    def _may_pile(self, fired: _Fired, name: str, spikes: Tensor, lead: int) -> bool:
-        if fired.pile is None and lead and Pile.fits(spikes):  # it comes again in this batch
-            fired.pile = self._new_pile(spikes, FIRST[lead], f"{name}: output")
-        return fired.pile is not None and fired.pile.takes(spikes)
+    def _may_buffer(self, emitted: _Emitted, name: str, spikes: Tensor, lead: int) -> bool:
+        if emitted.buffer is None and lead and InputBuffer.fits(spikes):  # in a loop
+            emitted.buffer = self._new_buffer(spikes, LEADING[lead], f"{name}: output")
+        return emitted.buffer is not None and emitted.buffer.takes(spikes)
 
-    def _emitted(self, name: str, spikes: Tensor, lead: int) -> counting.Input:
-        """What is in an output; remembered for the layer that takes it in."""
+    def _neuron_stats(self, name: str, spikes: Tensor, lead: int) -> InputStats:
+        """What is in an output; cached for the layer that takes it in."""
         try:
-            seen = counting.look_at(spikes.detach(), FIRST[lead])
+            stats = summarize(spikes.detach(), LEADING[lead])
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
-        self.looks.remember(spikes, FIRST[lead], seen)
-        return seen
+        self.cache.put(spikes, LEADING[lead], stats)
+        return stats
 
-    def uncounted(self, name: str, what: str, reason: str) -> None:
-        """Enter a call that is known to contract something and cannot be counted."""
+    def record_uncounted(self, name: str, what: str, reason: str) -> None:
+        """Record a call that is known to contract something and cannot be counted."""
         known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
         self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
-
-
-def _of_same_shape(x: Tensor) -> Tensor:
-    """A tensor that takes no memory: an activation must not outlive its call."""
-    return torch.empty((), dtype=x.dtype, device=x.device).expand(x.shape)
-
-
-def _padded(fanout: Fanout, shape: Sequence[int], pad: Sequence[int], mode: str) -> Fanout:
-    dense = padded_fanout(fanout.dense, shape, pad, mode)
-    effective = dense
-    if fanout.effective is not fanout.dense:
-        effective = padded_fanout(fanout.effective, shape, pad, mode)
-    return Fanout(dense, effective, fanout.synapses)
 
 
 def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
@@ -475,7 +428,7 @@ def _enter(
     kind: int | Tensor,
     frames: int,
     elements: int,
-    figures: list[Tensor],
+    figures: Figures,
     dense_synops: int,
     dense_macs: int,
     outputs: int,
@@ -493,7 +446,3 @@ def _enter(
     ]
     columns = torch.cat([known[0], torch.stack(figures), known[1]])
     row.totals.index_add_(0, kind.reshape(1), columns.unsqueeze(0))
-
-
-def _parameters(weight: Tensor, bias: Tensor | None) -> int:
-    return weight.numel() + (0 if bias is None else bias.numel())

@@ -9,10 +9,10 @@ from typing import Literal
 from torch import nn
 
 from snnmetrics.frameworks.arithmetic import NeuronOperations, neuron_operations
+from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.monitor.per_sample import FIGURES, Spread, Spreads
 from snnmetrics.monitor.selection import Declarations
 from snnmetrics.monitor.state import State
-from snnmetrics.monitor.tracer import plain_name, root_name
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS, GroupData, LayerData, Uncounted
 from snnmetrics.report.rows import epoch_kind, has_synops

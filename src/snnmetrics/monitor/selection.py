@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from snnmetrics.arguments import positive_number
-from snnmetrics.monitor.tracer import plain_name
+from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
 
 Choice = str | type[nn.Module] | Callable[[str, nn.Module], bool]

@@ -1,16 +1,16 @@
-"""What was seen in tensors of this forward, for whoever comes with the same memory.
+"""Per-forward cache of input statistics, keyed by storage address.
 
 What neurons emit is taken in by layers, an input is taken in by several of them: each tensor is
-looked at once. It is known again by its memory, as long as its owner lives and nothing was written
+read once. A tensor is recognised by its memory, as long as its owner lives and nothing was written
 into it. A write shows in the version of the tensor, but for writes by ways around it; those are
 ruled out otherwise:
 
 - Through another tensor on the same memory, such as ``x.data``: the operation that writes is heard,
-  and what was seen is forgotten (``forget``).
-- Through a way that is taken while the model runs (``x.data``, ``x.numpy()``...): it is heard, and
-  nothing is remembered for the rest of the batch (``distrust``).
-- Through an array of NumPy: memory shared with one cannot be resized, and is not remembered.
-- Outside of the forward: nothing is remembered from one to the next.
+  and the cache is invalidated (``invalidate``).
+- Through an alias that is taken while the model runs (``x.data``, ``x.numpy()``...): this is heard,
+  and the cache is disabled for the rest of the batch (``disable``).
+- Through a NumPy array: memory shared with one cannot be resized, and is not cached.
+- Outside of the forward: nothing is kept from one forward to the next.
 
 What remains is a pointer, a storage or an array by DLPack that was taken before the forward, and
 through which something is written between two layers that take in the same tensor; and a scripted
@@ -25,26 +25,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor.counting import Input
-from snnmetrics.monitor.input_buffer import Laid
+from snnmetrics.monitor.input_buffer import BufferedInput
+from snnmetrics.tensors.stats import InputStats
 from snnmetrics.tensors.tiles import is_plain
 
-# Few, for each brings sums of its own.
-_MOST = 8
-# The first dimensions, by their number.
-FIRST = tuple(tuple(range(number)) for number in range(64))
+_MOST_ENTRIES = 8  # each holds sums of its own
+LEADING = tuple(tuple(range(number)) for number in range(64))
+"""The first dimensions, by their number."""
 
 
-class _Looked(NamedTuple):
+class _Entry(NamedTuple):
     """What was in a tensor.
 
     Attributes:
-        owner: The tensor whose memory it is; while it lives, nobody else has that memory.
-        version: How often was written into it.
-        elements: How many there are.
-        dtype: What they are.
+        owner: The tensor whose memory it is; while it lives, its address is not used again.
+        version: Version of the tensor, which writes raise.
+        elements: Number of elements.
+        dtype: Their dtype.
         neurons: Its dimensions behind the leading ones.
-        seen: What was in it.
+        stats: What was in it.
     """
 
     owner: weakref.ref[Tensor]
@@ -52,82 +51,82 @@ class _Looked(NamedTuple):
     elements: int
     dtype: torch.dtype
     neurons: torch.Size
-    seen: Input
+    stats: InputStats
 
 
-class _Last(NamedTuple):
-    """The tensor of which a copy was laid on a pile last."""
+class _LastBuffered(NamedTuple):
+    """The tensor that was copied into a buffer last."""
 
     tensor: Tensor
     version: int
-    lead: tuple[int, ...]
-    laid: Laid
+    batch_dims: tuple[int, ...]
+    buffered: BufferedInput
 
 
-class Looks:
-    """Remembers what was in contiguous tensors, by the address of their memory."""
+class StatsCache:
+    """Statistics of contiguous tensors, by the address of their memory."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Looked] = {}
-        self._last: _Last | None = None
-        self._distrusted = False
+        self._entries: dict[int, _Entry] = {}
+        self._last: _LastBuffered | None = None
+        self._disabled = False
 
-    def recall(self, x: Tensor, lead: tuple[int, ...]) -> Input | None:
-        """What was seen in the same memory, added up to the neurons that are asked for."""
-        if not self._known or not _has_memory(x):
+    def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
+        """Statistics of the same memory, added up to the neurons that are asked for."""
+        if not self._entries or not _has_memory(x):
             return None
-        known = self._known.get(x.data_ptr())
+        known = self._entries.get(x.data_ptr())
         if known is None or known.owner() is None or known.version != x._version:
             return None
-        neurons = x.shape[len(lead) :]
+        neurons = x.shape[len(batch_dims) :]
         further = len(known.neurons) - len(neurons)
         if known.elements != x.numel() or known.dtype is not x.dtype or further < 0:
             return None
-        if lead != FIRST[len(lead)] or known.neurons[further:] != neurons:
+        if batch_dims != LEADING[len(batch_dims)] or known.neurons[further:] != neurons:
             return None
-        return known.seen.summed(FIRST[further]) if further else known.seen
+        return known.stats.summed(LEADING[further]) if further else known.stats
 
-    def remember(self, x: Tensor, lead: tuple[int, ...], seen: Input) -> None:
-        """Note what was seen in a tensor, if nothing can be written into it unnoticed."""
-        if lead != FIRST[len(lead)] or not _has_memory(x) or not self._trusts(x):
+    def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
+        """Keep the statistics of a tensor, if writes into it can be detected."""
+        if batch_dims != LEADING[len(batch_dims)] or not _has_memory(x) or not self._may_keep(x):
             return
-        if len(self._known) >= _MOST:
-            self._known.pop(next(iter(self._known)))
+        if len(self._entries) >= _MOST_ENTRIES:
+            self._entries.pop(next(iter(self._entries)))
         owner = x if x._base is None else x._base
-        self._known[x.data_ptr()] = _Looked(
-            weakref.ref(owner), x._version, x.numel(), x.dtype, x.shape[len(lead) :], seen
-        )
+        neurons = x.shape[len(batch_dims) :]
+        entry = _Entry(weakref.ref(owner), x._version, x.numel(), x.dtype, neurons, stats)
+        self._entries[x.data_ptr()] = entry
 
-    def laid(self, x: Tensor, lead: tuple[int, ...]) -> Laid | None:
-        """Where the copy of a tensor lies that was the last one laid on a pile."""
+    def get_buffered(self, x: Tensor, batch_dims: tuple[int, ...]) -> BufferedInput | None:
+        """The entry of a tensor in a buffer, if it was the last one and is still to be read."""
         last = self._last
-        if last is None or last.tensor is not x or last.lead != lead:
+        if last is None or last.tensor is not x or last.batch_dims != batch_dims:
             return None
-        return None if last.laid.looked_at or last.version != x._version else last.laid
+        return None if last.buffered.flushed or last.version != x._version else last.buffered
 
-    def remember_laid(self, x: Tensor, lead: tuple[int, ...], laid: Laid) -> None:
-        """Note where the copy of a small tensor lies; it lives until the next one is laid."""
-        if not x.is_inference() and self._trusts(x):
-            self._last = _Last(x, x._version, lead, laid)
+    def put_buffered(self, x: Tensor, batch_dims: tuple[int, ...], buffered: BufferedInput) -> None:
+        """Keep the buffer entry of a small tensor, which stays alive until the next one."""
+        if not x.is_inference() and self._may_keep(x):
+            self._last = _LastBuffered(x, x._version, batch_dims, buffered)
 
-    def _trusts(self, x: Tensor) -> bool:
-        """Whether nobody can write into a tensor without a trace."""
-        return not self._distrusted and x.untyped_storage().resizable()
+    def _may_keep(self, x: Tensor) -> bool:
+        """Whether every write into a tensor can be detected."""
+        return not self._disabled and x.untyped_storage().resizable()
 
-    def forget(self) -> None:
-        """Something was written, or what happens from now on is not heard."""
-        self._known.clear()
+    def invalidate(self) -> None:
+        """Drop all entries: something was written, or what happens from now on is not heard."""
+        self._entries.clear()
         self._last = None
 
-    def distrust(self) -> None:
-        """Somebody has a way to write that leaves no trace, for the rest of the batch."""
-        self.forget()
-        self._distrusted = True
+    def disable(self) -> None:
+        """Disable the cache until the batch ends: writes can no longer be detected."""
+        self.invalidate()
+        self._disabled = True
 
     def clear(self) -> None:
-        """The batch is over."""
-        self.forget()
-        self._distrusted = False
+        """End the batch."""
+        self.invalidate()
+        self._disabled = False
 
 
 def _has_memory(x: Tensor) -> bool:

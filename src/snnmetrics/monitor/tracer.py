@@ -1,4 +1,4 @@
-"""Hears every operation of a model while its forward runs, and says in which module it happens."""
+"""Hear every operation of a model while its forward runs, and the module in which it happens."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ from torch.overrides import (
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.frameworks.neurons import NeuronType, neuron_type
-from snnmetrics.monitor.lineage import NO_SOURCES, Provenance, Sources
-from snnmetrics.monitor.recorder import Ledger, Padded
+from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, Sources
+from snnmetrics.monitor.names import class_name, plain_name
+from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.ops.parsers import (
     OPERATORS,
     PARSERS,
-    Contraction,
-    Convolution,
     refused_operand,
     why_uncounted,
 )
+from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
 
-# What compilation and activation checkpointing put into the path of a module.
-_INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 # Layers that are one operation: it bears the name of the layer alone.
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # Operations that loops over time repeat, called with input, weight, bias and options.
-_REPEATED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
+_LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 # Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
 # trace in its version.
 _DATA: Any = Tensor.data
@@ -68,17 +66,17 @@ class Scope(NamedTuple):
     module: nn.Module
     counted: bool
     neurons: NeuronType | None
-    quiet: bool  # nothing in it can be a counted operation: neurons without weights
+    quiet: bool  # neurons without weights: no operation in it can be counted
     kind: str  # name of its class
-    remarkable: bool  # whether there may be something to note of it
+    remarkable: bool  # whether its calls may need a note
 
 
-class Listener(TorchFunctionMode):
-    """Hands operations and spikes to a ledger, with the names of their rows.
+class Tracer(TorchFunctionMode):
+    """Passes operations and spikes to a recorder, with the names of their rows.
 
     Args:
-        model: The root; only while it runs is anything heard.
-        ledger: Where it is entered.
+        model: The root; operations are heard only while it runs.
+        recorder: Where they are recorded.
         row_names: Names of rows by weight or place in the code; those of new ones are added.
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: What is to be done around a whole forward.
@@ -88,7 +86,7 @@ class Listener(TorchFunctionMode):
     def __init__(
         self,
         model: nn.Module,
-        ledger: Ledger,
+        recorder: BatchRecorder,
         row_names: dict[tuple[Any, ...], str],
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
@@ -96,7 +94,7 @@ class Listener(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._model = model
-        self._ledger = ledger
+        self._recorder = recorder
         self._around_root = around_root
         self._after = after
         self._is_counted = is_counted
@@ -104,7 +102,7 @@ class Listener(TorchFunctionMode):
         self._open: list[Scope] = []
         self._row_names = row_names
         self._thread: int | None = None  # which the forward runs in
-        self._provenance = Provenance(model)
+        self._lineage = Lineage(model)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._name_modules()
 
@@ -119,14 +117,14 @@ class Listener(TorchFunctionMode):
             remarkable = _is_remarkable(module, kind, counted)
             self._scopes[id(module)] = Scope(name, module, counted, known, quiet, kind, remarkable)
 
-    def let_go(self) -> None:
-        """Nobody listens: modules and weights may be renamed, moved or swapped meanwhile.
+    def release(self) -> None:
+        """Drop caches that refer to modules or weights; these may change while detached.
 
         PyTorch swaps no tensor to which there is a reference, be it a weak one.
         """
-        self._provenance.clear()
-        self._ledger.repeats.clear()
-        self._ledger.maps.look_again()
+        self._lineage.clear()
+        self._recorder.sites.clear()
+        self._recorder.maps.invalidate()
 
     # ------------------------------------------------------------------- calls of modules
 
@@ -147,7 +145,7 @@ class Listener(TorchFunctionMode):
             if self._thread == threading.get_ident():
                 return self._visit(scope, call, module, args, kwargs)
             # Modes belong to threads: what happens in this one cannot be heard.
-            self._ledger.uncounted(scope.name, "call", "it ran in another thread")
+            self._recorder.record_uncounted(scope.name, "call", "it ran in another thread")
         elif scope.module is self._model and torch._C._current_graph_task_id() == -1:
             # Else it is part of the model alone, or a checkpoint's second forward in a backward.
             with self._around_root(args, kwargs), self:
@@ -165,7 +163,7 @@ class Listener(TorchFunctionMode):
         finally:
             self._open.clear()
             self._padded.clear()
-            self._ledger.looks.forget()  # what happens to tensors until the next is not heard
+            self._recorder.cache.invalidate()  # what happens to tensors until the next is not heard
 
     def _visit(
         self,
@@ -176,21 +174,23 @@ class Listener(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         self._open.append(scope)
-        # Hear nothing for a while, unless somebody else's mode lies on top of this one.
-        deaf = scope.quiet and _get_current_function_mode() is self
-        if deaf:
+        # Listening is off for this call, unless another mode lies on top of this one.
+        muted = scope.quiet and _get_current_function_mode() is self
+        if muted:
             _pop_mode()
         try:
             output = call(module, *args, **kwargs)
         finally:
-            if deaf:
+            if muted:
                 _push_mode(self)
             self._open.pop()
-        self._ledger.called.add(scope.name)
+        self._recorder.called.add(scope.name)
         if scope.remarkable:
             self._remark(scope)
         if scope.counted and isinstance(output, GeneratorType):
-            self._ledger.uncounted(scope.name, "call", "it returned a generator, which runs later")
+            self._recorder.record_uncounted(
+                scope.name, "call", "it returned a generator, which runs later"
+            )
         if scope.neurons is not None or self._after is not None:
             with torch._C.DisableTorchFunction():
                 self._returned(scope, args, kwargs, output)
@@ -203,20 +203,20 @@ class Listener(TorchFunctionMode):
             read = scope.neurons.read(scope.module, output)
             if read is not None:
                 spikes, lead = read
-                self._ledger.neurons(scope.name, scope.kind, spikes, lead)
+                self._recorder.record_neurons(scope.name, scope.kind, spikes, lead)
         if self._after is not None:
             self._after(scope.name, args, kwargs, output)
 
     def _remark(self, scope: Scope) -> None:
-        module, staged = scope.module, self._ledger.staged
+        module, staged = scope.module, self._recorder.staged
         if "Dropout" in scope.kind and module.training:
             staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
         elif "BatchNorm" in scope.kind:
             staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
         elif isinstance(module, torch.jit.ScriptModule):
-            self._ledger.uncounted(scope.name, "call", "a scripted module")
+            self._recorder.record_uncounted(scope.name, "call", "a scripted module")
         elif _is_quantised(module):
-            self._ledger.uncounted(scope.name, "call", "a quantised kernel")
+            self._recorder.record_uncounted(scope.name, "call", "a quantised kernel")
         elif isinstance(module, nn.TransformerEncoder) and not module.training:
             staged.notes |= {
                 "nn.TransformerEncoder left its fused path while it was listened to: with a "
@@ -232,37 +232,37 @@ class Listener(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, then hand it to the ledger if it is one that counts."""
+        """Run an operation, then record it if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if _may_write(func) or "out" in kwargs or kwargs.get("inplace"):
-            self._ledger.looks.forget()
+            self._recorder.cache.invalidate()
         if func in PARSERS:
-            key = self._repeat_key(func, args, kwargs)
-            repeat = None if key is None else self._ledger.repeats.get(key)
-            weight = None if repeat is None else repeat.weight()
-            if repeat is not None and weight is not None and weight is args[1]:
+            key = self._site_key(func, args, kwargs)
+            site = None if key is None else self._recorder.sites.get(key)
+            weight = None if site is None else site.weight()
+            if site is not None and weight is not None and weight is args[1]:
                 with torch._C.DisableTorchFunction():
-                    self._ledger.repeat(repeat, args[0], weight)
+                    self._recorder.record_again(site, args[0], weight)
                 return output
-            site = _call_site(sys._getframe(1))
+            place = _place_in_code(sys._getframe(1))
             with torch._C.DisableTorchFunction():
-                self._operation(func, args, kwargs, output, site, key)
+                self._operation(func, args, kwargs, output, place, key)
         elif func in _UNTRACED:
-            self._ledger.looks.distrust()
+            self._recorder.cache.disable()
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
         elif (reason := why_uncounted(func)) is not None:
             self._uncounted(func, reason)
         else:
-            self._provenance.derive(func, (*args, *kwargs.values()), output)
+            self._lineage.derive(func, (*args, *kwargs.values()), output)
         return output
 
-    def _repeat_key(
+    def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """What the further calls of a layer have in common; None if it is none."""
-        if func not in _REPEATED or kwargs or len(args) < 2 or self._padded:
+        """What identifies further calls of a layer; None where they cannot be recognised."""
+        if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not in_memory(x):
@@ -281,13 +281,13 @@ class Listener(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         output: Tensor,
-        site: tuple[Any, ...],
+        place: tuple[Any, ...],
         key: Any,
     ) -> None:
-        """Enter what happened; under its key, if it has one, it will be known again."""
+        """Record one operation and cache its call site under ``key``."""
         scope = self._open[-1]
         if "parametrizations" in scope.name.split("."):  # a weight in the making
-            self._provenance.derive(func, (*args, *kwargs.values()), output)
+            self._lineage.derive(func, (*args, *kwargs.values()), output)
             return
         try:
             calls = list(PARSERS[func](*args, **kwargs))
@@ -295,84 +295,72 @@ class Listener(TorchFunctionMode):
             self._uncounted(func, str(error))
             return
         for call in calls:
-            if (reason := refused_operand(*call.operands)) is not None:
+            if (reason := refused_operand(call.left, call.right)) is not None:
                 self._uncounted(func, reason)
-            elif isinstance(call, Convolution):
-                self._convolution(scope, call, output, site, key)
-            else:
-                self._contraction(func, scope, call, output, site, key)
+            elif (known := self._with_weight_second(func, call, output)) is not None:
+                self._record(scope, known, output, place, key)
 
-    def _convolution(
-        self, scope: Scope, call: Convolution, output: Tensor, site: tuple[Any, ...], key: Any
-    ) -> None:
-        if not scope.counted or self._is_dynamics(scope, call.weight):
-            return
-        sources = self._provenance.sources(call.weight) or NO_SOURCES
-        name = self._row_name(scope, call, sources, site)
-        padded = self._padded.get(call.x)
-        base = call.x._base
-        if padded is None and base is not None and base.shape == call.x.shape[1:]:
-            padded = self._padded.get(base)  # an input without batch dimension
-        if padded is not None and padded[0] != scope.name:
-            padded = None  # another module padded: its output is this one's input
-        copies = padded and padded[1]
-        self._ledger.convolution(name, scope.kind, call, output, sources, copies, key)
+    def _with_weight_second(self, func: Callable[..., Any], call: Call, output: Any) -> Call | None:
+        """The call, once lineage has told which operand is a weight; None for a weight made."""
+        if call.spec.weighted is not None:
+            return call
+        is_weight = [self._lineage.is_weight(t) for t in (call.left, call.right)]
+        if all(is_weight):
+            # A weight in the making; or a learned state, and then it must not go unsaid.
+            self._lineage.derive(func, (call.left, call.right), output)
+            self._uncounted(func, "a product of parameters and buffers alone")
+            return None
+        if is_weight[0]:
+            call = call.swapped()
+        return call._replace(spec=call.spec._replace(weighted=any(is_weight)))
 
-    def _contraction(
-        self,
-        func: Callable[..., Any],
-        scope: Scope,
-        call: Contraction,
-        output: Tensor,
-        site: tuple[Any, ...],
-        key: Any,
+    def _record(
+        self, scope: Scope, call: Call, output: Any, place: tuple[Any, ...], key: Any
     ) -> None:
-        if call.weighted is None:
-            is_weight = [self._provenance.is_weight(t) for t in (call.left, call.right)]
-            if all(is_weight):
-                # A weight in the making; or a learned state, and then it must not go unsaid.
-                self._provenance.derive(func, (call.left, call.right), output)
-                self._uncounted(func, "a product of parameters and buffers alone")
-                return
-            if is_weight[0]:
-                call = call._replace(
-                    left=call.right,
-                    left_letters=call.right_letters,
-                    right=call.left,
-                    right_letters=call.left_letters,
-                )
-            call = call._replace(weighted=any(is_weight))
-        weight = call.right if call.weighted else None
+        weight = call.right if call.spec.weighted else None
         if not scope.counted or self._is_dynamics(scope, weight):
             return
-        sources = NO_SOURCES if weight is None else self._provenance.sources(weight) or NO_SOURCES
-        name = self._row_name(scope, call, sources, site)
-        recurrent = call.right.ndim == 2 and call.right.shape[0] == call.right.shape[1]
-        weight_of_itself = call.right is getattr(scope.module, "recurrent_weights", None)
-        no_autapses = getattr(scope.module, "autapses", True) is False
-        autapses = not (recurrent and weight_of_itself and no_autapses)
-        self._ledger.contraction(name, scope.kind, call, output, sources, autapses, key)
+        sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
+        self._recorder.record(
+            self._row_name(scope, call, sources, place),
+            scope.kind,
+            call,
+            output,
+            sources,
+            padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
+            autapses=call.spec.is_convolution or _has_autapses(scope.module, call.right),
+            key=key,
+        )
+
+    def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
+        """What the input of a convolution was made of, where its module padded by copies."""
+        padded, base = self._padded.get(call.left), call.left._base
+        if padded is None and base is not None and base.shape == call.left.shape[1:]:
+            padded = self._padded.get(base)  # an input without batch dimension
+        # Where another module padded, its output is this one's input.
+        return padded[1] if padded is not None and padded[0] == scope.name else None
 
     def _is_dynamics(self, scope: Scope, weight: Tensor | None) -> bool:
         """Whether neurons compute their own state: a decay written as a convolution over time."""
         if scope.neurons is None or weight is None:
             return False
-        return not self._provenance.has_matrix(weight)
+        return not self._lineage.has_matrix(weight)
 
     def _row_name(
         self,
         scope: Scope,
-        call: Convolution | Contraction,
+        call: Call,
         sources: Sources,
-        site: tuple[Any, ...],
+        place: tuple[Any, ...],
     ) -> str:
         """The same row for the same weight, or for the same place in the code of a module."""
-        part = call.suffix or call.operation
-        key = (scope.name, part, sources or site)
+        spec = call.spec
+        part = spec.part or spec.operation
+        key = (scope.name, part, sources or place)
         if key not in self._row_names:
             name = f"{scope.name}.{part}"
-            if isinstance(scope.module, _SINGLE) and call.operation.startswith(("linear", "conv")):
-                name = scope.name if not call.suffix else name
+            if isinstance(scope.module, _SINGLE) and spec.operation.startswith(("linear", "conv")):
+                name = scope.name if not spec.part else name
             self._row_names[key] = self._unused(name, f"{scope.name}.{part}")
         return self._row_names[key]
 
@@ -387,7 +375,7 @@ class Listener(TorchFunctionMode):
         scope = self._open[-1]
         if scope.counted:
             what = getattr(func, "__name__", str(func))
-            self._ledger.uncounted(scope.name, what, reason)
+            self._recorder.record_uncounted(scope.name, what, reason)
 
     def _pad(
         self,
@@ -399,10 +387,18 @@ class Listener(TorchFunctionMode):
         output: Tensor,
     ) -> None:
         if mode == "constant":
-            self._provenance.derive(F.pad, (input,), output)
+            self._lineage.derive(F.pad, (input,), output)
         else:
             copies = Padded(input, tuple(pad), mode)
             self._padded[output] = (self._open[-1].name, copies)
+
+
+def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
+    """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
+    if getattr(module, "autapses", True) is not False:
+        return True
+    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    return not (square and weight is getattr(module, "recurrent_weights", None))
 
 
 def _may_write(func: Callable[..., Any]) -> bool:
@@ -427,7 +423,7 @@ def _is_quantised(module: nn.Module) -> bool:
     return origin.startswith("torch.ao.nn") and "quantized" in origin
 
 
-def _call_site(frame: FrameType | None) -> tuple[Any, ...]:
+def _place_in_code(frame: FrameType | None) -> tuple[Any, ...]:
     """Where in the code an operation was called: function and instruction."""
     while frame is not None and (
         frame.f_globals.get("__name__") in _PASSING_ON
@@ -435,30 +431,3 @@ def _call_site(frame: FrameType | None) -> tuple[Any, ...]:
     ):
         frame = frame.f_back
     return () if frame is None else (frame.f_code, frame.f_lasti)
-
-
-def plain_name(path: str, root: nn.Module) -> str:
-    """The name of a module without what DDP and compilation add; that of the root is its class."""
-    while (wrapper := _wrapper(root)) is not None:
-        path = path.removeprefix(wrapper).removeprefix(".")
-        root = getattr(root, wrapper)
-    for wrapper in _INNER_WRAPPERS:
-        path = path.replace(f".{wrapper}", "").removeprefix(wrapper)
-    return path or class_name(root)
-
-
-def class_name(module: nn.Module) -> str:
-    """The name of a module's class, without what ``fully_shard`` puts before it."""
-    line = [cls.__name__ for cls in type(module).__mro__]
-    return line[line.index("FSDPModule") + 1] if "FSDPModule" in line else line[0]
-
-
-def root_name(root: nn.Module) -> str:
-    """The class name of the model itself."""
-    return plain_name("", root)
-
-
-def _wrapper(module: nn.Module) -> str | None:
-    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        return "module"
-    return "_orig_mod" if "_orig_mod" in module._modules else None

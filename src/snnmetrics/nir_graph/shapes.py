@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnmetrics.nir_graph.wiring import Node, Nodes
-from snnmetrics.synapses.layers import padding_sides
+from snnmetrics.ops.geometry import ConvGeometry
 
 Size = tuple[int, ...]
 
@@ -44,15 +44,6 @@ class Shapes(NamedTuple):
 
     known: dict[str, Shape]
     why: dict[str, str]
-
-
-class Geometry(NamedTuple):
-    """How a kernel moves, one entry per spatial dimension; padding before and after."""
-
-    stride: Size
-    padding: tuple[tuple[int, int], ...]
-    dilation: Size
-    groups: int
 
 
 class UnfitError(Exception):
@@ -233,14 +224,13 @@ def _conv(node: Node, fed: Size | None) -> Shape | None:
         return None
     if len(spatial) != len(kernel):
         raise UnfitError(f"input_shape {spatial} is not of as many dimensions as {tuple(kernel)}")
-    sizes = zip(spatial, kernel, *geometry[:3], strict=True)
-    outputs = tuple((n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, k, s, pad, d in sizes)
+    outputs = geometry.output_size(spatial, kernel)
     if min(outputs) < 1:
         raise UnfitError(f"a kernel of {tuple(kernel)} does not fit into an input of {spatial}")
     return Shape((per_group * geometry.groups, *spatial), (channels, *outputs))
 
 
-def geometry_of(conv: Any) -> Geometry:
+def geometry_of(conv: Any) -> ConvGeometry:
     """How the kernel of a NIR convolution moves; ``"same"`` and ``"valid"`` as numbers.
 
     Raises:
@@ -256,7 +246,7 @@ def geometry_of(conv: Any) -> Geometry:
     groups = int(conv.groups)
     if groups < 1 or channels % groups or min(*stride, *dilation) < 1:
         raise UnfitError(f"stride {stride}, dilation {dilation}, groups {groups} are not possible")
-    return Geometry(stride, padding_sides(padding, kernel, dilation), dilation, groups)
+    return ConvGeometry.of(kernel, stride, padding, dilation, groups)
 
 
 def per_dim(value: Any, ndim: int) -> Size:

@@ -1,85 +1,22 @@
 """Which PyTorch functions contract an input with weights, or two activations, and in what form.
 
-Every such call is brought into one of two normal forms, so that counting knows nothing of PyTorch's
-many spellings:
-
-- ``Contraction``: two operands with an index letter per dimension, as in ``einsum``. Letters that
-  both operands have are where they meet.
-- ``Convolution``: an input ``(N, C, *spatial)`` with a kernel.
-
 A function is added by one parser, registered with ``@parses``; it takes the arguments of the
-function and yields what happens in it.
+function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`).
 """
 
 from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnmetrics.synapses.layers import padding_sides
+from snnmetrics.ops.geometry import ConvGeometry
+from snnmetrics.ops.spec import Call, Letters, OpSpec
 
-
-class Contraction(NamedTuple):
-    """Products of all pairs of elements that agree in the letters they share.
-
-    Attributes:
-        operation: Name of the operation, in rows and reports.
-        left: First operand; the activation where the other operand is a weight.
-        left_letters: One letter per dimension of ``left``.
-        right: Second operand.
-        right_letters: One letter per dimension of ``right``.
-        weighted: Whether ``right`` is a weight; None: find out from where it comes.
-        bias: Added to the output, if any.
-        suffix: Part of the module that the operation is, such as ``"q_proj"``.
-        contracted: Shared letters that are summed over, and so not in the output.
-        samples_first: Whether it is known that the first dimension of ``left`` is the batch, and
-            the others are not; else they may be time and batch.
-    """
-
-    operation: str
-    left: Tensor
-    left_letters: str
-    right: Tensor
-    right_letters: str
-    weighted: bool | None
-    bias: Tensor | None = None
-    suffix: str = ""
-    contracted: str = "Z"
-    samples_first: bool = False
-
-    @property
-    def operands(self) -> tuple[Tensor, Tensor]:
-        """What is multiplied."""
-        return self.left, self.right
-
-
-class Convolution(NamedTuple):
-    """A kernel moved over an input ``(N, C, *spatial)``; padding per side, before and after."""
-
-    operation: str
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-    transposed: bool = False
-    output_padding: tuple[int, ...] = ()
-    suffix: str = ""
-
-    @property
-    def operands(self) -> tuple[Tensor, Tensor]:
-        """What is multiplied."""
-        return self.x, self.weight
-
-
-Call = Contraction | Convolution
 Parser = Callable[..., Iterator[Call]]
 PARSERS: dict[Callable[..., Any], Parser] = {}
 
@@ -150,18 +87,33 @@ def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
 # ------------------------------------------------------------------------- contractions
 
 
+def contraction(
+    operation: str,
+    left: Tensor,
+    right: Tensor,
+    letters: Letters,
+    *,
+    weighted: bool | None = None,
+    bias: Tensor | None = None,
+    part: str = "",
+) -> Call:
+    """A contraction of two tensors; ``weighted`` None: the lineage of the operands must tell."""
+    added = 0 if bias is None else bias.numel()
+    shapes = tuple(left.shape), tuple(right.shape)
+    return Call(OpSpec(operation, *shapes, letters, weighted, added, part), left, right)
+
+
 @parses(F.linear)
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Iterator[Call]:
     yield linear("linear", input, weight, bias)
 
 
 def linear(
-    operation: str, x: Tensor, weight: Tensor, bias: Tensor | None = None, suffix: str = ""
-) -> Contraction:
+    operation: str, x: Tensor, weight: Tensor, bias: Tensor | None = None, part: str = ""
+) -> Call:
     """``x (..., i)`` with ``weight (o, i)``, or ``(i,)``."""
-    lead = _letters(x.ndim - 1)
-    letters = "YZ" if weight.ndim == 2 else "Z"
-    return Contraction(operation, x, lead + "Z", weight, letters, True, bias, suffix)
+    letters = Letters(_letters(x.ndim - 1) + "Z", "YZ" if weight.ndim == 2 else "Z")
+    return contraction(operation, x, weight, letters, weighted=True, bias=bias, part=part)
 
 
 @parses(
@@ -209,7 +161,7 @@ def _inner(*args: Tensor, **kwargs: Any) -> Iterator[Call]:
     left, right = _operands(args, kwargs, _FIRST, _SECOND)
     lead = _letters(left.ndim - 1)
     other = _letters(right.ndim - 1, skip=len(lead))
-    yield Contraction("matmul", left, lead + "Z", right, other + "Z", None)
+    yield contraction("matmul", left, right, Letters(lead + "Z", other + "Z"))
 
 
 @parses(torch.einsum)
@@ -231,9 +183,8 @@ def _einsum(equation: Any, *operands: Any) -> Iterator[Call]:
         raise NotImplementedError("an einsum that takes a diagonal")
     kept = output if arrow else [c for c in left + right if (left + right).count(c) == 1]
     contracted = "".join(c for c in left if c in right and c not in kept and c != ".")
-    yield Contraction(
-        "einsum", tensors[0], letters[0], tensors[1], letters[1], None, contracted=contracted
-    )
+    form = Letters(letters[0], letters[1], contracted)
+    yield contraction("einsum", tensors[0], tensors[1], form)
 
 
 @parses(torch.tensordot)
@@ -248,10 +199,10 @@ def _tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Iterator
     for i, j in pairs:
         right[j] = left[i]
     contracted = "".join(left[i] for i, _ in pairs)
-    yield Contraction("tensordot", a, "".join(left), b, "".join(right), None, contracted=contracted)
+    yield contraction("tensordot", a, b, Letters("".join(left), "".join(right), contracted))
 
 
-def matmul(operation: str, left: Tensor, right: Tensor, suffix: str = "") -> Contraction:
+def matmul(operation: str, left: Tensor, right: Tensor, part: str = "") -> Call:
     """Batched matrix product with broadcasting, as ``torch.matmul`` defines it."""
     batch = _letters(max(left.ndim, right.ndim, 2) - 2)
 
@@ -260,15 +211,8 @@ def matmul(operation: str, left: Tensor, right: Tensor, suffix: str = "") -> Con
             return vector
         return batch[len(batch) - (operand.ndim - 2) :] + matrix
 
-    return Contraction(
-        operation,
-        left,
-        letters(left, "XZ", "Z"),
-        right,
-        letters(right, "ZY", "Z"),
-        None,
-        suffix=suffix,
-    )
+    both = Letters(letters(left, "XZ", "Z"), letters(right, "ZY", "Z"))
+    return contraction(operation, left, right, both, part=part)
 
 
 # Names of operands, as PyTorch's functions have them.
@@ -314,12 +258,8 @@ def _convolution(operation: str, ndim: int) -> Parser:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Iterator[Call]:
-        dilation = _per_dim(dilation, ndim)
-        sides = padding_sides(_padding(padding, ndim), weight.shape[2:], dilation)
-        x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
-        yield Convolution(
-            operation, x, weight, bias, _per_dim(stride, ndim), sides, dilation, groups
-        )
+        geometry = ConvGeometry.of(weight.shape[2:], stride, padding, dilation, groups)
+        yield _moved(operation, ndim, input, weight, bias, geometry)
 
     return parse
 
@@ -335,38 +275,31 @@ def _transposed(operation: str, ndim: int) -> Parser:
         groups: int = 1,
         dilation: Any = 1,
     ) -> Iterator[Call]:
-        x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
-        dilation = _per_dim(dilation, ndim)
-        yield Convolution(
-            operation,
-            x,
-            weight,
-            bias,
-            _per_dim(stride, ndim),
-            padding_sides(_padding(padding, ndim), weight.shape[2:], dilation),
-            dilation,
-            groups,
-            True,
-            _per_dim(output_padding, ndim),
-        )
+        moves = (stride, padding, dilation, groups, True, output_padding)
+        geometry = ConvGeometry.of(weight.shape[2:], *moves)
+        yield _moved(operation, ndim, input, weight, bias, geometry)
 
     return parse
+
+
+def _moved(
+    operation: str,
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: ConvGeometry,
+) -> Call:
+    """A kernel that moves over an input, which may lack its batch dimension."""
+    x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
+    added = 0 if bias is None else bias.numel()
+    spec = OpSpec(operation, tuple(x.shape), tuple(weight.shape), geometry, bias=added)
+    return Call(spec, x, weight)
 
 
 for _ndim in (1, 2, 3):
     parses(getattr(torch, f"conv{_ndim}d"))(_convolution(f"conv{_ndim}d", _ndim))
     parses(getattr(torch, f"conv_transpose{_ndim}d"))(_transposed(f"conv_transpose{_ndim}d", _ndim))
-
-
-def _padding(value: Any, ndim: int) -> Any:
-    return value if isinstance(value, str) else _per_dim(value, ndim)
-
-
-def _per_dim(value: Any, ndim: int) -> tuple[int, ...]:
-    """One number for all dimensions, or one for each."""
-    if not isinstance(value, tuple | list):
-        return (int(value),) * ndim
-    return tuple(map(int, value)) if len(value) == ndim else (int(value[0]),) * ndim
 
 
 # ------------------------------------------------------------- recurrent cells, attention
@@ -409,7 +342,7 @@ def _attention(
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
-) -> Iterator[Contraction]:
+) -> Iterator[Call]:
     """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
     shape = (*query.shape[:-1], key.shape[-2])
     allowed = torch.ones(shape[-2:], dtype=torch.bool, device=query.device)
@@ -419,8 +352,13 @@ def attention(
         allowed = allowed & (mask if mask.dtype is torch.bool else mask != -torch.inf)
     # Half where it is allowed: neither zero nor a spike.
     weights = (allowed.to(torch.float32) / 2).expand(shape)
-    yield matmul("qk", query, key.transpose(-2, -1), "qk")._replace(weighted=False)
-    yield matmul("av", weights, value, "av")._replace(weighted=False)
+    yield _known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
+    yield _known(matmul("av", weights, value, "av"), weighted=False)
+
+
+def _known(call: Call, **facts: Any) -> Call:
+    """The same call with more known of it."""
+    return call._replace(spec=call.spec._replace(**facts))
 
 
 @parses(F.multi_head_attention_forward)
@@ -459,11 +397,11 @@ def _multi_head_attention(
     if in_proj_weight is not None and not use_separate_proj_weight:
         weights = list(in_proj_weight.chunk(3))
     biases: list[Any] = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
-    for suffix, x, weight, bias in zip(
+    for part, x, weight, bias in zip(
         ("q_proj", "k_proj", "v_proj"), inputs, weights, biases, strict=True
     ):
-        projection = linear("linear", x.transpose(0, 1), weight, bias, suffix)
-        yield projection._replace(samples_first=True)
+        projection = linear("linear", x.transpose(0, 1), weight, bias, part)
+        yield _known(projection, samples_first=True)
     with torch.no_grad():  # nothing of this is to be part of the model's graph
         q, k, v = (
             F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
@@ -472,10 +410,10 @@ def _multi_head_attention(
         mask = _additive_mask(attn_mask, key_padding_mask, q, k)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed = mixed.transpose(1, 2).flatten(2)
-        parts = list(attention(q, k, v, mask, False))
-    yield from (part._replace(samples_first=True) for part in parts)
+        products = list(attention(q, k, v, mask, False))
+    yield from (_known(product, samples_first=True) for product in products)
     projection = linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
-    yield projection._replace(samples_first=True)
+    yield _known(projection, samples_first=True)
 
 
 def _additive_mask(

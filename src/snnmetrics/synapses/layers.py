@@ -1,14 +1,7 @@
-"""How neurons are connected: the exact fan-out of linear layers.
-
-The number of synapses of an input element is the number of (element, weight tap) pairs whose
-output lies inside the output map. Push an input through the layer with every weight replaced by
-one and no bias: each output is then the sum of the inputs that reach it, once per tap. The
-gradient of the sum of all outputs with respect to an input element is therefore its number of
-taps. One formula serves every linear layer and, by the chain rule, every chain of them, where it
-counts paths. With ``weight != 0`` in place of ones it leaves out pruned synapses.
+"""The exact fan-out of linear layers and of chains of them.
 
 A layer type is added by one function, registered with ``_with_unit_weights``, that says how the
-layer acts once its weights are given.
+layer acts once its weights are given; :mod:`snnmetrics.synapses.paths` counts the paths.
 """
 
 from __future__ import annotations
@@ -25,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from snnmetrics.arguments import require_bool
+from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.synapses import weights
+from snnmetrics.synapses.paths import paths
 
 _SYNAPTIC = (nn.Linear, nn.modules.conv._ConvNd)
 _LINEAR_WITHOUT_WEIGHTS = (
@@ -42,12 +37,6 @@ _TRUSTED = ("torch", "spikingjelly", "snntorch", "norse", "sinabs")
 _MOST_ELEMENTS = 2**60  # as float64 they would be as many bytes as an address can tell apart
 _Function = Callable[..., Tensor]
 # By number of spatial dimensions, less one.
-_CONVOLVE: tuple[_Function, ...] = (F.conv1d, F.conv2d, F.conv3d)
-_CONVOLVE_TRANSPOSED: tuple[_Function, ...] = (
-    F.conv_transpose1d,
-    F.conv_transpose2d,
-    F.conv_transpose3d,
-)
 _ADAPTIVE_POOL: tuple[_Function, ...] = (
     F.adaptive_avg_pool1d,
     F.adaptive_avg_pool2d,
@@ -103,19 +92,17 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
     if any(isinstance(p, UninitializedParameter) for p in layer.parameters()):
         raise ValueError(f"layer: {layer} does not know its shape yet; call the layer once")
     device = next((p.device for p in layer.parameters() if not p.is_meta), torch.device("cpu"))
-    # Autocast leaves float64 alone; in inference mode nothing could be differentiated.
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = torch.zeros((1, *shape), dtype=torch.float64, device=device, requires_grad=True)
+
+    def apply(inputs: Tensor) -> Tensor:
         try:
-            outputs = _with_unit_weights(layer, inputs, effective)
+            return _with_unit_weights(layer, inputs, effective)
         except (RuntimeError, IndexError) as error:
             raise ValueError(
                 f"input_shape: expected a shape (without batch) that {layer} accepts, "
                 f"found {shape}: {error}"
             ) from error
-        (paths,) = torch.autograd.grad(outputs.sum(), inputs)
-        # Counts are integers; fast convolutions of accelerators may leave a rounding error.
-        return paths[0].round()
+
+    return paths(apply, (1, *shape), device)[0]
 
 
 def _refuse_without_synapses(layer: nn.Module) -> None:
@@ -192,34 +179,33 @@ def _linear(layer: nn.Linear, x: Tensor, effective: bool) -> Tensor:
 @_with_unit_weights.register(nn.Conv1d)
 @_with_unit_weights.register(nn.Conv2d)
 @_with_unit_weights.register(nn.Conv3d)
-def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
-    ndim = len(layer.kernel_size)
-    _require_dims(layer, x, ndim + 2)
-    _require_size("channels", layer.in_channels, x.shape[1])
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    sides = padding_sides(layer.padding, layer.kernel_size, layer.dilation)
-    # F.pad takes the last dimension first.
-    padded = F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
-    how = (None, layer.stride, 0, layer.dilation, layer.groups)
-    if effective:
-        return _CONVOLVE[ndim - 1](padded, _present(layer, x), *how)
-    summed, ones = _summed_by_group(layer, padded)
-    return _repeated_by_group(layer, _CONVOLVE[ndim - 1](summed, ones, *how))
-
-
 @_with_unit_weights.register(nn.ConvTranspose1d)
 @_with_unit_weights.register(nn.ConvTranspose2d)
 @_with_unit_weights.register(nn.ConvTranspose3d)
-def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, effective: bool) -> Tensor:
-    ndim = len(layer.kernel_size)
-    _require_dims(layer, x, ndim + 2)
+def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
+    _require_dims(layer, x, len(layer.kernel_size) + 2)
     _require_size("channels", layer.in_channels, x.shape[1])
-    padding = (layer.padding, layer.output_padding)
-    how = (None, layer.stride, *padding, layer.groups, layer.dilation)
+    geometry = ConvGeometry.of(
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        layer.transposed,
+        layer.output_padding,
+    )
+    if layer.padding_mode != "zeros":
+        # F.pad takes the last dimension first.
+        sides = [side for pair in reversed(geometry.padding) for side in pair]
+        x = F.pad(x, sides, mode=layer.padding_mode)
+        geometry = geometry._replace(padding=((0, 0),) * len(geometry.padding))
     if effective:
-        return _CONVOLVE_TRANSPOSED[ndim - 1](x, _present(layer, x), *how)
-    summed, ones = _summed_by_group(layer, x)
-    return _repeated_by_group(layer, _CONVOLVE_TRANSPOSED[ndim - 1](summed, ones, *how))
+        return geometry.convolve(x, _present(layer, x))
+    # Where all weights are one, the channels of a group act as their sum, with one kernel, and all
+    # output channels of a group are the same.
+    summed = x.unflatten(1, (layer.groups, -1)).sum(2)
+    ones = x.new_ones((layer.groups, 1, *layer.kernel_size))
+    return geometry.convolve(summed, ones).repeat_interleave(layer.out_channels // layer.groups, 1)
 
 
 @_with_unit_weights.register(nn.AvgPool1d)
@@ -296,17 +282,6 @@ def _sequential(layer: nn.Sequential, x: Tensor, effective: bool) -> Tensor:
 # ---------------------------------------------------------------------------- weights
 
 
-def _summed_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Where all weights are one, the channels of a group act as their sum, with one kernel."""
-    summed = x.unflatten(1, (layer.groups, -1)).sum(2)
-    return summed, x.new_ones((layer.groups, 1, *layer.kernel_size))
-
-
-def _repeated_by_group(layer: nn.Conv2d | nn.ConvTranspose2d, y: Tensor) -> Tensor:
-    """And all output channels of a group are the same."""
-    return y.repeat_interleave(layer.out_channels // layer.groups, 1)
-
-
 def _present(layer: nn.Module, x: Tensor) -> Tensor:
     """One at every weight that is not zero, in the dtype and on the device of ``x``."""
     with torch.no_grad():
@@ -333,17 +308,6 @@ def _require_dims(layer: nn.Module, x: Tensor, ndim: int) -> None:
 def _require_size(what: str, expected: int, found: int) -> None:
     if found != expected:
         raise ValueError(f"input_shape: expected {expected} {what}, found {found}")
-
-
-def padding_sides(
-    padding: Any, kernel: Sequence[int], dilation: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
-    """Padding before and after each dimension, for numbers, ``"same"`` and ``"valid"``."""
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    sizes = _per_dim(0 if padding == "valid" else padding, len(kernel))
-    return tuple((int(size), int(size)) for size in sizes)
 
 
 def _sum_pool(

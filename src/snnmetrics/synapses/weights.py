@@ -43,6 +43,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if gather is None else gather()
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often was written into a tensor; not known of those of inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def current(module: nn.Module, name: str) -> Tensor:
     """The tensor that the next forward would use, made without changing the module.
 

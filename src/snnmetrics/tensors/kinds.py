@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 from snnmetrics.tensors.sums import blocks
 
-BINARY, TERNARY, INTEGER, ANALOG = range(4)
+
+class InputKind(IntEnum):
+    """Kinds of input, tight to loose: a looser kind holds everything that a tighter one holds.
+
+    Attributes:
+        BINARY: {0, 1}.
+        TERNARY: {-1, 0, 1}.
+        INTEGER: Integers.
+        ANALOG: Anything.
+
+    Example:
+        >>> max(InputKind.BINARY, InputKind.INTEGER).label
+        'integer'
+    """
+
+    BINARY = 0
+    TERNARY = 1
+    INTEGER = 2
+    ANALOG = 3
+
+    @property
+    def label(self) -> str:
+        """The name that users read and declare."""
+        return self.name.lower()
+
+    @property
+    def has_unit_events(self) -> bool:
+        """Whether every event has magnitude one, so that magnitudes are events."""
+        return self <= InputKind.TERNARY
 
 
-def kind_of(x: Tensor) -> int | Tensor:
+def kind_of(x: Tensor) -> InputKind | Tensor:
     """The tightest kind that holds all elements of ``x``.
 
     Args:
         x: Dense real tensor. On the CPU the answer is exact; no element decides for another.
 
     Returns:
-        ``BINARY`` {0, 1}, ``TERNARY`` {-1, 0, 1}, ``INTEGER`` or ``ANALOG``. On an accelerator a
-        0-dim int64 tensor, so that the host need not wait; not finite values are ``ANALOG`` there.
+        The kind. On an accelerator its number in a 0-dim int64 tensor, so that the host need not
+        wait; not finite values are analog there.
 
     Raises:
         ValueError: On the CPU, if ``x`` holds NaN or infinity.
@@ -28,39 +57,38 @@ def kind_of(x: Tensor) -> int | Tensor:
     Example:
         >>> import torch
         >>> from snnmetrics.tensors.kinds import kind_of
-        >>> [kind_of(torch.tensor(v)) for v in ([0, 1.0], [-1, 0, 1.0], [0, 2.0], [0.5])]
-        [0, 1, 2, 3]
+        >>> [kind_of(torch.tensor(v)).label for v in ([0, 1.0], [-1, 0, 1.0], [0, 2.0], [0.5])]
+        ['binary', 'ternary', 'integer', 'analog']
     """
     if x.dtype is torch.bool:
-        return BINARY
+        return InputKind.BINARY
     if not x.is_cpu:
         return _kind_on_device(x)
     if x.numel() == 0:
-        return BINARY
+        return InputKind.BINARY
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         # PyTorch has no minimum of them; around one, float64 is exact.
-        return INTEGER if bool((x.to(torch.float64) > 1).any()) else BINARY
+        return InputKind.INTEGER if bool((x.to(torch.float64) > 1).any()) else InputKind.BINARY
     return kind_within(*_range(x))
 
 
-def kind_within(low: float, high: float, whole: bool) -> int:
+def kind_within(low: float, high: float, whole: bool) -> InputKind:
     """The kind of numbers from ``low`` to ``high``, of which all or not all are integers.
 
     Raises:
         ValueError: If a bound is NaN or infinite.
 
     Example:
-        >>> from snnmetrics.tensors.kinds import TERNARY, kind_within
-        >>> kind_within(-1.0, 0.0, whole=True) == TERNARY
-        True
+        >>> kind_within(-1.0, 0.0, whole=True).label
+        'ternary'
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("expected finite values, found NaN or infinity")
     if not whole:
-        return ANALOG
+        return InputKind.ANALOG
     if low >= -1 and high <= 1:
-        return BINARY if low >= 0 else TERNARY
-    return INTEGER
+        return InputKind.BINARY if low >= 0 else InputKind.TERNARY
+    return InputKind.INTEGER
 
 
 def _range(x: Tensor) -> tuple[float, float, bool]:
@@ -75,6 +103,6 @@ def _kind_on_device(x: Tensor) -> Tensor:
     signed = (x < 0).any()
     beyond = (x.abs() > 1).any()
     graded = (x != x.trunc()).any() if x.is_floating_point() else torch.zeros_like(signed)
-    return torch.where(
-        graded, ANALOG, torch.where(beyond, INTEGER, torch.where(signed, TERNARY, BINARY))
-    )
+    kind = torch.where(signed, int(InputKind.TERNARY), int(InputKind.BINARY))
+    kind = torch.where(beyond, int(InputKind.INTEGER), kind)
+    return torch.where(graded, int(InputKind.ANALOG), kind)

@@ -75,14 +75,15 @@ class Reading(NamedTuple):
         high: Largest element, or 1 if that is larger; NaN where there is one.
         whole: Whether all finite elements are integers.
         magnitudes: Sums of the magnitudes, float64.
-        events: Numbers of nonzero elements, float64; the same object where all are 0 or 1.
+        events: Numbers of nonzero elements, float64; None where all are 0 or 1, so that magnitudes
+            are events.
     """
 
     low: float
     high: float
     whole: bool
     magnitudes: Tensor
-    events: Tensor
+    events: Tensor | None
 
 
 def readable(x: Tensor) -> bool:
@@ -191,7 +192,7 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
         return None
     events = matrices.restored(counts)
     if others is None or not others.found:
-        return Reading(0.0, 1.0, True, events, events)
+        return Reading(0.0, 1.0, True, events, None)
     magnitudes = matrices.restored(counts - others.events + others.magnitudes)
     return Reading(others.low, others.high, others.whole, magnitudes, events)
 

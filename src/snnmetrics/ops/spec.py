@@ -1,0 +1,210 @@
+"""What a call contracts, without tensors: the form in which calls, graphs and maps speak of it.
+
+Every operation is brought into one of two forms, so that counting knows nothing of PyTorch's many
+spellings: a contraction, two operands with an index letter per dimension as in ``einsum``, or a
+convolution of ``(N, C, *spatial)`` with a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from snnmetrics.ops.geometry import ConvGeometry, Sizes
+
+
+class Letters(NamedTuple):
+    """Index letters of a contraction, one per dimension of each operand.
+
+    Attributes:
+        left: Of the first operand; the activation where the other operand is a weight.
+        right: Of the second operand.
+        contracted: Shared letters that are summed over, and so not in the output.
+    """
+
+    left: str
+    right: str
+    contracted: str = "Z"
+
+    @property
+    def shared(self) -> list[str]:
+        """Letters of both operands, in the order of the first."""
+        return [letter for letter in self.left if letter in self.right]
+
+
+class OpSpec(NamedTuple):
+    """One operation: its name, the shapes of its operands, and how these meet.
+
+    Attributes:
+        operation: Name of the operation, in rows and reports.
+        left_shape: Shape of the first operand, batch, time and positions included.
+        right_shape: Shape of the second operand: of the weight, where there is one.
+        form: Letters of a contraction, or geometry of a convolution.
+        weighted: Whether the second operand is a weight; None: its lineage must tell.
+        bias: Elements of the bias.
+        part: Part of the module that the operation is, such as ``"q_proj"``.
+        samples_first: Whether it is known that the first dimension of the first operand is the
+            batch, and the others are not; else they may be time and batch.
+    """
+
+    operation: str
+    left_shape: Sizes
+    right_shape: Sizes
+    form: Letters | ConvGeometry
+    weighted: bool | None = True
+    bias: int = 0
+    part: str = ""
+    samples_first: bool = False
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        """The form of a convolution."""
+        assert isinstance(self.form, ConvGeometry)
+        return self.form
+
+    @property
+    def letters(self) -> Letters:
+        """The form of a contraction."""
+        assert isinstance(self.form, Letters)
+        return self.form
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether a kernel moves over the input."""
+        return isinstance(self.form, ConvGeometry)
+
+    @property
+    def batch_dims(self) -> Sizes:
+        """Dimensions of the first operand that are not neurons."""
+        if isinstance(self.form, ConvGeometry):
+            return (0,)
+        right = self.form.right
+        return tuple(d for d, letter in enumerate(self.form.left) if letter not in right)
+
+    @property
+    def input_shape(self) -> Sizes:
+        """Shape of one input vector."""
+        if isinstance(self.form, ConvGeometry):
+            return self.left_shape[1:]
+        pairs = zip(self.form.left, self.left_shape, strict=True)
+        return tuple(size for letter, size in pairs if letter in self.form.right)
+
+    @property
+    def output_shape(self) -> Sizes:
+        """Shape of one output vector of an operation with a weight."""
+        if isinstance(self.form, ConvGeometry):
+            channels = self.right_shape[1] * self.form.groups
+            if not self.form.transposed:
+                channels = self.right_shape[0]
+            spatial, kernel = self.left_shape[2:], self.right_shape[2:]
+            return (channels, *self.form.output_size(spatial, kernel))
+        pairs = zip(self.form.right, self.right_shape, strict=True)
+        return tuple(size for letter, size in pairs if letter not in self.form.left)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of weight and bias."""
+        return math.prod(self.right_shape) + self.bias
+
+    @property
+    def dense_macs(self) -> int:
+        """All products, those with padded taps included: the usual figure of papers."""
+        if isinstance(self.form, ConvGeometry):
+            moved = self.left_shape[:2] if self.form.transposed else (self.left_shape[0],)
+            over = self.left_shape[2:] if self.form.transposed else self.output_shape
+            return math.prod(moved) * math.prod(over) * math.prod(self.right_shape[1:])
+        return self._size(set(self.form.left + self.form.right))
+
+    @property
+    def vectors(self) -> int:
+        """Vectors that the first operand of a contraction holds: elements less those summed."""
+        return math.prod(self.left_shape) // max(1, self._size(set(self.letters.contracted)))
+
+    def outputs(self, output: Any) -> int:
+        """Elements of the output; of a part of a larger operation, as its operands tell."""
+        if isinstance(self.form, ConvGeometry):
+            return self.left_shape[0] * math.prod(self.output_shape)
+        if isinstance(output, Tensor) and not self.part:
+            return output.numel()
+        free = set(self.form.left + self.form.right) - set(self.form.contracted)
+        return self._size(free)
+
+    def facts(self) -> dict[str, Any]:
+        """What is fixed about an operation with a weight, by the names that reports have."""
+        found = {
+            "operation": self.operation,
+            "input_shape": self.input_shape,
+            "output_shape": self.output_shape,
+            "weight_shape": self.right_shape,
+            "bias": self.bias > 0,
+            "parameters": self.parameters,
+        }
+        if not isinstance(self.form, ConvGeometry):
+            return found
+        return found | {
+            "stride": self.form.stride,
+            "padding": tuple(before for before, _ in self.form.padding),
+            "dilation": self.form.dilation,
+            "groups": self.form.groups,
+        }
+
+    def _size(self, letters: set[str]) -> int:
+        sizes = dict(zip(self.letters.right, self.right_shape, strict=True))
+        sizes |= dict(zip(self.letters.left, self.left_shape, strict=True))
+        return math.prod(sizes[letter] for letter in letters)
+
+
+class Call(NamedTuple):
+    """An operation as it was called: what it is, and its operands.
+
+    Attributes:
+        spec: The operation.
+        left: First operand; the activation where the other operand is a weight.
+        right: Second operand.
+    """
+
+    spec: OpSpec
+    left: Tensor
+    right: Tensor
+
+    def swapped(self) -> Call:
+        """The same contraction with its operands in the other order."""
+        left, right, contracted = self.spec.letters
+        spec = self.spec._replace(
+            left_shape=self.spec.right_shape,
+            right_shape=self.spec.left_shape,
+            form=Letters(right, left, contracted),
+        )
+        return Call(spec, self.right, self.left)
+
+    def aligned(self) -> Call:
+        """The same without broadcasting: dimensions that only repeat an operand are taken away."""
+        left, right = self.left, self.right
+        left_letters, right_letters, contracted = self.spec.letters
+        sizes = dict(zip(left_letters, left.shape, strict=True))
+        others = dict(zip(right_letters, right.shape, strict=True))
+        for letter in self.spec.letters.shared:
+            if sizes[letter] == 1 and others[letter] != 1:
+                left, left_letters = _without(left, left_letters, letter)
+            elif others[letter] == 1 and sizes[letter] != 1:
+                right, right_letters = _without(right, right_letters, letter)
+            elif (
+                self.spec.weighted
+                and others[letter] > 1
+                and right.stride(right_letters.index(letter)) == 0
+            ):
+                right, right_letters = _without(right, right_letters, letter)  # an expanded weight
+        if left is self.left and right is self.right:
+            return self
+        spec = self.spec._replace(
+            left_shape=tuple(left.shape),
+            right_shape=tuple(right.shape),
+            form=Letters(left_letters, right_letters, contracted),
+        )
+        return Call(spec, left, right)
+
+
+def _without(operand: Tensor, letters: str, letter: str) -> tuple[Tensor, str]:
+    return operand.select(letters.index(letter), 0), letters.replace(letter, "")

@@ -1,0 +1,80 @@
+"""The one place that reads activations: what is in a tensor, per neuron, in one read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snnmetrics.tensors.kinds import InputKind, kind_of, kind_within
+from snnmetrics.tensors.sums import blocks, magnitude_sum
+from snnmetrics.tensors.tiles import read
+
+
+class InputStats(NamedTuple):
+    """What is in a tensor, summed over batch, time and positions.
+
+    Attributes:
+        kind: Kind of its values; on accelerators its number in a 0-dim tensor.
+        magnitudes: Sum of ``|x|`` per neuron, float64.
+        events: Nonzero elements per neuron, float64; None where every event has magnitude one, so
+            that magnitudes are events.
+    """
+
+    kind: InputKind | Tensor
+    magnitudes: Tensor
+    events: Tensor | None
+
+    @property
+    def event_counts(self) -> Tensor:
+        """Nonzero elements per neuron."""
+        return self.magnitudes if self.events is None else self.events
+
+    def summed(self, dims: tuple[int, ...]) -> InputStats:
+        """The same with some dimensions of the neurons added up."""
+        events = None if self.events is None else self.events.sum(dims)
+        return InputStats(self.kind, self.magnitudes.sum(dims), events)
+
+    def permuted(self, order: Sequence[int]) -> InputStats:
+        """The same with the dimensions of the neurons in another order."""
+        events = None if self.events is None else self.events.permute(*order)
+        return InputStats(self.kind, self.magnitudes.permute(*order), events)
+
+
+def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
+    """Read a tensor whose dimensions ``dims`` are no neurons.
+
+    Raises:
+        ValueError: On the CPU, if it is not finite.
+
+    Example:
+        >>> import torch
+        >>> stats = summarize(torch.tensor([[0.0, 2.0], [1.0, 2.0]]), (0,))
+        >>> stats.kind.label, stats.magnitudes.tolist(), stats.event_counts.tolist()
+        ('integer', [1.0, 4.0], [1.0, 2.0])
+    """
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    found = read(x, dims)
+    if found is not None:
+        kind: InputKind | Tensor = kind_within(found.low, found.high, found.whole)
+        magnitudes, events = found.magnitudes, found.events
+    else:
+        kind, events = kind_of(x), None
+        binary = kind is InputKind.BINARY
+        magnitudes = magnitude_sum(x, dims, negative=False if binary else None)
+    if isinstance(kind, InputKind) and kind.has_unit_events:
+        return InputStats(kind, magnitudes, None)
+    return InputStats(kind, magnitudes, events_along(x, dims) if found is None else events)
+
+
+def events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Nonzero elements, float64, summed over some dimensions, or over none."""
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    if not x.is_cpu:
+        return magnitude_sum(x.ne(0), dims)
+    # Block by block: where events are would be a tensor of half the size of one in half precision.
+    counts = [magnitude_sum(block.ne(0), dims) for block in blocks(x, dims)]
+    return sum(counts[1:], counts[0])
