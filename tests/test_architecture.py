@@ -1,0 +1,54 @@
+"""The page about the structure names what exists, and draws what the import contracts hold."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXPLANATION = ROOT / "docs" / "explanation"
+SOURCE = ROOT / "src" / "snnmetrics"
+PAGE = (EXPLANATION / "architecture.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(EXPLANATION / "draw_architecture.py"))
+
+
+def test_the_drawing_is_what_its_script_draws(script: dict[str, Any]) -> None:
+    assert (EXPLANATION / "architecture.svg").read_text() == script["drawing"]()
+
+
+def test_the_floors_are_all_packages(script: dict[str, Any]) -> None:
+    packages = {path.stem for path in SOURCE.iterdir() if not path.name.startswith("_")}
+    assert {name for floor in script["floors"]() for name in floor} == packages
+
+
+def test_the_road_leads_through_names_that_exist(script: dict[str, Any]) -> None:
+    for where, *_ in script["ROAD"]:
+        module, _, name = where.rpartition(".")
+        assert hasattr(importlib.import_module(f"snnmetrics.{module}"), name), where
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|json))?)`", PAGE))
+    assert len(named) > 25
+    for name in sorted(named):
+        folder = ROOT if name.startswith(("tests/", "docs/")) else SOURCE
+        assert (folder / name).exists(), name
+
+
+def test_every_name_in_a_package_that_the_page_uses_exists() -> None:
+    """Such as ``tensors.stats.summarize`` and ``BatchRecorder.record``."""
+    for dotted in re.findall(r"`((?:tensors|monitor|ops|synapses)\.[\w.]+)`", PAGE):
+        module, _, name = dotted.rpartition(".")
+        assert hasattr(importlib.import_module(f"snnmetrics.{module}"), name), dotted
+    recorder = importlib.import_module("snnmetrics.monitor.recorder").BatchRecorder
+    for method in re.findall(r"BatchRecorder\.(\w+)", PAGE):
+        assert hasattr(recorder, method), method
