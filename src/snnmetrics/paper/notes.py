@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.conventions.reading import SCOPE
 from snnmetrics.energy import EnergyReport
 from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
+from snnmetrics.report.readings import SCOPE
 from snnmetrics.text import named
 
 if TYPE_CHECKING:

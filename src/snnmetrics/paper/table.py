@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.conventions.convention import called
 from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
 from snnmetrics.energy.table import profile_of
 from snnmetrics.paper.columns import FIGURES, figure_of
@@ -21,6 +20,7 @@ from snnmetrics.paper.latex import latex
 from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
+from snnmetrics.report.convention import called
 from snnmetrics.report.record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.conventions.convention import (
+from snnmetrics.report.convention import (
     CONVENTIONS,
     Convention,
     Figures,
@@ -20,7 +20,7 @@ from snnmetrics.conventions.convention import (
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
-from snnmetrics.text import named, si
+from snnmetrics.text import more, named, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -280,19 +280,6 @@ def _sum(layers: Sequence[Figures], convention: Convention) -> Figures:
 
 def _title(report: Report) -> str:
     return f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
-
-
-def more(difference: float | None) -> str:
-    """Write a difference in percent, with its sign.
-
-    Example:
-        >>> more(56.04), more(-3.0), more(0.0), more(None)
-        ('+56.04 %', '-3 %', '0 %', '-')
-    """
-    if difference is None:
-        return "-"
-    sign = "+" if difference > 0 else ""
-    return f"{sign}{difference:.4g} %" if math.isfinite(difference) else f"{sign}{difference}"
 
 
 def _layer_table(one: ConventionReport) -> Table:

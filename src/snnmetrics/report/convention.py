@@ -1,16 +1,13 @@
-"""What a convention is: a function that says what a tool or formula prints for one layer.
+"""The framework of conventions: functions that say what a tool or formula prints for one layer.
 
 A convention is added by one function, registered with :func:`convention`. It takes a
 :class:`Layer` and returns its :class:`Figures`, or raises :class:`NotInReport` where the report
-lacks what it needs: nothing is approximated. Its docstring has the paragraphs ``Definition:``,
-``Formula:`` and ``Source:``, which are what a reader is shown.
+lacks what it needs: nothing is approximated.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -220,11 +217,16 @@ CONVENTIONS: dict[str, Convention] = {}
 
 
 def convention(
-    name: str, figures: tuple[str, ...], unit: str, exact: Exact
+    name: str,
+    *,
+    figures: tuple[str, ...],
+    unit: str,
+    exact: Exact,
+    definition: str,
+    formula: str,
+    source: str,
 ) -> Callable[[Function], Function]:
     """Register a convention.
-
-    The docstring of the function says the rest: see :mod:`snnmetrics.conventions.convention`.
 
     Args:
         name: What it is called in ``report.under(name)``; a name that exists is replaced.
@@ -232,6 +234,9 @@ def convention(
         unit: Unit of what the tool prints.
         exact: Exact count that its operations are compared with: ``"synops"``,
             ``"event_synops"`` or ``"effective_synops"``.
+        definition: What is counted.
+        formula: How.
+        source: Tool and version, or paper and year.
 
     Returns:
         A decorator, which leaves the function as it is.
@@ -240,7 +245,15 @@ def convention(
         >>> import torch
         >>> import snnmetrics as sm
         >>> from snnmetrics.conventions import CONVENTIONS, Figures, convention
-        >>> @convention("events", figures=("Events",), unit="per sample", exact="event_synops")
+        >>> @convention(
+        ...     "events",
+        ...     figures=("Events",),
+        ...     unit="per sample",
+        ...     exact="event_synops",
+        ...     definition="Inputs that are not zero.",
+        ...     formula="events",
+        ...     source="this example",
+        ... )
         ... def events(layer):
         ...     return Figures({"Events": layer.total.events}, layer.samples, layer.total.events)
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
@@ -250,35 +263,12 @@ def convention(
     """
 
     def register(function: Function) -> Function:
-        said = paragraphs(function)
         CONVENTIONS[name] = Convention(
-            name, function, figures, unit, exact, *(said[key] for key in PARAGRAPHS)
+            name, function, figures, unit, exact, definition, formula, source
         )
         return function
 
     return register
-
-
-PARAGRAPHS = ("Definition", "Formula", "Source")
-
-
-def paragraphs(function: Function) -> dict[str, str]:
-    """What the docstring of a convention says, by :data:`PARAGRAPHS`; empty where Python has none.
-
-    Example:
-        >>> def every_layer_one(layer):
-        ...     '''One.
-        ...
-        ...     Definition: A layer is
-        ...         one operation.
-        ...     '''
-        >>> paragraphs(every_layer_one)["Definition"]
-        'A layer is one operation.'
-    """
-    text = inspect.getdoc(function) or ""
-    found = re.findall(r"^(\w+): (.*?)(?=\n\n|\n\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
-    said = {key: " ".join(value.split()) for key, value in found}
-    return {key: said.get(key, "") for key in PARAGRAPHS}
 
 
 def called(name: str) -> Convention:
