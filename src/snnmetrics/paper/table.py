@@ -16,13 +16,12 @@ from snnmetrics.conventions import ConventionReport
 from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
 from snnmetrics.energy.table import profile_of
 from snnmetrics.paper.columns import FIGURES, figure_of
-from snnmetrics.paper.latex import latex
 from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, latex
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,7 +123,7 @@ class PaperTable(Record, Tabular):
         Units are plain text: no further package is needed. The header is the caption, footnotes
         stand below the tabular.
         """
-        return latex(self._page())
+        return latex(self._page(), narrow=True)
 
     def _page(self) -> Page:
         written = [
