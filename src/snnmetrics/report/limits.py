@@ -14,9 +14,7 @@ from snnmetrics.text import si
 if TYPE_CHECKING:
     from snnmetrics.report.data import GroupData, LayerData
     from snnmetrics.report.report import Report
-    from snnmetrics.report.rows import GroupRow, LayerRow, TotalRow
-
-    Row = LayerRow | GroupRow | TotalRow
+    from snnmetrics.report.rows import SynopsRow
 
 STATISTICS = ("mean", "max", *(f"p{percent}" for percent in PERCENTILES), "peak_step")
 FIGURES = ("synops", "synops_per_second")
@@ -111,7 +109,7 @@ def violations(report: Report, limits: Mapping[str, Limit]) -> list[Violation]:
 
 
 def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
-    row: Row
+    row: SynopsRow
     data: Report | GroupData | LayerData
     if name == "total":
         row, data = report.total, report
@@ -144,7 +142,7 @@ def _statistic(spread: Distribution | None, statistic: str) -> float | None:
     return spread.percentile(int(statistic.removeprefix("p")))
 
 
-def _missing(report: Report, row: Row, figure: str) -> str:
+def _missing(report: Report, row: SynopsRow, figure: str) -> str:
     """What would have to be there."""
     if not report.samples:
         return "at least one sample"
