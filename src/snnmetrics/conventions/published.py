@@ -65,7 +65,7 @@ UNHEARD_BY_NEUROBENCH = ("MultiheadAttention",)
     source="NeuroBench 2.3.0, neurobench.metrics.workload.SynapticOperations.",
 )
 def neurobench(layer: Layer) -> Figures:
-    """What ``SynapticOperations`` of NeuroBench says.
+    """Figures of ``SynapticOperations`` of NeuroBench.
 
     It listens to modules of the classes Linear and Conv1d/2d/3d below the model. A recurrent cell
     it counts as one, with the arithmetic of its gates. Not to be seen in a report, and not
@@ -123,7 +123,7 @@ def _unheard(layer: Layer, what: str) -> Figures:
     source="SpikingJelly 2.0.0, spikingjelly.activation_based.op_counter.",
 )
 def spikingjelly(layer: Layer) -> Figures:
-    """What ``SynOpCounter`` and ``MACCounter`` of SpikingJelly say.
+    """Figures of ``SynOpCounter`` and ``MACCounter`` of SpikingJelly.
 
     A product of two activations has SynOps if either is binary: where both are not zero if both
     are, else one per event of the binary one and element that it meets. Its MACCounter also counts
@@ -188,7 +188,7 @@ def _spikingjelly_product(kind: str, counts: Counts) -> int:
     source="sinabs 3.1.3, sinabs.hooks.register_synops_hooks.",
 )
 def sinabs(layer: Layer) -> Figures:
-    """What the synops hooks of sinabs say.
+    """Figures of the synops hooks of sinabs.
 
     Values are signed: a -1 subtracts. It is a mean over the first dimension alone: a Linear that
     takes (batch, time, neurons) it sums over time. Only layers of a flat Sequential have hooks, and
@@ -259,7 +259,7 @@ HEARD_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for 
     source="syops 0.0.5 (Chen et al., 2023), syops/ops.py.",
 )
 def syops(layer: Layer) -> Figures:
-    """What syops-counter says of a layer.
+    """Figures of syops-counter.
 
     It also counts pooling, batch norm and neurons, which are not here. A transposed convolution it
     counts by the positions of its output. It divides by the length of the first dimension of the
@@ -353,7 +353,7 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     ),
 )
 def rate_x_macs(layer: Layer) -> Figures:
-    """What most tables of papers have, on transformers in particular.
+    """Figures of most tables of papers, on transformers in particular.
 
     For products of two activations papers take the rate of either operand, or of both.
     """
@@ -415,7 +415,7 @@ def kernel(layer: Layer) -> Figures:
     source="KerasSpiking 0.3.0, keras_spiking.ModelEnergy.",
 )
 def keras_spiking(layer: Layer) -> Figures:
-    """What ``ModelEnergy`` of keras-spiking multiplies with the energy of an operation.
+    """Operations that ``ModelEnergy`` of keras-spiking prices.
 
     Values enter as they are: average pooling in front divides them. Spikes of one step are taken
     for what its spiking activations emit, times dt.

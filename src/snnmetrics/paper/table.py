@@ -176,7 +176,7 @@ def paper_table(
         ``to_pandas``); ``rows["ours"].energy`` is in joules.
 
     Raises:
-        TypeError: If an argument is of the wrong type, such as a report that is none.
+        TypeError: If an argument is of the wrong type, such as something else than a report.
         ValueError: If there is no method; if the name of a column, profile, convention or method is
             unknown or empty, or a column is named twice; if an accuracy is not in [0, 1], or the
             column is asked for and none is given.

@@ -33,7 +33,7 @@ class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
 
 @dataclass(frozen=True)
 class Layer:
-    """What a convention may look at: one layer of a report.
+    """One layer of a report, as a convention may look at it.
 
     Attributes:
         name: Name of the row.
@@ -62,7 +62,7 @@ class Layer:
 
     @property
     def operation(self) -> Operation:
-        """What is fixed about it."""
+        """Facts that do not change from call to call."""
         return self.data.operation
 
     @property
@@ -87,7 +87,7 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is a convolution; a transposed one is none."""
+        """Whether it is a convolution; a transposed one is not."""
         return self.operation.operation in ("conv1d", "conv2d", "conv3d")
 
     @property
@@ -155,7 +155,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a convention says of one layer.
+    """Figures of one layer under a convention.
 
     Attributes:
         printed: What the tool prints, by its own names, in total over all samples.

@@ -1,4 +1,4 @@
-"""What a printed report says: header, tables and footnotes, and the same data as sheets."""
+"""Page of a printed report: header, tables and footnotes; and the same data as sheets."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ NEURON_TOTALS = (
 
 
 def report_page(report: Report) -> Page:
-    """What people read of a report."""
+    """Tables of a report for people."""
     tables = [_layer_table(report)]
     if report.groups:
         tables.append(_group_table(report))
@@ -90,7 +90,7 @@ def report_page(report: Report) -> Page:
 
 
 def report_sheets(report: Report) -> dict[str, Sheet]:
-    """What machines read of a report."""
+    """Tables of a report for machines."""
     return {
         "layers": _layer_sheet(report),
         "groups": _group_sheet(report),
@@ -103,6 +103,11 @@ def rate_title(step_seconds: float | None) -> str:
     return "firing rate [1/step]" if step_seconds is None else "firing rate [Hz]"
 
 
+def title_of(report: Report) -> str:
+    """First line of a report, also under conventions."""
+    return f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
+
+
 def _header(report: Report) -> tuple[str, ...]:
     seen = [named(report.samples, "sample"), named(report.calls, "call")]
     if report.steps is not None:
@@ -111,8 +116,7 @@ def _header(report: Report) -> tuple[str, ...]:
         seen.append(f"dt = {report.dt:g} s")
     elif report.seconds is not None:
         seen.append(f"{report.seconds:g} s in all")
-    title = f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
-    return title, f"{', '.join(seen)}; figures are per sample"
+    return title_of(report), f"{', '.join(seen)}; figures are per sample"
 
 
 def _layer_table(report: Report) -> Table:

@@ -65,7 +65,7 @@ class SynopsRow(Row):
         synops_per_second: All synops / all seconds; ``None`` if durations are not known.
         std: Standard deviation of the synops over samples; of several layers, of their sum. This
             and what follows: ``None`` without ``Monitor(per_sample=True)``, and where synops have
-            no meaning. It is no sum of what the layers have.
+            no meaning. Not the sum of the figures of the layers.
         max: Synops of the sample that has most.
         percentiles: Synops that 50, 90 and 99 percent of the samples do not exceed, by percent:
             never below the true figure, at most 1.09 % above.

@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """What is printed: lines above, tables, notes below."""
+    """A printed page: lines above, tables, notes below."""
 
     header: tuple[str, ...]
     tables: tuple[Table, ...]
@@ -62,15 +62,15 @@ class Sheet:
 
 
 class Tabular(ABC):
-    """What has a page and sheets, and so can be printed and exported."""
+    """Base of all that is printed and exported, by way of a page and of sheets."""
 
     @abstractmethod
     def _page(self) -> Page:
-        """What people read."""
+        """Tables for people."""
 
     @abstractmethod
     def _sheets(self) -> Mapping[str, Sheet]:
-        """What machines read, by name of the sheet."""
+        """Tables for machines, by name of the sheet."""
 
     def __str__(self) -> str:
         return plain(self._page())
