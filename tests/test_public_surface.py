@@ -97,13 +97,19 @@ def arguments(thing: Any) -> list[str]:
     return list(inspect.signature(thing).parameters)
 
 
+def records(thing: Any) -> list[Any]:
+    """Dataclasses that a dataclass inherits fields from, each with the documentation of its own."""
+    return [base for base in getattr(thing, "__mro__", ())[1:] if is_dataclass(base)]
+
+
 def missing(thing: Any) -> list[str]:
     """What the documentation of a public function or class lacks."""
     text = inspect.cleandoc(thing.__doc__ or "")
+    known = explained(text).union(*(explained(inspect.cleandoc(b.__doc__)) for b in records(thing)))
     lacks = [] if doctest.DocTestParser().get_examples(text) else ["an example"]
     if inspect.isclass(thing):
         lacks += [f"what {name} is" for name, m in members(thing).items() if not inspect.getdoc(m)]
-    return lacks + [f"what {name} is" for name in arguments(thing) if name not in explained(text)]
+    return lacks + [f"what {name} is" for name in arguments(thing) if name not in known]
 
 
 SURFACE = surface()
@@ -176,6 +182,21 @@ def test_what_is_missing_is_found() -> None:
         def untold(self) -> int:
             return 1
 
+    @dataclass
+    class Longer(Row):
+        """A longer row.
+
+        Attributes:
+            synops: Synaptic operations.
+
+        Example:
+            >>> 1
+            1
+        """
+
+        synops: int
+        events: int
+
     def function(first: int, second: int) -> None:  # noqa: D417  (what is to be found)
         """Do it.
 
@@ -183,8 +204,9 @@ def test_what_is_missing_is_found() -> None:
             first: What comes first.
         """
 
-    Row.__module__ = sm.__name__
+    Row.__module__ = Longer.__module__ = sm.__name__
     assert missing(Row) == ["what untold is", "what macs is"]
+    assert missing(Longer) == ["what untold is", "what macs is", "what events is"]
     assert missing(function) == ["an example", "what second is"]
 
 

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from snnmetrics import conventions as conventions  # registers them
 from snnmetrics import functional
 from snnmetrics.energy import EnergyProfile, EnergyReport, energy_profiles, estimate_energy
 from snnmetrics.metrics.activity import (

@@ -39,6 +39,19 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.4g} %" if math.isfinite(fraction) else str(fraction)
 
 
+def more(difference: float | None) -> str:
+    """Write a difference in percent, with its sign.
+
+    Example:
+        >>> more(56.04), more(-3.0), more(0.0), more(None)
+        ('+56.04 %', '-3 %', '0 %', '-')
+    """
+    if difference is None:
+        return "-"
+    sign = "+" if difference > 0 else ""
+    return f"{sign}{difference:.4g} %" if math.isfinite(difference) else f"{sign}{difference}"
+
+
 def joules(value: float) -> str:
     """Write an energy with its unit, to four digits.
 

@@ -20,7 +20,6 @@ from snnmetrics.conventions import (
     NotInReport,
     convention,
 )
-from snnmetrics.conventions.convention import PARAGRAPHS, paragraphs
 from snnmetrics.report import Counts, LayerData, Operation, Report
 from tests.report.made import COUNTS, full_report, layer, report, reports
 
@@ -230,16 +229,18 @@ def test_a_report_with_everything() -> None:
 
 
 def test_a_convention_of_ones_own() -> None:
-    """One function, with its definition in the docstring."""
+    """One function, registered with what it counts, how, and who says so."""
 
-    @convention("events", figures=("events",), unit="events in total", exact="event_synops")
+    @convention(
+        "events",
+        figures=("events",),
+        unit="events in total",
+        exact="event_synops",
+        definition="Inputs that are not zero.",
+        formula="events.",
+        source="nobody, never.",
+    )
     def events(layer: Layer) -> Figures:
-        """Events.
-
-        Definition: Inputs that are not zero.
-        Formula: events.
-        Source: nobody, never.
-        """
         if layer.name == "two":
             raise NotInReport("two is too many")
         return Figures({"events": layer.total.events}, 1, layer.total.events)
@@ -248,15 +249,21 @@ def test_a_convention_of_ones_own() -> None:
         one = made().under("events")
         assert one.layers["one"].printed == {"events": 3}
         assert one.layers["two"].reason == "two is too many"
+        assert one.convention.definition == "Inputs that are not zero."
+        assert one.convention.formula == "events."
         assert one.convention.source == "nobody, never."
         assert "events" in made().conventions().total
     finally:
         del CONVENTIONS["events"]
 
 
-def test_conventions_without_docstrings() -> None:
-    """As Python has it with ``-OO``."""
-    assert paragraphs(lambda layer: Figures({}, 1, 0)) == dict.fromkeys(PARAGRAPHS, "")
+@pytest.mark.parametrize("left_out", ["definition", "formula", "source"])
+def test_a_convention_says_what_it_is(left_out: str) -> None:
+    """As arguments, which Python keeps with ``-OO`` as well, and not without one of them."""
+    said = {"definition": "All.", "formula": "n.", "source": "nobody, never."}
+    del said[left_out]
+    with pytest.raises(TypeError, match=left_out):
+        convention("events", figures=("n",), unit="events", exact="synops", **said)  # type: ignore[call-arg]
 
 
 def test_zero_weights_make_the_difference_between_exact_counts() -> None:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.energy import (
     Constant,
-    MemoryEnergyReport,
     MemoryPrices,
     MemoryWork,
     memory_aware_baseline,
@@ -70,15 +69,15 @@ def spikes(*shape: int) -> Tensor:
     return (torch.rand(shape) < 0.4).float()
 
 
-def totals(estimate: MemoryEnergyReport, samples: int) -> dict[str, float]:
+def totals(estimate: sm.EnergyReport, samples: int) -> dict[str, float]:
     """Counts of all layers and neurons, over all samples."""
     found: Counter[str] = Counter()
-    for work in (*estimate.layers_work.values(), *estimate.neurons_work.values()):
-        found.update({name: count * samples for name, count in work.counts.items()})
+    for row in (*estimate.layers.values(), *estimate.neurons.values()):
+        found.update({name: count * samples for name, count in row.work.counts.items()})
     return dict(found)
 
 
-def in_its_words(estimate: MemoryEnergyReport, samples: int = 1) -> tuple[dict, dict]:
+def in_its_words(estimate: sm.EnergyReport, samples: int = 1) -> tuple[dict, dict]:
     """Counts and picojoules over all samples, by the names that SpikingJelly has for them."""
     count, energy = totals(estimate, samples), estimate.total.breakdown
     potentials = count["potentials"] * BYTES / 2
@@ -111,7 +110,7 @@ def its_own(found: Any) -> tuple[dict, dict]:
     return counts, {**found.breakdown_pj, "total": found.total_pj}
 
 
-def assert_same(estimate: MemoryEnergyReport, found: Any) -> None:
+def assert_same(estimate: sm.EnergyReport, found: Any) -> None:
     for ours, theirs in zip(in_its_words(estimate), its_own(found), strict=True):
         assert ours == close(theirs)
 
@@ -214,7 +213,7 @@ def test_its_memory_of_analog_inputs_grows_with_the_steps() -> None:
     model, x = linears(neuron.IFNode, True), torch.rand(4, 1, 20) + 0.1
     found = of_spikingjelly(model, x)
     estimate = memory_aware_energy(report_of(model, x), counting="paper")
-    assert estimate.layers_work["0"].input_words == 20
+    assert estimate.layers["0"].work.input_words == 20
     more = 3 * estimate.layers["0"].breakdown.inputs * 1e12  # four times as much
     ours, theirs = in_its_words(estimate)[1], its_own(found)[1]
     assert ours["inout_pj"] + more == close(theirs["inout_pj"])
@@ -244,7 +243,7 @@ def test_it_takes_signed_and_integer_spikes_for_analog_input(kind: str) -> None:
     found = of_spikingjelly(model, x)
     measured = report_of(model, x)
     assert measured.layers["0"].kind == kind
-    work = memory_aware_energy(measured, counting="paper").layers_work["0"]
+    work = memory_aware_energy(measured, counting="paper").layers["0"].work
     assert found.counts["mac"] == 5 * 20 * 30
     assert (work.macs, work.acs, work.inputs) == (0, x.abs().sum() * 30, x.abs().sum())
 
@@ -258,14 +257,14 @@ def test_edges_strides_and_zero_weights_are_exact_here() -> None:
     found, measured = of_spikingjelly(model, x), report_of(model, x)
     shapes = memory_aware_energy(measured, counting="paper")
     exact = memory_aware_energy(measured)
-    assert found.counts["synop"] == sum(work.acs for work in shapes.layers_work.values())
+    assert found.counts["synop"] == sum(row.work.acs for row in shapes.layers.values())
     for name, row in measured.layers.items():
-        work = exact.layers_work[name]
+        work = exact.layers[name].work
         assert (work.acs, work.potentials) == (row.effective_synops, 2 * row.effective_synops)
         assert work.parameters == work.address_acs == row.event_synops
-        assert row.effective_synops <= row.event_synops <= shapes.layers_work[name].parameters
-    assert exact.layers_work["0"].acs < exact.layers_work["0"].parameters
-    assert exact.layers_work["0"].parameters < shapes.layers_work["0"].parameters
+        assert row.effective_synops <= row.event_synops <= shapes.layers[name].work.parameters
+    assert exact.layers["0"].work.acs < exact.layers["0"].work.parameters
+    assert exact.layers["0"].work.parameters < shapes.layers["0"].work.parameters
     assert exact.total.energy < shapes.total.energy
 
 
@@ -274,7 +273,7 @@ def test_it_knows_two_classes_of_neurons() -> None:
     model, x = linears(neuron.ParametricLIFNode, True), spikes(5, 1, 20)
     assert any("ParametricLIFNode" in note for note in of_spikingjelly(model, x).warnings)
     estimate = memory_aware_energy(report_of(model, x))
-    assert estimate.neurons_work["1"].macs == 5 * 30
+    assert estimate.neurons["1"].work.macs == 5 * 30
     assert not estimate.left_out
 
 
@@ -371,9 +370,9 @@ def test_a_machine_that_is_walked_through(
     kept = out[0, 0].numel()
     sizes = {"input_words": 7, "potential_words": kept}
     sizes["parameter_words"] = sum(parameter.numel() for parameter in conv.parameters())
-    assert_counts(found.layers_work["0"], work, samples, sizes)
+    assert_counts(found.layers["0"].work, work, samples, sizes)
     assert_counts(
-        found.neurons_work["1"], fire, samples, {"potential_words": kept, "output_words": 7}
+        found.neurons["1"].work, fire, samples, {"potential_words": kept, "output_words": 7}
     )
 
 
@@ -389,7 +388,7 @@ def test_the_equivalent_ann_by_hand(padded: bool) -> None:
     ann = memory_aware_baseline(measured, counting="paper" if padded else "exact")
     taps = 9 if padded else 7  # at outputs 0, 1, 2: one of three is on padding at both ends
     macs = taps * 2 * 3
-    assert ann.layers_work["0"].counts == close(
+    assert ann.layers["0"].work.counts == close(
         MemoryWork(
             *("0", "analog"),
             acs=9,
@@ -414,7 +413,7 @@ def test_the_equivalent_ann_by_hand(padded: bool) -> None:
         parameter_words=36,
         output_words=4,
     )
-    assert ann.layers_work["3"].counts == close(linear.counts)
+    assert ann.layers["3"].work.counts == close(linear.counts)
     assert not ann.neurons
     assert ann.layers["3"].breakdown.operations == close(36 * 3.2e-12)
     assert ann.layers["3"].breakdown.addressing == close(13 * 0.1e-12)
@@ -426,8 +425,8 @@ def test_tokens_share_no_potentials() -> None:
     torch.manual_seed(0)
     model = multi_step(sj.Linear(6, 5), neuron.IFNode())
     estimate = memory_aware_energy(report_of(model, spikes(4, 2, 7, 6)))
-    assert estimate.layers_work["0"].potential_words == 35
-    assert estimate.neurons_work["1"].potential_words == 35
+    assert estimate.layers["0"].work.potential_words == 35
+    assert estimate.neurons["1"].work.potential_words == 35
 
 
 # ------------------------------------------------------------------------------ prices
@@ -503,18 +502,25 @@ def test_exports_hold_what_it_holds() -> None:
     estimate = memory_aware_energy(small())
     loaded = json.loads(estimate.to_json())
     assert loaded["total"]["energy"] == close(estimate.total.energy)
-    assert loaded["layers"]["0"]["counts"] == close(estimate.layers_work["0"].counts)
+    assert loaded["layers"]["0"]["counts"] == close(estimate.layers["0"].work.counts)
     assert loaded["prices"]["name"] == "lemaire-2022"
     assert pickle.loads(pickle.dumps(estimate)) == estimate == copy.deepcopy(estimate)
-    assert repr(estimate).startswith("MemoryEnergyReport(model='Sequential', energy=")
+    assert repr(estimate).startswith(
+        "EnergyReport(model='Sequential', profile='lemaire-2022', energy="
+    )
 
 
 def test_ratio_to_the_ann() -> None:
     measured = small()
     snn, ann = memory_aware_energy(measured), memory_aware_baseline(measured)
     assert snn.ratio(ann) == close(snn.total.energy / ann.total.energy)
-    with pytest.raises(TypeError, match="other: expected a MemoryEnergyReport, found float"):
+    with pytest.raises(TypeError, match="other: expected an EnergyReport, found float"):
         snn.ratio(1.0)  # type: ignore[arg-type]
+    without = sm.estimate_energy(measured, "horowitz-45nm-int32")
+    with pytest.raises(TypeError, match="another memory-aware energy estimate, found 'ene"):
+        snn.ratio(without)
+    with pytest.raises(TypeError, match="another energy estimate, found 'memory-aware"):
+        without.ratio(snn)
     unknown = replace(measured.neurons_data["1"], type="Mystery")
     mystery = memory_aware_energy(
         replace(measured, neurons_data={**measured.neurons_data, "1": unknown})

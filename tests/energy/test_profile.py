@@ -116,7 +116,7 @@ def test_constants_without_sense_are_refused(values: dict[str, Any], message: st
             "the energy per synaptic operation is all-in: expected no further terms, found "
             "neuron_update; they would count twice",
         ),
-        ({"synop": ALL_IN, "memory_access": TERM}, "is all-in: .* found memory_access"),
+        ({"synop": ALL_IN, "addition": TERM}, "is all-in: .* found addition"),
         ({"synop": UNCLEAR, "neuron_update": TERM}, r"may be all-in \(not stated\): expected no"),
     ],
 )

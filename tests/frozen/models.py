@@ -80,8 +80,8 @@ def figures(report: sm.Report) -> Figures:
 
 
 def _plain(row: Any) -> Figures:
-    """Numbers, text and shapes, without maps per neuron; NaN as text."""
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    """Numbers, text and shapes, without names, which are keys, and maps per neuron; NaN as text."""
+    values = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "name"}
     return {name: _value(value) for name, value in values.items() if not isinstance(value, Tensor)}
 
 

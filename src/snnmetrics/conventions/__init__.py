@@ -1,11 +1,11 @@
 """How published tools and formulas count: what they would print for the run of a report.
 
 ``report.under("spikingjelly")`` and ``report.conventions()`` are the way in; a convention is added
-by one function, see :mod:`snnmetrics.conventions.convention`.
+by one function, see :func:`convention`.
 """
 
 from snnmetrics.conventions import published as published  # registers the conventions
-from snnmetrics.conventions.convention import (
+from snnmetrics.report.convention import (
     CONVENTIONS,
     Convention,
     Figures,
@@ -13,7 +13,7 @@ from snnmetrics.conventions.convention import (
     NotInReport,
     convention,
 )
-from snnmetrics.conventions.reading import ConventionReport, ConventionRow, ConventionTable
+from snnmetrics.report.readings import ConventionReport, ConventionRow, ConventionTable
 
 __all__ = [
     "CONVENTIONS",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from snnmetrics.conventions.convention import Figures, Layer, NotInReport, convention
+from snnmetrics.report.convention import Figures, Layer, NotInReport, convention
 from snnmetrics.report.data import Counts
 from snnmetrics.report.rows import ratio
 
@@ -57,14 +57,15 @@ UNHEARD_BY_NEUROBENCH = ("MultiheadAttention",)
     figures=("Effective_MACs", "Effective_ACs", "Dense"),
     unit="operations per sample, summed over time",
     exact="effective_synops",
+    definition=(
+        "Nonzero inputs times nonzero weights, padding edges exact. A call whose input holds -1, 0 "
+        "and 1 alone counts as ACs, any other as MACs. Dense: all inputs, all weights."
+    ),
+    formula="sum over calls of nonzero(x) * nonzero(w) / samples; bias left out.",
+    source="NeuroBench 2.3.0, neurobench.metrics.workload.SynapticOperations.",
 )
 def neurobench(layer: Layer) -> Figures:
-    """What ``SynapticOperations`` of NeuroBench says.
-
-    Definition: Nonzero inputs times nonzero weights, padding edges exact. A call whose input holds
-        -1, 0 and 1 alone counts as ACs, any other as MACs. Dense: all inputs, all weights.
-    Formula: sum over calls of nonzero(x) * nonzero(w) / samples; bias left out.
-    Source: NeuroBench 2.3.0, neurobench.metrics.workload.SynapticOperations.
+    """Figures of ``SynapticOperations`` of NeuroBench.
 
     It listens to modules of the classes Linear and Conv1d/2d/3d below the model. A recurrent cell
     it counts as one, with the arithmetic of its gates. Not to be seen in a report, and not
@@ -111,16 +112,18 @@ def _unheard(layer: Layer, what: str) -> Figures:
     figures=("SynOps", "MACs"),
     unit="total over all samples",
     exact="event_synops",
+    definition=(
+        "A call whose input holds 0 and 1 alone has an operation per event and synapse, zero "
+        "weights included, padded taps left out: SynOps. Any other call, also of signed, integer "
+        "or pooled spikes, has no SynOps but dense MACs, padded taps included. Bias left out."
+    ),
+    formula=(
+        "SynOps = sum over binary calls of events * fan-out; MACs = sum over others of dense MACs."
+    ),
+    source="SpikingJelly 2.0.0, spikingjelly.activation_based.op_counter.",
 )
 def spikingjelly(layer: Layer) -> Figures:
-    """What ``SynOpCounter`` and ``MACCounter`` of SpikingJelly say.
-
-    Definition: A call whose input holds 0 and 1 alone has an operation per event and synapse, zero
-        weights included, padded taps left out: SynOps. Any other call, also of signed, integer or
-        pooled spikes, has no SynOps but dense MACs, padded taps included. Bias left out.
-    Formula: SynOps = sum over binary calls of events * fan-out; MACs = sum over others of dense
-        MACs.
-    Source: SpikingJelly 2.0.0, spikingjelly.activation_based.op_counter.
+    """Figures of ``SynOpCounter`` and ``MACCounter`` of SpikingJelly.
 
     A product of two activations has SynOps if either is binary: where both are not zero if both
     are, else one per event of the binary one and element that it meets. Its MACCounter also counts
@@ -177,14 +180,15 @@ def _spikingjelly_product(kind: str, counts: Counts) -> int:
     figures=("synops_per_timestep",),
     unit="operations per frame: a row of the layer's input, of one sample at one step",
     exact="synops",
+    definition=(
+        "The values of the input as they are times the fan-out map, zero weights included, padding "
+        "edges exact; average pooling before the layer is repaired by its size."
+    ),
+    formula="sum of x * fan-out / (batch * time), for Conv2d and Linear.",
+    source="sinabs 3.1.3, sinabs.hooks.register_synops_hooks.",
 )
 def sinabs(layer: Layer) -> Figures:
-    """What the synops hooks of sinabs say.
-
-    Definition: The values of the input as they are times the fan-out map, zero weights included,
-        padding edges exact; average pooling before the layer is repaired by its size.
-    Formula: sum of x * fan-out / (batch * time), for Conv2d and Linear.
-    Source: sinabs 3.1.3, sinabs.hooks.register_synops_hooks.
+    """Figures of the synops hooks of sinabs.
 
     Values are signed: a -1 subtracts. It is a mean over the first dimension alone: a Linear that
     takes (batch, time, neurons) it sums over time. Only layers of a flat Sequential have hooks, and
@@ -245,16 +249,17 @@ HEARD_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for 
     figures=("ACs", "MACs"),
     unit="operations per sample",
     exact="event_synops",
+    definition=(
+        "A call whose input holds at most two distinct values within [0, 1] has its mean value "
+        "times the dense operations as ACs; any other call has the dense operations as MACs. Dense "
+        "operations: zero weights and padded taps included, and one per bias that is added, which "
+        "a Linear does once per call."
+    ),
+    formula="ACs = mean(x) * (dense MACs + bias), or MACs = dense MACs + bias; / samples.",
+    source="syops 0.0.5 (Chen et al., 2023), syops/ops.py.",
 )
 def syops(layer: Layer) -> Figures:
-    """What syops-counter says of a layer.
-
-    Definition: A call whose input holds at most two distinct values within [0, 1] has its mean
-        value times the dense operations as ACs; any other call has the dense operations as MACs.
-        Dense operations: zero weights and padded taps included, and one per bias that is added,
-        which a Linear does once per call.
-    Formula: ACs = mean(x) * (dense MACs + bias), or MACs = dense MACs + bias; / samples.
-    Source: syops 0.0.5 (Chen et al., 2023), syops/ops.py.
+    """Figures of syops-counter.
 
     It also counts pooling, batch norm and neurons, which are not here. A transposed convolution it
     counts by the positions of its output. It divides by the length of the first dimension of the
@@ -335,17 +340,20 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     figures=("ACs", "MACs"),
     unit="operations per sample",
     exact="event_synops",
+    definition=(
+        "The firing rate of the layer's input, which is the fraction of it that is not zero, times "
+        "the time steps times the dense MACs of one step, as ACs; zero weights and padded taps "
+        "included, bias left out. The first layer, if its input is an image and no spikes, has its "
+        "dense MACs, as often as it ran."
+    ),
+    formula="ACs = rate * T * dense MACs per step.",
+    source=(
+        'Zhou et al., "Spikformer", ICLR 2023; Yao et al., "Spike-driven Transformer", NeurIPS '
+        "2023, supplement on energy."
+    ),
 )
 def rate_x_macs(layer: Layer) -> Figures:
-    """What most tables of papers have, on transformers in particular.
-
-    Definition: The firing rate of the layer's input, which is the fraction of it that is not zero,
-        times the time steps times the dense MACs of one step, as ACs; zero weights and padded taps
-        included, bias left out. The first layer, if its input is an image and no spikes, has its
-        dense MACs, as often as it ran.
-    Formula: ACs = rate * T * dense MACs per step.
-    Source: Zhou et al., "Spikformer", ICLR 2023; Yao et al., "Spike-driven Transformer", NeurIPS
-        2023, supplement on energy.
+    """Figures of most tables of papers, on transformers in particular.
 
     For products of two activations papers take the rate of either operand, or of both.
     """
@@ -366,18 +374,20 @@ def rate_x_macs(layer: Layer) -> Figures:
     figures=("synops",),
     unit="operations per sample",
     exact="event_synops",
+    definition=(
+        "Each event reaches all output channels through the whole kernel, thinned out by the "
+        "stride; edges, groups and zero weights do not matter. In a linear layer it reaches all "
+        "outputs. An event is any input that is not zero."
+    ),
+    formula="events * out_channels * prod(kernel) / prod(stride); events * outputs.",
+    source=(
+        "lava-dl 0.6, tutorials/lava/lib/dl/slayer/pilotnet/utils.py, compare_ops; similar in "
+        'Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency", '
+        "2022, which rounds kernel / stride up in each dimension and adds updates of neurons."
+    ),
 )
 def kernel(layer: Layer) -> Figures:
-    """The closed formula with the size of the kernel.
-
-    Definition: Each event reaches all output channels through the whole kernel, thinned out by the
-        stride; edges, groups and zero weights do not matter. In a linear layer it reaches all
-        outputs. An event is any input that is not zero.
-    Formula: events * out_channels * prod(kernel) / prod(stride); events * outputs.
-    Source: lava-dl 0.6, tutorials/lava/lib/dl/slayer/pilotnet/utils.py, compare_ops; similar in
-        Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency",
-        2022, which rounds kernel / stride up in each dimension and adds updates of neurons.
-    """
+    """The closed formula with the size of the kernel."""
     layer.only_feedforward()
     operations: float
     counts = layer.total
@@ -397,14 +407,15 @@ def kernel(layer: Layer) -> Figures:
     figures=("synops",),
     unit="operations per sample (inference)",
     exact="synops",
+    definition=(
+        "Connections of the layer times the mean magnitude of its input, in spikes per second, "
+        "times the seconds of a step times the steps; zero weights and padded taps included."
+    ),
+    formula="connections * mean(|x|) * dt * T.",
+    source="KerasSpiking 0.3.0, keras_spiking.ModelEnergy.",
 )
 def keras_spiking(layer: Layer) -> Figures:
-    """What ``ModelEnergy`` of keras-spiking multiplies with the energy of an operation.
-
-    Definition: Connections of the layer times the mean magnitude of its input, in spikes per
-        second, times the seconds of a step times the steps; zero weights and padded taps included.
-    Formula: connections * mean(|x|) * dt * T.
-    Source: KerasSpiking 0.3.0, keras_spiking.ModelEnergy.
+    """Operations that ``ModelEnergy`` of keras-spiking prices.
 
     Values enter as they are: average pooling in front divides them. Spikes of one step are taken
     for what its spiking activations emit, times dt.

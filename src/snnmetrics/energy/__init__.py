@@ -2,12 +2,12 @@
 
 from snnmetrics.energy.arithmetic import Energy, energy_of
 from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
-from snnmetrics.energy.estimate import EnergyReport, EnergyRow, estimate_energy
+from snnmetrics.energy.estimate import estimate_energy
 from snnmetrics.energy.memory import memory_aware_baseline, memory_aware_energy
 from snnmetrics.energy.memory_counts import MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
-from snnmetrics.energy.memory_report import MemoryEnergy, MemoryEnergyReport, MemoryEnergyRow
 from snnmetrics.energy.profile import Constant, EnergyProfile
+from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import energy_profiles
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 
@@ -18,11 +18,9 @@ __all__ = [
     "EnergyReport",
     "EnergyRow",
     "LayerWork",
-    "MemoryEnergy",
-    "MemoryEnergyReport",
-    "MemoryEnergyRow",
     "MemoryPrices",
     "MemoryWork",
+    "Method",
     "NeuronWork",
     "Workload",
     "ann_baseline",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnmetrics.energy.profile import PRICES, EnergyProfile
 from snnmetrics.energy.table import profile_of
+from snnmetrics.report.record import Record
 
 Amount = float | Tensor
 
@@ -21,12 +22,11 @@ COUNTS = {
     "neuron_updates": ("neuron_update", "neuron_updates"),
     "additions": ("addition", "neuron_operations"),
     "multiplications": ("multiplication", "neuron_operations"),
-    "memory_accesses": ("memory_access", "memory"),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Energy:
+class Energy(Record):
     """Joules by what they are spent on; zero where nothing was counted.
 
     Attributes:
@@ -35,13 +35,17 @@ class Energy:
         synops: On synaptic operations.
         neuron_updates: On neuron updates.
         neuron_operations: On additions and multiplications in neurons.
-        memory: On memory accesses.
+        addressing: On the arithmetic that finds where to read and write.
+        inputs: On reads of inputs.
+        parameters: On reads of weights and biases.
+        potentials: On reads and writes of potentials.
+        outputs: On writes of outputs.
 
     Example:
         >>> from snnmetrics.energy import Energy
-        >>> both = Energy(acs=1e-12) + Energy(acs=1e-12, macs=4e-12)
-        >>> f"{both.acs:.3g}, {both.total:.3g}"
-        '2e-12, 6e-12'
+        >>> both = Energy(acs=1e-12) + Energy(acs=1e-12, macs=4e-12, inputs=3e-12)
+        >>> f"{both.acs:.3g}, {both.operations:.3g}, {both.memory:.3g}, {both.total:.3g}"
+        '2e-12, 6e-12, 3e-12, 9e-12'
     """
 
     acs: Amount = 0.0
@@ -49,12 +53,30 @@ class Energy:
     synops: Amount = 0.0
     neuron_updates: Amount = 0.0
     neuron_operations: Amount = 0.0
-    memory: Amount = 0.0
+    addressing: Amount = 0.0
+    inputs: Amount = 0.0
+    parameters: Amount = 0.0
+    potentials: Amount = 0.0
+    outputs: Amount = 0.0
+
+    def __post_init__(self) -> None:
+        """Keep tensors as they are, with their gradient."""
+
+    @property
+    def operations(self) -> Amount:
+        """On operations of layers and neurons, in joules."""
+        of_neurons = self.neuron_updates + self.neuron_operations
+        return self.acs + self.macs + self.synops + of_neurons
+
+    @property
+    def memory(self) -> Amount:
+        """On all accesses to memories, in joules."""
+        return self.inputs + self.parameters + self.potentials + self.outputs
 
     @property
     def total(self) -> Amount:
         """All of it, in joules."""
-        return sum(vars(self).values(), 0.0)
+        return self.operations + self.memory + self.addressing
 
     def __add__(self, other: Energy) -> Energy:
         mine, theirs = vars(self), vars(other)
@@ -73,7 +95,6 @@ def energy_of(
     neuron_updates: Amount | None = None,
     additions: Amount | None = None,
     multiplications: Amount | None = None,
-    memory_accesses: Amount | None = None,
     profile: str | EnergyProfile,
 ) -> Energy:
     """Energy of counted operations: the sum of counts times constants.
@@ -88,7 +109,6 @@ def energy_of(
         neuron_updates: Neurons x time steps.
         additions: Additions in neurons.
         multiplications: Multiplications in neurons.
-        memory_accesses: Memory accesses.
         profile: A profile or its name, see :func:`energy_profiles`.
 
     Returns:
@@ -128,7 +148,6 @@ def energy_of(
         "neuron_updates": neuron_updates,
         "additions": additions,
         "multiplications": multiplications,
-        "memory_accesses": memory_accesses,
     }
     parts: dict[str, Amount] = {}
     for name, count in counts.items():
@@ -140,7 +159,7 @@ def energy_of(
 
 
 def _require_count(name: str, count: object) -> None:
-    """Refuse what is no amount. A look at the values of a tensor would make an accelerator wait."""
+    """Refuse anything but a number or a tensor. Reading a tensor would make an accelerator wait."""
     if isinstance(count, Tensor):
         return
     if isinstance(count, bool) or not isinstance(count, Real):

@@ -1,4 +1,4 @@
-"""What a spiking network is compared with: an ordinary network of the same architecture."""
+"""Baselines of a spiking network: ordinary networks of the same architecture."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from snnmetrics.energy.estimate import EnergyReport, estimate_energy
+from snnmetrics.energy.estimate import estimate_energy
 from snnmetrics.energy.profile import EnergyProfile
+from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import LayerRow, Report
@@ -44,7 +45,7 @@ def ann_baseline(
         Operations per sample, for :func:`estimate_energy`.
 
     Raises:
-        TypeError: If ``report`` is no report, or ``once`` is one string.
+        TypeError: If ``report`` is not a report, or ``once`` is one string.
         ValueError: If the report has no samples or does not know its steps, a name fits no layer,
             or the sparsity is not in [0, 1).
 
@@ -117,7 +118,7 @@ def quantised_ann_baseline(
 
     Raises:
         TypeError: See :func:`ann_baseline`.
-        ValueError: See :func:`ann_baseline`; and if ``bits`` is no positive integer.
+        ValueError: See :func:`ann_baseline`; and if ``bits`` is not a positive integer.
 
     Example:
         >>> import torch
@@ -150,7 +151,7 @@ def break_even_rate(
     baseline: EnergyReport | None = None,
     neuron_operations: bool = False,
 ) -> float:
-    """The firing rate at which the spiking network stops to pay off against an ANN.
+    """Break-even firing rate of the spiking network against the equivalent ANN.
 
     With a rate r (events per input and step, the same for every input of every spiking layer) the
     network takes ``E_snn(r) = F + r S``: S is the energy of the spiking layers if every input were

@@ -2,206 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property, reduce
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
-from snnmetrics.energy import pages
-from snnmetrics.energy.arithmetic import COUNTS, Energy, energy_of
+from snnmetrics.energy.arithmetic import COUNTS, energy_of
 from snnmetrics.energy.profile import PRICES, EnergyProfile
+from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
-from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Page, Sheet, Tabular
-from snnmetrics.text import si
+from snnmetrics.text import joules, si
 
-FORMAT = "snnmetrics.EnergyReport"
-NAMES = {"acs": "ACs", "macs": "MACs"}
-
-
-@dataclass(frozen=True, eq=False)
-class EnergyRow:
-    """Energy of a layer, of a layer of neurons, or of all, in joules per sample.
-
-    Attributes:
-        name: Name of the row.
-        energy: All of it; NaN if no sample was seen.
-        breakdown: By what it is spent on.
-        priced: Whether the profile has a price for it; if not, the energy is not known to be zero.
-
-    Example:
-        >>> import torch
-        >>> import snnmetrics as sm
-        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
-        >>> row = sm.estimate_energy(report, "horowitz-45nm-fp32").layers["Linear"]
-        >>> f"{row.energy:.3g}, {row.breakdown.acs:.3g}"  # 12 accumulations at 0.9 pJ
-        '1.08e-11, 1.08e-11'
-    """
-
-    name: str
-    energy: float
-    breakdown: Energy
-    priced: bool = True
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class EnergyReport(Record, Tabular):
-    """Energy of a model, per layer and in total, with what it stands on.
-
-    Made by :func:`estimate_energy`; printed and exported as reports are.
-
-    Args:
-        workload: What was priced.
-        profile: The prices.
-        neuron_operations: Whether additions and multiplications in neurons are priced.
-
-    Example:
-        >>> import torch
-        >>> import snnmetrics as sm
-        >>> layer = torch.nn.Linear(4, 3)
-        >>> monitor = sm.Monitor(layer, batch_dim=0)
-        >>> with monitor:
-        ...     output = layer(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
-        >>> estimate = sm.estimate_energy(monitor.compute(), "loihi")
-        >>> f"{estimate.layers['Linear'].energy:.4g}"  # 6 synaptic operations at 27.1 pJ
-        '1.626e-10'
-    """
-
-    workload: Workload
-    profile: EnergyProfile
-    neuron_operations: bool = False
-
-    def __repr__(self) -> str:
-        return (
-            f"EnergyReport(model={self.workload.model!r}, profile={self.profile.name!r}, "
-            f"energy={self.total.energy:.4g})"
-        )
-
-    @cached_property
-    def layers(self) -> Mapping[str, EnergyRow]:
-        """Energy of each layer, by name; read-only."""
-        rows = {
-            name: self._row(name, layer_counts(layer, self.profile))
-            for name, layer in self.workload.layers.items()
-        }
-        return MappingProxyType(rows)
-
-    @cached_property
-    def neurons(self) -> Mapping[str, EnergyRow]:
-        """Energy of each layer of neurons, by name; read-only."""
-        rows = {
-            name: self._row(name, neuron_counts(neurons, self.profile, self.neuron_operations))
-            for name, neurons in self.workload.neurons.items()
-        }
-        return MappingProxyType(rows)
-
-    @cached_property
-    def total(self) -> EnergyRow:
-        """Energy of all layers and neurons."""
-        rows = [*self.layers.values(), *self.neurons.values()]
-        breakdown = reduce(Energy.__add__, (row.breakdown for row in rows), Energy())
-        return EnergyRow("total", float(breakdown.total), breakdown)
-
-    @cached_property
-    def left_out(self) -> tuple[str, ...]:
-        """What was counted and has no price here, in words; empty if there is none."""
-        layers = [
-            f"{name}: {si(count)} {NAMES[what]}, which have no price in profile "
-            f"'{self.profile.name}'"
-            for name, layer in self.workload.layers.items()
-            for what, count in layer_counts(layer, self.profile).items()
-            if count and COUNTS[what][0] not in self.profile.constants
-        ]
-        unknown = [
-            f"{name}: additions and multiplications of {neurons.type}, which are not known"
-            for name, neurons in self.workload.neurons.items()
-            if self.neuron_operations and neurons.additions is None
-        ]
-        return tuple(layers + unknown)
-
-    def ratio(self, other: EnergyReport) -> float:
-        """This energy over another one, such as that of a baseline.
-
-        Args:
-            other: The energy to divide by.
-
-        Raises:
-            TypeError: If it is no energy report.
-            ValueError: If one of them leaves out what was counted (see ``left_out``): a ratio
-                of incomplete sums would say nothing.
-        """
-        if not isinstance(other, EnergyReport):
-            raise TypeError(f"other: expected an EnergyReport, found {type(other).__name__}")
-        for report in (self, other):
-            report.require_complete()
-        whole = other.total.energy
-        return self.total.energy / whole if whole else math.nan
-
-    def require_complete(self) -> None:
-        """Make sure that everything that was counted has a price.
-
-        Raises:
-            ValueError: If something is left out.
-        """
-        if self.left_out:
-            raise ValueError(
-                f"energy of {self.workload.model}: expected a price for all that was counted, "
-                f"found without: {'; '.join(self.left_out)}"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that the estimate holds, as dicts, lists, numbers and text.
-
-        Energies are joules per sample, ``None`` if no sample was seen.
-        """
-        constants = {price: asdict(found) for price, found in self.profile.constants.items()}
-        return {
-            "format": FORMAT,
-            "model": self.workload.model,
-            "unit": "J per sample",
-            "profile": {
-                "name": self.profile.name,
-                "event_driven": self.profile.event_driven,
-                "constants": constants,
-                "notes": list(self.profile.notes),
-            },
-            "neuron_operations": self.neuron_operations,
-            "layers": {name: _row_dict(row) for name, row in self.layers.items()},
-            "neurons": {name: _row_dict(row) for name, row in self.neurons.items()},
-            "total": _row_dict(self.total),
-            "left_out": list(self.left_out),
-            "notes": list(self._page().footnotes),
-        }
-
-    def to_json(self, indent: int | None = None) -> str:
-        """What :meth:`to_dict` gives, as JSON.
-
-        Args:
-            indent: Spaces per level; ``None`` for one line.
-        """
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
-
-    def _row(self, name: str, counts: Mapping[str, float]) -> EnergyRow:
-        known = self.profile.constants
-        priced = {what: count for what, count in counts.items() if COUNTS[what][0] in known}
-        breakdown = energy_of(**priced, profile=self.profile)
-        return EnergyRow(name, float(breakdown.total), breakdown, bool(priced))
-
-    def _page(self) -> Page:
-        return pages.energy_page(self)
-
-    def _sheets(self) -> Mapping[str, Sheet]:
-        return pages.energy_sheets(self)
+METHOD = Method(
+    title="energy estimate",
+    prices="profile",
+    format="snnmetrics.EnergyReport",
+    parts=("acs", "macs", "synops", "neuron_updates", "neuron_operations"),
+    layer=LayerWork,
+    neurons=NeuronWork,
+    neuron_counts=("updates", "additions", "multiplications"),
+    complete=("a price for all that was counted", "without"),
+)
+NAMES = {"acs": "ACs", "macs": "MACs", "synops": "synaptic operations"}
+OPERATIONS_RULE = (
+    "neuron operations: additions (comparisons among them) and multiplications of the neurons' "
+    "equation, in every time step"
+)
+ALL_IN = "all-in: the figure stands for all that the chip consumed where it was taken, at that load"
+UNCLEAR = "what the figure contains is not stated in what was read: nothing may be added to it"
 
 
 def layer_counts(layer: LayerWork, profile: EnergyProfile) -> dict[str, float]:
-    """What of a layer is to be priced with a profile, whether or not it has the price."""
+    """Counts of a layer that a profile is to price, whether or not it has the price."""
     if not profile.event_driven:
         return {"synops": layer.dense_synops}
     if layer.synops is not None and profile.synop is not None:
@@ -212,7 +44,7 @@ def layer_counts(layer: LayerWork, profile: EnergyProfile) -> dict[str, float]:
 def neuron_counts(
     neurons: NeuronWork, profile: EnergyProfile, neuron_operations: bool
 ) -> dict[str, float]:
-    """What of a layer of neurons is to be priced with a profile."""
+    """Counts of a layer of neurons that a profile is to price."""
     if profile.neuron_update is not None:
         return {"neuron_updates": neurons.updates}
     if neuron_operations and neurons.additions is not None and neurons.multiplications is not None:
@@ -233,8 +65,8 @@ def estimate_energy(
     - where it is not ``event_driven``: ``dense_synops``, that is every synapse in every time step;
     - with ``neuron_update``: all updates, neurons x time steps, of the neurons in the report.
 
-    What it does not know is not in the number: memory, addressing, routing, leakage and idle power,
-    unless a figure is all-in. The footnotes say so, with the source of every constant.
+    Not included, unless a figure is all-in: memory, addressing, routing, leakage, idle power. The
+    footnotes say so, with the source of every constant.
 
     Args:
         report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`.
@@ -265,7 +97,61 @@ def estimate_energy(
     if neuron_operations:
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
-    return EnergyReport(workload, known, neuron_operations)
+    counts = {name: layer_counts(layer, known) for name, layer in workload.layers.items()}
+    left_out = tuple(_left_out(workload, counts, known, neuron_operations))
+    return EnergyReport(
+        METHOD,
+        workload,
+        known,
+        layers={name: _row(layer, counts[name], known) for name, layer in workload.layers.items()},
+        neurons={
+            name: _row(neurons, neuron_counts(neurons, known, neuron_operations), known)
+            for name, neurons in workload.neurons.items()
+        },
+        columns={
+            part: f"energy of {title}"
+            for part, title in NAMES.items()
+            if COUNTS[part][0] in known.constants
+        },
+        left_out=left_out,
+        footnotes=tuple(_footnotes(workload, left_out, known, neuron_operations)),
+        settings={
+            "profile": {
+                "name": known.name,
+                "event_driven": known.event_driven,
+                "constants": {price: asdict(found) for price, found in known.constants.items()},
+                "notes": list(known.notes),
+            },
+            "neuron_operations": neuron_operations,
+        },
+    )
+
+
+def _row(
+    work: LayerWork | NeuronWork, counts: Mapping[str, float], profile: EnergyProfile
+) -> EnergyRow:
+    known = profile.constants
+    priced = {what: count for what, count in counts.items() if COUNTS[what][0] in known}
+    return EnergyRow(work.name, energy_of(**priced, profile=profile), bool(priced), work)
+
+
+def _left_out(
+    workload: Workload,
+    counts: Mapping[str, Mapping[str, float]],
+    profile: EnergyProfile,
+    neuron_operations: bool,
+) -> Iterator[str]:
+    """Say which counts have no price."""
+    for name, of_layer in counts.items():
+        for what, count in of_layer.items():
+            if count and COUNTS[what][0] not in profile.constants:
+                yield (
+                    f"{name}: {si(count)} {NAMES[what]}, which have no price in profile "
+                    f"'{profile.name}'"
+                )
+    for name, neurons in workload.neurons.items():
+        if neuron_operations and neurons.additions is None:
+            yield f"{name}: additions and multiplications of {neurons.type}, which are not known"
 
 
 def _check_neuron_operations(profile: EnergyProfile) -> None:
@@ -283,6 +169,38 @@ def _check_neuron_operations(profile: EnergyProfile) -> None:
         )
 
 
-def _row_dict(row: EnergyRow) -> dict[str, Any]:
-    values = {"energy": row.energy, **row.breakdown.to_dict()}
-    return {name: float(v) if math.isfinite(v) else None for name, v in values.items()}
+def _footnotes(
+    workload: Workload, left_out: tuple[str, ...], profile: EnergyProfile, neuron_operations: bool
+) -> Iterator[str]:
+    yield from _sources(profile, neuron_operations)
+    yield from profile.notes
+    yield from (f"left out: {line}" for line in left_out)
+    yield _out_of_scope(profile, neuron_operations)
+    if neuron_operations:
+        yield OPERATIONS_RULE
+    if profile.neuron_update and not workload.neurons:
+        yield "neuron updates: none, since the report has no spiking neurons"
+    yield from workload.notes
+
+
+def _sources(profile: EnergyProfile, neuron_operations: bool) -> Iterator[str]:
+    """Prices with their provenance; those of one provenance together."""
+    found: dict[str, list[str]] = {}
+    for price, constant in profile.constants.items():
+        if price in ("addition", "multiplication") and not neuron_operations:
+            continue
+        cost = f"{joules(constant.joules)} per {PRICES[price]}"
+        found.setdefault(constant.provenance, []).append(cost)
+    for provenance, costs in found.items():
+        yield f"{', '.join(costs)}: {provenance}"
+
+
+def _out_of_scope(profile: EnergyProfile, neuron_operations: bool) -> str:
+    if profile.closed:
+        stated = all(found.all_in for found in profile.constants.values())
+        return ALL_IN if stated else UNCLEAR
+    missing = ["memory accesses", "addressing and routing", "leakage and idle power"]
+    if not (profile.neuron_update or neuron_operations):
+        missing.append("neuron dynamics")
+    missing.append("normalisation (batch norm after a linear layer is taken as folded), pooling")
+    return f"not in the energy: {', '.join(missing)}"

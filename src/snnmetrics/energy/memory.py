@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from snnmetrics.energy.baseline import layers_run_once, steps_of
+from snnmetrics.energy.baseline import ann_baseline, layers_run_once, steps_of
 from snnmetrics.energy.memory_counts import (
     Counting,
     MemoryWork,
@@ -16,7 +17,8 @@ from snnmetrics.energy.memory_counts import (
     spiking_work,
 )
 from snnmetrics.energy.memory_prices import MemoryPrices
-from snnmetrics.energy.memory_report import MemoryEnergyReport
+from snnmetrics.energy.memory_report import memory_report
+from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.workload import workload_of
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.data import add_counts
@@ -37,7 +39,7 @@ TYPES: Mapping[str, Dynamics] = MappingProxyType(
         "LIFBoxCell": "lif",
     }
 )
-"""Classes of neurons with one state. ``LIF`` is none: in Norse it has a second one, its current."""
+"""Classes of neurons with one state. ``LIF`` is not one: in Norse its current is a second state."""
 
 PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
 """Operations that the model of the paper has."""
@@ -55,7 +57,7 @@ def memory_aware_energy(
     once: Collection[str] = (),
     types: Mapping[str, Dynamics] | None = None,
     prices: MemoryPrices | None = None,
-) -> MemoryEnergyReport:
+) -> EnergyReport:
     """Estimate the energy of a spiking network with its memories and its addressing.
 
     After Lemaire et al., "An analytical estimation of spiking neural networks energy efficiency",
@@ -123,7 +125,7 @@ def memory_aware_energy(
         neurons.
 
     Raises:
-        TypeError: If ``report`` is no report, or ``once`` is one string.
+        TypeError: If ``report`` is not a report, or ``once`` is one string.
         ValueError: If the report does not know its steps, ``counting`` or a type is unknown, or a
             name is not in the report.
 
@@ -149,9 +151,9 @@ def memory_aware_energy(
     prices, known = prices or MemoryPrices(), {**TYPES, **_checked(types or {})}
     covered, left_out = _covered(report)
     runs = _runs(report, once)
-    layers = {name: _layer_work(report, name, runs[name], counting, prices) for name in covered}
-    neurons = {
-        name: neuron_work(
+    layers = [_layer_work(report, name, runs[name], counting, prices) for name in covered]
+    neurons = [
+        neuron_work(
             name,
             data,
             report.samples,
@@ -161,16 +163,13 @@ def memory_aware_energy(
         )
         for name, data in report.neurons_data.items()
         if data.type in known
-    }
+    ]
     others = tuple(
         f"{name}: {data.type} is not known as IF or LIF; if it is, say so with types={{...}}"
         for name, data in report.neurons_data.items()
         if data.type not in known
     )
-    source = workload_of(report)
-    return MemoryEnergyReport(
-        source.model, layers, neurons, prices, counting, left_out + others, source.notes
-    )
+    return memory_report(workload_of(report), layers, neurons, prices, counting, left_out + others)
 
 
 def memory_aware_baseline(
@@ -179,7 +178,7 @@ def memory_aware_baseline(
     counting: Counting = "exact",
     once: Collection[str] = (),
     prices: MemoryPrices | None = None,
-) -> MemoryEnergyReport:
+) -> EnergyReport:
     """Estimate the energy of the equivalent ANN with its memories and its addressing.
 
     The same architecture, run once per sample, without neurons; after the same paper as
@@ -207,7 +206,7 @@ def memory_aware_baseline(
         Energy per layer and in total.
 
     Raises:
-        TypeError: If ``report`` is no report, or ``once`` is one string.
+        TypeError: If ``report`` is not a report, or ``once`` is one string.
         ValueError: If the report does not know its steps, ``counting`` is unknown, or a name is not
             in the report.
 
@@ -224,17 +223,10 @@ def memory_aware_baseline(
     _check(report, counting)
     covered, left_out = _covered(report)
     runs = _runs(report, once)
-    layers = {name: _ann_work(report, name, runs[name], counting) for name in covered}
-    source = workload_of(report)
-    return MemoryEnergyReport(
-        f"the ANN equivalent to {source.model}",
-        layers,
-        {},
-        prices or MemoryPrices(),
-        counting,
-        left_out,
-        (ANN, *source.notes),
-    )
+    layers = [_ann_work(report, name, runs[name], counting) for name in covered]
+    ann = ann_baseline(report, once=once, padded_taps=counting == "paper")
+    workload = replace(ann, notes=(ANN, *workload_of(report).notes))
+    return memory_report(workload, layers, [], prices or MemoryPrices(), counting, left_out)
 
 
 def _layer_work(
@@ -300,7 +292,7 @@ def _covered(report: Report) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _unsuited(data: LayerData) -> str | None:
-    """Why an operation is none that the model has; ``None`` if it is one."""
+    """Why the model does not have an operation; ``None`` if it has."""
     operation, counts = data.operation, add_counts(data.counts.values())
     if operation.weight_shape is None:
         return f"a product of two activations ({operation.operation}): the model has none"

@@ -1,4 +1,4 @@
-"""What the memory-aware estimate counts: operations, addresses, accesses, sizes of memories.
+"""Counts of the memory-aware estimate: operations, addresses, accesses, sizes of memories.
 
 Three counts, as pure functions of what a report keeps: of a spiking layer, of a layer that computes
 densely, of neurons. The equations are in :func:`snnmetrics.energy.memory_aware_energy`.
@@ -19,7 +19,7 @@ Totals = dict[str, float | None]
 
 @dataclass(frozen=True)
 class MemoryWork:
-    """What a layer, or a layer of neurons, does per sample, and the memories that it needs.
+    """Work of a layer, or of a layer of neurons, per sample, and the memories that it needs.
 
     Attributes:
         name: Name of the row in the report.
@@ -43,7 +43,7 @@ class MemoryWork:
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
         >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
         >>> from snnmetrics.energy import memory_aware_energy
-        >>> work = memory_aware_energy(report).layers_work["Linear"]
+        >>> work = memory_aware_energy(report).layers["Linear"].work
         >>> work.inputs, work.parameters, work.parameter_words
         (20.0, 75.0, 15)
     """
@@ -176,7 +176,7 @@ def neuron_work(
         weighted: Whether an output of n is n spikes.
         queue: Messages that their output queue holds.
     """
-    # A fractional output is no number of spikes: the layer behind takes it as analog.
+    # A fractional output is not a number of spikes: the layer behind takes it as analog.
     counted = weighted and float(data.spikes).is_integer()
     spikes = data.spikes if counted else data.events
     return MemoryWork(

@@ -1,4 +1,4 @@
-"""What an access to a memory costs: more, the larger the memory is."""
+"""Prices of accesses to memories, which rise with the size of the memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOROWITZ_SRAM = (
 
 @dataclass(frozen=True)
 class MemoryPrices:
-    """What the memory-aware estimate multiplies its counts with.
+    """Prices that the memory-aware estimate multiplies its counts with.
 
     An access to a memory of a size between those of ``accesses`` costs what lies on the straight
     line between both; below the smallest on the line to zero at no bytes; above the largest as much
@@ -53,7 +53,7 @@ class MemoryPrices:
         queue_words: Messages that the queue at the input or output of a spiking layer holds.
 
     Raises:
-        TypeError: If a price is no :class:`Constant`.
+        TypeError: If a price is not a :class:`Constant`.
         ValueError: If the sizes are not positive and rising, or a number of words or bytes is not
             positive.
 

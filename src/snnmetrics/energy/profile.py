@@ -1,4 +1,4 @@
-"""What operations cost on a device: constants with their provenance, and profiles made of them."""
+"""Prices of operations on a device: constants with their provenance, and profiles of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ How = Literal["measured", "simulated", "estimated", "not stated"]
 
 @dataclass(frozen=True)
 class Constant:
-    """What one operation costs, and how that is known.
+    """Price of one operation, and how it is known.
 
     Args:
         joules: Energy of one operation, in joules.
@@ -80,7 +80,6 @@ PRICES = {
     "neuron_update": "neuron update",
     "addition": "addition",
     "multiplication": "multiplication",
-    "memory_access": "memory access",
 }
 """Fields of a profile that hold constants, and what each is the energy of."""
 
@@ -101,13 +100,12 @@ class EnergyProfile:
         neuron_update: Energy of one update of one neuron, with all that belongs to it.
         addition: Energy of an addition, for the arithmetic of neurons.
         multiplication: Energy of a multiplication, for the arithmetic of neurons.
-        memory_access: Energy of a memory access. A report counts none: see :func:`energy_of`.
         event_driven: Whether an input of zero costs nothing. If not, every synapse is computed in
             every time step, and ``synop`` is its price, for spiking and analog layers alike.
         notes: What a reader must know.
 
     Raises:
-        TypeError: If a price is no :class:`Constant`.
+        TypeError: If a price is not a :class:`Constant`.
         ValueError: If nothing has a price, the same thing has two, or a figure that is all-in, or
             may be, stands beside others.
 
@@ -127,7 +125,6 @@ class EnergyProfile:
     neuron_update: Constant | None = None
     addition: Constant | None = None
     multiplication: Constant | None = None
-    memory_access: Constant | None = None
     event_driven: bool = True
     notes: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What is priced: the operations of a model per sample, as counted or of an equivalent network."""
+"""Operations of a model per sample, to be priced: as counted, or of an equivalent network."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def workload_of(report: Report) -> Workload:
         Operations per sample, by layer.
 
     Raises:
-        TypeError: If it is no report.
+        TypeError: If it is not a report.
 
     Example:
         >>> import torch

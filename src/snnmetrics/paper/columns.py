@@ -22,7 +22,7 @@ LARGE = 1e6
 
 @dataclass(frozen=True)
 class Figure:
-    """What a column shows.
+    """Title, units and decimals of a column.
 
     Attributes:
         title: Its title, without the unit.
@@ -60,11 +60,11 @@ FIGURES = {
     "energy": Figure("energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
 }
-"""What a table can show, by the name of the column."""
+"""Figures that a table can show, by the name of the column."""
 
 
 def figure_of(column: str, in_hertz: bool) -> Figure:
-    """What a column shows; firing rates are per step or in Hz."""
+    """The figure of a column; firing rates are per step or in Hz."""
     figure = FIGURES[column]
     if column == "firing_rate" and in_hertz:
         return replace(figure, base="Hz", units=((1.0, "Hz"),))

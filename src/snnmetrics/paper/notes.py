@@ -1,4 +1,4 @@
-"""What stands below the table: what the numbers are, what is in none of them, where methods differ.
+"""Footnotes of the table: what the numbers are, what is in none of them, where methods differ.
 
 A note that holds for all methods is said once, any other with the names of those it holds for.
 """
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.conventions.reading import SCOPE
 from snnmetrics.energy import EnergyReport
 from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
+from snnmetrics.report.readings import SCOPE
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _rules(report: Report) -> Iterator[str]:
 
 
 def _of_layers(under: ConventionReport) -> Iterator[str]:
-    """What a convention says of single layers."""
+    """Notes of a convention on single layers."""
     rows = under.layers.values()
     said = {row.name: [note for note in (row.reason, row.note) if note] for row in rows}
     yield from by_layer(said)
@@ -142,7 +142,7 @@ def _energy(table: PaperTable) -> Iterator[str]:
 def _of_estimate(estimate: EnergyReport) -> Iterator[str]:
     """Its notes; what was not counted stands elsewhere."""
     left_out = [f"left out: {line}" for line in estimate.left_out]
-    for note in estimate.to_dict()["notes"]:
+    for note in estimate.footnotes:
         if note not in estimate.workload.notes and note not in left_out:
             yield note if "in the energy" in note else f"energy: {note}"
     if left_out:
@@ -163,7 +163,7 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _of_report(report: Report) -> Iterator[str]:
-    """What a reader must know of one run, and what was not counted in it."""
+    """Notes on one run, and operations that were not counted in it."""
     yield from by_layer({name: [*_said(data)] for name, data in report.layers_data.items()})
     yield from report.notes
     for item in report.uncounted:

@@ -13,16 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.conventions.convention import called
 from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
 from snnmetrics.energy.table import profile_of
 from snnmetrics.paper.columns import FIGURES, figure_of
-from snnmetrics.paper.latex import latex
 from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
+from snnmetrics.report.convention import called
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, latex
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,7 +123,7 @@ class PaperTable(Record, Tabular):
         Units are plain text: no further package is needed. The header is the caption, footnotes
         stand below the tabular.
         """
-        return latex(self._page())
+        return latex(self._page(), narrow=True)
 
     def _page(self) -> Page:
         written = [
@@ -177,7 +176,7 @@ def paper_table(
         ``to_pandas``); ``rows["ours"].energy`` is in joules.
 
     Raises:
-        TypeError: If an argument is of the wrong type, such as a report that is none.
+        TypeError: If an argument is of the wrong type, such as something else than a report.
         ValueError: If there is no method; if the name of a column, profile, convention or method is
             unknown or empty, or a column is named twice; if an accuracy is not in [0, 1], or the
             column is asked for and none is given.

@@ -18,7 +18,7 @@ from snnmetrics.plots.canvas import (
     shown,
     si_axis,
 )
-from snnmetrics.text import si
+from snnmetrics.text import more, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,8 +161,6 @@ class _Bar(NamedTuple):
 
 
 def _bar(name: str, row: ConventionRow) -> _Bar:
-    from snnmetrics.conventions.reading import more
-
     if row.operations is None:
         return _Bar(name, 0.0, 0.0, 0.0, row.exact, "no figure")
     text = si(row.operations) if row.difference is None else more(row.difference)

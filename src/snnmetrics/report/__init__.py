@@ -1,6 +1,6 @@
 """Reports: exact totals, the figures and tables that follow from them, exports, comparison."""
 
-from snnmetrics.report.compare import Change, Comparison, LayerChange, NeuronChange, TotalChange
+from snnmetrics.report.compare import Change, Comparison, RowChange
 from snnmetrics.report.data import (
     KINDS,
     Counts,
@@ -13,26 +13,35 @@ from snnmetrics.report.data import (
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.limits import Limit, Violation
 from snnmetrics.report.report import Report
-from snnmetrics.report.rows import GroupRow, LayerRow, NeuronRow, TotalRow
+from snnmetrics.report.rows import (
+    ActivityRow,
+    GroupRow,
+    LayerRow,
+    NeuronRow,
+    Row,
+    SynopsRow,
+    TotalRow,
+)
 
 __all__ = [
     "KINDS",
+    "ActivityRow",
     "Change",
     "Comparison",
     "Counts",
     "Distribution",
     "GroupData",
     "GroupRow",
-    "LayerChange",
     "LayerData",
     "LayerRow",
     "Limit",
-    "NeuronChange",
     "NeuronData",
     "NeuronRow",
     "Operation",
     "Report",
-    "TotalChange",
+    "Row",
+    "RowChange",
+    "SynopsRow",
     "TotalRow",
     "Uncounted",
     "Violation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from snnmetrics.report.pages import rate_title
 from snnmetrics.report.record import Record
-from snnmetrics.report.rows import NAN, LayerRow, TotalRow, firing_rate, mean_firing_rate
+from snnmetrics.report.rows import NAN, SynopsRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import named, si
 
@@ -45,16 +45,21 @@ class Change:
         return self.after / self.before
 
 
+NOTHING = Change(None, None)
+
+
 @dataclass(frozen=True)
-class LayerChange:
-    """What became of one layer, per sample.
+class RowChange:
+    """Before and after of a layer, of a layer of neurons or of the model, per sample.
 
     Attributes:
-        name: Name of the row.
-        synops: Change of what :class:`LayerRow` has of this name, as of those that follow.
-        effective_synops: See :class:`LayerRow`.
+        name: Name of the row; ``"total"``.
+        synops: Change of what the rows have of this name, as of those that follow; of nothing
+            where they have no such figure.
+        effective_synops: Synaptic operations where the weight is not zero.
         acs: Accumulations.
         macs: Multiply-accumulations.
+        firing_rate: Spikes per neuron and step, or in Hz if both reports know how long a step is.
 
     Example:
         >>> import torch
@@ -66,65 +71,16 @@ class LayerChange:
         ... )
         >>> before.compare(after).layers["Linear"].synops
         Change(before=12.0, after=3.0)
-    """
-
-    name: str
-    synops: Change
-    effective_synops: Change
-    acs: Change
-    macs: Change
-
-
-@dataclass(frozen=True)
-class NeuronChange:
-    """What became of one layer of neurons.
-
-    Attributes:
-        name: Name of the row.
-        firing_rate: Spikes per neuron and step, or in Hz if both reports know how long a step is.
-
-    Example:
-        >>> from snnmetrics.report import NeuronData, Report
-        >>> before, after = (
-        ...     Report(1, 1, 10, None, {}, {"lif": NeuronData("Leaky", 10, 100, n, n, 3, 0)}, ())
-        ...     for n in (20, 5)  # spikes
-        ... )
-        >>> before.compare(after).neurons["lif"].firing_rate
-        Change(before=0.2, after=0.05)
-    """
-
-    name: str
-    firing_rate: Change
-
-
-@dataclass(frozen=True)
-class TotalChange:
-    """What became of the whole model, per sample.
-
-    Attributes:
-        synops: Change of what :class:`TotalRow` has of this name, as of those that follow.
-        effective_synops: See :class:`TotalRow`.
-        acs: Accumulations.
-        macs: Multiply-accumulations.
-        firing_rate: Mean over neurons; in Hz if both reports know how long a step is.
-
-    Example:
-        >>> import torch
-        >>> import snnmetrics as sm
-        >>> layer = torch.nn.Linear(4, 3)
-        >>> before, after = (
-        ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
-        ...     for spikes in (torch.ones(4, 4), torch.eye(4))
-        ... )
         >>> before.compare(after).total.acs.ratio
         0.25
     """
 
-    synops: Change
-    effective_synops: Change
-    acs: Change
-    macs: Change
-    firing_rate: Change
+    name: str
+    synops: Change = NOTHING
+    effective_synops: Change = NOTHING
+    acs: Change = NOTHING
+    macs: Change = NOTHING
+    firing_rate: Change = NOTHING
 
 
 FIGURES = {
@@ -163,28 +119,31 @@ class Comparison(Record, Tabular):
     after: Report
 
     @cached_property
-    def layers(self) -> Mapping[str, LayerChange]:
+    def layers(self) -> Mapping[str, RowChange]:
         """Change of each layer that either report has, by name; read-only."""
         one, two = self.before.layers, self.after.layers
         rows = {
-            name: LayerChange(name, **_changes(one.get(name), two.get(name)))
+            name: RowChange(name, **_changes(one.get(name), two.get(name)))
             for name in _union(one, two)
         }
         return MappingProxyType(rows)
 
     @cached_property
-    def neurons(self) -> Mapping[str, NeuronChange]:
+    def neurons(self) -> Mapping[str, RowChange]:
         """Change of each layer of neurons that either report has, by name; read-only."""
         one, two = self._rates(self.before), self._rates(self.after)
-        names = _union(one, two)
-        rows = {name: NeuronChange(name, Change(one.get(name), two.get(name))) for name in names}
+        rows = {
+            name: RowChange(name, firing_rate=Change(one.get(name), two.get(name)))
+            for name in _union(one, two)
+        }
         return MappingProxyType(rows)
 
     @cached_property
-    def total(self) -> TotalChange:
+    def total(self) -> RowChange:
         """Change of the whole model."""
         rate = Change(self._mean_rate(self.before), self._mean_rate(self.after))
-        return TotalChange(**_changes(self.before.total, self.after.total), firing_rate=rate)
+        changes = _changes(self.before.total, self.after.total)
+        return RowChange("total", **changes, firing_rate=rate)
 
     def _step_seconds(self, report: Report) -> float | None:
         """The seconds of a step, where both reports know it."""
@@ -207,12 +166,12 @@ class Comparison(Record, Tabular):
 
     def _sheets(self) -> Mapping[str, Sheet]:
         return {
-            "layers": _sheet(list(self.layers.values()), tuple(FIGURES)),
-            "neurons": _sheet(list(self.neurons.values()), ("firing_rate",)),
+            "layers": _sheet(self.layers.values(), tuple(FIGURES)),
+            "neurons": _sheet(self.neurons.values(), ("firing_rate",)),
         }
 
 
-def _changes(one: LayerRow | TotalRow | None, two: LayerRow | TotalRow | None) -> dict[str, Change]:
+def _changes(one: SynopsRow | None, two: SynopsRow | None) -> dict[str, Change]:
     """The figures of two rows of which one may be missing."""
     return {
         figure: Change(getattr(one, figure, None), getattr(two, figure, None)) for figure in FIGURES
@@ -252,7 +211,7 @@ def _layer_table(comparison: Comparison) -> Table:
     for title in FIGURES.values():
         columns += [Column(title), Column("ratio")]
 
-    def row(name: str, change: LayerChange | TotalChange) -> tuple[str, ...]:
+    def row(name: str, change: RowChange) -> tuple[str, ...]:
         return _row(name, [getattr(change, figure) for figure in FIGURES], counted=True)
 
     rows = tuple(row(name, change) for name, change in comparison.layers.items())
@@ -282,7 +241,7 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
         yield from (f"{name}: only in the {which}" for name in missing)
 
 
-def _sheet(rows: list[LayerChange] | list[NeuronChange], figures: tuple[str, ...]) -> Sheet:
+def _sheet(rows: Iterable[RowChange], figures: tuple[str, ...]) -> Sheet:
     parts = ("before", "after", "ratio")
     titles = ["name", *(f"{figure}_{part}" for figure in figures for part in parts)]
     records = [

@@ -14,9 +14,7 @@ from snnmetrics.text import si
 if TYPE_CHECKING:
     from snnmetrics.report.data import GroupData, LayerData
     from snnmetrics.report.report import Report
-    from snnmetrics.report.rows import GroupRow, LayerRow, TotalRow
-
-    Row = LayerRow | GroupRow | TotalRow
+    from snnmetrics.report.rows import SynopsRow
 
 STATISTICS = ("mean", "max", *(f"p{percent}" for percent in PERCENTILES), "peak_step")
 FIGURES = ("synops", "synops_per_second")
@@ -24,7 +22,7 @@ FIGURES = ("synops", "synops_per_second")
 
 @dataclass(frozen=True)
 class Limit:
-    """What synops must not exceed.
+    """Upper limit of synops.
 
     Args:
         synops: Synaptic operations per sample (with ``"peak_step"``: in one time step).
@@ -34,7 +32,7 @@ class Limit:
             or ``"peak_step"``, the busiest time step of all samples.
 
     Raises:
-        TypeError: If a figure is no number.
+        TypeError: If a figure is not a number.
         ValueError: If a figure is not positive, none is given, or the statistic is unknown.
 
     Example:
@@ -93,7 +91,7 @@ class Violation:
 
 
 def violations(report: Report, limits: Mapping[str, Limit]) -> list[Violation]:
-    """What in a report is above its limit."""
+    """Figures of a report that are above their limits."""
     if not isinstance(limits, Mapping):
         raise TypeError(f"limits: expected a mapping of names to Limit, found {limits!r}")
     found = []
@@ -111,7 +109,7 @@ def violations(report: Report, limits: Mapping[str, Limit]) -> list[Violation]:
 
 
 def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
-    row: Row
+    row: SynopsRow
     data: Report | GroupData | LayerData
     if name == "total":
         row, data = report.total, report
@@ -124,7 +122,7 @@ def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
         raise ValueError(f"limits: expected names among {names}, found {name!r}")
     spread = data.per_second if figure == "synops_per_second" else data.per_sample
     value = getattr(row, figure) if statistic == "mean" else _statistic(spread, statistic)
-    if row.synops is None:  # nothing was counted: this is no zero
+    if row.synops is None:  # nothing was counted: not the same as zero
         value = None
     if value is None or math.isnan(value):
         raise ValueError(
@@ -144,8 +142,8 @@ def _statistic(spread: Distribution | None, statistic: str) -> float | None:
     return spread.percentile(int(statistic.removeprefix("p")))
 
 
-def _missing(report: Report, row: Row, figure: str) -> str:
-    """What would have to be there."""
+def _missing(report: Report, row: SynopsRow, figure: str) -> str:
+    """What a report would need to have the figure."""
     if not report.samples:
         return "at least one sample"
     if row.synops is None:

@@ -1,14 +1,14 @@
-"""What a printed report says: header, tables and footnotes, and the same data as sheets."""
+"""Page of a printed report: header, tables and footnotes; and the same data as sheets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snnmetrics.report.data import Counts, LayerData
 from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
-from snnmetrics.report.rows import GroupRow, LayerRow, NeuronRow, TotalRow
+from snnmetrics.report.rows import SUMS, ActivityRow, Row, SynopsRow
 from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of
 from snnmetrics.text import named, percent, si
 
@@ -41,17 +41,8 @@ SPREAD_RULE = (
 )
 
 COUNTS = tuple(field.name for field in fields(Counts))
-SUM_SCALARS = (
-    "synops",
-    "event_synops",
-    "effective_synops",
-    "dense_synops",
-    "dense_macs",
-    "acs",
-    "macs",
-    "input_sparsity",
-    "synops_per_second",
-)
+_LAST = ("input_sparsity", "synops_per_second")
+SUM_SCALARS = (*SUMS, *_LAST)
 SPREAD = ("std", "max", *(f"p{percent}" for percent in PERCENTILES), "peak_step")
 NEURON_SCALARS = (
     "sparsity",
@@ -63,8 +54,31 @@ NEURON_SCALARS = (
 )
 
 
+# Columns of sheets.
+LAYER_FIGURES = ("name", "operation", "kind", "frames", *SUMS, "synapses", "parameters", *_LAST)
+GROUP_FIGURES = ("name", "layers", *SUMS, "synapses", *_LAST)
+NEURON_FIGURES = (
+    "name",
+    "type",
+    "neurons",
+    "firing_rate",
+    *(figure for figure in NEURON_SCALARS if figure != "firing_rate"),
+    "additions",
+    "multiplications",
+)
+NEURON_TOTALS = (
+    "elements",
+    "events",
+    "spikes",
+    "silent",
+    "saturated",
+    "additions",
+    "multiplications",
+)
+
+
 def report_page(report: Report) -> Page:
-    """What people read of a report."""
+    """Tables of a report for people."""
     tables = [_layer_table(report)]
     if report.groups:
         tables.append(_group_table(report))
@@ -76,7 +90,7 @@ def report_page(report: Report) -> Page:
 
 
 def report_sheets(report: Report) -> dict[str, Sheet]:
-    """What machines read of a report."""
+    """Tables of a report for machines."""
     return {
         "layers": _layer_sheet(report),
         "groups": _group_sheet(report),
@@ -89,6 +103,11 @@ def rate_title(step_seconds: float | None) -> str:
     return "firing rate [1/step]" if step_seconds is None else "firing rate [Hz]"
 
 
+def title_of(report: Report) -> str:
+    """First line of a report, also under conventions."""
+    return f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
+
+
 def _header(report: Report) -> tuple[str, ...]:
     seen = [named(report.samples, "sample"), named(report.calls, "call")]
     if report.steps is not None:
@@ -97,8 +116,7 @@ def _header(report: Report) -> tuple[str, ...]:
         seen.append(f"dt = {report.dt:g} s")
     elif report.seconds is not None:
         seen.append(f"{report.seconds:g} s in all")
-    title = f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
-    return title, f"{', '.join(seen)}; figures are per sample"
+    return title_of(report), f"{', '.join(seen)}; figures are per sample"
 
 
 def _layer_table(report: Report) -> Table:
@@ -129,7 +147,7 @@ def _group_table(report: Report) -> Table:
         *map(Column, ("layers", "synops", "ACs", "MACs", "dense MACs", "synops/s")),
     )
 
-    def line(row: GroupRow | TotalRow, layers: int) -> tuple[str, ...]:
+    def line(row: SynopsRow, layers: int) -> tuple[str, ...]:
         figures = (row.synops, row.acs, row.macs, row.dense_macs, row.synops_per_second)
         return (str(layers), *map(si, figures))
 
@@ -142,17 +160,17 @@ def _spread_table(report: Report) -> Table:
         Column("synops over samples", number=False),
         *map(Column, ("mean", *SPREAD[:-1], "peak step")),
     )
-    both: list[LayerRow | GroupRow] = [*report.layers.values(), *report.groups.values()]
+    both: list[SynopsRow] = [*report.layers.values(), *report.groups.values()]
     rows = tuple((row.name, *_spread_cells(row)) for row in both if row.std is not None)
     return Table(columns, rows, ("total", *_spread_cells(report.total)))
 
 
-def _spread_cells(row: LayerRow | GroupRow | TotalRow) -> tuple[str, ...]:
+def _spread_cells(row: SynopsRow) -> tuple[str, ...]:
     found = spread_figures(row)
     return (si(row.synops), *(si(found.get(figure)) for figure in SPREAD))
 
 
-def spread_figures(row: LayerRow | GroupRow | TotalRow) -> dict[str, float | None]:
+def spread_figures(row: SynopsRow) -> dict[str, float | None]:
     """The figures over samples of a row, one by one; empty if there are none."""
     if row.percentiles is None:
         return {}
@@ -169,7 +187,7 @@ def _neuron_table(report: Report) -> Table:
     return Table(columns, rows, ("total", "", *_neuron_figures(report.total)))
 
 
-def _neuron_figures(row: NeuronRow | TotalRow) -> Iterator[str]:
+def _neuron_figures(row: ActivityRow) -> Iterator[str]:
     yield si(row.neurons)
     yield f"{row.firing_rate:.4g}"
     yield percent(row.silent_fraction)
@@ -209,59 +227,48 @@ def _declarations(data: LayerData) -> Iterator[str]:
         yield f"input declared: {data.input_scale:g} x a spike count"
 
 
-# What a sheet has no cell for as it stands: see `spread_figures`.
-_NOT_IN_SHEETS = ("synops_per_neuron", "firing_rate_per_neuron", "percentiles", *SPREAD)
-
-
-def _figures_of(row: type[LayerRow] | type[GroupRow] | type[NeuronRow]) -> list[str]:
-    return [field.name for field in fields(row) if field.name not in _NOT_IN_SHEETS]
-
-
-def _spread_record(row: LayerRow | GroupRow) -> dict[str, float | None]:
+def _spread_record(row: SynopsRow) -> dict[str, float | None]:
     found = spread_figures(row)
     return {f"synops_{figure}": found.get(figure) for figure in SPREAD}
 
 
+def _record(row: Row, figures: Sequence[str]) -> dict[str, Any]:
+    return {figure: getattr(row, figure) for figure in figures}
+
+
 def _group_sheet(report: Report) -> Sheet:
-    figures = _figures_of(GroupRow)
     rows = [
-        {figure: getattr(row, figure) for figure in figures}
-        | {"layers": " ".join(row.layers)}
-        | _spread_record(row)
+        _record(row, GROUP_FIGURES) | {"layers": " ".join(row.layers)} | _spread_record(row)
         for row in report.groups.values()
     ]
-    return sheet_of(figures + [f"synops_{figure}" for figure in SPREAD], rows)
+    return sheet_of((*GROUP_FIGURES, *(f"synops_{figure}" for figure in SPREAD)), rows)
 
 
 def _layer_sheet(report: Report) -> Sheet:
-    figures = _figures_of(LayerRow)
-    totals = [f"{key}_total" for key in (*COUNTS, "acs", "macs")]
     counts = report.counts()
     rows = [
-        {figure: getattr(row, figure) for figure in figures}
+        _record(row, LAYER_FIGURES)
         | _spread_record(row)
         | {f"{key}_total": value for key, value in counts[name].items()}
         for name, row in report.layers.items()
     ]
-    return sheet_of(figures + [f"synops_{figure}" for figure in SPREAD] + totals, rows)
+    totals = (f"{key}_total" for key in (*COUNTS, "acs", "macs"))
+    return sheet_of((*LAYER_FIGURES, *(f"synops_{figure}" for figure in SPREAD), *totals), rows)
 
 
 def _neuron_sheet(report: Report) -> Sheet:
-    figures = _figures_of(NeuronRow)
-    totals = ["elements", "events", "spikes", "silent", "saturated"]
-    totals += ["additions", "multiplications"]
     rows = [
-        {figure: getattr(row, figure) for figure in figures}
-        | {f"{key}_total": getattr(report.neurons_data[name], key) for key in totals}
+        _record(row, NEURON_FIGURES)
+        | {f"{key}_total": getattr(report.neurons_data[name], key) for key in NEURON_TOTALS}
         for name, row in report.neurons.items()
     ]
-    return sheet_of(figures + [f"{key}_total" for key in totals], rows)
+    return sheet_of((*NEURON_FIGURES, *(f"{key}_total" for key in NEURON_TOTALS)), rows)
 
 
 def scalars(report: Report, prefix: str) -> dict[str, float]:
     """Figures that change from epoch to epoch, as a flat dict."""
     found: dict[str, float] = {}
-    rows: list[tuple[str, object, tuple[str, ...]]] = [
+    rows: list[tuple[str, Row, tuple[str, ...]]] = [
         *((_key(name), row, ("frames", *SUM_SCALARS)) for name, row in report.layers.items()),
         *((_key(name), row, SUM_SCALARS) for name, row in report.groups.items()),
         *((_key(name), row, NEURON_SCALARS) for name, row in report.neurons.items()),
@@ -274,7 +281,7 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
             value = getattr(row, figure)
             if value is not None:
                 found[f"{prefix}{name}/{figure}"] = float(value)
-        if isinstance(row, LayerRow | GroupRow | TotalRow):
+        if isinstance(row, SynopsRow):
             for figure, value in spread_figures(row).items():
                 if value is not None:
                     found[f"{prefix}{name}/synops_{figure}"] = float(value)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from snnmetrics.report import io, pages
 from snnmetrics.report import json as report_json
 from snnmetrics.report.compare import Comparison
+from snnmetrics.report.convention import called
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.limits import Limit, Violation, violations
 from snnmetrics.report.merge import merged
+from snnmetrics.report.readings import ConventionReport, ConventionTable
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import (
     GroupRow,
@@ -33,8 +35,6 @@ from snnmetrics.report.tables import Page, Sheet, Tabular
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from snnmetrics.conventions import ConventionReport, ConventionTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -261,9 +261,6 @@ class Report(Record, Tabular):
             >>> dict(report.under("spikingjelly").total.printed)  # in total, of 2 samples
             {'SynOps': 24.0, 'MACs': 0.0}
         """
-        from snnmetrics.conventions import ConventionReport  # which is made of reports
-        from snnmetrics.conventions.convention import called
-
         return ConventionReport(self, called(convention).name)
 
     def plot(
@@ -315,8 +312,6 @@ class Report(Record, Tabular):
         Returns:
             Operations per sample, per layer and in total, and how far they are from the exact ones.
         """
-        from snnmetrics.conventions import ConventionTable
-
         return ConventionTable(self)
 
     def merge(self, *others: Report) -> Report:

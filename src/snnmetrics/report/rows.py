@@ -20,19 +20,40 @@ from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.record import Record
 
 NAN = float("nan")
+SUMS = (
+    *("synops", "event_synops", "effective_synops", "dense_synops", "dense_macs"),
+    *("acs", "macs"),
+)
+"""Figures of rows that add up over layers, per sample."""
 
 
 @dataclass(frozen=True, eq=False)
-class LayerRow(Record):
-    """One operation of one module. Figures are per sample; NaN if no sample was seen.
+class Row(Record):
+    """A row of a report. Figures are per sample; NaN if no sample was seen.
 
     Attributes:
-        name: Name of the module in the model, with the operation where a module has several.
-        operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
-        kind: Kind of input over everything seen, or as declared: ``"binary"``, ``"ternary"``,
-            ``"integer"`` or ``"analog"``; of a product of two activations ``"binary*analog"``.
-        frames: Input vectors (time x positions).
-        synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``; ``None`` for analog input.
+        name: Name of the module in the model, with the operation where a module has several; of
+            the group; ``"total"``.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> [row.name for row in (*report.layers.values(), report.total)]
+        ['Linear', 'total']
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class SynopsRow(Row):
+    """Synaptic operations: of a layer, or summed over layers.
+
+    Attributes:
+        synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``; ``None`` for analog input. A sum is
+            over the layers that have synops; ``None`` if none has.
         event_synops: Sum over nonzero inputs of ``f_i``.
         effective_synops: The same over synapses whose weight is not zero.
         dense_synops: Sum of ``f_i`` over all inputs.
@@ -40,16 +61,85 @@ class LayerRow(Record):
         acs: Accumulations.
         macs: Multiply-accumulations.
         synapses: Synapses of one frame.
-        parameters: Elements of weight and bias.
         input_sparsity: Fraction of inputs that are zero.
         synops_per_second: All synops / all seconds; ``None`` if durations are not known.
-        std: Standard deviation of the synops over samples. This and what follows: ``None`` without
-            ``Monitor(per_sample=True)``, and where synops have no meaning.
+        std: Standard deviation of the synops over samples; of several layers, of their sum. This
+            and what follows: ``None`` without ``Monitor(per_sample=True)``, and where synops have
+            no meaning. Not the sum of the figures of the layers.
         max: Synops of the sample that has most.
         percentiles: Synops that 50, 90 and 99 percent of the samples do not exceed, by percent:
             never below the true figure, at most 1.09 % above.
         peak_step: Most synops in a single time step of a single sample; ``None`` where the time
             steps of the layer are not known.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0, per_sample=True)
+        >>> report = monitor.run([torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])], progress=False)
+        >>> row = report.layers["Linear"]
+        >>> row.synops, row.max, row.dense_macs, row.input_sparsity
+        (6.0, 9.0, 12.0, 0.5)
+    """
+
+    synops: float | None
+    event_synops: float
+    effective_synops: float
+    dense_synops: float
+    dense_macs: float
+    acs: float
+    macs: float
+    synapses: int
+    input_sparsity: float
+    synops_per_second: float | None
+    std: float | None
+    max: float | None
+    percentiles: Mapping[int, float] | None
+    peak_step: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class ActivityRow(Row):
+    """Activity of spiking neurons: of a layer, or of all.
+
+    Attributes:
+        neurons: Number of neurons.
+        firing_rate: Spikes per neuron and step, or in Hz if the report has a ``dt``; of several
+            layers the mean over neurons.
+        spikes: Spikes per sample.
+        updates: Neurons x steps per sample.
+        silent_fraction: Fraction of neurons that never spiked; NaN where it is not known.
+        saturated_fraction: Fraction of neurons that spiked at every step on average, likewise.
+
+    Example:
+        >>> from snnmetrics.report import NeuronData, Report
+        >>> lif = NeuronData(
+        ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
+        ... )
+        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> row = report.total
+        >>> row.firing_rate, row.spikes, row.updates  # per step; per sample
+        (0.05, 5.0, 100.0)
+    """
+
+    neurons: int
+    firing_rate: float
+    spikes: float
+    updates: float
+    silent_fraction: float
+    saturated_fraction: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRow(SynopsRow):
+    """One operation of one module.
+
+    Attributes:
+        operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
+        kind: Kind of input over everything seen, or as declared: ``"binary"``, ``"ternary"``,
+            ``"integer"`` or ``"analog"``; of a product of two activations ``"binary*analog"``.
+        frames: Input vectors (time x positions).
+        parameters: Elements of weight and bias.
         synops_per_neuron: Synops of each input neuron, float64, if they were kept.
 
     Example:
@@ -62,50 +152,19 @@ class LayerRow(Record):
         ('binary', 12.0, 12.0, 0.0)
     """
 
-    name: str
     operation: str
     kind: str
     frames: float
-    synops: float | None
-    event_synops: float
-    effective_synops: float
-    dense_synops: float
-    dense_macs: float
-    acs: float
-    macs: float
-    synapses: int
     parameters: int
-    input_sparsity: float
-    synops_per_second: float | None = None
-    std: float | None = None
-    max: float | None = None
-    percentiles: Mapping[int, float] | None = None
-    peak_step: float | None = None
-    synops_per_neuron: Tensor | None = field(default=None, repr=False)
+    synops_per_neuron: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
-class GroupRow(Record):
-    """Layers that were declared to belong together. Sums of their rows, per sample.
+class GroupRow(SynopsRow):
+    """Layers that were declared to belong together. Sums of their rows.
 
     Attributes:
-        name: Name of the group.
         layers: Names of the layers in it.
-        synops: Sum over those that have synops; ``None`` if none has.
-        event_synops: Sum over all layers, as are those that follow. See :class:`LayerRow`.
-        effective_synops: See :class:`LayerRow`.
-        dense_synops: See :class:`LayerRow`.
-        dense_macs: See :class:`LayerRow`.
-        acs: Accumulations.
-        macs: Multiply-accumulations.
-        synapses: Synapses of one frame of every layer.
-        input_sparsity: Fraction of all inputs that are zero.
-        synops_per_second: All synops / all seconds; ``None`` if durations are not known.
-        std: Over samples, of the synops of all layers together; this and what follows as in
-            :class:`LayerRow`. It is no sum of what the layers have.
-        max: See :class:`LayerRow`.
-        percentiles: See :class:`LayerRow`.
-        peak_step: See :class:`LayerRow`.
 
     Example:
         >>> import torch
@@ -117,38 +176,16 @@ class GroupRow(Record):
         (('0', '1'), 12.0, 6.0)
     """
 
-    name: str
     layers: tuple[str, ...]
-    synops: float | None
-    event_synops: float
-    effective_synops: float
-    dense_synops: float
-    dense_macs: float
-    acs: float
-    macs: float
-    synapses: int
-    input_sparsity: float
-    synops_per_second: float | None = None
-    std: float | None = None
-    max: float | None = None
-    percentiles: Mapping[int, float] | None = None
-    peak_step: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronRow(Record):
-    """One layer of spiking neurons. NaN where nothing was seen, or it is not known.
+class NeuronRow(ActivityRow):
+    """One layer of spiking neurons.
 
     Attributes:
-        name: Name of the module in the model.
         type: Class name of the neurons.
-        neurons: Number of neurons.
-        firing_rate: Spikes per neuron and step, or in Hz if the report has a ``dt``.
         sparsity: Fraction of outputs that are zero.
-        spikes: Spikes per sample.
-        updates: Neurons x steps per sample.
-        silent_fraction: Fraction of neurons that never spiked.
-        saturated_fraction: Fraction of neurons that spiked at every step on average.
         additions: Additions, subtractions and comparisons of the neurons' equation, per sample;
             ``None`` where they are not known of the type.
         multiplications: Multiplications per sample; ``None`` as above.
@@ -161,51 +198,23 @@ class NeuronRow(Record):
         ... )
         >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
         >>> row = report.neurons["lif"]
-        >>> row.firing_rate, row.spikes, row.updates  # per step; per sample
-        (0.05, 5.0, 100.0)
+        >>> row.type, row.firing_rate, row.sparsity
+        ('Leaky', 0.05, 0.95)
     """
 
-    name: str
     type: str
-    neurons: int
-    firing_rate: float
     sparsity: float
-    spikes: float
-    updates: float
-    silent_fraction: float
-    saturated_fraction: float
-    additions: float | None = None
-    multiplications: float | None = None
-    firing_rate_per_neuron: Tensor | None = field(default=None, repr=False)
+    additions: float | None
+    multiplications: float | None
+    firing_rate_per_neuron: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
-class TotalRow(Record):
-    """The whole model. Sums of the rows, per sample; NaN where nothing was seen.
+class TotalRow(ActivityRow, SynopsRow):
+    """The whole model. Sums of the rows.
 
     Attributes:
-        synops: Sum over the layers that have synops; ``None`` if none has.
-        event_synops: Sum over all layers, as are those that follow.
-        effective_synops: See :class:`LayerRow`.
-        dense_synops: See :class:`LayerRow`.
-        dense_macs: See :class:`LayerRow`.
-        acs: Accumulations.
-        macs: Multiply-accumulations.
-        synapses: Synapses of one frame of every layer.
         parameters: Elements of the model's parameters, each counted once.
-        input_sparsity: Fraction of all layers' inputs that are zero.
-        neurons: Spiking neurons.
-        firing_rate: Mean over neurons; per step, or in Hz if the report has a ``dt``.
-        spikes: Spikes per sample.
-        updates: Neurons x steps per sample.
-        silent_fraction: Fraction of neurons that never spiked.
-        saturated_fraction: Fraction of neurons that spiked at every step on average.
-        synops_per_second: All synops / all seconds; ``None`` if durations are not known.
-        std: Over samples, of the synops of all layers together; this and what follows as in
-            :class:`LayerRow`. It is no sum of what the layers have.
-        max: See :class:`LayerRow`.
-        percentiles: See :class:`LayerRow`.
-        peak_step: See :class:`LayerRow`.
 
     Example:
         >>> import torch
@@ -216,27 +225,7 @@ class TotalRow(Record):
         (12.0, 12.0, 15)
     """
 
-    synops: float | None
-    event_synops: float
-    effective_synops: float
-    dense_synops: float
-    dense_macs: float
-    acs: float
-    macs: float
-    synapses: int
     parameters: int
-    input_sparsity: float
-    neurons: int
-    firing_rate: float
-    spikes: float
-    updates: float
-    silent_fraction: float
-    saturated_fraction: float
-    synops_per_second: float | None = None
-    std: float | None = None
-    max: float | None = None
-    percentiles: Mapping[int, float] | None = None
-    peak_step: float | None = None
 
 
 def ratio(part: float, whole: float) -> float:
@@ -301,7 +290,7 @@ def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
 def spread(distribution: Distribution | None) -> dict[str, Any]:
     """The figures over samples that rows have."""
     if distribution is None or not distribution.samples:
-        return {}
+        return dict.fromkeys(("std", "max", "percentiles", "peak_step"))
     return {
         "std": distribution.std,
         "max": distribution.largest,
@@ -320,26 +309,17 @@ def layer_row(
 ) -> LayerRow:
     """Figures per sample of one layer."""
     counts, kind, operation = add_counts(data.counts.values()), epoch_kind(data), data.operation
-    acs, macs = acs_and_macs(counts, kind, integer_as)
-    synops = counts.synops if has_synops(kind) else None
-    map_ = None if synops is None else data.synops_per_neuron
+    sums = sums_of([data], samples, seconds, integer_as)
+    spiking = sums["synops"] is not None
+    map_ = data.synops_per_neuron if spiking else None
     return LayerRow(
         name=name,
         operation=operation.operation,
         kind=kind,
         frames=ratio(counts.frames, samples),
-        synops=None if synops is None else ratio(synops, samples),
-        event_synops=ratio(counts.event_synops, samples),
-        effective_synops=ratio(counts.effective_synops, samples),
-        dense_synops=ratio(counts.dense_synops, samples),
-        dense_macs=ratio(counts.dense_macs, samples),
-        acs=ratio(acs, samples),
-        macs=ratio(macs, samples),
-        synapses=operation.synapses,
         parameters=operation.parameters,
-        input_sparsity=1 - ratio(counts.events, counts.elements),
-        synops_per_second=per_second(synops, seconds),
-        **spread(None if synops is None else data.per_sample),
+        **sums,
+        **spread(data.per_sample if spiking else None),
         synops_per_neuron=None if map_ is None else map_ / (float(samples) or NAN),
     )
 
@@ -412,10 +392,9 @@ def sums_of(
         return sum(counts[key] or 0 for counts in exact)
 
     any_synops = any(counts["synops"] is not None for counts in exact)
-    figures = ("event_synops", "effective_synops", "dense_synops", "dense_macs", "acs", "macs")
     return {
         "synops": ratio(total("synops"), samples) if any_synops else None,
-        **{figure: ratio(total(figure), samples) for figure in figures},
+        **{figure: ratio(total(figure), samples) for figure in SUMS[1:]},
         "synapses": sum(data.operation.synapses for data in layers),
         "input_sparsity": 1 - ratio(total("events"), total("elements")),
         "synops_per_second": per_second(total("synops") if any_synops else None, seconds),
@@ -438,6 +417,7 @@ def total_row(
     sums = sums_of(layers.values(), samples, seconds, integer_as)
     kept = None if sums["synops"] is None else distribution
     return TotalRow(
+        name="total",
         **sums,
         parameters=parameters,
         neurons=count,

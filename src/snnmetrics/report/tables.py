@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """What is printed: lines above, tables, notes below."""
+    """A printed page: lines above, tables, notes below."""
 
     header: tuple[str, ...]
     tables: tuple[Table, ...]
@@ -62,15 +62,15 @@ class Sheet:
 
 
 class Tabular(ABC):
-    """What has a page and sheets, and so can be printed and exported."""
+    """Base of all that is printed and exported, by way of a page and of sheets."""
 
     @abstractmethod
     def _page(self) -> Page:
-        """What people read."""
+        """Tables for people."""
 
     @abstractmethod
     def _sheets(self) -> Mapping[str, Sheet]:
-        """What machines read, by name of the sheet."""
+        """Tables for machines, by name of the sheet."""
 
     def __str__(self) -> str:
         return plain(self._page())
@@ -128,12 +128,6 @@ class Tabular(ABC):
             expected = " or ".join(repr(name) for name in sheets)
             raise ValueError(f"table: expected {expected}, found {table!r}")
         return sheets[table]
-
-
-# How figures are written for people.
-
-
-# Renderers.
 
 
 def plain(page: Page) -> str:
@@ -278,33 +272,64 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX.get(c, c) for c in printable(text))
 
 
-def latex(page: Page) -> str:
-    """A ``table`` environment with booktabs rules: header as caption, footnotes below."""
+def latex(page: Page, narrow: bool = False) -> str:
+    """A ``table`` environment with booktabs rules: header as caption, footnotes below.
+
+    Args:
+        page: What it shows.
+        narrow: For many columns: small type, titles with one word per line. Nine columns with
+            their titles in one line are wider than the text of a page.
+    """
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(escape_latex, cells)) + r" \\"
+        return f"{' & '.join(cells)} \\\\"
 
     parts = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
-        r"\centering",
+        rf"\centering{NARROW if narrow else ''}",
         rf"\caption{{{'; '.join(map(escape_latex, page.header))}}}",
     ]
     for table in page.tables:
+        titles = [column.title for column in table.columns]
+        heads = _stacked(titles) if narrow else [[*map(escape_latex, titles)]]
+        rows = [line([*map(escape_latex, row)]) for row in table.lines]
+        if table.total:
+            rows.insert(-1, r"\midrule")
         parts += [
             rf"\begin{{tabular}}{{{''.join('r' if c.number else 'l' for c in table.columns)}}}",
             r"\toprule",
-            line([column.title for column in table.columns]),
+            *map(line, heads),
             r"\midrule",
-            *map(line, table.rows),
-            *([r"\midrule", line(table.total)] if table.total else []),
+            *rows,
             r"\bottomrule",
             r"\end{tabular}",
             r"\par\medskip",
         ]
-    notes = (f"{escape_latex(note)}\\par" for note in page.footnotes)
+    escape = _prose if narrow else escape_latex
+    notes = (f"{escape(note)}\\par" for note in page.footnotes)
     parts += [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
     return "\n".join([*parts, r"\end{table}", ""])
+
+
+NARROW = r"\small\setlength{\tabcolsep}{4pt}"
+
+
+def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
+    """Lines of a head with one word of each title per line, all of one height."""
+    words = [title.split(" ") for title in titles]
+    height = max(map(len, words))
+    padded = [[""] * (height - len(one)) + one for one in words]
+    return [tuple(map(_unit, line)) for line in zip(*padded, strict=True)]
+
+
+def _unit(word: str) -> str:
+    return escape_latex(word).replace("{[}u", r"{[}\(\mu\)")
+
+
+def _prose(note: str) -> str:
+    """A sentence with quotation marks that open and close."""
+    return re.sub(r"\{''\}(.*?)\{''\}", r"``\1''", escape_latex(note))
 
 
 def csv_text(sheet: Sheet) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.conventions.convention import (
+from snnmetrics.report.convention import (
     CONVENTIONS,
     Convention,
     Figures,
@@ -17,10 +17,11 @@ from snnmetrics.conventions.convention import (
     NotInReport,
     called,
 )
+from snnmetrics.report.pages import title_of
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
-from snnmetrics.text import named, si
+from snnmetrics.text import more, named, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -159,7 +160,7 @@ class ConventionReport(Record, Tabular):
 
     def _page(self) -> Page:
         seen, unit = named(self.report.samples, "sample"), self.convention.unit
-        header = (f"{_title(self.report)} as {self.name} counts", f"{seen}; figures are {unit}")
+        header = (f"{title_of(self.report)} as {self.name} counts", f"{seen}; figures are {unit}")
         return Page(header, (_layer_table(self),), tuple(_footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
@@ -222,7 +223,7 @@ class ConventionTable(Record, Tabular):
     def _page(self) -> Page:
         seen = named(self.report.samples, "sample")
         header = (
-            f"{_title(self.report)} under {len(self.under)} conventions",
+            f"{title_of(self.report)} under {len(self.under)} conventions",
             f"{seen}; figures are operations per sample",
         )
         tables = (_total_table(self), _operations_table(self), _difference_table(self))
@@ -276,23 +277,6 @@ def _sum(layers: Sequence[Figures], convention: Convention) -> Figures:
         sum(acs) if apart else None,
         sum(macs) if apart else None,
     )
-
-
-def _title(report: Report) -> str:
-    return f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
-
-
-def more(difference: float | None) -> str:
-    """Write a difference in percent, with its sign.
-
-    Example:
-        >>> more(56.04), more(-3.0), more(0.0), more(None)
-        ('+56.04 %', '-3 %', '0 %', '-')
-    """
-    if difference is None:
-        return "-"
-    sign = "+" if difference > 0 else ""
-    return f"{sign}{difference:.4g} %" if math.isfinite(difference) else f"{sign}{difference}"
 
 
 def _layer_table(one: ConventionReport) -> Table:

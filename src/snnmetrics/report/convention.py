@@ -1,16 +1,13 @@
-"""What a convention is: a function that says what a tool or formula prints for one layer.
+"""The framework of conventions: functions that say what a tool or formula prints for one layer.
 
 A convention is added by one function, registered with :func:`convention`. It takes a
 :class:`Layer` and returns its :class:`Figures`, or raises :class:`NotInReport` where the report
-lacks what it needs: nothing is approximated. Its docstring has the paragraphs ``Definition:``,
-``Formula:`` and ``Source:``, which are what a reader is shown.
+lacks what it needs: nothing is approximated.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +33,7 @@ class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
 
 @dataclass(frozen=True)
 class Layer:
-    """What a convention may look at: one layer of a report.
+    """One layer of a report, as a convention may look at it.
 
     Attributes:
         name: Name of the row.
@@ -65,7 +62,7 @@ class Layer:
 
     @property
     def operation(self) -> Operation:
-        """What is fixed about it."""
+        """Facts that do not change from call to call."""
         return self.data.operation
 
     @property
@@ -90,7 +87,7 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is a convolution; a transposed one is none."""
+        """Whether it is a convolution; a transposed one is not."""
         return self.operation.operation in ("conv1d", "conv2d", "conv3d")
 
     @property
@@ -158,7 +155,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a convention says of one layer.
+    """Figures of one layer under a convention.
 
     Attributes:
         printed: What the tool prints, by its own names, in total over all samples.
@@ -220,11 +217,16 @@ CONVENTIONS: dict[str, Convention] = {}
 
 
 def convention(
-    name: str, figures: tuple[str, ...], unit: str, exact: Exact
+    name: str,
+    *,
+    figures: tuple[str, ...],
+    unit: str,
+    exact: Exact,
+    definition: str,
+    formula: str,
+    source: str,
 ) -> Callable[[Function], Function]:
     """Register a convention.
-
-    The docstring of the function says the rest: see :mod:`snnmetrics.conventions.convention`.
 
     Args:
         name: What it is called in ``report.under(name)``; a name that exists is replaced.
@@ -232,6 +234,9 @@ def convention(
         unit: Unit of what the tool prints.
         exact: Exact count that its operations are compared with: ``"synops"``,
             ``"event_synops"`` or ``"effective_synops"``.
+        definition: What is counted.
+        formula: How.
+        source: Tool and version, or paper and year.
 
     Returns:
         A decorator, which leaves the function as it is.
@@ -240,7 +245,15 @@ def convention(
         >>> import torch
         >>> import snnmetrics as sm
         >>> from snnmetrics.conventions import CONVENTIONS, Figures, convention
-        >>> @convention("events", figures=("Events",), unit="per sample", exact="event_synops")
+        >>> @convention(
+        ...     "events",
+        ...     figures=("Events",),
+        ...     unit="per sample",
+        ...     exact="event_synops",
+        ...     definition="Inputs that are not zero.",
+        ...     formula="events",
+        ...     source="this example",
+        ... )
         ... def events(layer):
         ...     return Figures({"Events": layer.total.events}, layer.samples, layer.total.events)
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
@@ -250,35 +263,12 @@ def convention(
     """
 
     def register(function: Function) -> Function:
-        said = paragraphs(function)
         CONVENTIONS[name] = Convention(
-            name, function, figures, unit, exact, *(said[key] for key in PARAGRAPHS)
+            name, function, figures, unit, exact, definition, formula, source
         )
         return function
 
     return register
-
-
-PARAGRAPHS = ("Definition", "Formula", "Source")
-
-
-def paragraphs(function: Function) -> dict[str, str]:
-    """What the docstring of a convention says, by :data:`PARAGRAPHS`; empty where Python has none.
-
-    Example:
-        >>> def every_layer_one(layer):
-        ...     '''One.
-        ...
-        ...     Definition: A layer is
-        ...         one operation.
-        ...     '''
-        >>> paragraphs(every_layer_one)["Definition"]
-        'A layer is one operation.'
-    """
-    text = inspect.getdoc(function) or ""
-    found = re.findall(r"^(\w+): (.*?)(?=\n\n|\n\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
-    said = {key: " ".join(value.split()) for key, value in found}
-    return {key: said.get(key, "") for key in PARAGRAPHS}
 
 
 def called(name: str) -> Convention:

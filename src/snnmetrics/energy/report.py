@@ -1,0 +1,273 @@
+"""The result of every energy estimate: energies per row, printed and exported as reports are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, reduce
+from typing import Any, NamedTuple
+
+from snnmetrics.energy.arithmetic import Energy
+from snnmetrics.energy.memory_counts import MemoryWork
+from snnmetrics.energy.memory_prices import MemoryPrices
+from snnmetrics.energy.profile import EnergyProfile
+from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload
+from snnmetrics.report.record import Record
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import joules, si
+
+
+class Method(NamedTuple):
+    """Facts common to all estimates of one method.
+
+    Attributes:
+        title: What such an estimate is called.
+        prices: What its prices are called.
+        format: What its exports name as their format.
+        parts: Parts of the energy, as fields or properties of :class:`Energy`.
+        layer: Class of what layers do.
+        neurons: Class of what layers of neurons do.
+        neuron_counts: What of it is printed, instead of the parts of the energy.
+        complete: What an estimate that leaves nothing out has, and what is found else.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> sm.estimate_energy(report, "loihi").method.title
+        'energy estimate'
+    """
+
+    title: str
+    prices: str
+    format: str
+    parts: tuple[str, ...]
+    layer: type
+    neurons: type
+    neuron_counts: tuple[str, ...]
+    complete: tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyRow(Record):
+    """Energy of a layer, of a layer of neurons, or of all, in joules per sample.
+
+    Attributes:
+        name: Name of the row.
+        breakdown: The energy by what it is spent on.
+        priced: Whether there is a price for it; if not, the energy is not known to be zero.
+        work: What was priced, per sample; ``None`` of a total.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> row = sm.estimate_energy(report, "horowitz-45nm-fp32").layers["Linear"]
+        >>> f"{row.energy:.3g}, {row.breakdown.acs:.3g}"  # 12 accumulations at 0.9 pJ
+        '1.08e-11, 1.08e-11'
+        >>> row.work.acs
+        12.0
+    """
+
+    name: str
+    breakdown: Energy
+    priced: bool = True
+    work: LayerWork | NeuronWork | MemoryWork | None = None
+
+    @property
+    def energy(self) -> float:
+        """All of it; NaN if no sample was seen."""
+        return float(self.breakdown.total)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EnergyReport(Record, Tabular):
+    """Energy of a model, per layer and in total, with what it stands on.
+
+    Made by :func:`estimate_energy`, :func:`memory_aware_energy` and :func:`memory_aware_baseline`;
+    printed and exported as reports are.
+
+    Args:
+        method: Facts common to all estimates of its kind.
+        workload: Operations of the model.
+        profile: The prices.
+        layers: Energy of each layer, by name; read-only.
+        neurons: Energy of each layer of neurons, by name; read-only.
+        columns: Parts of the energy that are printed, with their titles.
+        left_out: What was counted and is not in the energy, in words; empty if there is none.
+        footnotes: What a reader must know, all that stands below the printed tables.
+        settings: How it was made, as exports have it.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=0)
+        >>> with monitor:
+        ...     output = layer(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
+        >>> estimate = sm.estimate_energy(monitor.compute(), "loihi")
+        >>> f"{estimate.layers['Linear'].energy:.4g}"  # 6 synaptic operations at 27.1 pJ
+        '1.626e-10'
+    """
+
+    method: Method
+    workload: Workload
+    profile: EnergyProfile | MemoryPrices
+    layers: Mapping[str, EnergyRow]
+    neurons: Mapping[str, EnergyRow]
+    columns: Mapping[str, str]
+    left_out: tuple[str, ...]
+    footnotes: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"EnergyReport(model={self.workload.model!r}, profile={self.profile.name!r}, "
+            f"energy={self.total.energy:.4g})"
+        )
+
+    @cached_property
+    def total(self) -> EnergyRow:
+        """Energy of all layers and neurons that are not left out."""
+        return _sum([*self.layers.values(), *self.neurons.values()])
+
+    def ratio(self, other: EnergyReport) -> float:
+        """This energy over another one, such as that of a baseline.
+
+        Args:
+            other: The energy to divide by.
+
+        Raises:
+            TypeError: If it is not an energy report, or one is memory-aware and the other is not.
+            ValueError: If one of them leaves something out (see ``left_out``): a ratio of
+                incomplete sums would say nothing.
+        """
+        if not isinstance(other, EnergyReport):
+            raise TypeError(f"other: expected an EnergyReport, found {type(other).__name__}")
+        if other.method != self.method:
+            raise TypeError(
+                f"other: expected another {self.method.title}, found {other.method.title!r}"
+            )
+        for report in (self, other):
+            report.require_complete()
+        whole = other.total.energy
+        return self.total.energy / whole if whole else math.nan
+
+    def require_complete(self) -> None:
+        """Make sure that everything that was counted is in the energy.
+
+        Raises:
+            ValueError: If something is left out.
+        """
+        if self.left_out:
+            expected, found = self.method.complete
+            raise ValueError(
+                f"energy of {self.workload.model}: expected {expected}, found {found}: "
+                f"{'; '.join(self.left_out)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the estimate holds, as dicts, lists, numbers and text.
+
+        Energies are joules per sample, ``None`` if no sample was seen.
+        """
+        return {
+            "format": self.method.format,
+            "model": self.workload.model,
+            "unit": "J per sample",
+            **self.settings,
+            "layers": {name: self._row_dict(row) for name, row in self.layers.items()},
+            "neurons": {name: self._row_dict(row) for name, row in self.neurons.items()},
+            "total": self._row_dict(self.total),
+            "left_out": list(self.left_out),
+            "notes": list(self.footnotes),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The data of :meth:`to_dict`, as JSON.
+
+        Args:
+            indent: Spaces per level; ``None`` for one line.
+        """
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def _row_dict(self, row: EnergyRow) -> dict[str, Any]:
+        parts = {part: getattr(row.breakdown, part) for part in self.method.parts}
+        energies = _known({"energy": row.energy, **parts})
+        if row.work is None:
+            return energies
+        _, (kind, value), *counts = vars(row.work).items()
+        return energies | {kind: value, "counts": _known(dict(counts))}
+
+    def _page(self) -> Page:
+        header = (
+            f"snnmetrics {self.method.title} of {self.workload.model}, {self.method.prices} "
+            f"{self.profile.name}",
+            "energy is per sample; an estimate from counts, not a measurement",
+        )
+        label = "total, with neurons" if self.neurons else "total"
+        total = replace(self.total, name=label)
+        tables = [_table(("layer", "kind"), self.layers.values(), total, (), self.columns)]
+        if self.neurons:
+            rows, counts = self.neurons.values(), self.method.neuron_counts
+            total = replace(_sum(rows), priced=any(row.priced for row in rows))
+            columns = {} if counts else self.columns
+            tables.append(_table(("neurons", "type"), rows, total, counts, columns))
+        return Page(header, tuple(tables), self.footnotes)
+
+    def _sheets(self) -> Mapping[str, Sheet]:
+        """Counts per sample, sizes of memories in words, joules per sample."""
+        return {
+            "layers": _sheet(self.layers.values(), self.method.layer, self.method.parts),
+            "neurons": _sheet(self.neurons.values(), self.method.neurons, self.method.parts),
+        }
+
+
+def _sum(rows: Iterable[EnergyRow]) -> EnergyRow:
+    return EnergyRow("total", reduce(Energy.__add__, (row.breakdown for row in rows), Energy()))
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {n: None if v is None or not math.isfinite(v) else float(v) for n, v in values.items()}
+
+
+def _table(
+    titles: tuple[str, str],
+    rows: Iterable[EnergyRow],
+    total: EnergyRow,
+    counts: tuple[str, ...],
+    columns: Mapping[str, str],
+) -> Table:
+    """Names, kinds, counts and energies, and their sums."""
+
+    def energies(row: EnergyRow) -> tuple[str, ...]:
+        parts = (joules(getattr(row.breakdown, part)) for part in columns)
+        return (*parts, joules(row.energy) if row.priced else "-")
+
+    rows = list(rows)
+    counted = [[getattr(row.work, count) for count in counts] for row in rows]
+    lines = tuple(
+        (row.name, [*vars(row.work).values()][1], *map(si, values), *energies(row))
+        for row, values in zip(rows, counted, strict=True)
+    )
+    sums = [None if None in values else sum(values) for values in zip(*counted, strict=True)]
+    heads = (
+        *(Column(title, number=False) for title in titles),
+        *map(Column, (*counts, *columns.values(), "energy")),
+    )
+    return Table(heads, lines, (total.name, "", *map(si, sums), *energies(total)))
+
+
+def _sheet(rows: Iterable[EnergyRow], work: type, parts: tuple[str, ...]) -> Sheet:
+    records = [
+        vars(row.work)
+        | {"energy": row.energy}
+        | {f"energy_{part}": getattr(row.breakdown, part) for part in parts}
+        for row in rows
+    ]
+    counts = [field.name for field in fields(work)]
+    return sheet_of([*counts, "energy", *(f"energy_{part}" for part in parts)], records)
