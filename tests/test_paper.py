@@ -129,6 +129,7 @@ def test_numbers_are_written_alike() -> None:
     assert cells([512.3, 480.0], None, whole=False) == ["512", "480"]
     assert cells([math.inf, 1e9], None, whole=False) == ["inf", "1.00e+09"]
     assert cells([91.7, 8.125], 2, whole=False) == ["91.70", "8.12"]
+    assert cells([91.7, 0.001, 0.014], 2, whole=False) == ["91.70", "1.00e-03", "1.40e-02"]
 
 
 def test_zeros_alone_have_a_unit() -> None:

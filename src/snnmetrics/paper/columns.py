@@ -106,20 +106,21 @@ def cells(values: Sequence[float | None], decimals: int | None, whole: bool) -> 
     """
     known = [abs(value) for value in values if value and math.isfinite(value)]
     if whole and all(value.is_integer() and value < LARGE for value in map(float, known)):
-        return [_cell(value, 0) for value in values]
+        return [_cell(value, 0, SMALL) for value in values]
+    small = SMALL if decimals is None else 10.0 ** (1 - decimals)
     if decimals is None:
         smallest = min((value for value in known if value >= SMALL), default=1.0)
         decimals = min(max(DIGITS - 1 - math.floor(math.log10(smallest)), 0), DECIMALS)
-    return [_cell(value, decimals) for value in values]
+    return [_cell(value, decimals, small) for value in values]
 
 
-def _cell(value: float | None, decimals: int) -> str:
+def _cell(value: float | None, decimals: int, small: float) -> str:
     if value is None:
         return "-"
     if not value:
         return "0"
     if not math.isfinite(value):
         return str(value)
-    if not SMALL <= abs(value) < LARGE:
+    if not small <= abs(value) < LARGE:
         return f"{value:.{DIGITS - 1}e}"
     return f"{value:.{decimals}f}"

@@ -21,7 +21,7 @@ from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
 from snnmetrics.report.record import Record
-from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, latex
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +43,8 @@ class PaperTable(Record, Tabular):
         >>> sm.paper_table({"ours": report}).rows["ours"].acs
         60.0
     """
+
+    _narrow = True
 
     reports: Mapping[str, Report]
     accuracy: Mapping[str, float]
@@ -87,43 +89,6 @@ class PaperTable(Record, Tabular):
         """Whether firing rates are in Hz, which is where all know how long a step lasts."""
         known = [report.step_seconds for report in self.reports.values() if report.neurons_data]
         return bool(known) and None not in known
-
-    def to_csv(self, table: str = "methods") -> str:
-        """The table as CSV, at full precision and in base units, which the titles name.
-
-        Args:
-            table: ``"methods"``.
-
-        Returns:
-            Text with a line of titles and a line per method; an empty field is a dash.
-
-        Raises:
-            ValueError: If there is no such table.
-        """
-        return super().to_csv(table)
-
-    def to_pandas(self, table: str = "methods") -> Any:
-        """The table as a :class:`pandas.DataFrame`, indexed by method (``"name"``).
-
-        Args:
-            table: ``"methods"``.
-
-        Returns:
-            The columns of :meth:`to_csv`.
-
-        Raises:
-            ImportError: If pandas is not installed.
-            ValueError: If there is no such table.
-        """
-        return super().to_pandas(table)
-
-    def to_latex(self) -> str:
-        r"""The printed table as a LaTeX ``table`` for the package booktabs, names escaped.
-
-        Units are plain text: no further package is needed. The header is the caption, footnotes
-        stand below the tabular.
-        """
-        return latex(self._page(), narrow=True)
 
     def _page(self) -> Page:
         written = [

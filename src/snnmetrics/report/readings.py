@@ -226,7 +226,10 @@ class ConventionTable(Record, Tabular):
             f"{title_of(self.report)} under {len(self.under)} conventions",
             f"{seen}; figures are operations per sample",
         )
-        tables = (_total_table(self), _operations_table(self), _difference_table(self))
+        tables = (
+            _total_table(self),
+            *(_by_layer(self, cell) for cell in ("operations", "difference")),
+        )
         return Page(header, tables, tuple(_table_footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
@@ -319,8 +322,8 @@ def _total_table(table: ConventionTable) -> Table:
     return Table(columns, rows, ("snnmetrics", *ours, "", "", ""))
 
 
-def _by_layer(table: ConventionTable, corner: str, cell: str) -> Table:
-    columns = (Column(corner, number=False), *map(Column, table.under))
+def _by_layer(table: ConventionTable, cell: str) -> Table:
+    columns = (Column(cell, number=False), *map(Column, table.under))
 
     def cells(name: str, rows: Mapping[str, ConventionRow]) -> tuple[str, ...]:
         write = si if cell == "operations" else more
@@ -328,14 +331,6 @@ def _by_layer(table: ConventionTable, corner: str, cell: str) -> Table:
 
     rows = tuple(cells(name, rows) for name, rows in table.layers.items())
     return Table(columns, rows, cells("total", table.total))
-
-
-def _operations_table(table: ConventionTable) -> Table:
-    return _by_layer(table, "operations", "operations")
-
-
-def _difference_table(table: ConventionTable) -> Table:
-    return _by_layer(table, "difference", "difference")
 
 
 def _footnotes(one: ConventionReport) -> Iterator[str]:

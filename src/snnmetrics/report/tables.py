@@ -14,7 +14,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from snnmetrics.extras import optional_module
 from snnmetrics.text import printable
@@ -64,13 +64,15 @@ class Sheet:
 class Tabular(ABC):
     """Base of all that is printed and exported, by way of a page and of sheets."""
 
+    _narrow: ClassVar[bool] = False  # whether its tables are wider than a page of LaTeX
+
     @abstractmethod
     def _page(self) -> Page:
         """Tables for people."""
 
     @abstractmethod
     def _sheets(self) -> Mapping[str, Sheet]:
-        """Tables for machines, by name of the sheet."""
+        """Tables for machines, by name of the sheet; the first is the default."""
 
     def __str__(self) -> str:
         return plain(self._page())
@@ -86,26 +88,31 @@ class Tabular(ABC):
         return markdown(self._page())
 
     def to_latex(self) -> str:
-        r"""The printed tables as a LaTeX ``table`` for the package booktabs, names escaped."""
-        return latex(self._page())
+        r"""The printed tables as a LaTeX ``table`` for the package booktabs, names escaped.
 
-    def to_csv(self, table: str = "layers") -> str:
+        The header is the caption, footnotes stand below. No further package is needed.
+        """
+        return latex(self._page(), narrow=self._narrow)
+
+    def to_csv(self, table: str | None = None) -> str:
         """One table as CSV, at full precision.
 
         Args:
-            table: ``"layers"``, or another table that this has: ``"groups"`` or ``"neurons"`` of a
-                report, ``"neurons"`` of an estimate, ``"conventions"`` of all conventions.
+            table: By default ``"layers"``, of a paper table ``"methods"``; or another table that
+                this has: ``"groups"`` or ``"neurons"`` of a report, ``"neurons"`` of an estimate,
+                ``"conventions"`` of all conventions.
 
         Returns:
             Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
-            totals over all samples; an empty field means that there is no such figure.
+            totals over all samples, those of a paper table name the unit; an empty field means
+            that there is no such figure.
 
         Raises:
             ValueError: If there is no such table.
         """
         return csv_text(self._sheet(table))
 
-    def to_pandas(self, table: str = "layers") -> Any:
+    def to_pandas(self, table: str | None = None) -> Any:
         """One table as a :class:`pandas.DataFrame`, indexed by name.
 
         Args:
@@ -122,8 +129,10 @@ class Tabular(ABC):
         pandas = optional_module("pandas")
         return pandas.DataFrame(list(sheet.rows), columns=list(sheet.titles)).set_index("name")
 
-    def _sheet(self, table: str) -> Sheet:
+    def _sheet(self, table: str | None) -> Sheet:
         sheets = self._sheets()
+        if table is None:
+            return next(iter(sheets.values()))
         if table not in sheets:
             expected = " or ".join(repr(name) for name in sheets)
             raise ValueError(f"table: expected {expected}, found {table!r}")
