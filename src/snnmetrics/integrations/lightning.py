@@ -18,7 +18,6 @@ from torchmetrics.utilities.prints import rank_zero_warn
 
 from snnmetrics.extras import optional_module
 from snnmetrics.monitor import Monitor
-from snnmetrics.plots import layer_bars
 from snnmetrics.report import Report
 
 try:
@@ -121,7 +120,7 @@ class SNNMetricsCallback(Callback):
         self.prefix = prefix
         self.sizes = sizes
         self.dirpath = None if dirpath is None else Path(dirpath)
-        self.figures = {"layers": layer_bars} if figures is None else dict(figures)
+        self.figures = {"layers": Report.plot} if figures is None else dict(figures)
         if self.figures:
             optional_module("matplotlib.pyplot", extra="plots")
         self.reports: dict[str, Report] = {}

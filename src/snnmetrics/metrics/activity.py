@@ -20,7 +20,6 @@ from snnmetrics.functional.activity import (
 )
 from snnmetrics.functional.inputs import require_same_device
 from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.plots.histograms import rate_histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,21 +106,6 @@ class FiringRate(SNNMetric[Any]):
         self.add_sum("spikes", shaped=per_neuron)
         self.add_sum("counted_in", shaped=False)
 
-    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
-            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(activations, mask=mask)
-
     def contribution(self, activations: Tensor) -> Contribution:
         """Spikes of one batch, and the steps or elements that they are counted in."""
         spikes, counted_in, samples, shape = spike_count_update(
@@ -147,6 +131,8 @@ class FiringRate(SNNMetric[Any]):
         return f"{super().axis_label(key)} [{self.unit}]"
 
     def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.histograms import rate_histogram
+
         if isinstance(value, Tensor):
             return super()._draw(value, ax)
         return rate_histogram(value.get("firing_rate_per_neuron"), ax, unit=self.unit)
@@ -205,21 +191,6 @@ class ActivationSparsity(SNNMetric[Tensor]):
     def __init__(self, **metric_kwargs: Any) -> None:
         super().__init__([], **metric_kwargs)
         self.add_sum("events", shaped=False)
-
-    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            activations: Activations of any shape.
-            mask: Bool, of the length of the first dimension: entries with False do not count. The
-                host waits for a mask on an accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
-            ValueError: If its dtype or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(activations, mask=mask)
 
     def _batch_dim(self, name: str, activations: Tensor) -> int:
         if not activations.ndim:
@@ -323,21 +294,6 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         self.add_sum("spikes", shaped=True)
         self.add_sum("steps", shaped=False)
 
-    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            activations: Spikes or spike counts: batch, time at ``time_dim``, neurons.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
-            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(activations, mask=mask)
-
     def contribution(self, activations: Tensor) -> Contribution:
         """Spikes per neuron of one batch, and its steps."""
         spikes, steps, samples, shape = spike_count_update(
@@ -425,21 +381,6 @@ class MembraneUpdates(SNNMetric[Tensor]):
         self.time_dim = time_dim
         self.initial = initial
         self.add_sum("updates", shaped=False)
-
-    def update(self, potentials: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            potentials: Potential after each step: batch, time at ``time_dim``, neurons.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If ``potentials`` is no tensor, or ``mask`` no bool tensor.
-            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(potentials, mask=mask)
 
     def contribution(self, potentials: Tensor) -> Contribution:
         """Changes of the potentials of one batch."""

@@ -40,7 +40,6 @@ from snnmetrics.functional.inputs import (
     samples_that_count,
     select_samples,
 )
-from snnmetrics.plots.curves import evaluations
 from snnmetrics.ranks import signature as signatures
 from snnmetrics.ranks.reduce import Reduce, all_reduce, gather_with, sum_states
 
@@ -129,6 +128,15 @@ class SNNMetric(Metric, Generic[Result]):
         if shaped:
             self._shaped.append(name)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give ``update`` the arguments of ``contribution``.
+
+        A ``MetricCollection`` passes on only what the signature of ``update`` names.
+        """
+        super().__init_subclass__(**kwargs)
+        if "contribution" in vars(cls):
+            cls.update = _update_of(cls)  # type: ignore[method-assign]
+
     @abstractmethod
     def contribution(self, *args: Any, **kwargs: Any) -> Contribution:
         """Validate one batch and say what it adds. Must not change the metric."""
@@ -142,18 +150,16 @@ class SNNMetric(Metric, Generic[Result]):
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Add one batch to the epoch.
 
-        A subclass names the arguments, ``mask`` among them: a ``MetricCollection`` passes on only
-        what the signature names.
-
         Args:
-            args: What ``contribution`` takes.
-            kwargs: What ``contribution`` takes, and ``mask``: bool, ``(B,)``. Samples with False
-                are left out as if they had not been in the batch, and never looked at. The host
-                waits for a mask on an accelerator, not for one on the CPU.
+            args: What the class says that the metric accepts.
+            kwargs: The same by name, and ``mask``: bool, ``(B,)``. Samples with False are left out
+                as if they had not been in the batch, and never read. The host waits for a mask on
+                an accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If ``mask`` is no bool tensor.
-            ValueError: If it does not have one entry per sample.
+            TypeError: If an argument is of the wrong type, or ``mask`` no bool tensor.
+            ValueError: If shapes, dtypes or values are refused (see the class), or the mask does
+                not have one entry per sample. Nothing that was accumulated changes then.
         """
         self._refuse_if_synced("update")
         with torch.no_grad():
@@ -339,6 +345,8 @@ class SNNMetric(Metric, Generic[Result]):
 
     def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
         """The picture of several values: their numbers from one to the next."""
+        from snnmetrics.plots.curves import evaluations
+
         found = [self._entries(value) for value in values]
         series = {
             key.replace("_", " "): [float(each[key].detach()) for each in found] for key in found[0]
@@ -538,3 +546,21 @@ def _map(fn: Callable[[Tensor], Tensor], value: Result) -> Result:
     if isinstance(value, dict):
         return {key: fn(entry) for key, entry in value.items()}
     return fn(value)
+
+
+def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
+    """``update`` with the arguments that ``contribution`` of a class names, and ``mask``."""
+
+    @functools.wraps(SNNMetric.update)
+    def update(self: SNNMetric[Any], *args: Any, **kwargs: Any) -> None:
+        SNNMetric.update(self, *args, **kwargs)
+
+    named = inspect.signature(cls.contribution)
+    mask = inspect.Parameter(
+        "mask", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Tensor | None"
+    )
+    parameters = [*named.parameters.values(), mask]
+    signature = named.replace(parameters=parameters, return_annotation="None")
+    update.__signature__ = signature  # type: ignore[attr-defined]
+    update.__qualname__ = f"{cls.__qualname__}.update"
+    return update

@@ -9,7 +9,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from snnmetrics.metrics.base import SNNMetric
-from snnmetrics.plots.curves import evaluations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,6 +111,8 @@ class ScalarView(Metric):
             TypeError: If ``val`` is neither.
             ImportError: If matplotlib is not installed.
         """
+        from snnmetrics.plots.curves import evaluations
+
         found: Any = self.compute() if val is None else val
         values = list(found) if isinstance(found, list | tuple) else [found]
         if not values or not all(isinstance(v, Tensor) and v.numel() == 1 for v in values):

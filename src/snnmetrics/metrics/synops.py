@@ -11,7 +11,6 @@ from torch import Tensor
 from snnmetrics.arguments import positive_number, require_bool, require_dim
 from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
 from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.plots.maps import synops_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,21 +113,6 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         if map_.device != self.samples.device:
             self.to(map_.device)  # a map that was made on an accelerator is used there
 
-    def update(self, activations: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            activations: Spikes or spike counts, ``(B, *neuron_shape)``, plus time at ``time_dim``.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If ``activations`` is no tensor, or ``mask`` no bool tensor.
-            ValueError: If its shape, dtype or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(activations, mask=mask)
-
     def contribution(self, activations: Tensor) -> Contribution:
         """Synaptic operations of one batch, summed over its samples."""
         fanout = self.fanout
@@ -142,5 +126,7 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         return synops_compute(sums["synops"], samples, self.sample_time, self.per_neuron)
 
     def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.maps import synops_map
+
         map_ = value.get("synops_per_neuron")
         return super()._draw(value, ax) if map_ is None else synops_map(map_, ax)

@@ -22,8 +22,6 @@ from snnmetrics.functional.timing import (
     time_to_first_spike_update,
 )
 from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
-from snnmetrics.plots.curves import accuracy_over_time, early_exit
-from snnmetrics.plots.histograms import time_histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,23 +95,6 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         self.time_dim = time_dim
         self.add_sum("right", shaped=True)
 
-    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
-            targets: Class indices, ``(B,)``.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
-                bool tensor.
-            ValueError: If shapes or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(outputs, targets, mask=mask)
-
     def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
         """Right predictions of one batch at each step."""
         right, samples, steps = accuracy_over_time_update(
@@ -127,9 +108,13 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         return sums["right"] / samples
 
     def _draw(self, value: Tensor, ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.curves import accuracy_over_time
+
         return accuracy_over_time(value, ax)
 
     def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.curves import accuracy_over_time
+
         curves = {f"{self.plot_legend_name} {i}": value for i, value in enumerate(values, 1)}
         return accuracy_over_time(curves, ax)
 
@@ -241,25 +226,6 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         for name in ("right", "labelled"):
             self.add_sum(name, shaped=False)
 
-    def update(
-        self, spikes: Tensor, targets: Tensor | None = None, *, mask: Tensor | None = None
-    ) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            spikes: Spikes or spike counts, ``(B, T, *neuron_shape)`` (time at ``time_dim``).
-            targets: Class indices, ``(B,)``, for the accuracy of first-to-spike decoding.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
-                bool tensor.
-            ValueError: If shapes or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(spikes, targets, mask=mask)
-
     def contribution(self, spikes: Tensor, targets: Tensor | None = None) -> Contribution:
         """Steps of first spikes and right predictions of one batch."""
         sums, samples, shape = time_to_first_spike_update(
@@ -283,6 +249,8 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         return f"{label} [{self.unit}]" if key in self.drawn else label
 
     def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.histograms import time_histogram
+
         times = value.get("time_per_neuron")
         if times is None:
             return super()._draw(value, ax)
@@ -383,23 +351,6 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         if levels.device != self.samples.device:
             self.to(levels.device)  # thresholds that are on an accelerator are used there
 
-    def update(self, outputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> None:
-        """Add one batch to the epoch.
-
-        Args:
-            outputs: Output spikes, potentials or scores, ``(B, T, C)`` (time at ``time_dim``).
-            targets: Class indices, ``(B,)``.
-            mask: Bool, ``(B,)``: samples with False do not count. The host waits for a mask on an
-                accelerator, not for one on the CPU.
-
-        Raises:
-            TypeError: If an argument is no tensor, ``targets`` are no integers or ``mask`` is no
-                bool tensor.
-            ValueError: If shapes or values are refused (see the class). Nothing that was
-                accumulated changes then.
-        """
-        super().update(outputs, targets, mask=mask)
-
     def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
         """Steps and right predictions of one batch at the exits of its samples."""
         steps, right, samples = early_exit_update(
@@ -413,6 +364,8 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         return early_exit_compute(sums["steps"], sums["right"], samples)
 
     def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
+        from snnmetrics.plots.curves import early_exit
+
         names = [f"{self.plot_legend_name} {i}" for i in range(1, len(values) + 1)]
         curves = {
             name: (value["steps"], value["accuracy"])

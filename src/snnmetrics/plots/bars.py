@@ -14,23 +14,21 @@ from snnmetrics.plots.canvas import (
     despine,
     legend_above,
     name_rows,
-    require_report,
     shown,
     si_axis,
 )
+from snnmetrics.plots.data import ConventionFigures, ReportData, require_report
 from snnmetrics.text import more, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from snnmetrics.conventions import ConventionRow
     from snnmetrics.plots.canvas import Picture
-    from snnmetrics.report import Report
 
 _HATCH = "////"
 
 
-def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
+def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
     """Operations of each layer: ACs and MACs stacked, dense MACs as an outline.
 
     Args:
@@ -56,8 +54,8 @@ def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
         [12.0, 6.0]
     """
     _require_something(report)
-    rows = list(report.layers.values())
-    figure, ax = _rows_canvas(ax, [row.name for row in rows])
+    names, rows = list(report.layers), list(report.layers.values())
+    figure, ax = _rows_canvas(ax, names)
     total, at = report.total, range(len(rows))
     acs, macs = [row.acs for row in rows], [row.macs for row in rows]
     dense = [row.dense_macs for row in rows]
@@ -73,11 +71,11 @@ def layer_bars(report: Report, ax: Axes | None = None) -> Picture:
     _stacked(ax, acs, macs, (f"ACs: {si(total.acs)}", f"MACs: {si(total.macs)}"))
     texts = [si(one + other) for one, other in zip(acs, macs, strict=True)]
     ends = [max(d, one + other) for d, one, other in zip(dense, acs, macs, strict=True)]
-    _finish(ax, [row.name for row in rows], texts, ends)
+    _finish(ax, names, texts, ends)
     return figure, ax
 
 
-def conventions(report: Report, ax: Axes | None = None) -> Picture:
+def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
     """What published tools and formulas would print for the same run, and the exact counts.
 
     A bar per convention: ACs and MACs stacked, or all operations in grey where it does not tell
@@ -140,7 +138,7 @@ def conventions(report: Report, ax: Axes | None = None) -> Picture:
     return figure, ax
 
 
-def _require_something(report: Report) -> None:
+def _require_something(report: ReportData) -> None:
     require_report(report)
     if not report.layers or not report.samples:
         raise ValueError(
@@ -160,7 +158,7 @@ class _Bar(NamedTuple):
     text: str
 
 
-def _bar(name: str, row: ConventionRow) -> _Bar:
+def _bar(name: str, row: ConventionFigures) -> _Bar:
     if row.operations is None:
         return _Bar(name, 0.0, 0.0, 0.0, row.exact, "no figure")
     text = si(row.operations) if row.difference is None else more(row.difference)

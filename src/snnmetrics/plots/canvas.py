@@ -12,7 +12,6 @@ from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
 from snnmetrics.extras import optional_module
-from snnmetrics.report import Report
 from snnmetrics.text import printable, si
 
 if TYPE_CHECKING:
@@ -53,16 +52,6 @@ def canvas(ax: Axes | None, width: float | None = None, height: float | None = N
     if not isinstance(ax, optional_module("matplotlib.axes", extra="plots").Axes):
         raise TypeError(f"ax: expected matplotlib axes, found {type(ax).__name__}")
     return figure_of(ax), ax
-
-
-def require_report(report: object) -> None:
-    """Refuse what is no report.
-
-    Raises:
-        TypeError: If it is none.
-    """
-    if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
 
 
 def figure_of(ax: Axes) -> Figure:

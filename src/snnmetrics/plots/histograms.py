@@ -20,20 +20,17 @@ from snnmetrics.plots.canvas import (
     canvas,
     despine,
     legend_above,
-    require_report,
     shown,
     tick,
     whole_axis,
 )
-from snnmetrics.report.distribution import RESOLUTION, upper_edge
-from snnmetrics.report.limits import Limit
+from snnmetrics.plots.data import Budget, ReportData, Spread, Spreads, require_report
 from snnmetrics.text import si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from snnmetrics.plots.canvas import Picture
-    from snnmetrics.report import Distribution, GroupData, LayerData, Report
 
 _MOST_BARS = 32
 
@@ -94,7 +91,7 @@ def rate_histogram(
 
 
 def sample_spread(
-    report: Report, name: str = "total", limit: Limit | None = None, ax: Axes | None = None
+    report: ReportData, name: str = "total", limit: Budget | None = None, ax: Axes | None = None
 ) -> Picture:
     """How the synops of samples are spread, with what they must not exceed.
 
@@ -128,9 +125,9 @@ def sample_spread(
     figure_name, most = _limit_of(limit)
     spread = _spread_of(report, name, figure_name)
     figure, ax = canvas(ax)
-    edges, counts = _bars_of(spread)
-    zeros = spread.samples - sum(spread.histogram.values())
-    _log_bars(ax, edges, counts, zeros, f"none: {zeros} of {spread.samples} samples", most)
+    edges, counts = spread.bars(_MOST_BARS)
+    label = f"none: {spread.zeros} of {spread.samples} samples"
+    _log_bars(ax, edges, counts, spread.zeros, label, most)
     statistic = "p99" if limit is None else limit.statistic
     marks = {"mean": spread.mean}
     if statistic != "mean":
@@ -176,11 +173,11 @@ def time_histogram(times: Tensor, mean: float, unit: str, ax: Axes | None = None
     return figure, ax
 
 
-def _limit_of(limit: Limit | None) -> tuple[str, float | None]:
+def _limit_of(limit: Budget | None) -> tuple[str, float | None]:
     """The figure that a limit is about, and its value."""
     if limit is None:
         return "synops", None
-    if not isinstance(limit, Limit):
+    if not isinstance(limit, Budget):
         raise TypeError(f"limit: expected a Limit, found {type(limit).__name__}")
     if limit.statistic == "peak_step":
         raise ValueError(
@@ -193,8 +190,8 @@ def _limit_of(limit: Limit | None) -> tuple[str, float | None]:
     return given[0], float(getattr(limit, given[0]))
 
 
-def _spread_of(report: Report, name: str, figure: str) -> Distribution:
-    sources: dict[str, Report | GroupData | LayerData]
+def _spread_of(report: ReportData, name: str, figure: str) -> Spread:
+    sources: dict[str, Spreads]
     sources = {"total": report, **report.groups_data, **report.layers_data}
     if name not in sources:
         raise ValueError(f"name: expected one of {list(sources)}, found {name!r}")
@@ -228,21 +225,6 @@ def _log_edges(values: Tensor) -> list[float]:
     bins = _bins(len(values))
     inner = [low * (high / low) ** (i / bins) for i in range(1, bins)]
     return [low, *inner, high]
-
-
-def _bars_of(spread: Distribution) -> tuple[list[float], list[float]]:
-    """Edges and counts of some bars, each of several whole bins of a distribution."""
-    if not spread.histogram:
-        return [], []
-    first, last = min(spread.histogram), max(spread.histogram)
-    together = max(1, math.ceil((last - first + 1) / _MOST_BARS))
-    bars = math.ceil((last - first + 1) / together)
-    counts = [0.0] * bars
-    for bin_, count in spread.histogram.items():
-        counts[(bin_ - first) // together] += count
-    # The outermost bins reach to zero and to infinity; here they are as wide as the others.
-    start = upper_edge(first - 1) or upper_edge(first) / (1 + RESOLUTION)
-    return [start * (1 + RESOLUTION) ** (together * i) for i in range(bars + 1)], counts
 
 
 def _log_bars(

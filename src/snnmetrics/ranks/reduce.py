@@ -18,8 +18,8 @@ from torch import Tensor
 
 from snnmetrics.ranks.signature import pack_extremes, shape_of, unpack_extremes
 
-Reduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
-Reduction = Literal["sum", "max", "min"]
+Reduction = Literal["sum", "max"]
+Reduce = Callable[[Tensor, Reduction], Tensor]
 
 # Backends that reduce every dtype. Of others it is not known: some lack float64 or int64.
 _COMPLETE = ("gloo", "nccl", "mpi", "ucc", "xccl")
@@ -37,7 +37,7 @@ def all_reduce(group: Any = None) -> Reduce:
     """
     operations = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
 
-    def reduce(buffer: Tensor, operation: Literal["sum", "max"]) -> Tensor:
+    def reduce(buffer: Tensor, operation: Reduction) -> Tensor:
         home, backend = buffer.device, str(dist.get_backend(group))
         if backend == "nccl":  # it knows accelerators only
             buffer = buffer.to(torch.device("cuda", torch.cuda.current_device()))
@@ -50,7 +50,7 @@ def all_reduce(group: Any = None) -> Reduce:
     return reduce
 
 
-def _reduce_bytes(buffer: Tensor, operation: Literal["sum", "max"], group: Any) -> Tensor:
+def _reduce_bytes(buffer: Tensor, operation: Reduction, group: Any) -> Tensor:
     """Gather the bytes piece by piece: as many pieces as ranks, so that memory does not grow."""
     ranks = dist.get_world_size(group)
     pieces = []
@@ -66,7 +66,7 @@ def _reduce_bytes(buffer: Tensor, operation: Literal["sum", "max"], group: Any) 
 def gather_with(dist_sync_fn: Callable[..., list[Tensor]], group: Any = None) -> Reduce:
     """Reduce what a user's ``dist_sync_fn`` gathers (torchmetrics' contract: one tensor a rank)."""
 
-    def reduce(buffer: Tensor, operation: Literal["sum", "max"]) -> Tensor:
+    def reduce(buffer: Tensor, operation: Reduction) -> Tensor:
         gathered = torch.stack(list(dist_sync_fn(buffer, group=group)))
         return gathered.sum(0) if operation == "sum" else gathered.amax(0)
 
@@ -90,19 +90,15 @@ def reduce_states(
         The reduced states, as parts of one buffer per dtype and reduction.
     """
     reduced: dict[str, Tensor] = {}
-    buffers: dict[tuple[str, Literal["sum", "max"]], dict[str, Tensor]] = {}
+    buffers: dict[tuple[str, Reduction], dict[str, Tensor]] = {}
     for name, state in states.items():
-        reduction = reductions.get(name, "sum")
-        value = state.detach().neg() if reduction == "min" else state.detach()
-        key: tuple[str, Literal["sum", "max"]]
-        key = str(state.dtype), "sum" if reduction == "sum" else "max"
-        buffers.setdefault(key, {})[name] = value
+        key = str(state.dtype), reductions.get(name, "sum")
+        buffers.setdefault(key, {})[name] = state.detach()
     for (_, operation), parts in sorted(buffers.items()):
         buffer = reduce(torch.cat([part.reshape(-1) for part in parts.values()]), operation)
         pieces = torch.split(buffer, [part.numel() for part in parts.values()])
         for (name, part), piece in zip(parts.items(), pieces, strict=True):
-            value = piece.reshape(part.shape)
-            reduced[name] = value.neg() if reductions.get(name) == "min" else value
+            reduced[name] = piece.reshape(part.shape)
     return {name: reduced[name] for name in states}
 
 

@@ -149,3 +149,29 @@ class Distribution(Record):
     def percentiles(self) -> dict[int, float]:
         """The percentiles that reports show."""
         return {percent: self.percentile(percent) for percent in PERCENTILES}
+
+    @property
+    def zeros(self) -> int:
+        """Samples of which the value is zero."""
+        return self.samples - sum(self.histogram.values())
+
+    def bars(self, most: int) -> tuple[list[float], list[float]]:
+        """Edges and counts of at most so many bars, each of several whole bins; without zeros.
+
+        Args:
+            most: Number of bars.
+
+        Returns:
+            Edges, one more than bars, and samples per bar; both empty if all values are zero.
+        """
+        if not self.histogram:
+            return [], []
+        first, last = min(self.histogram), max(self.histogram)
+        together = max(1, math.ceil((last - first + 1) / most))
+        counts = [0.0] * math.ceil((last - first + 1) / together)
+        for bin_, count in self.histogram.items():
+            counts[(bin_ - first) // together] += count
+        # The outermost bins reach to zero and to infinity; here they are as wide as the others.
+        start = upper_edge(first - 1) or upper_edge(first) / (1 + RESOLUTION)
+        edges = [start * (1 + RESOLUTION) ** (together * i) for i in range(len(counts) + 1)]
+        return edges, counts

@@ -1,4 +1,4 @@
-"""Reports in files. Saving that is interrupted leaves the old file, or none; never half of one."""
+"""Text in files. A write that is interrupted leaves the old file, or none; never half of one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from snnmetrics.report import json as report_json
-
-if TYPE_CHECKING:
-    from snnmetrics.report.report import Report
 
 
-def save(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write a report as JSON beside ``path``, and move it there once all of it is on the disk."""
+def write(text: bytes, path: str | os.PathLike[str]) -> None:
+    """Write text beside ``path``, and move it there once all of it is on the disk."""
     target = _checked(path)
     if not target.parent.exists():
         raise FileNotFoundError(f"path: expected a directory that exists, found {target.parent}")
-    text = report_json.to_json(
-        report
-    ).encode()  # what cannot be written fails before a file is made
     mode = _mode_of(target)
     # In the same directory: across file systems nothing can be moved in one step.
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
@@ -42,15 +33,11 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
     _sync_directory(target.parent)
 
 
-def load(path: str | os.PathLike[str]) -> Report:
-    """Read a report that anyone may have written."""
+def read(path: str | os.PathLike[str], most: int) -> tuple[bytes, Path]:
+    """What a file holds, at most so many bytes, and where it is."""
     source = _checked(path)
     with source.open("rb") as file:
-        text = file.read(report_json.MAX_TEXT + 1)  # enough to see that it is too long
-    try:
-        return report_json.from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        return file.read(most), source
 
 
 def _checked(path: object) -> Path:

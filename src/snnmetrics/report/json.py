@@ -111,8 +111,8 @@ def _record_dict(record: Operation | Counts | Uncounted) -> dict[str, Any]:
 # Reading: a check takes a value and its place, and returns what it stands for or raises.
 
 
-def from_json(text: str | bytes) -> Report:
-    """Read a report from JSON that anyone may have written."""
+def values_from_json(text: str | bytes) -> dict[str, Any]:
+    """The fields of a report from JSON that anyone may have written."""
     if not isinstance(text, str | bytes | bytearray):
         raise TypeError(f"text: expected str or bytes, found {type(text).__name__}")
     if len(text) > MAX_TEXT:
@@ -125,13 +125,11 @@ def from_json(text: str | bytes) -> Report:
         raise ValueError(
             "report: expected JSON of a few levels, found too deep a nesting"
         ) from None
-    return from_dict(data)
+    return values_from_dict(data)
 
 
-def from_dict(data: Any) -> Report:
-    """Read a report from what :func:`to_dict` returns."""
-    from snnmetrics.report.report import Report  # the class delegates to this module
-
+def values_from_dict(data: Any) -> dict[str, Any]:
+    """The fields of a report from what :func:`to_dict` returns, checked."""
     found = dict(checks.mapping(data, ""))
     # Which format and version it is decides what is expected of the rest.
     for key, expected in (("format", FORMAT), ("version", VERSION)):
@@ -144,7 +142,7 @@ def from_dict(data: Any) -> Report:
     values["layers_data"] = values.pop("layers")
     values["neurons_data"] = values.pop("neurons")
     values["groups_data"] = values.pop("groups")
-    return Report(**values)
+    return values
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

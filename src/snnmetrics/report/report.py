@@ -364,7 +364,7 @@ class Report(Record, Tabular):
         Raises:
             ValueError: If the data are not what a report holds; the message names the place.
         """
-        return report_json.from_dict(data)
+        return cls(**report_json.values_from_dict(data))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -375,7 +375,7 @@ class Report(Record, Tabular):
             ValueError: If it is no JSON, longer than 256 MiB, of another version, or not what a
                 report holds; the message names the place.
         """
-        return report_json.from_json(text)
+        return cls(**report_json.values_from_json(text))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report into a file, as JSON. An interrupted export leaves the old file.
@@ -401,7 +401,7 @@ class Report(Record, Tabular):
             >>> again == report
             True
         """
-        io.save(self, path)
+        io.write(self.to_json().encode(), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
@@ -425,7 +425,12 @@ class Report(Record, Tabular):
             ...     Report.load(path).model
             'Net'
         """
-        return io.load(path)
+        # One more than may be read: enough to see that it is too long.
+        text, source = io.read(path, report_json.MAX_TEXT + 1)
+        try:
+            return cls.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
     @cached_property
     def _called(self) -> Mapping[str, LayerData]:
