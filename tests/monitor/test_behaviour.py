@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
+from snnmetrics.monitor import state
 
 
 class Heaviside(torch.autograd.Function):
@@ -770,3 +771,23 @@ def test_spikes_that_neurons_emit_as_a_sparse_tensor_are_counted() -> None:
         monitor.model(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
     row = monitor.compute().neurons["0"]
     assert (row.neurons, row.spikes, row.silent_fraction) == (3, 1.5, 1 / 3)
+
+
+def test_no_count_depends_on_the_order_of_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Totals are columns of a tensor: what is written into one column is read from the same."""
+
+    def measured() -> sm.Report:
+        model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+        with torch.no_grad():
+            for i, parameter in enumerate(model.parameters()):
+                parameter.copy_(torch.arange(parameter.numel()).reshape(parameter.shape) % (i + 2))
+        monitor = sm.Monitor(model, batch_dim=0)
+        with monitor, torch.no_grad():
+            model(torch.tensor([[0.0, 1.0, 0.0, 3.0, 1.0, 0.0]]))
+            model(torch.tensor([[0.0, 1.0, 0.0, 1.0, 1.0, 0.0]]))
+        return monitor.compute()
+
+    expected = measured()
+    assert len({*expected.counts()["0"].values()}) > 6, "most figures differ"
+    monkeypatch.setattr(state, "FIELDS", tuple(reversed(state.FIELDS)))
+    assert measured().counts() == expected.counts()

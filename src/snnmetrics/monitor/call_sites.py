@@ -101,6 +101,17 @@ class CallSite:
         else:
             self.sums[kind] = InputSums(stats, calls)
 
+    def known(self, calls: int) -> dict[str, int]:
+        """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
+        return {
+            "calls": calls,
+            "frames": self.vectors * calls,
+            "elements": self.elements * calls,
+            "dense_synops": self.vectors * calls * self.operation.synapses,
+            "dense_macs": self.dense_macs * calls,
+            "output_elements": self.outputs * calls,
+        }
+
     def reset(self) -> None:
         """End the batch."""
         self.map = self.buffer = None

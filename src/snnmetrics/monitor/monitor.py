@@ -26,7 +26,6 @@ from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report
-from snnmetrics.report.data import KINDS
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
 # Orders of batch_dim and time_dim in which leading dimensions can be told apart.
@@ -417,7 +416,7 @@ class Monitor:
         declared = self._declared.kind(name)
         if declared is not None:
             return bool(declared == "analog")
-        return bool(self._state.rows[name].totals[KINDS.index("analog"), 0] > 0)
+        return self._state.rows[name].was_called_with("analog")
 
     def compute(self) -> Report:
         """Report all that was counted since the last reset, over all ranks.

@@ -17,11 +17,10 @@ from torch import Tensor
 from snnmetrics.monitor.per_sample import Key, Spread
 from snnmetrics.monitor.state import (
     FIELDS,
-    PRODUCT,
-    WEIGHTED,
     NeuronState,
     RowState,
     State,
+    kinds_of,
 )
 from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema as checks
@@ -56,7 +55,6 @@ def _structure_of(state: State) -> dict[str, Any]:
             {
                 "name": name,
                 "operation": _facts(row.operation),
-                "kinds": len(row.totals),
                 "map": None if row.synops_per_neuron is None else list(row.synops_per_neuron.shape),
                 "notes": sorted(row.notes),
             }
@@ -165,7 +163,8 @@ def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
     counters = len(_COUNTERS) + len(structure["neurons"]) + len(structure["uncounted"])
     tensors = {"counters": none.expand(counters), "seconds": zero}
     for i, row in enumerate(structure["rows"]):
-        tensors[f"rows.{i}.totals"] = zero.expand(row["kinds"], len(FIELDS))
+        kinds = kinds_of(_operation(row["operation"]))
+        tensors[f"rows.{i}.totals"] = zero.expand(len(kinds), len(FIELDS))
         if row["map"] is not None:
             tensors[f"rows.{i}.map"] = zero.expand(row["map"])
     for i, layer in enumerate(structure["neurons"]):
@@ -193,12 +192,6 @@ def _operation(facts: Mapping[str, Any]) -> Operation:
     return Operation(**values)
 
 
-def _kinds(value: Any, path: str) -> int:
-    if checks.whole(value, path) not in (len(WEIGHTED), len(PRODUCT)):
-        raise checks.error(path, f"{len(WEIGHTED)} or {len(PRODUCT)} kinds", value)
-    return int(value)
-
-
 def _sizes(value: Any, path: str) -> tuple[int, ...]:
     sizes = checks.shape(value, path)
     if math.prod(max(size, 1) for size in sizes) >= 2**62:
@@ -215,7 +208,6 @@ STRUCTURE: dict[str, checks.Check[Any]] = {
         {
             "name": checks.text,
             "operation": lambda value, path: checks.fields_of(value, path, OPERATION),
-            "kinds": _kinds,
             "map": checks.optional(_sizes),
             "notes": checks.texts,
         }

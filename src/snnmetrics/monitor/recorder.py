@@ -17,19 +17,15 @@ from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import Vectors
 from snnmetrics.monitor.state import (
-    FIELDS,
     NO_MAP,
-    PRODUCT,
-    WEIGHTED,
     NeuronState,
     RowState,
     State,
-    empty_totals,
 )
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import KINDS, Operation, Uncounted
-from snnmetrics.synapses.maps import Figures, SynapseMap, SynapseMaps
+from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
@@ -122,7 +118,7 @@ class BatchRecorder:
         for site in self._active:
             self._flush_site(site)
         for row in self.staged.rows.values():
-            row.settle()
+            row.flush()
         for key, emitted in self._emitted.items():
             sums = emitted.sums
             self.staged.neurons[key] = NeuronState(
@@ -136,22 +132,11 @@ class BatchRecorder:
             buffer.flush()
 
     def _flush_site(self, site: CallSite) -> None:
-        row, operation, synapse_map = self.staged.rows[site.name], site.operation, site.map
+        row, synapse_map = self.staged.rows[site.name], site.map
         assert synapse_map is not None  # it was called in this batch
         for kind, sums in site.sums.items():
-            stats, calls = InputStats(kind, sums.magnitudes, sums.events), sums.calls
-            frames = site.vectors * calls
-            _enter(
-                row,
-                kind,
-                frames,
-                site.elements * calls,
-                synapse_map.figures(stats),
-                frames * operation.synapses,
-                site.dense_macs * calls,
-                site.outputs * calls,
-                calls,
-            )
+            stats = InputStats(kind, sums.magnitudes, sums.events)
+            row.record(kind, site.known(sums.calls), synapse_map.figures(stats)._asdict())
             if self.per_neuron:
                 self._add_map(row, sums.magnitudes * synapse_map.dense)
         site.sums.clear()
@@ -249,7 +234,7 @@ class BatchRecorder:
         """Make the map of a call that is the first in its batch, or the first with its weights."""
         if site.map is None:
             self._active.append(site)
-            self._row(site.name, site.operation, len(WEIGHTED), weight.device)
+            self._row(site.name, site.operation, weight.device)
             self.staged.contracted |= site.sources
         else:  # what it gathered has the earlier weights
             self._flush_buffers()
@@ -272,11 +257,9 @@ class BatchRecorder:
             stats = self._stats(name, x, dims)
             check_kind(name, site.declared, stats.kind)
             figures = synapse_map.figures(stats)
-            dense = site.vectors * site.operation.synapses
-            row = self._row(name, site.operation, len(WEIGHTED), x.device)
+            row = self._row(name, site.operation, x.device)
             self.staged.contracted |= site.sources
-            known = dense, site.dense_macs, site.outputs
-            _enter(row, stats.kind, site.vectors, x.numel(), figures, *known)
+            row.record(stats.kind, site.known(calls=1), figures._asdict())
             if self.per_neuron:
                 self._add_map(row, stats.magnitudes * synapse_map.dense)
             if self.per_sample:
@@ -302,10 +285,16 @@ class BatchRecorder:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, self.declared_kind(name), *kinds)
             kind = kinds[0] * len(KINDS) + kinds[1]
-            row = self._row(name, operation, len(PRODUCT), call.left.device)
-            elements, dense = call.left.numel(), spec.dense_macs
-            outputs = spec.outputs(output)
-            _enter(row, kind, spec.vectors, elements, figures, dense, dense, outputs)
+            known = {
+                "calls": 1,
+                "frames": spec.vectors,
+                "elements": call.left.numel(),
+                "dense_synops": spec.dense_macs,
+                "dense_macs": spec.dense_macs,
+                "output_elements": spec.outputs(output),
+            }
+            row = self._row(name, operation, call.left.device)
+            row.record(kind, known, figures._asdict())
             if self.per_sample:
                 products, kind = counting.vector_products(call), counting.tighter(*kinds)
                 self._keep_vectors(name, products, kind, spec.samples_first)
@@ -338,9 +327,9 @@ class BatchRecorder:
         self.cache.put(x, batch_dims, stats)
         return stats
 
-    def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
+    def _row(self, name: str, operation: Operation, device: torch.device) -> RowState:
         if name not in self.staged.rows:
-            self.staged.rows[name] = RowState(operation, empty_totals(kinds, device))
+            self.staged.rows[name] = RowState.empty(operation, device)
         return self.staged.rows[name]
 
     def _add_map(self, row: RowState, synops: Tensor) -> None:
@@ -421,28 +410,3 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
             f"found {x.detach()[~fits][0].item()}"
         )
     return whole
-
-
-def _enter(
-    row: RowState,
-    kind: int | Tensor,
-    frames: int,
-    elements: int,
-    figures: Figures,
-    dense_synops: int,
-    dense_macs: int,
-    outputs: int,
-    calls: int = 1,
-) -> None:
-    """Add calls to the line of their kind, in the order of ``FIELDS``."""
-    first, last = [calls, frames, elements], [dense_synops, dense_macs, outputs]
-    if isinstance(kind, int):
-        line = row.pending.setdefault(kind, [0.0] * len(FIELDS))
-        for i, value in enumerate((*first, *(figure.item() for figure in figures), *last)):
-            line[i] += value
-        return
-    known = [
-        torch.tensor(part, dtype=torch.float64).to(row.totals.device) for part in (first, last)
-    ]
-    columns = torch.cat([known[0], torch.stack(figures), known[1]])
-    row.totals.index_add_(0, kind.reshape(1), columns.unsqueeze(0))

@@ -25,19 +25,57 @@ NO_MAP = "the input size varied: no map per neuron"
 
 @dataclass
 class RowState:
-    """Totals of one operation, one line per kind of call, in the order of ``FIELDS``."""
+    """Totals of one operation: a line per kind of call, a column per field of :class:`Counts`."""
 
     operation: Operation
     totals: Tensor
     synops_per_neuron: Tensor | None = None
     notes: frozenset[str] = frozenset()
-    # What was entered on the host since, by line: adding numbers is quicker than adding tensors.
-    pending: dict[int, list[float]] = field(default_factory=dict)
+    # Added on the host since, by kind and field: adding numbers is quicker than adding tensors.
+    pending: dict[int, dict[str, float]] = field(default_factory=dict)
 
-    def settle(self) -> None:
+    @staticmethod
+    def empty(operation: Operation, device: torch.device) -> RowState:
+        """Totals of an operation that was not called yet."""
+        shape = len(kinds_of(operation)), len(FIELDS)
+        with torch.inference_mode(
+            False
+        ):  # a batch may be completed outside of the mode it began in
+            totals = torch.zeros(shape, dtype=torch.float64, device=device)
+        return RowState(operation, totals)
+
+    def record(
+        self, kind: int | Tensor, known: Mapping[str, int], figures: Mapping[str, Tensor]
+    ) -> None:
+        """Add calls with one kind of input.
+
+        Args:
+            kind: Number of the kind; on accelerators in a 0-dim tensor.
+            known: Fields of :class:`Counts` that shapes tell.
+            figures: The other fields, 0-dim each.
+        """
+        if isinstance(kind, int):
+            line = self.pending.setdefault(kind, dict.fromkeys(FIELDS, 0.0))
+            for name, count in known.items():
+                line[name] += count
+            for name, figure in figures.items():
+                line[name] += figure.item()
+            return
+        shapes = torch.tensor(list(known.values()), dtype=torch.float64).to(self.totals.device)
+        columns = {**dict(zip(known, shapes.unbind(), strict=True)), **figures}
+        line_of_kind = torch.stack([columns[name] for name in FIELDS]).unsqueeze(0)
+        self.totals.index_add_(0, kind.reshape(1), line_of_kind)
+
+    def was_called_with(self, kind: str) -> bool:
+        """Whether there was a call with input of this kind."""
+        line = self.totals[kinds_of(self.operation).index(kind)]
+        return bool(line[FIELDS.index("calls")] > 0)
+
+    def flush(self) -> None:
         """Bring the totals up to date."""
         for kind, line in self.pending.items():
-            self.totals[kind] += torch.tensor(line, dtype=torch.float64)
+            values = [line[name] for name in FIELDS]
+            self.totals[kind] += torch.tensor(values, dtype=torch.float64)
         self.pending.clear()
 
     def merged(self, other: RowState) -> RowState:
@@ -53,12 +91,9 @@ class RowState:
 
     def to_data(self, declared_kind: str | None, input_scale: float | None) -> LayerData:
         """Plain numbers, integers where they are."""
-        kinds = WEIGHTED if len(self.totals) == len(WEIGHTED) else PRODUCT
-        counts = {
-            kind: _counts(line)
-            for kind, line in zip(kinds, self.totals.tolist(), strict=True)
-            if line[0] > 0
-        }
+        lines = zip(kinds_of(self.operation), self.totals.tolist(), strict=True)
+        found = {kind: _counts(line) for kind, line in lines}
+        counts = {kind: counts for kind, counts in found.items() if counts.calls}
         return LayerData(
             self.operation,
             counts,
@@ -224,10 +259,9 @@ def _merged_by_key(
     return merged
 
 
-def empty_totals(kinds: int, device: torch.device) -> Tensor:
-    """Totals of an operation that was not called yet."""
-    with torch.inference_mode(False):  # a batch may be completed outside of the mode it began in
-        return torch.zeros((kinds, len(FIELDS)), dtype=torch.float64, device=device)
+def kinds_of(operation: Operation) -> tuple[str, ...]:
+    """Kinds that calls of an operation may have: of its input, or of both factors of a product."""
+    return PRODUCT if operation.weight_shape is None else WEIGHTED
 
 
 def _number(value: float) -> int | float:
