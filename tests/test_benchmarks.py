@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,27 @@ from benchmarks.workloads import WORKLOADS, Workload
 import snnmetrics as sm
 
 
-def test_a_ratio_is_that_of_the_times() -> None:
-    calls = {"twice": Timed(lambda: time.sleep(0.02)), "same": Timed(lambda: time.sleep(0.01))}
-    found = paired_ratios(lambda: time.sleep(0.01), calls, rounds=3)
-    assert found["twice"].median == pytest.approx(2, rel=0.3)
-    assert found["same"].median == pytest.approx(1, rel=0.3)
-    assert found["twice"].seconds >= 0.02
+class Watch:
+    """A clock that runs only when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_a_ratio_is_that_of_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+    monkeypatch.setattr("time.perf_counter", watch.now)
+    calls = {"twice": Timed(lambda: watch.wait(4)), "same": Timed(lambda: watch.wait(2))}
+    found = paired_ratios(lambda: watch.wait(2), calls, rounds=3)
+    assert found["twice"].median == 2
+    assert found["same"].median == 1
+    assert found["twice"].seconds == 4
 
 
 def test_a_monitored_forward_gives_what_the_plain_one_gives() -> None:
@@ -68,16 +82,17 @@ def test_the_parts_of_what_listening_adds_make_up_the_whole() -> None:
 
 
 def test_time_within_a_part_is_not_counted_twice() -> None:
-    clock = parts.Clock()
-    inner = clock.timed("inner", lambda: time.sleep(0.02))
+    watch = Watch()
+    clock = parts.Clock(watch.now)
+    inner = clock.timed("inner", lambda: watch.wait(2))
 
     def outer() -> None:
-        time.sleep(0.01)
+        watch.wait(1)
         inner()
+        watch.wait(4)
 
     clock.timed("outer", outer)()
-    assert clock.seconds["inner"] == pytest.approx(0.02, rel=0.3)
-    assert clock.seconds["outer"] == pytest.approx(0.01, rel=0.3)
+    assert clock.seconds == {"inner": 2, "outer": 5}
 
 
 @pytest.mark.parametrize("dtype", metric_update.DTYPES, ids=str)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data
+from tests.helpers.limits import PATIENCE
+from tests.integration.engine_scripts.toy import Net, data
 
 
 def main(rank: int, store: str, pipe: Any, die: Any) -> None:
