@@ -65,6 +65,7 @@ def test_a_monitored_forward_gives_what_the_plain_one_gives() -> None:
     assert all(0.02 < rate < 0.3 for rate in rates), "spikes as sparse as those of trained networks"
 
 
+@pytest.mark.slow
 def test_all_counters_are_timed_or_fail_with_a_reason() -> None:
     ratios, errors = overhead_of_monitor.compare(WORKLOADS["small-loop"](), rounds=1)
     assert ratios.keys() | errors.keys() == {"plain again", *overhead_of_monitor.COUNTERS}
@@ -131,6 +132,7 @@ print(found, 2 * make(1).itemsize * 10_000_000)
 """
 
 
+@pytest.mark.system
 @needs_linux
 @pytest.mark.parametrize("module", ["numpy", "torch"])
 def test_the_peak_has_all_allocations_and_only_those_of_the_call(module: str) -> None:
@@ -147,6 +149,7 @@ def test_the_peak_has_all_allocations_and_only_those_of_the_call(module: str) ->
     assert found == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.system
 @needs_linux
 @pytest.mark.parametrize("key", ["conv-binary", "linear-analog", "linear-analog-bfloat16"])
 def test_listening_to_a_large_layer_needs_no_more_memory_than_allowed(key: str) -> None:
@@ -167,6 +170,7 @@ def test_the_largest_activation_is_that_of_any_module_and_batches_are_enlarged()
 # ---------------------------------------------------------------- compilation, accelerators
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
     found = compiled.compile_and_measure(WORKLOADS["small-loop"](), "eager", rounds=1)
@@ -175,6 +179,7 @@ def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
     assert "compiled, after detaching" in found["ratios"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["conv", "small-loop", "transformer"])
 def test_no_workload_makes_the_host_wait(key: str) -> None:
     """On ``meta`` tensors, which stand for an accelerator, reading a value raises."""

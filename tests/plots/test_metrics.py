@@ -239,6 +239,7 @@ for thing in (metric, report, sm.ScalarView(metric, "synops")):
 """
 
 
+@pytest.mark.system
 def test_without_matplotlib_the_error_names_the_extra() -> None:
     """All but pictures works."""
     out = subprocess.run(

@@ -170,6 +170,7 @@ full_report().save(sys.argv[1])
 """
 
 
+@pytest.mark.system
 def test_a_process_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     report().save(path)
@@ -188,6 +189,7 @@ def test_a_process_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     assert Report.load(path) == full_report()
 
 
+@pytest.mark.system
 def test_readers_never_see_half_a_report(tmp_path: Path) -> None:
     """While another process saves one of two reports again and again."""
     path = tmp_path / "report.json"
