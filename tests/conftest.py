@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.limits import SECONDS
+from tests.helpers.metric_trials import of_new_states
 from tests.helpers.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,11 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers select tests, and before xdist reads groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = of_new_states(items)
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept
     for item in items:
         for fixture in SHARED.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker("system")
