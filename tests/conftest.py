@@ -20,10 +20,7 @@ SHARED = {"two_ranks": "ranks", "four_ranks": "ranks", "site": "site"}
 
 
 def pytest_configure() -> None:
-    """Give each worker one thread.
-
-    The threads of two workers wait actively for each other's cores: ten times slower, measured.
-    """
+    """Give each worker one thread: with more, workers compete for the same cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
         torch.set_num_threads(1)
