@@ -49,6 +49,6 @@ nitpick_ignore_regex = [
     (
         "py:.*",
         r"(collections|lightning|matplotlib|nir|numpy|os|pandas|pathlib|torch|torchmetrics)\..*"
-        r"|Axes|Figure|Picture|Tensor|snnmetrics\.base\.Contribution",
+        r"|Axes|Figure|Picture|Tensor|snnmetrics\.metrics\.base\.Contribution",
     )
 ]
