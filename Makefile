@@ -11,19 +11,22 @@ FRAMEWORKS := snntorch spikingjelly norse sinabs
 # sets and preprocessing. Its metrics import none of them.
 PEERS := neurobench
 
-.PHONY: demo test docs browser venv lint format bench clean
+.PHONY: demo test check docs browser venv lint format bench clean
 
 demo: venv  ## Count synaptic operations of a spiking network on real data
 	$(BIN)/python examples/quickstart.py
 
-test: venv lint browser  ## Lint, types, doctests and the whole test suite
+test: venv lint  ## Lint, types, doctests and the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+check: venv lint  ## Lint, types and the quick tests, for the inner loop
+	$(BIN)/python -m pytest -n 2 -m "not system and not slow and not gpu"
 
 docs: venv  ## The documentation in build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs build/docs
 
-# For the test of the documentation. Where it is missing and apt may not install it, that test is
-# skipped and says so; in CI it fails.
+# Installs into the system, so no other target depends on it. Without Chromium the tests of the
+# documentation in a browser are skipped and say so; in CI they fail.
 browser:  ## Chromium, where apt may install it
 	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
 		|| { apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } \
@@ -33,6 +36,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: venv
 	$(BIN)/ruff format .
@@ -59,4 +63,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/out docs/gallery
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis examples/out docs/gallery

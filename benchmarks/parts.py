@@ -41,7 +41,8 @@ REST = "calls and entries"
 class Clock:
     """Adds up the time spent in functions, less that in functions timed within them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner = [0.0]
 
@@ -50,11 +51,11 @@ class Clock:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self._inner.append(0.0)
-            start = time.perf_counter()
+            start = self._now()
             try:
                 return function(*args, **kwargs)
             finally:
-                took = time.perf_counter() - start
+                took = self._now() - start
                 self.seconds[part] += took - self._inner.pop()
                 self._inner[-1] += took
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,32 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.limits import SECONDS
+from tests.helpers.metric_trials import of_new_states
 from tests.helpers.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
+# The worker that has each set of processes, or the documentation, by the fixture that gives it.
+SHARED = {"two_ranks": "ranks", "four_ranks": "ranks", "site": "site"}
+
+
+def pytest_configure() -> None:
+    """Give each worker one thread: with more, workers compete for the same cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+        torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers select tests, and before xdist reads groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = of_new_states(items)
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept
+    for item in items:
+        for fixture in SHARED.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker("system")
+            item.add_marker(pytest.mark.xdist_group(SHARED[fixture]))
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +45,7 @@ def _seed() -> None:
 
 @pytest.fixture(scope="session")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Mark tests that use it with ``xdist_group("ranks")``: one pair of processes serves all."""
+    """One pair of processes serves all tests: those that use it run on one worker."""
     ranks = Ranks(2, tmp_path_factory.mktemp("ranks"))
     yield ranks
     ranks.close()
@@ -37,7 +61,7 @@ def four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation, built from a copy. Mark tests that use it with ``xdist_group("site")``.
+    """The documentation, built from a copy once.
 
     The pages of the examples are without what they print: `tests/test_examples.py` runs them.
     """
@@ -51,6 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=folder,
         capture_output=True,
         text=True,
+        timeout=SECONDS,
     )
     assert built.returncode == 0, built.stderr
     return folder / "html"

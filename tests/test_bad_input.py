@@ -597,6 +597,7 @@ quick = settings(
 )
 
 
+@pytest.mark.slow
 @every_case
 @quick
 @given(x=tensors())
@@ -640,6 +641,7 @@ def refused_without_trace(metric: SNNMetric, inputs: tuple[Any, ...], argument: 
     assert same({"": value}, {"": metric.compute()})
 
 
+@pytest.mark.slow
 @every_case
 @quick
 @given(x=tensors(), seed=st.integers(0, 63))

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,27 @@ from benchmarks.workloads import WORKLOADS, Workload
 import snnmetrics as sm
 
 
-def test_a_ratio_is_that_of_the_times() -> None:
-    calls = {"twice": Timed(lambda: time.sleep(0.02)), "same": Timed(lambda: time.sleep(0.01))}
-    found = paired_ratios(lambda: time.sleep(0.01), calls, rounds=3)
-    assert found["twice"].median == pytest.approx(2, rel=0.3)
-    assert found["same"].median == pytest.approx(1, rel=0.3)
-    assert found["twice"].seconds >= 0.02
+class Watch:
+    """A clock that runs only when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_a_ratio_is_that_of_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+    monkeypatch.setattr("time.perf_counter", watch.now)
+    calls = {"twice": Timed(lambda: watch.wait(4)), "same": Timed(lambda: watch.wait(2))}
+    found = paired_ratios(lambda: watch.wait(2), calls, rounds=3)
+    assert found["twice"].median == 2
+    assert found["same"].median == 1
+    assert found["twice"].seconds == 4
 
 
 def test_a_monitored_forward_gives_what_the_plain_one_gives() -> None:
@@ -51,6 +65,7 @@ def test_a_monitored_forward_gives_what_the_plain_one_gives() -> None:
     assert all(0.02 < rate < 0.3 for rate in rates), "spikes as sparse as those of trained networks"
 
 
+@pytest.mark.slow
 def test_all_counters_are_timed_or_fail_with_a_reason() -> None:
     ratios, errors = overhead_of_monitor.compare(WORKLOADS["small-loop"](), rounds=1)
     assert ratios.keys() | errors.keys() == {"plain again", *overhead_of_monitor.COUNTERS}
@@ -68,16 +83,17 @@ def test_the_parts_of_what_listening_adds_make_up_the_whole() -> None:
 
 
 def test_time_within_a_part_is_not_counted_twice() -> None:
-    clock = parts.Clock()
-    inner = clock.timed("inner", lambda: time.sleep(0.02))
+    watch = Watch()
+    clock = parts.Clock(watch.now)
+    inner = clock.timed("inner", lambda: watch.wait(2))
 
     def outer() -> None:
-        time.sleep(0.01)
+        watch.wait(1)
         inner()
+        watch.wait(4)
 
     clock.timed("outer", outer)()
-    assert clock.seconds["inner"] == pytest.approx(0.02, rel=0.3)
-    assert clock.seconds["outer"] == pytest.approx(0.01, rel=0.3)
+    assert clock.seconds == {"inner": 2, "outer": 5}
 
 
 @pytest.mark.parametrize("dtype", metric_update.DTYPES, ids=str)
@@ -116,6 +132,7 @@ print(found, 2 * make(1).itemsize * 10_000_000)
 """
 
 
+@pytest.mark.system
 @needs_linux
 @pytest.mark.parametrize("module", ["numpy", "torch"])
 def test_the_peak_has_all_allocations_and_only_those_of_the_call(module: str) -> None:
@@ -132,6 +149,7 @@ def test_the_peak_has_all_allocations_and_only_those_of_the_call(module: str) ->
     assert found == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.system
 @needs_linux
 @pytest.mark.parametrize("key", ["conv-binary", "linear-analog", "linear-analog-bfloat16"])
 def test_listening_to_a_large_layer_needs_no_more_memory_than_allowed(key: str) -> None:
@@ -152,6 +170,7 @@ def test_the_largest_activation_is_that_of_any_module_and_batches_are_enlarged()
 # ---------------------------------------------------------------- compilation, accelerators
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
     found = compiled.compile_and_measure(WORKLOADS["small-loop"](), "eager", rounds=1)
@@ -160,6 +179,7 @@ def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
     assert "compiled, after detaching" in found["ratios"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["conv", "small-loop", "transformer"])
 def test_no_workload_makes_the_host_wait(key: str) -> None:
     """On ``meta`` tensors, which stand for an accelerator, reading a value raises."""

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("site")
+from tests.helpers.limits import SECONDS
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("site")]
 
 webdriver = pytest.importorskip("selenium.webdriver")
 waiting = pytest.importorskip("selenium.webdriver.support.wait")
@@ -29,7 +31,6 @@ SWITCHES = (
     "--disable-sync",
     "--window-size=1280,900",
 )
-SECONDS = 20
 # Whether the page has more than fits from side to side.
 OVERFLOWS = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
 

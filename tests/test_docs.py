@@ -67,6 +67,7 @@ def counted_by_convolution(model: nn.Module, spikes: Tensor) -> dict[str, float]
     return {name: total / spikes.shape[1] for name, total in totals.items()}
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore")
 def test_the_quickstart_counts_what_convolutions_with_ones_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -24,6 +24,9 @@ from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
 from tests.helpers.latex import COMPILER, compiled
+from tests.helpers.limits import SECONDS
+
+pytestmark = pytest.mark.system
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT, DIAGNOSIS = EXAMPLES / "monitor_frameworks.py", EXAMPLES / "training_diagnosis.py"
@@ -340,7 +343,7 @@ def test_only_padding_that_is_counted_makes_two_ranks_differ_from_one(
 
     script = EXAMPLES / "distributed_sampler.py"
     out = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=SECONDS
     ).stdout
     alone, _, shared = out.partition("2 ranks")
     for table, padded in ((alone, right), (shared, wrong)):
@@ -453,7 +456,9 @@ def test_images_of_clothes_are_read_as_they_were_written(tmp_path: Path) -> None
 def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
     """In a process of its own, after a short training on the digits."""
     command = [sys.executable, str(PAPER), "--digits", "--epochs", "1"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    out = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=SECONDS
+    ).stdout
     head, *rows = re.findall(r"^(?:method|ANN|SNN) .*", out, re.MULTILINE)
     ann, snn = (columns_of(head, row) for row in rows)
     # Of a kernel of three with stride two and padding, 2 + 3 + 3 + 3 taps are on a row of eight.

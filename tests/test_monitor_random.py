@@ -16,11 +16,12 @@ import snnmetrics as sm
 from tests.helpers.random_models import COUNTED, Capture, Case, Counts, cases, synapses
 
 MANY = settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+pytestmark = pytest.mark.slow
 COMPARED = (*COUNTED, "acs", "macs")
 
 
@@ -69,7 +70,7 @@ def test_counting_by_hand_equals_unit_vectors(case: Case) -> None:
         assert torch.equal(torch.from_numpy(effective).double(), by_unit_vectors(capture, nonzero))
 
 
-@settings(MANY, max_examples=100)
+@settings(MANY, max_examples=50)
 @given(cases())
 def test_a_cut_batch_passes_the_same_values(case: Case) -> None:
     """So what is counted must not depend on the cut either."""
@@ -173,7 +174,7 @@ def _fields(row: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-@settings(MANY, max_examples=150)
+@settings(MANY, max_examples=50)
 @given(case=cases())
 def test_the_cut_into_batches_does_not_matter(case: Case, size: int) -> None:
     at_once = monitored(case, len(case.inputs))

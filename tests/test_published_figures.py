@@ -173,6 +173,7 @@ def monitored(model: Published) -> sm.Report:
     return monitor.compute()
 
 
+@pytest.mark.slow
 @every_model
 def test_monitor(model: Published) -> None:
     report = monitored(model)

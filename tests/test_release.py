@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import snnmetrics as sm
+from tests.helpers.limits import SECONDS
 
 tomllib = pytest.importorskip("tomllib")  # of Python 3.11, as are the versions of constraints.txt
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ def run(*arguments: str | Path, cwd: Path, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -55,7 +56,7 @@ def installed(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-pytestmark = pytest.mark.xdist_group("release")
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("release")]
 
 
 def test_twine_finds_nothing_to_object_to(released: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 import snnmetrics as sm
 from snnmetrics import conventions, energy, functional, paper, plots, report
+from tests.helpers.limits import SECONDS
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.xdist_group("site")
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("site")]
 
 
 def test_every_document_is_a_page_that_the_start_page_leads_to(site: Path) -> None:
@@ -69,6 +70,6 @@ def test_a_warning_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text('extensions = ["myst_parser"]')
     (tmp_path / "index.md").write_text("# Start\n\n[nowhere](missing.md)\n")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", ".", "html"]
-    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
     assert built.returncode != 0
     assert "missing.md" in built.stderr

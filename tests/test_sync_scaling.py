@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.sync_scaling import measure
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ranks")]
 
 
 @pytest.mark.parametrize("kind", ["SynOps", "Monitor"])

@@ -15,16 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-
-class Spike(nn.Module):
-    """1 where the input is above a threshold, else 0."""
-
-    def __init__(self, threshold: float = 0.0) -> None:
-        super().__init__()
-        self.threshold = threshold
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > self.threshold).to(x.dtype)
+from tests.helpers.toy import Spike
 
 
 class Sum(nn.Module):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.limits import SECONDS
+
 COMPILER = shutil.which("pdflatex")
 needs_latex = pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
 HEAD = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
@@ -23,7 +25,7 @@ def compiled(text: str, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
     )
     assert said.returncode == 0, said.stdout
     assert document.with_suffix(".pdf").exists()

@@ -62,6 +62,24 @@ CASTS = {
 }
 
 
+def of_new_states(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Leave out trials ``once_per_state`` of a metric whose states another of its classes has.
+
+    Casts, ranks and memory concern the states of a metric, whatever its other arguments are.
+    """
+    seen: dict[tuple[Any, ...], Any] = {}
+    return [item for item in items if seen.setdefault(_trial(item), item) is item]
+
+
+def _trial(item: pytest.Item) -> tuple[Any, ...]:
+    trials: Any = getattr(item, "cls", None)
+    if item.get_closest_marker("once_per_state") is None:
+        return (item,)
+    states = trials().make().metric_state
+    shapes = tuple((name, tuple(state.shape)) for name, state in sorted(states.items()))
+    return item.name, trials.metric_class, trials.metric_args.get("per_neuron"), shapes
+
+
 class MetricTrials:
     metric_class: type[SNNMetric]
     metric_args: ClassVar[dict[str, Any]] = {}
@@ -424,6 +442,7 @@ class MetricTrials:
 
     # ------------------------------------------------------------------ casts, modes
 
+    @pytest.mark.once_per_state
     @pytest.mark.parametrize("cast", CASTS)
     def test_casts_leave_counts_exact(self, cast: str) -> None:
         first, *others = self.batches()
@@ -448,6 +467,7 @@ class MetricTrials:
                 metric.update(*batch)
         self.assert_value(metric.compute(), self.reference(self.batches()))
 
+    @pytest.mark.once_per_state
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_autocast_changes_nothing(self, dtype: torch.dtype) -> None:
         with torch.autocast("cpu", dtype=dtype):
@@ -487,6 +507,7 @@ class MetricTrials:
         assert torch.autograd.gradcheck(values, inputs)
         assert torch.autograd.gradgradcheck(values, inputs)
 
+    @pytest.mark.once_per_state
     def test_memory_does_not_grow_and_no_activation_outlives_its_call(self) -> None:
         metric = self.make()
         batch = self.batches()[0]
@@ -551,7 +572,7 @@ class MetricTrials:
 
     # ------------------------------------------------------------------ distributed
 
-    @pytest.mark.xdist_group("ranks")
+    @pytest.mark.once_per_state
     @pytest.mark.parametrize("cut", [[5, 0], [0, 5], [2, 3], [1, 4], [0, 0]])
     def test_ranks_give_the_single_process_result(self, two_ranks: Ranks, cut: list[int]) -> None:
         batches = self.batches()[: sum(cut)]
@@ -564,7 +585,7 @@ class MetricTrials:
                 assert all(bool(v.isnan().all()) for v in _leaves(value))
             assert kept, "the local state is back after compute"
 
-    @pytest.mark.xdist_group("ranks")
+    @pytest.mark.once_per_state
     @pytest.mark.parametrize("sizes", [(4, 4), (4, 1), (3, 0)])
     def test_dist_sync_on_step(self, two_ranks: Ranks, sizes: tuple[int, int]) -> None:
         shares = [self.batch(n, seed) for seed, n in enumerate(sizes)]
@@ -582,7 +603,7 @@ class MetricTrials:
             else:
                 assert gradient is None
 
-    @pytest.mark.xdist_group("ranks")
+    @pytest.mark.once_per_state
     def test_ranks_that_disagree_all_raise(self, two_ranks: Ranks) -> None:
         other = self.metric_class(**self.other_args)
         outcomes = two_ranks.run(
@@ -592,7 +613,7 @@ class MetricTrials:
         assert "different arguments" in str(outcomes[0])
         assert str(outcomes[0]) == str(outcomes[1])
 
-    @pytest.mark.xdist_group("ranks")
+    @pytest.mark.once_per_state
     def test_sync_by_hand_and_users_gather(self, two_ranks: Ranks) -> None:
         batches = self.batches()
         shares = [batches[:2], batches[2:]]

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.helpers.architectures import Spike, Sum
+from tests.helpers.architectures import Sum
+from tests.helpers.toy import Spike
 
 KINDS = ("binary", "ternary", "integer", "analog")
 Counts = dict[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-TIMEOUT = 120
+from tests.helpers.limits import PATIENCE, SECONDS
 
 
 class Ranks:
@@ -43,9 +42,9 @@ class Ranks:
             pipe.send((function, args))
         results = []
         for rank, pipe in enumerate(self._pipes):
-            if not pipe.poll(TIMEOUT):
+            if not pipe.poll(SECONDS):
                 self.close()
-                raise TimeoutError(f"rank {rank} did not answer within {TIMEOUT} s")
+                raise TimeoutError(f"rank {rank} did not answer within {SECONDS} s")
             error, result, trace = pipe.recv()
             if error is not None:
                 error.add_note(f"on rank {rank}:\n{trace}") if hasattr(error, "add_note") else None
@@ -60,9 +59,7 @@ class Ranks:
 
 def _serve(pipe: Connection, rank: int, size: int, store: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(seconds=60)
-    )
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=PATIENCE)
     while True:
         function, args = pipe.recv()
         try:

@@ -34,6 +34,7 @@ from tests.helpers.brute_force import (
     see_linear,
     see_product,
 )
+from tests.helpers.toy import StraightThrough
 
 T, B = 3, 4  # steps and samples
 
@@ -186,21 +187,16 @@ def on_grid(model: nn.Module, size: float = 4) -> nn.Module:
     return model
 
 
-class _Fire(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.gt(0.25).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+def _fire(x: Tensor) -> Tensor:
+    spikes: Tensor = StraightThrough.apply(x, 0.25)
+    return spikes
 
 
 class Fire(nn.Module):
     """Spikes without state, of a class that nobody has registered."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Fire.apply(x)
+        return _fire(x)
 
 
 def sequence(*modules: nn.Module) -> nn.Sequential:
@@ -1175,7 +1171,7 @@ def _activation_in_place_after_the_layer() -> nn.Module:
             self.fc = nn.Linear(48, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            x = _Fire.apply(self.relu(self.conv(x)))
+            x = _fire(self.relu(self.conv(x)))
             return self.relu(self.fc(x.flatten(1)))
 
     return on_grid(Net())
@@ -1267,7 +1263,7 @@ class Bare(nn.Module):
         self.bias = nn.Parameter(torch.empty(3))
 
     def fire(self, x: Tensor) -> Tensor:
-        return _Fire.apply(x)
+        return _fire(x)
 
     def forward(self, x: Tensor) -> Tensor:  # (samples, 5)
         see_linear("bare.linear", x, self.linear)
@@ -1323,7 +1319,7 @@ def _functional_calls_in_the_root() -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             see_linear("Net.linear", x, self.weight)
-            y = _Fire.apply(F.linear(x, self.weight))
+            y = _fire(F.linear(x, self.weight))
             a, y = x.view(-1, 3, 2), y.view(-1, 2, 4)
             see_product("Net.matmul", "bij,bjk->bik", a, y)
             y = y * (a @ y).sum(1, keepdim=True).gt(0)
@@ -1419,7 +1415,7 @@ def _recurrent_cells() -> nn.Module:
             state = one = two = None
             for step in x:
                 state = self.lstm(step, state)
-                one = self.gru(_Fire.apply(state[0]), one)
+                one = self.gru(_fire(state[0]), one)
                 two = self.rnn(one, hx=two)
             assert two is not None
             return two
@@ -1457,7 +1453,7 @@ def _image_of_integers_declared_analog() -> nn.Module:
             self.fc = nn.Linear(8, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.fc(_Fire.apply(self.conv(x) - 4).flatten(1))
+            return self.fc(_fire(self.conv(x) - 4).flatten(1))
 
     return on_grid(Net())
 
@@ -1471,6 +1467,6 @@ def _integers_as_macs() -> nn.Module:
             self.integers_as_macs = nn.Linear(5, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.integers_as_macs(_Fire.apply(self.fc(x)).sum(0))
+            return self.integers_as_macs(_fire(self.fc(x)).sum(0))
 
     return on_grid(Net())

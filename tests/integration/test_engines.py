@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 import snnmetrics as sm
+from tests.helpers.limits import SECONDS
 from tests.helpers.ranks import Ranks, results_of
 from tests.integration.engine_scripts import (
     accelerate_loop,
@@ -51,10 +52,9 @@ from tests.integration.engine_scripts.toy import (
     synops,
 )
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ranks")]
 
 ROOT = Path(__file__).parent.parent.parent
-TIMEOUT = 240  # the guide takes 30 s, four times that where others use the processor
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
 Batch = tuple[Tensor, Tensor]
 # What a model was trained with: gradients of each step, final weights, operations.
@@ -73,7 +73,7 @@ def launch(*command: str, folder: Path) -> list[Any]:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=TIMEOUT)
+        output, _ = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGTERM)  # a launcher ends its ranks then
         with suppress(subprocess.TimeoutExpired):
@@ -572,7 +572,7 @@ def test_loader_with_workers(method: str) -> None:
     """With fork the workers inherit an attached monitor; what they run is not the model."""
     net, x = Net(), data()[0]
     loader = DataLoader(
-        EncodedByWorkers(), 4, num_workers=2, multiprocessing_context=method, timeout=TIMEOUT
+        EncodedByWorkers(), 4, num_workers=2, multiprocessing_context=method, timeout=SECONDS
     )
     encoded = EncodedByWorkers().encode(x)
     report = sm.Monitor(net, batch_dim=0, time_dim=1).run(loader, progress=False)
@@ -590,7 +590,7 @@ def test_metrics_sent_to_processes_and_merged(method: str) -> None:
     # One thread: what OpenMP keeps of threads does not survive a fork.
     context, setup = multiprocessing.get_context(method), torch.set_num_threads
     with context.Pool(1, initializer=setup, initargs=(1,)) as pool:
-        counted = pool.starmap_async(count, shares).get(timeout=TIMEOUT)
+        counted = pool.starmap_async(count, shares).get(timeout=SECONDS)
     assert metric.update_count == 0, "what runs elsewhere is counted elsewhere"
     for other in counted:
         metric.merge_state(other)
@@ -670,7 +670,7 @@ def test_a_rank_that_does_not_come_or_dies(tmp_path: Path) -> None:
     try:
         for process in processes:
             process.start()
-        assert ours.poll(TIMEOUT), "rank 0 hangs"
+        assert ours.poll(SECONDS), "rank 0 hangs"
         failed, synced, kept, report = ours.recv()
     finally:
         for process in processes:

@@ -144,6 +144,7 @@ def test_the_zoo_has_spikes_and_silence(case: Case) -> None:
         assert 0 < neurons["events"] < neurons["elements"], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "gradient"),
     [
@@ -233,6 +234,7 @@ def _torch_globals(model: nn.Module) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case.cut], ids=lambda case: case.name)
 @pytest.mark.parametrize("size", [1, 3])
 def test_any_cut_into_batches_gives_the_same_report(case: Case, size: int) -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import snnmetrics as sm
 from snnmetrics import plots
+from tests.helpers.limits import SECONDS
 from tests.integration.engine_scripts import lightning_callback
 from tests.integration.engine_scripts.lightning_trainer import TRAIN, VALIDATE
 from tests.integration.engine_scripts.toy import Net, data, operations, synops
@@ -32,7 +33,7 @@ from lightning.pytorch.loggers.logger import DummyLogger  # noqa: E402
 
 from snnmetrics.integrations.lightning import SNNMetricsCallback  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parents[2]
 DIMS: dict[str, Any] = {"batch_dim": 0, "time_dim": 1}
@@ -447,7 +448,7 @@ def test_two_processes(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     ranks = [pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)]
@@ -526,7 +527,11 @@ def test_without_lightning_the_error_names_the_extra(monkeypatch: pytest.MonkeyP
 def test_nothing_of_lightning_is_imported_with_the_package() -> None:
     code = "import sys, snnmetrics; print(sorted(m for m in sys.modules if 'lightning' in m))"
     out = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
     ).stdout
     assert "snnmetrics.integrations" not in out
     assert "'lightning.pytorch'" not in out

@@ -11,22 +11,16 @@ from torch import Tensor, nn
 
 import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
+from tests.helpers.toy import Fire, draw_weights
 
 pytestmark = pytest.mark.xdist_group("ranks")
-
-
-class Fire(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.3).to(x.dtype)
 
 
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(1)
         self.conv, self.fire, self.fc = nn.Conv1d(2, 3, 3, padding=1), Fire(), nn.Linear(15, 4)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1, 1, generator=generator)
+        draw_weights(self, seed=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.fire(self.conv(x)).flatten(1))

@@ -328,9 +328,9 @@ def test_not_finite_on_an_accelerator_raises_at_compute() -> None:
 
 
 def _sum_as_on_a_device(activations: Tensor) -> Tensor:
-    from snnmetrics.tensors import sums as exact
+    from snnmetrics.tensors import sums
 
-    return exact._sum_on_device(activations, (0,))
+    return sums._sum_on_device(activations, (0,))
 
 
 # ---------------------------------------------------------------------- collections

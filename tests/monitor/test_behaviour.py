@@ -19,21 +19,12 @@ from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
 from snnmetrics.monitor import state
-
-
-class Heaviside(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+from tests.helpers.toy import StraightThrough
 
 
 class Spike(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return Heaviside.apply(x)
+        return StraightThrough.apply(x, 0.0)
 
 
 class Net(nn.Module):

@@ -9,13 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
+from tests.helpers.toy import Fire, draw_weights
 
 pytestmark = pytest.mark.xdist_group("ranks")
-
-
-class Fire(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.3).to(x.dtype)
 
 
 class Net(nn.Module):
@@ -23,10 +19,8 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(3)
         self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1, 1, generator=generator)
+        draw_weights(self, seed=3)
 
     def forward(self, x: Tensor, skip: bool = False) -> Tensor:
         hidden = self.first(x)

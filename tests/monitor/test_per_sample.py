@@ -180,6 +180,7 @@ def test_figures_are_those_of_samples_run_alone(layout: str) -> None:
     assert (report.samples, report.steps) == (SAMPLES, STEPS)
 
 
+@pytest.mark.slow
 @every_layout
 @pytest.mark.parametrize("shape", [(1, 4), (4, 1), (4, 4), (1, 1), (2, 4), (6, 3), (2, 2)])
 def test_sizes_that_could_be_mistaken_for_each_other(layout: str, shape: tuple[int, int]) -> None:
@@ -396,6 +397,7 @@ _ORDERS = ((0, None), (0, 1), (1, 0))
 _ZOO = [case for case in CASES if case.cut and (case.batch_dim, case.time_dim) in _ORDERS]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("case", _ZOO, ids=lambda case: case.name)
 def test_every_model_of_the_zoo(case: Case) -> None:

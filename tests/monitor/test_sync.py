@@ -16,13 +16,9 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.ranks.reduce import all_reduce, reduce_states
 from tests.helpers.ranks import Ranks, results_of
+from tests.helpers.toy import Fire, draw_weights
 
 pytestmark = pytest.mark.xdist_group("ranks")
-
-
-class Fire(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.3).to(x.dtype)
 
 
 class Deep(nn.Module):
@@ -30,11 +26,9 @@ class Deep(nn.Module):
 
     def __init__(self, depth: int, width: int = 6) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(depth)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.fire = Fire()
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1, 1, generator=generator)
+        draw_weights(self, seed=depth)
 
     def forward(self, x: Tensor, used: int | None = None) -> Tensor:
         for layer in self.layers[:used]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torchmetrics import MetricCollection
 
 import snnmetrics as sm
+from tests.helpers.limits import SECONDS
 
 SPIKES, TARGETS = (torch.rand(6, 5, 2, 4, 4) < 0.2).float(), torch.randint(0, 4, (6,))
 SCORES = torch.rand(6, 5, 4)
@@ -238,6 +239,7 @@ for thing in (metric, report, sm.ScalarView(metric, "synops")):
 """
 
 
+@pytest.mark.system
 def test_without_matplotlib_the_error_names_the_extra() -> None:
     """All but pictures works."""
     out = subprocess.run(
@@ -245,7 +247,7 @@ def test_without_matplotlib_the_error_names_the_extra() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=SECONDS,
     ).stdout.splitlines()
     assert (
         out

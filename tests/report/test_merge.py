@@ -11,22 +11,16 @@ from torch import Tensor, nn
 
 import snnmetrics as sm
 from snnmetrics.report import Report
+from tests.helpers.toy import Fire, draw_weights
 from tests.report.made import full_report, neurons, report
-
-
-class Fire(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.3).to(x.dtype)
 
 
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(3)
         self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
         self.extra = nn.Linear(5, 3)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1, 1, generator=generator)
+        draw_weights(self, seed=3)
 
     def forward(self, x: Tensor, extra: bool = False) -> Tensor:
         hidden = self.fire(self.first(x))

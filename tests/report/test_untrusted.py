@@ -196,6 +196,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_time_and_memory_are_in_proportion_to_the_text(name: str) -> None:
     text = HOSTILE[name]

@@ -120,7 +120,7 @@ def accepts(layer: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 MANY = settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
@@ -130,6 +130,7 @@ MANY = settings(
 EVEN = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
+@pytest.mark.slow
 @EVEN
 @MANY
 @given(linear_layers())
@@ -141,8 +142,9 @@ def test_every_linear_layer_equals_brute_force(case: tuple[nn.Module, tuple[int,
     np.testing.assert_array_equal(counted.numpy(), by_brute_force(layer, shape))
 
 
+@pytest.mark.slow
 @EVEN
-@settings(MANY, max_examples=150)
+@settings(MANY, max_examples=50)
 @given(linear_layers(), st.integers(0, 2**31))
 def test_effective_fanout_leaves_out_zero_weights(
     case: tuple[nn.Module, tuple[int, ...]], seed: int

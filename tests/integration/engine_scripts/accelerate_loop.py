@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, operations, save
+from tests.helpers.limits import PATIENCE
+from tests.integration.engine_scripts.toy import Net, data, leave, operations, save
 
 SAMPLES, BATCH = 11, 4
 

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, save
+from tests.helpers.limits import PATIENCE
+from tests.integration.engine_scripts.toy import Net, data, leave, save
 
 # Samples of each rank, by the number of ranks; some ranks have none.
 CUTS = {2: [(15, 7), (22, 0)], 4: [(9, 5, 7, 1), (12, 0, 10, 0)]}

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.helpers.limits import PATIENCE
 from tests.integration.engine_scripts.lightning_trainer import BATCH, Unpadded, sets
-from tests.integration.engine_scripts.toy import PATIENCE, Net, leave, operations, save
+from tests.integration.engine_scripts.toy import Net, leave, operations, save
 
 
 def main(folder: str) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset, TensorDataset
 
 import snnmetrics as sm
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data, leave, operations, save
+from tests.helpers.limits import PATIENCE
+from tests.integration.engine_scripts.toy import Net, data, leave, operations, save
 
 EPOCHS, BATCH = 2, 4
 # 13 samples for training: with two ranks a DistributedSampler repeats one. 9 for validation.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 SAMPLES, STEPS, CLASSES = 22, 3, 4
-# A collective that waits longer fails, and the test with it.
-PATIENCE = timedelta(seconds=60)
 
 
 class Fire(nn.Module):

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.integration.engine_scripts.toy import PATIENCE, Net, data
+from tests.helpers.limits import PATIENCE
+from tests.integration.engine_scripts.toy import Net, data
 
 
 def main(rank: int, store: str, pipe: Any, die: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=PATIENCE)
-    impatient = dist.new_group([0, 1], timeout=timedelta(seconds=2))
+    impatient = dist.new_group([0, 1], timeout=PATIENCE)
+    # Only once both ranks have met: a loaded machine needs longer for that.
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=2), impatient)
     if rank == 1:
         die.wait(PATIENCE.total_seconds())
         os._exit(1)
