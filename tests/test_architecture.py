@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,15 @@ def test_every_name_in_a_package_that_the_page_uses_exists() -> None:
     recorder = importlib.import_module("snnmetrics.monitor.recorder").BatchRecorder
     for method in re.findall(r"BatchRecorder\.(\w+)", PAGE):
         assert hasattr(recorder, method), method
+
+
+def test_importing_the_library_imports_no_pictures() -> None:
+    """A metric or report imports them inside of its own ``plot``."""
+    code = (
+        "import snnmetrics.integrations, sys;"
+        "print([name for name in sys.modules if name.startswith('snnmetrics.plots')])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "[]\n"

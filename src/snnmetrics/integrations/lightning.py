@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,12 +181,6 @@ class SNNMetricsCallback(Callback):
         if "train" in self._attached and self.every_n_steps is None:
             self._monitors["train"].reset()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Open the batch, where ``sizes`` says how large it is."""
-        self._open_batch("train", batch)
-
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -209,8 +204,8 @@ class SNNMetricsCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch."""
         self._abandon_batch()  # a hook of the user's may have ended the epoch in it
-        if "train" in self._attached and self.every_n_steps is None:
-            self._log("train", pl_module)
+        if self.every_n_steps is None:
+            self._log("train", trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detach."""
@@ -221,36 +216,8 @@ class SNNMetricsCallback(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach for validation in place of training, unless it is the sanity check."""
         self._detach("train")
-        if "val" in self.stages and not trainer.sanity_checking:
-            self._attach("val", trainer, pl_module).reset()
-
-    def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Open the batch, where ``sizes`` says how large it is."""
-        self._open_batch("val", batch)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Close the batch."""
-        self._close_batch()
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch, all loaders together."""
-        if "val" in self._attached:
-            self._log("val", pl_module)
+        if not trainer.sanity_checking:
+            self._begin("val", trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to training, or write what was found."""
@@ -261,43 +228,50 @@ class SNNMetricsCallback(Callback):
         else:
             self._keep(trainer, ("val",))
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach for the test."""
-        if "test" in self.stages:
-            self._attach("test", trainer, pl_module).reset()
-
-    def on_test_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Open the batch, where ``sizes`` says how large it is."""
-        self._open_batch("test", batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Close the batch."""
-        self._close_batch()
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch, all loaders together."""
-        if "test" in self._attached:
-            self._log("test", pl_module)
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what was found."""
         self._detach("test")
         self._keep(trainer, ("test",))
+
+    # What stages share, under the names that Lightning calls: the stage comes first.
+
+    def _begin(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach with nothing counted."""
+        if stage in self.stages:
+            self._attach(stage, trainer, pl_module).reset()
+
+    def _open_batch(
+        self, stage: str, trainer: Trainer, pl_module: LightningModule, batch: Any, *numbers: int
+    ) -> None:
+        """Open the batch, where ``sizes`` says how large it is."""
+        if self.sizes is not None and stage in self._attached:
+            samples, steps = self.sizes(batch)
+            self._batch = self._monitors[stage].batch(samples, steps)
+            self._batch.__enter__()
+
+    def _close_batch(self, *_: Any, **__: Any) -> None:
+        """Close the batch, if one is open."""
+        if self._batch is not None:
+            batch, self._batch = self._batch, None
+            batch.__exit__(None, None, None)
+
+    def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch of a stage that was measured, all loaders together."""
+        if stage not in self._attached:
+            return
+        scalars = self._report(stage).scalars(self._prefix(stage))
+        # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
+        pl_module.log_dict(
+            scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
+        )
+
+    on_train_batch_start = partialmethod(_open_batch, "train")
+    on_validation_batch_start = partialmethod(_open_batch, "val")
+    on_test_batch_start = partialmethod(_open_batch, "test")
+    on_validation_batch_end = on_test_batch_end = _close_batch
+    on_validation_epoch_end = partialmethod(_log, "val")
+    on_test_epoch_end = partialmethod(_log, "test")
+    on_test_start = partialmethod(_begin, "test")
 
     # ---------------------------------------------------------------------- save and resume
 
@@ -356,17 +330,6 @@ class SNNMetricsCallback(Callback):
             )
         return pl_module
 
-    def _open_batch(self, stage: str, batch: Any) -> None:
-        if self.sizes is not None and stage in self._attached:
-            samples, steps = self.sizes(batch)
-            self._batch = self._monitors[stage].batch(samples, steps)
-            self._batch.__enter__()
-
-    def _close_batch(self) -> None:
-        if self._batch is not None:
-            batch, self._batch = self._batch, None
-            batch.__exit__(None, None, None)
-
     def _abandon_batch(self) -> None:
         """Close the batch so that nothing of it is counted."""
         if self._batch is not None:
@@ -387,13 +350,6 @@ class SNNMetricsCallback(Callback):
                 "is called with the input"
             )
         return report
-
-    def _log(self, stage: str, pl_module: LightningModule) -> None:
-        scalars = self._report(stage).scalars(self._prefix(stage))
-        # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
-        pl_module.log_dict(
-            scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
-        )
 
     def _keep(self, trainer: Trainer, stages: Sequence[str]) -> None:
         """Write reports and figures, and show figures to the loggers."""
