@@ -14,20 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor.per_sample import Key, Spread
-from snnmetrics.monitor.state import (
-    FIELDS,
-    PRODUCT,
-    WEIGHTED,
-    NeuronState,
-    RowState,
-    State,
-)
 from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema as checks
 from snnmetrics.report.data import Operation, Uncounted
-from snnmetrics.report.distribution import BINS
-from snnmetrics.report.json import OPERATION
+from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
+from snnmetrics.report.run_data import COLUMNS, Key, Neurons, Row, RunData, kinds_of
 
 # Numbers of a state that add up, in the order of their tensor.
 _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
@@ -45,18 +36,18 @@ class Parts(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def to_parts(state: State) -> Parts:
+def to_parts(state: RunData) -> Parts:
     """Take a state apart. The tensors are those of the state."""
     return Parts(_structure_of(state), _tensors_of(state))
 
 
-def _structure_of(state: State) -> dict[str, Any]:
+def _structure_of(state: RunData) -> dict[str, Any]:
     return {
         "rows": [
             {
                 "name": name,
                 "operation": _facts(row.operation),
-                "kinds": len(row.totals),
+                "kinds": len(kinds_of(row.operation)),
                 "map": None if row.synops_per_neuron is None else list(row.synops_per_neuron.shape),
                 "notes": sorted(row.notes),
             }
@@ -67,7 +58,8 @@ def _structure_of(state: State) -> dict[str, Any]:
             for (name, shape), layer in state.neurons.items()
         ],
         "spreads": [
-            {"key": list(key), "timed": spread.timed} for key, spread in state.spreads.items()
+            {"key": list(key), "timed": known.peak_step is not None}
+            for key, known in _known(state).items()
         ],
         "uncounted": [
             {"name": entry.name, "what": entry.what, "reason": entry.reason}
@@ -79,10 +71,10 @@ def _structure_of(state: State) -> dict[str, Any]:
     }
 
 
-def _tensors_of(state: State) -> dict[str, Tensor]:
+def _tensors_of(state: RunData) -> dict[str, Tensor]:
     counters = [
         *(getattr(state, name) for name in _COUNTERS),
-        *(layer.frames for layer in state.neurons.values()),
+        *(layer.elements // max(1, layer.neurons) for layer in state.neurons.values()),
         *(entry.calls for entry in state.uncounted.values()),
     ]
     tensors = {
@@ -90,30 +82,36 @@ def _tensors_of(state: State) -> dict[str, Tensor]:
         "seconds": torch.tensor(state.seconds, dtype=torch.float64),
     }
     for i, row in enumerate(state.rows.values()):
-        tensors[f"rows.{i}.totals"] = row.totals
+        tensors[f"rows.{i}.totals"] = row.totals_of()
         if row.synops_per_neuron is not None:
             tensors[f"rows.{i}.map"] = row.synops_per_neuron
     for i, layer in enumerate(state.neurons.values()):
-        tensors |= {f"neurons.{i}.spikes": layer.spikes, f"neurons.{i}.events": layer.events}
-    for i, spread in enumerate(state.spreads.values()):
-        tensors |= {
-            f"spreads.{i}.sums": spread.sums,
-            f"spreads.{i}.extremes": spread.extremes,
-            f"spreads.{i}.histogram": spread.histogram,
-        }
+        assert layer.spikes_per_neuron is not None  # a monitor keeps it
+        tensors[f"neurons.{i}.spikes"] = layer.spikes_per_neuron
+        tensors[f"neurons.{i}.events"] = torch.as_tensor(layer.events, dtype=torch.float64)
+    for i, known in enumerate(_known(state).values()):
+        figures = [known.total, known.squares, known.largest, known.peak_step or 0.0]
+        numbers = torch.tensor(figures, dtype=torch.float64)
+        tensors[f"spreads.{i}.sums"], tensors[f"spreads.{i}.extremes"] = numbers.split(2)
+        tensors[f"spreads.{i}.histogram"] = dense(known.histogram)
     return tensors
 
 
-def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> State:
+def _known(state: RunData) -> dict[Key, Distribution]:
+    return {key: found for key, found in state.distributions.items() if found is not None}
+
+
+def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunData:
     """Put a state together again. It uses the tensors that are given."""
     counters = iter(tensors["counters"].tolist())
     numbers = {name: next(counters) for name in _COUNTERS}
     neurons = {
-        (layer["name"], tuple(layer["shape"])): NeuronState(
+        (layer["name"], tuple(layer["shape"])): Neurons(
             layer["type"],
-            tensors[f"neurons.{i}.spikes"],
+            math.prod(layer["shape"]),
+            math.prod(layer["shape"]) * next(counters),
             tensors[f"neurons.{i}.events"],
-            next(counters),
+            spikes_per_neuron=tensors[f"neurons.{i}.spikes"],
         )
         for i, layer in enumerate(structure["neurons"])
     }
@@ -121,12 +119,12 @@ def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> S
         (entry["name"], entry["what"]): Uncounted(**entry, calls=next(counters))
         for entry in structure["uncounted"]
     }
-    return State(
+    return RunData(
         **numbers,
         seconds=tensors["seconds"].item(),
         rows=_rows(structure, tensors),
         neurons=neurons,
-        spreads=_spreads(structure, tensors),
+        distributions=_distributions(structure, tensors, numbers["samples"]),
         uncounted=uncounted,
         called=frozenset(structure["called"]),
         contracted=frozenset(structure["contracted"]),
@@ -134,28 +132,28 @@ def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> S
     )
 
 
-def _rows(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, RowState]:
-    return {
-        row["name"]: RowState(
-            _operation(row["operation"]),
-            tensors[f"rows.{i}.totals"],
-            tensors.get(f"rows.{i}.map"),
-            frozenset(row["notes"]),
-        )
-        for i, row in enumerate(structure["rows"])
-    }
+def _rows(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Row]:
+    rows = {}
+    for i, facts in enumerate(structure["rows"]):
+        row = Row(_operation(facts["operation"]), notes=frozenset(facts["notes"]))
+        row.synops_per_neuron = tensors.get(f"rows.{i}.map")
+        row.counts = row.counts_of(tensors[f"rows.{i}.totals"])
+        rows[facts["name"]] = row
+    return rows
 
 
-def _spreads(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[Key, Spread]:
-    return {
-        tuple(spread["key"]): Spread(
-            tensors[f"spreads.{i}.sums"],
-            tensors[f"spreads.{i}.extremes"],
-            tensors[f"spreads.{i}.histogram"],
-            spread["timed"],
-        )
-        for i, spread in enumerate(structure["spreads"])
-    }
+def _distributions(
+    structure: Mapping[str, Any], tensors: Mapping[str, Tensor], samples: int
+) -> dict[Key, Distribution | None]:
+    found: dict[Key, Distribution | None] = {}
+    for i, facts in enumerate(structure["spreads"]):
+        total, squares = tensors[f"spreads.{i}.sums"].tolist()
+        largest, peak = tensors[f"spreads.{i}.extremes"].tolist()
+        histogram = sparse(tensors[f"spreads.{i}.histogram"])
+        peak_step = peak if facts["timed"] else None
+        figures = (samples, total, squares, largest, peak_step, histogram)
+        found[tuple(facts["key"])] = Distribution(*figures)
+    return found
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -165,7 +163,9 @@ def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
     counters = len(_COUNTERS) + len(structure["neurons"]) + len(structure["uncounted"])
     tensors = {"counters": none.expand(counters), "seconds": zero}
     for i, row in enumerate(structure["rows"]):
-        tensors[f"rows.{i}.totals"] = zero.expand(row["kinds"], len(FIELDS))
+        tensors[f"rows.{i}.totals"] = zero.expand(
+            len(kinds_of(_operation(row["operation"]))), len(COLUMNS)
+        )
         if row["map"] is not None:
             tensors[f"rows.{i}.map"] = zero.expand(row["map"])
     for i, layer in enumerate(structure["neurons"]):
@@ -193,12 +193,6 @@ def _operation(facts: Mapping[str, Any]) -> Operation:
     return Operation(**values)
 
 
-def _kinds(value: Any, path: str) -> int:
-    if checks.whole(value, path) not in (len(WEIGHTED), len(PRODUCT)):
-        raise checks.error(path, f"{len(WEIGHTED)} or {len(PRODUCT)} kinds", value)
-    return int(value)
-
-
 def _sizes(value: Any, path: str) -> tuple[int, ...]:
     sizes = checks.shape(value, path)
     if math.prod(max(size, 1) for size in sizes) >= 2**62:
@@ -214,8 +208,10 @@ STRUCTURE: dict[str, checks.Check[Any]] = {
     "rows": _list_of(
         {
             "name": checks.text,
-            "operation": lambda value, path: checks.fields_of(value, path, OPERATION),
-            "kinds": _kinds,
+            "operation": lambda value, path: checks.fields_of(
+                value, path, checks.checks_of(Operation, {})
+            ),
+            "kinds": checks.whole,
             "map": checks.optional(_sizes),
             "notes": checks.texts,
         }

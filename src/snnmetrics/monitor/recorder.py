@@ -16,22 +16,22 @@ from snnmetrics.monitor.call_sites import Repeat, Tally, check_kind
 from snnmetrics.monitor.input_buffer import Pile
 from snnmetrics.monitor.lineage import Sources, version_of
 from snnmetrics.monitor.per_sample import Vectors
-from snnmetrics.monitor.state import (
-    FIELDS,
-    NO_MAP,
-    PRODUCT,
-    WEIGHTED,
-    NeuronState,
-    RowState,
-    State,
-    empty_totals,
-)
 from snnmetrics.monitor.stats_cache import FIRST, Looks
 from snnmetrics.ops.parsers import Contraction, Convolution
 from snnmetrics.report.data import KINDS, Operation, Uncounted
+from snnmetrics.report.run_data import NO_MAP, Neurons, Row, RunData
 from snnmetrics.synapses.maps import Fanout, FanoutCache, own_saved_tensors, padded_fanout
 from snnmetrics.tensors.sums import magnitude_sum
 
+# What ``counting.synops_of`` gives, by the names of ``Counts``.
+_FIGURES = (
+    "events",
+    "magnitude",
+    "synops",
+    "event_synops",
+    "effective_synops",
+    "effective_magnitude",
+)
 # Operations that are known again, over batches.
 _MOST_REPEATS = 1024
 
@@ -72,7 +72,7 @@ class Ledger:
     per_sample: bool = False
     differentiable: bool = False
     maps: FanoutCache = field(default_factory=FanoutCache)
-    staged: State = field(default_factory=State)
+    staged: RunData = field(default_factory=RunData)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
@@ -84,7 +84,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget the batch: it is complete, or it failed."""
-        self.staged = State()
+        self.staged = RunData()
         self.vectors.clear()
         self.called.clear()
         self.looks.clear()
@@ -102,17 +102,20 @@ class Ledger:
         self.synops.clear()
         self.maps.look_again()
 
-    def settled(self) -> State:
+    def settled(self) -> RunData:
         """What the batch adds, complete."""
         self._settle_piles()
         for repeat in self._begun:
             self._settle(repeat)
-        for row in self.staged.rows.values():
-            row.settle()
         for key, fired in self._fired.items():
             tally = fired.tally
-            self.staged.neurons[key] = NeuronState(
-                fired.type, tally.magnitudes, tally.events.sum(), fired.frames
+            neurons = tally.magnitudes.numel()
+            self.staged.neurons[key] = Neurons(
+                fired.type,
+                neurons,
+                neurons * fired.frames,
+                tally.events.sum(),
+                spikes_per_neuron=tally.magnitudes,
             )
         self.staged.called |= self.called
         return self.staged
@@ -293,7 +296,7 @@ class Ledger:
         """Make the map of a call that is the first in its batch, or the first with its weights."""
         if repeat.fanout is None:
             self._begun.append(repeat)
-            self._row(repeat.name, repeat.operation, len(WEIGHTED), weight.device)
+            self._row(repeat.name, repeat.operation)
             self.staged.contracted |= repeat.sources
         else:  # what it gathered has the earlier weights
             self._settle_piles()
@@ -317,7 +320,7 @@ class Ledger:
             check_kind(name, repeat.declared, seen.kind)
             figures = counting.synops_of(seen, fanout)
             dense = repeat.frames * repeat.operation.synapses
-            row = self._row(name, repeat.operation, len(WEIGHTED), x.device)
+            row = self._row(name, repeat.operation)
             self.staged.contracted |= repeat.sources
             known = dense, repeat.dense_macs, repeat.outputs
             _enter(row, seen.kind, repeat.frames, x.numel(), figures, *known)
@@ -345,7 +348,7 @@ class Ledger:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, self.declared_kind(name), *kinds)
             kind = kinds[0] * len(KINDS) + kinds[1]
-            row = self._row(name, operation, len(PRODUCT), call.left.device)
+            row = self._row(name, operation)
             elements, outputs = call.left.numel(), counting.outputs(call, out)
             _enter(row, kind, counting.vectors(call), elements, figures, dense, dense, outputs)
             if self.per_sample:
@@ -381,12 +384,10 @@ class Ledger:
         self.looks.remember(x, lead, seen)
         return seen
 
-    def _row(self, name: str, operation: Operation, kinds: int, device: torch.device) -> RowState:
-        if name not in self.staged.rows:
-            self.staged.rows[name] = RowState(operation, empty_totals(kinds, device))
-        return self.staged.rows[name]
+    def _row(self, name: str, operation: Operation) -> Row:
+        return self.staged.rows.setdefault(name, Row(operation))
 
-    def _add_map(self, row: RowState, synops: Tensor) -> None:
+    def _add_map(self, row: Row, synops: Tensor) -> None:
         if row.synops_per_neuron is None:
             row.synops_per_neuron = synops
         elif row.synops_per_neuron.shape == synops.shape:
@@ -471,7 +472,7 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
 
 
 def _enter(
-    row: RowState,
+    row: Row,
     kind: int | Tensor,
     frames: int,
     elements: int,
@@ -481,18 +482,16 @@ def _enter(
     outputs: int,
     calls: int = 1,
 ) -> None:
-    """Add calls to the line of their kind, in the order of ``FIELDS``."""
-    first, last = [calls, frames, elements], [dense_synops, dense_macs, outputs]
-    if isinstance(kind, int):
-        line = row.pending.setdefault(kind, [0.0] * len(FIELDS))
-        for i, value in enumerate((*first, *(figure.item() for figure in figures), *last)):
-            line[i] += value
-        return
-    known = [
-        torch.tensor(part, dtype=torch.float64).to(row.totals.device) for part in (first, last)
-    ]
-    columns = torch.cat([known[0], torch.stack(figures), known[1]])
-    row.totals.index_add_(0, kind.reshape(1), columns.unsqueeze(0))
+    """Add calls to the counts of their kind."""
+    known = {
+        "calls": calls,
+        "frames": frames,
+        "elements": elements,
+        "dense_synops": dense_synops,
+        "dense_macs": dense_macs,
+        "output_elements": outputs,
+    }
+    row.enter(kind, known | dict(zip(_FIGURES, figures, strict=True)))
 
 
 def _parameters(weight: Tensor, bias: Tensor | None) -> int:

@@ -1,4 +1,4 @@
-"""Reports in files. Saving that is interrupted leaves the old file, or none; never half of one."""
+"""Texts in files. Saving that is interrupted leaves the old file, or none; never half of one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from snnmetrics.report import json as report_json
-
-if TYPE_CHECKING:
-    from snnmetrics.report.report import Report
 
 
-def save(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write a report as JSON beside ``path``, and move it there once all of it is on the disk."""
-    target = _checked(path)
+def save(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text beside ``path``, and move it there once all of it is on the disk."""
+    target = target_of(path)
     if not target.parent.exists():
         raise FileNotFoundError(f"path: expected a directory that exists, found {target.parent}")
-    text = report_json.to_json(
-        report
-    ).encode()  # what cannot be written fails before a file is made
     mode = _mode_of(target)
     # In the same directory: across file systems nothing can be moved in one step.
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
@@ -31,7 +22,7 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
         with open(beside, "xb", opener=_with_mode(0o666 if mode is None else mode)) as file:
             if mode is not None:
                 os.chmod(beside, mode)
-            file.write(text)
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
@@ -42,18 +33,14 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
     _sync_directory(target.parent)
 
 
-def load(path: str | os.PathLike[str]) -> Report:
-    """Read a report that anyone may have written."""
-    source = _checked(path)
-    with source.open("rb") as file:
-        text = file.read(report_json.MAX_TEXT + 1)  # enough to see that it is too long
-    try:
-        return report_json.from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+def load(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a file that anyone may have written; of a longer one so much that it shows."""
+    with target_of(path).open("rb") as file:
+        return file.read(most + 1)
 
 
-def _checked(path: object) -> Path:
+def target_of(path: object) -> Path:
+    """The file that a path leads to."""
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str):
         raise TypeError(f"path: expected a str or os.PathLike of text, found {path!r}")

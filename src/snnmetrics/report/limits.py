@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from snnmetrics.arguments import positive_number
 from snnmetrics.report.distribution import PERCENTILES, Distribution
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from snnmetrics.report.report import Report
     from snnmetrics.report.rows import GroupRow, LayerRow, TotalRow
 
-    Row = LayerRow | GroupRow | TotalRow
+    Row: TypeAlias = LayerRow | GroupRow | TotalRow
 
 STATISTICS = ("mean", "max", *(f"p{percent}" for percent in PERCENTILES), "peak_step")
 FIGURES = ("synops", "synops_per_second")
