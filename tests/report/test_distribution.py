@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from snnmetrics.report.distribution import (
     PERCENTILES,
     RESOLUTION,
     bins_of,
+    dense,
     upper_edge,
 )
 from tests.report.made import spread
@@ -175,3 +177,14 @@ def test_a_distribution_is_a_value() -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         made.histogram[8] = 1
     assert Counter(made.histogram) == Counter({7: 1})
+
+
+def test_figures_that_stay_on_an_accelerator_add_up_to_those_of_the_host() -> None:
+    samples = torch.tensor([[0.0, 2.0, 4.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    there = Distribution.of(samples.to("meta"), True)
+    assert there.add(there).add(Distribution.of(samples, True)).histogram.device.type == "meta"  # type: ignore[attr-defined]
+    here: Any = Distribution.of(samples, True)
+    tensors = {k: torch.tensor(v) for k, v in vars(here).items() if isinstance(v, float)}
+    held: Any = replace(here, **tensors, histogram=dense(here.histogram))
+    for both in (held.add(held), held.add(here), here.add(held)):
+        assert both.on_host() == here.add(here)
