@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
-from snnmetrics.monitor import state
+from snnmetrics.report import run_data
 from tests.helpers.toy import StraightThrough
 
 
@@ -780,5 +780,9 @@ def test_no_count_depends_on_the_order_of_fields(monkeypatch: pytest.MonkeyPatch
 
     expected = measured()
     assert len({*expected.counts()["0"].values()}) > 6, "most figures differ"
-    monkeypatch.setattr(state, "FIELDS", tuple(reversed(state.FIELDS)))
+    monkeypatch.setattr(run_data, "COLUMNS", tuple(reversed(run_data.COLUMNS)))
     assert measured().counts() == expected.counts()
+    counts = run_data.Row(
+        expected.layers_data["0"].operation, dict(expected.layers_data["0"].counts)
+    )
+    assert counts.counts_of(counts.totals_of()) == counts.counts

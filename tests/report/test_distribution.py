@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnmetrics.monitor.per_sample import Series, Spread
 from snnmetrics.report import Distribution
 from snnmetrics.report.distribution import (
     BINS,
@@ -21,6 +21,7 @@ from snnmetrics.report.distribution import (
     PERCENTILES,
     RESOLUTION,
     bins_of,
+    dense,
     upper_edge,
 )
 from tests.report.made import spread
@@ -38,8 +39,7 @@ def bin_of(value: float) -> int:
 
 def kept(samples: list[float]) -> Distribution:
     """By way of tensors, as the Monitor does."""
-    series = Series(torch.tensor([samples], dtype=torch.float64), True)
-    return Spread.of(series).to_data(len(samples))
+    return Distribution.of(torch.tensor([samples], dtype=torch.float64), True)
 
 
 def nearest_rank(samples: list[float], percent: int) -> float:
@@ -122,26 +122,24 @@ def test_parts_add_up_to_the_whole_in_any_order(samples: list[float], data: st.D
     cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=4)))
     bounds = zip([0, *cuts], [*cuts, len(samples)], strict=True)
     parts = [samples[start:stop] for start, stop in bounds if start < stop]
-    merged = Spread.none()
+    total = Distribution.of_nothing(0)
     for part in data.draw(st.permutations(parts)):
-        series = Series(torch.tensor([part], dtype=torch.float64), True)
-        merged = merged.merged(Spread.of(series))
-    assert merged.to_data(len(samples)) == kept(samples)
+        total = total.add(kept(part))
+    assert total == kept(samples)
 
 
 def test_a_step_is_not_known_if_it_is_not_in_one_part() -> None:
     steps = torch.tensor([[1.0, 2.0], [4.0, 0.0]])
-    timed = Spread.of(Series(steps, True))
-    assert timed.to_data(2).peak_step == 4.0
-    assert timed.merged(Spread.of(Series(steps, False))).to_data(4).peak_step is None
+    timed = Distribution.of(steps, True)
+    assert timed.peak_step == 4.0
+    assert timed.add(Distribution.of(steps, False)).peak_step is None
     # 5 and 2 synops in 2 steps that last 0.5 s: 10 and 4 per second, 4 in 0.25 s at the peak
-    rates = Spread.of(Series(steps, True), seconds=0.5).to_data(2)
+    rates = Distribution.of(steps, True, seconds=0.5)
     assert (rates.total, rates.largest, rates.peak_step) == (14.0, 10.0, 16.0)
 
 
 def test_samples_of_which_nothing_was_seen_are_zeros() -> None:
-    series = Series(torch.tensor([[3.0, 5.0]], dtype=torch.float64), True)
-    found = Spread.of(series).to_data(8)
+    found = kept([3.0, 5.0]).add(Distribution.of_nothing(6))
     assert (found.mean, found.largest) == (1.0, 5.0)
     assert found.std == pytest.approx(np.std([3, 5] + [0] * 6))
     assert (found.percentile(75), found.percentile(76)) == (0.0, upper_edge(bin_of(3.0)))
@@ -179,3 +177,14 @@ def test_a_distribution_is_a_value() -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         made.histogram[8] = 1
     assert Counter(made.histogram) == Counter({7: 1})
+
+
+def test_figures_that_stay_on_an_accelerator_add_up_to_those_of_the_host() -> None:
+    samples = torch.tensor([[0.0, 2.0, 4.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    there = Distribution.of(samples.to("meta"), True)
+    assert there.add(there).add(Distribution.of(samples, True)).histogram.device.type == "meta"  # type: ignore[attr-defined]
+    here: Any = Distribution.of(samples, True)
+    tensors = {k: torch.tensor(v) for k, v in vars(here).items() if isinstance(v, float)}
+    held: Any = replace(here, **tensors, histogram=dense(here.histogram))
+    for both in (held.add(held), held.add(here), here.add(held)):
+        assert both.on_host() == here.add(here)

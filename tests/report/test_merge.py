@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.report import Report
 from tests.helpers.toy import Fire, draw_weights
-from tests.report.made import full_report, neurons, report
+from tests.report.made import COUNTS, full_report, layer, neurons, report
 
 
 class Net(nn.Module):
@@ -127,3 +127,10 @@ def test_other_layers_of_the_same_name_are_refused() -> None:
         one.merge(other)
     with pytest.raises(TypeError, match="expected reports, found int"):
         one.merge(3)  # type: ignore[arg-type]
+
+
+def test_integers_beyond_float64_stay_exact() -> None:
+    one = report({"fc": layer(counts=replace(COUNTS, dense_macs=2**53 + 1))}, samples=2**60)
+    merged = one.merge(one, one)
+    assert merged.counts()["fc"]["dense_macs"] == 3 * (2**53 + 1)
+    assert merged.samples == 3 * 2**60

@@ -101,7 +101,7 @@ class CallSite:
         else:
             self.sums[kind] = InputSums(stats, calls)
 
-    def known(self, calls: int) -> dict[str, int]:
+    def known(self, calls: int) -> dict[str, float | Tensor]:
         """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
         return {
             "calls": calls,

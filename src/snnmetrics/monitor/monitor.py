@@ -16,16 +16,16 @@ from snnmetrics.arguments import positive_number, require_bool, require_dim
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
-from snnmetrics.monitor.per_sample import Batch, spreads_of
+from snnmetrics.monitor.per_sample import Batch, distributions_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.selection import Choice, Declarations
-from snnmetrics.monitor.state import State
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report
+from snnmetrics.report.run_data import RunData
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
 # Orders of batch_dim and time_dim in which leading dimensions can be told apart.
@@ -148,7 +148,7 @@ class Monitor:
         self._attached = 0
         self._in_batch = False
         self._batch_samples: int | None = None  # of the last complete batch
-        self._state = State()
+        self._state = RunData()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is detached, and has what was counted up to the last complete batch."""
@@ -323,11 +323,10 @@ class Monitor:
             calls=staged.calls,
             seconds=seconds,
             time_first=self.time_dim == 0 if told and self.time_dim is not None else None,
-            batch_first=self.batch_dim == 0,
         )
         groups = {g: self._declared.members(g, vectors) for g in self._declared.groups}
-        staged.spreads = spreads_of(vectors, batch, groups)
-        self._state = self._state.merged(staged)
+        staged.distributions = distributions_of(vectors, batch, groups)
+        self._state = self._state.add(staged)
         self._batch_samples = samples
 
     # --------------------------------------------------------------------------- results
@@ -440,7 +439,7 @@ class Monitor:
             self._recorder.per_sample,
         )
 
-    def _sum_over_ranks(self) -> State:
+    def _sum_over_ranks(self) -> RunData:
         state, group = self._state.on_host(), self._process_group
         if not (dist.is_available() and dist.is_initialized()):
             return state
@@ -531,9 +530,9 @@ class Monitor:
         """
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()
-        self._state = self._loaded("incoming_state", incoming_state).merged(self._state)
+        self._state = self._loaded("incoming_state", incoming_state).add(self._state)
 
-    def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> State:
+    def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> RunData:
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"{argument}: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
@@ -554,7 +553,7 @@ class Monitor:
 
     def reset(self) -> None:
         """Forget all that was counted."""
-        self._state = State()
+        self._state = RunData()
         self._recorder.clear()
         self._recorder.synops.clear()
 

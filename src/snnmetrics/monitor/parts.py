@@ -1,4 +1,4 @@
-"""A state as a structure, which is plain data, and named tensors.
+"""What a monitor counted as a structure, which is plain data, and named tensors.
 
 In this form it travels: between ranks, where the tensors of equal structures are added, and to a
 file and back.
@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor.per_sample import Key, Spread
-from snnmetrics.monitor.state import (
-    FIELDS,
-    NeuronState,
-    RowState,
-    State,
-    kinds_of,
-)
 from snnmetrics.ranks.reduce import Reduction
-from snnmetrics.report import schema as checks
+from snnmetrics.report import schema
 from snnmetrics.report.data import Operation, Uncounted
-from snnmetrics.report.distribution import BINS
-from snnmetrics.report.json import OPERATION
+from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
+from snnmetrics.report.run_data import COLUMNS, Key, Neurons, Row, RunData, kinds_of
 
-# Numbers of a state that add up, in the order of their tensor.
+# Numbers of a run that add up, in the order of their tensor.
 _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
+_Sizes = Annotated[tuple[int, ...], schema.sizes]
 
 
 class Parts(NamedTuple):
-    """A state in two parts.
+    """A run in two parts.
 
     Attributes:
         structure: Names, operations, shapes, notes: dicts, lists, text and numbers.
@@ -44,133 +37,175 @@ class Parts(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def to_parts(state: State) -> Parts:
-    """Take a state apart. The tensors are those of the state."""
-    return Parts(_structure_of(state), _tensors_of(state))
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    operation: Operation
+    kinds: int
+    map: _Sizes | None
+    notes: tuple[str, ...]
 
 
-def _structure_of(state: State) -> dict[str, Any]:
-    return {
-        "rows": [
-            {
-                "name": name,
-                "operation": _facts(row.operation),
-                "map": None if row.synops_per_neuron is None else list(row.synops_per_neuron.shape),
-                "notes": sorted(row.notes),
-            }
-            for name, row in state.rows.items()
-        ],
-        "neurons": [
-            {"name": name, "shape": list(shape), "type": layer.type}
-            for (name, shape), layer in state.neurons.items()
-        ],
-        "spreads": [
-            {"key": list(key), "timed": spread.timed} for key, spread in state.spreads.items()
-        ],
-        "uncounted": [
-            {"name": entry.name, "what": entry.what, "reason": entry.reason}
-            for entry in state.uncounted.values()
-        ],
-        "called": sorted(state.called),
-        "contracted": sorted(state.contracted),
-        "notes": sorted(state.notes),
-    }
+@dataclass(frozen=True)
+class _Neurons:
+    name: str
+    shape: _Sizes
+    type: str
 
 
-def _tensors_of(state: State) -> dict[str, Tensor]:
-    counters = [
-        *(getattr(state, name) for name in _COUNTERS),
-        *(layer.frames for layer in state.neurons.values()),
-        *(entry.calls for entry in state.uncounted.values()),
-    ]
-    tensors = {
-        "counters": torch.tensor(counters, dtype=torch.int64),
-        "seconds": torch.tensor(state.seconds, dtype=torch.float64),
-    }
-    for i, row in enumerate(state.rows.values()):
-        tensors[f"rows.{i}.totals"] = row.totals
-        if row.synops_per_neuron is not None:
-            tensors[f"rows.{i}.map"] = row.synops_per_neuron
-    for i, layer in enumerate(state.neurons.values()):
-        tensors |= {f"neurons.{i}.spikes": layer.spikes, f"neurons.{i}.events": layer.events}
-    for i, spread in enumerate(state.spreads.values()):
-        tensors |= {
-            f"spreads.{i}.sums": spread.sums,
-            f"spreads.{i}.extremes": spread.extremes,
-            f"spreads.{i}.histogram": spread.histogram,
-        }
-    return tensors
+@dataclass(frozen=True)
+class _Spread:
+    key: tuple[str, ...]
+    timed: bool
 
 
-def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> State:
-    """Put a state together again. It uses the tensors that are given."""
-    counters = iter(tensors["counters"].tolist())
-    numbers = {name: next(counters) for name in _COUNTERS}
-    neurons = {
-        (layer["name"], tuple(layer["shape"])): NeuronState(
-            layer["type"],
-            tensors[f"neurons.{i}.spikes"],
-            tensors[f"neurons.{i}.events"],
-            next(counters),
-        )
-        for i, layer in enumerate(structure["neurons"])
-    }
-    uncounted = {
-        (entry["name"], entry["what"]): Uncounted(**entry, calls=next(counters))
-        for entry in structure["uncounted"]
-    }
-    return State(
-        **numbers,
-        seconds=tensors["seconds"].item(),
-        rows=_rows(structure, tensors),
-        neurons=neurons,
-        spreads=_spreads(structure, tensors),
-        uncounted=uncounted,
-        called=frozenset(structure["called"]),
-        contracted=frozenset(structure["contracted"]),
-        notes=frozenset(structure["notes"]),
+@dataclass(frozen=True)
+class _Uncounted:
+    name: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Structure:
+    rows: tuple[_Row, ...]
+    neurons: tuple[_Neurons, ...]
+    spreads: tuple[_Spread, ...]
+    uncounted: tuple[_Uncounted, ...]
+    called: tuple[str, ...]
+    contracted: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _read(structure: Any) -> _Structure:
+    found: _Structure = schema.check_of(_Structure, {})(structure, "structure")
+    return found
+
+
+def to_parts(run: RunData) -> Parts:
+    """Take a run apart. The tensors may be those of the run."""
+    return Parts(schema.plain(_structure_of(run)), _tensors_of(run))
+
+
+def _structure_of(run: RunData) -> _Structure:
+    return _Structure(
+        rows=tuple(
+            _Row(
+                name,
+                row.operation,
+                len(kinds_of(row.operation)),
+                None if row.synops_per_neuron is None else tuple(row.synops_per_neuron.shape),
+                tuple(sorted(row.notes)),
+            )
+            for name, row in run.rows.items()
+        ),
+        neurons=tuple(_Neurons(*key, layer.type) for key, layer in run.neurons.items()),
+        spreads=tuple(
+            _Spread(key, known.peak_step is not None) for key, known in _known(run).items()
+        ),
+        uncounted=tuple(_Uncounted(e.name, e.what, e.reason) for e in run.uncounted.values()),
+        called=tuple(sorted(run.called)),
+        contracted=tuple(sorted(run.contracted)),
+        notes=tuple(sorted(run.notes)),
     )
 
 
-def _rows(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, RowState]:
-    return {
-        row["name"]: RowState(
-            _operation(row["operation"]),
-            tensors[f"rows.{i}.totals"],
-            tensors.get(f"rows.{i}.map"),
-            frozenset(row["notes"]),
-        )
-        for i, row in enumerate(structure["rows"])
+def _tensors_of(run: RunData) -> dict[str, Tensor]:
+    counters = [
+        *(getattr(run, name) for name in _COUNTERS),
+        *(layer.elements // max(1, layer.neurons) for layer in run.neurons.values()),
+        *(entry.calls for entry in run.uncounted.values()),
+    ]
+    tensors = {
+        "counters": torch.tensor(counters, dtype=torch.int64),
+        "seconds": torch.tensor(run.seconds, dtype=torch.float64),
     }
+    for i, row in enumerate(run.rows.values()):
+        tensors[f"rows.{i}.totals"] = row.totals_of()
+        if row.synops_per_neuron is not None:
+            tensors[f"rows.{i}.map"] = row.synops_per_neuron
+    for i, layer in enumerate(run.neurons.values()):
+        assert layer.spikes_per_neuron is not None  # a monitor keeps it
+        tensors[f"neurons.{i}.spikes"] = layer.spikes_per_neuron
+        tensors[f"neurons.{i}.events"] = torch.as_tensor(layer.events, dtype=torch.float64)
+    for i, known in enumerate(_known(run).values()):
+        figures = [known.total, known.squares, known.largest, known.peak_step or 0.0]
+        numbers = torch.tensor(figures, dtype=torch.float64)
+        tensors[f"spreads.{i}.sums"], tensors[f"spreads.{i}.extremes"] = numbers.split(2)
+        tensors[f"spreads.{i}.histogram"] = dense(known.histogram)
+    return tensors
 
 
-def _spreads(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[Key, Spread]:
-    return {
-        tuple(spread["key"]): Spread(
-            tensors[f"spreads.{i}.sums"],
-            tensors[f"spreads.{i}.extremes"],
-            tensors[f"spreads.{i}.histogram"],
-            spread["timed"],
+def _known(run: RunData) -> dict[Key, Distribution]:
+    return {key: found for key, found in run.distributions.items() if found is not None}
+
+
+def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunData:
+    """Put a run together again. It uses the tensors that are given."""
+    facts, counters = _read(structure), iter(tensors["counters"].tolist())
+    numbers = {name: next(counters) for name in _COUNTERS}
+    neurons = {}
+    for i, layer in enumerate(facts.neurons):
+        size = math.prod(layer.shape)
+        neurons[layer.name, layer.shape] = Neurons(
+            layer.type,
+            size,
+            size * next(counters),
+            tensors[f"neurons.{i}.events"],
+            spikes_per_neuron=tensors[f"neurons.{i}.spikes"],
         )
-        for i, spread in enumerate(structure["spreads"])
+    uncounted = {
+        (entry.name, entry.what): Uncounted(entry.name, entry.what, entry.reason, next(counters))
+        for entry in facts.uncounted
     }
+    return RunData(
+        **numbers,
+        seconds=tensors["seconds"].item(),
+        rows={row.name: _row(i, row, tensors) for i, row in enumerate(facts.rows)},
+        neurons=neurons,
+        distributions=_distributions(facts, tensors, numbers["samples"]),
+        uncounted=uncounted,
+        called=frozenset(facts.called),
+        contracted=frozenset(facts.contracted),
+        notes=frozenset(facts.notes),
+    )
+
+
+def _row(i: int, facts: _Row, tensors: Mapping[str, Tensor]) -> Row:
+    row = Row(facts.operation, notes=frozenset(facts.notes))
+    row.counts = row.counts_of(tensors[f"rows.{i}.totals"])
+    row.synops_per_neuron = tensors.get(f"rows.{i}.map")
+    return row
+
+
+def _distributions(
+    facts: _Structure, tensors: Mapping[str, Tensor], samples: int
+) -> dict[Key, Distribution | None]:
+    found: dict[Any, Distribution | None] = {}
+    for i, spread in enumerate(facts.spreads):
+        total, squares = tensors[f"spreads.{i}.sums"].tolist()
+        largest, peak = tensors[f"spreads.{i}.extremes"].tolist()
+        histogram = sparse(tensors[f"spreads.{i}.histogram"])
+        peak_step = peak if spread.timed else None
+        found[spread.key] = Distribution(samples, total, squares, largest, peak_step, histogram)
+    return found
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
     """Zeros of the shapes that a structure asks for; they take no memory, and are not written."""
+    facts = _read(structure)
     zero = torch.zeros((), dtype=torch.float64)
     none = torch.zeros((), dtype=torch.int64)
-    counters = len(_COUNTERS) + len(structure["neurons"]) + len(structure["uncounted"])
+    counters = len(_COUNTERS) + len(facts.neurons) + len(facts.uncounted)
     tensors = {"counters": none.expand(counters), "seconds": zero}
-    for i, row in enumerate(structure["rows"]):
-        kinds = kinds_of(_operation(row["operation"]))
-        tensors[f"rows.{i}.totals"] = zero.expand(len(kinds), len(FIELDS))
-        if row["map"] is not None:
-            tensors[f"rows.{i}.map"] = zero.expand(row["map"])
-    for i, layer in enumerate(structure["neurons"]):
-        tensors[f"neurons.{i}.spikes"] = zero.expand(layer["shape"])
+    for i, row in enumerate(facts.rows):
+        tensors[f"rows.{i}.totals"] = zero.expand(len(kinds_of(row.operation)), len(COLUMNS))
+        if row.map is not None:
+            tensors[f"rows.{i}.map"] = zero.expand(row.map)
+    for i, layer in enumerate(facts.neurons):
+        tensors[f"neurons.{i}.spikes"] = zero.expand(layer.shape)
         tensors[f"neurons.{i}.events"] = zero
-    for i, _ in enumerate(structure["spreads"]):
+    for i, _ in enumerate(facts.spreads):
         tensors[f"spreads.{i}.sums"] = tensors[f"spreads.{i}.extremes"] = zero.expand(2)
         tensors[f"spreads.{i}.histogram"] = none.expand(BINS)
     return tensors
@@ -181,50 +216,9 @@ def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
     return {name: "max" for name in tensors if name.endswith(".extremes")}
 
 
-def _facts(operation: Operation) -> dict[str, Any]:
-    """Plain data has lists where an operation has tuples."""
-    values = {field.name: getattr(operation, field.name) for field in fields(operation)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-
-
-def _operation(facts: Mapping[str, Any]) -> Operation:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    return Operation(**values)
-
-
-def _sizes(value: Any, path: str) -> tuple[int, ...]:
-    sizes = checks.shape(value, path)
-    if math.prod(max(size, 1) for size in sizes) >= 2**62:
-        raise checks.error(path, "sizes that a tensor may have", value)
-    return sizes
-
-
-def _list_of(entry: Mapping[str, checks.Check[Any]]) -> checks.Check[Any]:
-    return checks.list_of(lambda value, path: checks.fields_of(value, path, entry))
-
-
-STRUCTURE: dict[str, checks.Check[Any]] = {
-    "rows": _list_of(
-        {
-            "name": checks.text,
-            "operation": lambda value, path: checks.fields_of(value, path, OPERATION),
-            "map": checks.optional(_sizes),
-            "notes": checks.texts,
-        }
-    ),
-    "neurons": _list_of({"name": checks.text, "shape": _sizes, "type": checks.text}),
-    "spreads": _list_of({"key": checks.texts, "timed": checks.truth}),
-    "uncounted": _list_of({"name": checks.text, "what": checks.text, "reason": checks.text}),
-    "called": checks.texts,
-    "contracted": checks.texts,
-    "notes": checks.texts,
-}
-
-
 def problem_with(structure: Any, tensors: Any) -> str | None:
     """Why parts from elsewhere are no state, in words; None if they are one."""
     try:
-        checks.fields_of(structure, "structure", STRUCTURE)
         expected = blank_tensors(structure)
         again = to_parts(from_parts(structure, expected)).structure
     except ValueError as error:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnmetrics.report.distribution import BINS, Distribution, bins_of
+from snnmetrics.report.distribution import FIGURES, Distribution
+from snnmetrics.report.run_data import Key
 
 
 class Vectors(NamedTuple):
@@ -43,7 +44,6 @@ class Batch:
         seconds: Duration of each sample, if known.
         time_first: Whether time comes before the batch in flattened dimensions; ``None`` if the
             order was not declared.
-        batch_first: Whether the batch was declared to be the first dimension.
     """
 
     samples: int
@@ -51,7 +51,6 @@ class Batch:
     calls: int
     seconds: float | None
     time_first: bool | None
-    batch_first: bool
 
     @property
     def steps_per_call(self) -> int:
@@ -200,102 +199,9 @@ def _sum(parts: Sequence[Series]) -> Series:
     return Series(values, all(part.timed for part in parts))
 
 
-def added(kept: Tensor, new: Tensor) -> Tensor:
-    """The sum, where the new one lives: what is kept may come from another process."""
-    return kept.to(new.device) + new
-
-
-@dataclass
-class Spread:
-    """What is kept of the figures of samples. Adds up over batches and ranks, in any order.
-
-    Attributes:
-        sums: Sum of the values and of their squares.
-        extremes: Largest value, and largest of a single time step.
-        histogram: Samples per bin.
-        timed: Whether time steps were known throughout.
-    """
-
-    sums: Tensor
-    extremes: Tensor
-    histogram: Tensor
-    timed: bool
-
-    @staticmethod
-    def of(series: Series, seconds: float | None = None) -> Spread:
-        """That of one batch with at least one sample; per second where their duration is given.
-
-        Raises:
-            ValueError: On the CPU, if a sum of squares is beyond float64.
-        """
-        values, peak = series.values.sum(0), series.values.amax()
-        if seconds is not None:
-            values, peak = values / seconds, peak * (len(series.values) / seconds)
-        sums = torch.stack([values.sum(), values.square().sum()])
-        if sums.is_cpu and not bool(sums.isfinite().all()):
-            raise ValueError(
-                "per_sample: expected figures of samples whose squares float64 holds, found larger "
-                f"ones, up to {values.max().item()}"
-            )
-        histogram = torch.zeros(BINS, dtype=torch.int64, device=values.device)
-        bins = bins_of(values)
-        return Spread(
-            sums,
-            torch.stack([values.amax(), peak]),
-            histogram.index_add_(0, bins, torch.ones_like(bins)),
-            series.timed,
-        )
-
-    @staticmethod
-    def none() -> Spread:
-        """That of samples in which nothing was seen."""
-        histogram = torch.zeros(BINS, dtype=torch.int64)
-        zeros = torch.zeros((2, 2), dtype=torch.float64)
-        return Spread(zeros[0], zeros[1], histogram, True)
-
-    def merged(self, other: Spread) -> Spread:
-        """The sum of both."""
-        return Spread(
-            added(self.sums, other.sums),
-            torch.maximum(self.extremes.to(other.extremes.device), other.extremes),
-            added(self.histogram, other.histogram),
-            self.timed and other.timed,
-        )
-
-    def on_host(self) -> Spread:
-        """The same with all tensors on the CPU."""
-        return replace(
-            self,
-            sums=self.sums.cpu(),
-            extremes=self.extremes.cpu(),
-            histogram=self.histogram.cpu(),
-        )
-
-    def to_data(self, samples: int) -> Distribution:
-        """Plain numbers; samples of which nothing was seen have nothing."""
-        (total, squares), (largest, peak) = self.sums.tolist(), self.extremes.tolist()
-        counts = enumerate(self.histogram.tolist())
-        histogram = {bin_: count for bin_, count in counts if bin_ and count}
-        return Distribution(
-            samples, total, squares, largest, peak if self.timed else None, histogram
-        )
-
-
-class Spreads(NamedTuple):
-    """What is kept of the samples of a layer, of a group or of all; None where it is not known."""
-
-    per_sample: Distribution | None = None
-    per_second: Distribution | None = None
-
-
-FIGURES = ("synops", "synops_per_second")
-# What is spread, one of these, and whose: ("layer", name), ("group", name) or ("total", "").
-Key = tuple[str, str, str]
-
-
-def spreads_of(
+def distributions_of(
     seen: Mapping[str, Sequence[Vectors]], batch: Batch, groups: Mapping[str, Sequence[str]]
-) -> dict[Key, Spread]:
+) -> dict[Key, Distribution | None]:
     """The figures of the samples of one batch.
 
     Args:
@@ -313,10 +219,10 @@ def spreads_of(
     members = {("layer", name): [series] for name, series in rows.items()}
     members |= {("group", group): [rows[name] for name in names] for group, names in groups.items()}
     members["total", ""] = list(rows.values())
-    added = {key: _sum(parts) for key, parts in members.items() if parts}
+    sums = {key: _sum(parts) for key, parts in members.items() if parts}
     durations = (None, batch.seconds) if batch.seconds else (None,)
     return {
-        (figure, *key): Spread.of(series, seconds)
+        (figure, *key): Distribution.of(series.values, series.timed, seconds)
         for figure, seconds in zip(FIGURES, durations, strict=False)
-        for key, series in added.items()
+        for key, series in sums.items()
     }

@@ -16,15 +16,10 @@ from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_
 from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import Vectors
-from snnmetrics.monitor.state import (
-    NO_MAP,
-    NeuronState,
-    RowState,
-    State,
-)
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import KINDS, Operation, Uncounted
+from snnmetrics.report.run_data import NO_MAP, Neurons, Row, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
@@ -72,7 +67,7 @@ class BatchRecorder:
     per_sample: bool = False
     differentiable: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
-    staged: State = field(default_factory=State)
+    staged: RunData = field(default_factory=RunData)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
     vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
@@ -84,7 +79,7 @@ class BatchRecorder:
 
     def clear(self) -> None:
         """Drop the batch: it is complete, or it failed."""
-        self.staged = State()
+        self.staged = RunData()
         self.vectors.clear()
         self.called.clear()
         self.cache.clear()
@@ -112,17 +107,19 @@ class BatchRecorder:
             self.differentiable,
         )
 
-    def flush(self) -> State:
+    def flush(self) -> RunData:
         """What the batch adds, complete."""
         self._flush_buffers()
         for site in self._active:
             self._flush_site(site)
-        for row in self.staged.rows.values():
-            row.flush()
         for key, emitted in self._emitted.items():
-            sums = emitted.sums
-            self.staged.neurons[key] = NeuronState(
-                emitted.type, sums.magnitudes, sums.event_counts.sum(), emitted.frames
+            sums, neurons = emitted.sums, emitted.sums.magnitudes.numel()
+            self.staged.neurons[key] = Neurons(
+                type=emitted.type,
+                neurons=neurons,
+                elements=neurons * emitted.frames,
+                events=sums.event_counts.sum(),
+                spikes_per_neuron=sums.magnitudes,
             )
         self.staged.called |= self.called
         return self.staged
@@ -136,7 +133,7 @@ class BatchRecorder:
         assert synapse_map is not None  # it was called in this batch
         for kind, sums in site.sums.items():
             stats = InputStats(kind, sums.magnitudes, sums.events)
-            row.record(kind, site.known(sums.calls), synapse_map.figures(stats)._asdict())
+            row.record(kind, site.known(sums.calls) | synapse_map.figures(stats)._asdict())
             if self.per_neuron:
                 self._add_map(row, sums.magnitudes * synapse_map.dense)
         site.sums.clear()
@@ -234,7 +231,7 @@ class BatchRecorder:
         """Make the map of a call that is the first in its batch, or the first with its weights."""
         if site.map is None:
             self._active.append(site)
-            self._row(site.name, site.operation, weight.device)
+            self._row(site.name, site.operation)
             self.staged.contracted |= site.sources
         else:  # what it gathered has the earlier weights
             self._flush_buffers()
@@ -257,9 +254,9 @@ class BatchRecorder:
             stats = self._stats(name, x, dims)
             check_kind(name, site.declared, stats.kind)
             figures = synapse_map.figures(stats)
-            row = self._row(name, site.operation, x.device)
+            row = self._row(name, site.operation)
             self.staged.contracted |= site.sources
-            row.record(stats.kind, site.known(calls=1), figures._asdict())
+            row.record(stats.kind, site.known(calls=1) | figures._asdict())
             if self.per_neuron:
                 self._add_map(row, stats.magnitudes * synapse_map.dense)
             if self.per_sample:
@@ -293,8 +290,8 @@ class BatchRecorder:
                 "dense_macs": spec.dense_macs,
                 "output_elements": spec.outputs(output),
             }
-            row = self._row(name, operation, call.left.device)
-            row.record(kind, known, figures._asdict())
+            row = self._row(name, operation)
+            row.record(kind, known | figures._asdict())
             if self.per_sample:
                 products, kind = counting.vector_products(call), counting.tighter(*kinds)
                 self._keep_vectors(name, products, kind, spec.samples_first)
@@ -327,12 +324,10 @@ class BatchRecorder:
         self.cache.put(x, batch_dims, stats)
         return stats
 
-    def _row(self, name: str, operation: Operation, device: torch.device) -> RowState:
-        if name not in self.staged.rows:
-            self.staged.rows[name] = RowState.empty(operation, device)
-        return self.staged.rows[name]
+    def _row(self, name: str, operation: Operation) -> Row:
+        return self.staged.rows.setdefault(name, Row(operation))
 
-    def _add_map(self, row: RowState, synops: Tensor) -> None:
+    def _add_map(self, row: Row, synops: Tensor) -> None:
         if row.synops_per_neuron is None:
             row.synops_per_neuron = synops
         elif row.synops_per_neuron.shape == synops.shape:

@@ -7,15 +7,20 @@ export follows from them alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.record import Record
+from snnmetrics.report.schema import one_of, positive
 
 KINDS = ("binary", "ternary", "integer", "analog")
 """Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
+PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
+"""Kinds of both factors of a product of two activations, left operand first."""
+Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Counts:
     output_elements: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        names = [field.name for field in fields(self)]
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in names))
+        theirs = vars(other)
+        return Counts(**{name: value + theirs[name] for name, value in vars(self).items()})
 
 
 def add_counts(counts: Iterable[Counts]) -> Counts:
@@ -139,9 +144,9 @@ class LayerData(Record):
     """
 
     operation: Operation
-    counts: Mapping[str, Counts]
-    declared_kind: str | None = None
-    input_scale: float | None = None
+    counts: Mapping[Kind, Counts]
+    declared_kind: Kind | None = None
+    input_scale: Annotated[float, positive] | None = None
     synops_per_neuron: Tensor | None = None
     notes: tuple[str, ...] = ()
     per_sample: Distribution | None = None
@@ -233,3 +238,7 @@ class Uncounted:
     what: str
     reason: str
     calls: int = 0
+
+    def add(self, other: Uncounted) -> Uncounted:
+        """The calls of both."""
+        return replace(self, calls=self.calls + other.calls)

@@ -10,13 +10,17 @@ edge, and the upper edge stands for the bin: a percentile is never below the tru
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from snnmetrics.report import schema as checks
 from snnmetrics.report.record import Record
 
 BINS_PER_OCTAVE = 64
@@ -27,6 +31,24 @@ _LOWEST, _HIGHEST = -20, 60
 BINS = (_HIGHEST - _LOWEST) * BINS_PER_OCTAVE + 2
 """Number of bins: one for zero, then of ever larger values."""
 PERCENTILES = (50, 90, 99)
+FIGURES = ("synops", "synops_per_second")
+"""The quantities that are kept of each sample."""
+
+
+def added(kept: Any, new: Any) -> Any:
+    """The sum, where the new one lives: what is kept may come from another process."""
+    if isinstance(kept, Tensor) and isinstance(new, Tensor):
+        kept = kept.to(new.device)
+    return kept + new
+
+
+def _larger(kept: Any, new: Any) -> Any:
+    """The larger of two numbers, without reading one that is on an accelerator."""
+    if not isinstance(kept, Tensor) and not isinstance(new, Tensor):
+        return max(kept, new)
+    device = (new if isinstance(new, Tensor) else kept).device
+    both = [torch.as_tensor(value, dtype=torch.float64).to(device) for value in (kept, new)]
+    return torch.maximum(*both)
 
 
 def bins_of(values: Tensor) -> Tensor:
@@ -39,6 +61,21 @@ def bins_of(values: Tensor) -> Tensor:
         (0, 64)
     """
     return torch.bucketize(values.to(torch.float64), _edges(values.device))
+
+
+def dense(histogram: Any) -> Tensor:
+    """Samples of all bins."""
+    if isinstance(histogram, Tensor):
+        return histogram
+    counts = torch.zeros(BINS, dtype=torch.int64)
+    if histogram:
+        counts[list(histogram)] = torch.tensor(list(histogram.values()), dtype=torch.int64)
+    return counts
+
+
+def sparse(histogram: Tensor) -> dict[int, int]:
+    """Samples per bin, of bins above zero that have any."""
+    return {bin_: count for bin_, count in enumerate(histogram.tolist()) if bin_ and count}
 
 
 def upper_edge(bin_: int) -> float:
@@ -55,6 +92,18 @@ def _edges(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         edges = [upper_edge(bin_) for bin_ in range(BINS - 1)]
         return torch.tensor(edges, dtype=torch.float64, device=device)
+
+
+def _read_histogram(value: Any, path: str) -> dict[int, int]:
+    """Check pairs of a bin and a number."""
+    pairs = checks.list_of(checks.list_of(checks.whole, 2), BINS)(value, path)
+    bins = [pair[0] for pair in pairs if len(pair) == 2]
+    if len(bins) < len(pairs) or bins != sorted(set(bins)):
+        raise ValueError(f"{path}: expected pairs of a bin and a number, in the order of the bins")
+    for bin_ in bins:
+        if not 0 < bin_ < BINS:
+            raise checks.error(path, f"bins from 1 to {BINS - 1}", bin_)
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,27 +132,82 @@ class Distribution(Record):
     squares: float
     largest: float
     peak_step: float | None
-    histogram: Mapping[int, int]
+    histogram: Annotated[Mapping[int, int], _read_histogram]
 
     @staticmethod
     def of_nothing(samples: int) -> Distribution:
         """That of samples that have nothing."""
         return Distribution(samples, 0.0, 0.0, 0.0, 0.0, {})
 
-    def merged(self, other: Distribution) -> Distribution:
+    @staticmethod
+    def of(values: Tensor, timed: bool, seconds: float | None = None) -> Distribution:
+        """That of one batch with at least one sample.
+
+        On an accelerator its figures stay there until :meth:`on_host`: 0-dim tensors, and the
+        histogram with all bins.
+
+        Args:
+            values: By time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps.
+            timed: Whether time steps are known.
+            seconds: Duration of each sample; figures are per second then.
+
+        Raises:
+            ValueError: On the CPU, if a sum of squares is beyond float64.
+        """
+        each, peak = values.sum(0), values.amax()
+        if seconds is not None:
+            each, peak = each / seconds, peak * (len(values) / seconds)
+        figures: list[Any] = [each.sum(), each.square().sum(), each.amax(), peak]
+        bins = bins_of(each)
+        if values.is_cpu:
+            figures = torch.stack(figures).tolist()
+            if not all(map(math.isfinite, figures[:2])):
+                raise ValueError(
+                    "per_sample: expected figures of samples whose squares float64 holds, found "
+                    f"larger ones, up to {figures[2]}"
+                )
+            counted: Any = Counter(bin_ for bin_ in bins.tolist() if bin_)
+        else:
+            histogram = torch.zeros(BINS, dtype=torch.int64, device=values.device)
+            counted = histogram.index_add_(0, bins, torch.ones_like(bins))
+        total, squares, largest, peak = figures
+        peak_step = peak if timed else None
+        return Distribution(values.shape[1], total, squares, largest, peak_step, counted)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.histogram, Tensor):
+            object.__setattr__(self, "histogram", MappingProxyType(dict(self.histogram)))
+
+    def add(self, other: Distribution) -> Distribution:
         """That of the samples of both."""
         peaks = (self.peak_step, other.peak_step)
-        counts = dict(self.histogram)
-        for bin_, count in other.histogram.items():
-            counts[bin_] = counts.get(bin_, 0) + count
+        histograms: Any = (self.histogram, other.histogram)
+        tensors = [each for each in histograms if isinstance(each, Tensor)]
+        if tensors:
+            counts = added(*(dense(each).to(tensors[-1].device) for each in histograms))
+        else:
+            counts = dict(histograms[0])
+            for bin_, count in histograms[1].items():
+                counts[bin_] = counts.get(bin_, 0) + count
         return Distribution(
             self.samples + other.samples,
-            self.total + other.total,
-            self.squares + other.squares,
-            max(self.largest, other.largest),
-            None if peaks[0] is None or peaks[1] is None else max(peaks[0], peaks[1]),
+            added(self.total, other.total),
+            added(self.squares, other.squares),
+            _larger(self.largest, other.largest),
+            None if any(peak is None for peak in peaks) else _larger(*peaks),
             counts,
         )
+
+    def on_host(self) -> Distribution:
+        """The same as plain numbers."""
+        if not isinstance(self.histogram, Tensor):
+            return self
+        figures = {
+            name: value.item()
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "histogram"
+        }
+        return replace(self, **figures, histogram=sparse(self.histogram))
 
     @property
     def mean(self) -> float:

@@ -1,4 +1,4 @@
-"""Text in files. A write that is interrupted leaves the old file, or none; never half of one."""
+"""Texts in files. Saving that is interrupted leaves the old file, or none; never half of one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write(text: bytes, path: str | os.PathLike[str]) -> None:
-    """Write text beside ``path``, and move it there once all of it is on the disk."""
-    target = _checked(path)
+def save(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text beside ``path``, and move it there once all of it is on the disk."""
+    target = target_of(path)
     if not target.parent.exists():
         raise FileNotFoundError(f"path: expected a directory that exists, found {target.parent}")
     mode = _mode_of(target)
@@ -22,7 +22,7 @@ def write(text: bytes, path: str | os.PathLike[str]) -> None:
         with open(beside, "xb", opener=_with_mode(0o666 if mode is None else mode)) as file:
             if mode is not None:
                 os.chmod(beside, mode)
-            file.write(text)
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
@@ -33,14 +33,14 @@ def write(text: bytes, path: str | os.PathLike[str]) -> None:
     _sync_directory(target.parent)
 
 
-def read(path: str | os.PathLike[str], most: int) -> tuple[bytes, Path]:
-    """What a file holds, at most so many bytes, and where it is."""
-    source = _checked(path)
-    with source.open("rb") as file:
-        return file.read(most), source
+def load(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a file that anyone may have written; of a longer one so much that it shows."""
+    with target_of(path).open("rb") as file:
+        return file.read(most + 1)
 
 
-def _checked(path: object) -> Path:
+def target_of(path: object) -> Path:
+    """The file that a path leads to."""
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str):
         raise TypeError(f"path: expected a str or os.PathLike of text, found {path!r}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from snnmetrics.report import io, pages
 from snnmetrics.report import json as report_json
@@ -16,7 +16,7 @@ from snnmetrics.report.convention import called
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.limits import Limit, Violation, violations
-from snnmetrics.report.merge import merged
+from snnmetrics.report.merge import sum_of
 from snnmetrics.report.readings import ConventionReport, ConventionTable
 from snnmetrics.report.record import Record
 from snnmetrics.report.rows import (
@@ -30,6 +30,7 @@ from snnmetrics.report.rows import (
     neuron_row,
     total_row,
 )
+from snnmetrics.report.schema import one_of, positive
 from snnmetrics.report.tables import Page, Sheet, Tabular
 
 if TYPE_CHECKING:
@@ -89,15 +90,15 @@ class Report(Record, Tabular):
     samples: int
     calls: int
     steps: float | None
-    dt: float | None
+    dt: Annotated[float, positive] | None
     layers_data: Mapping[str, LayerData]
     neurons_data: Mapping[str, NeuronData]
     uncounted: tuple[Uncounted, ...]
-    integer_as: str = "acs"
+    integer_as: Annotated[str, one_of("acs", "macs")] = "acs"
     parameters: int = 0
     model: str = ""
     notes: tuple[str, ...] = ()
-    seconds: float | None = None
+    seconds: Annotated[float, positive] | None = None
     groups_data: Mapping[str, GroupData] = field(default_factory=dict)
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
@@ -342,7 +343,7 @@ class Report(Record, Tabular):
         for other in others:
             if not isinstance(other, Report):
                 raise TypeError(f"others: expected reports, found {type(other).__name__}")
-            total = merged(total, other)
+            total = sum_of(total, other)
         return total
 
     def to_dict(self) -> dict[str, Any]:
@@ -364,7 +365,7 @@ class Report(Record, Tabular):
         Raises:
             ValueError: If the data are not what a report holds; the message names the place.
         """
-        return cls(**report_json.values_from_dict(data))
+        return cls(**report_json.read_dict(cls, data))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -375,7 +376,7 @@ class Report(Record, Tabular):
             ValueError: If it is no JSON, longer than 256 MiB, of another version, or not what a
                 report holds; the message names the place.
         """
-        return cls(**report_json.values_from_json(text))
+        return cls(**report_json.read_json(cls, text))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report into a file, as JSON. An interrupted export leaves the old file.
@@ -401,7 +402,7 @@ class Report(Record, Tabular):
             >>> again == report
             True
         """
-        io.write(self.to_json().encode(), path)
+        io.save(self.to_json(), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
@@ -425,12 +426,11 @@ class Report(Record, Tabular):
             ...     Report.load(path).model
             'Net'
         """
-        # One more than may be read: enough to see that it is too long.
-        text, source = io.read(path, report_json.MAX_TEXT + 1)
+        text = io.load(path, report_json.MAX_TEXT)
         try:
             return cls.from_json(text)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+            raise ValueError(f"{io.target_of(path)}: {error}") from error
 
     @cached_property
     def _called(self) -> Mapping[str, LayerData]:

@@ -1,20 +1,29 @@
 """Checks of plain data that anyone may have written.
 
 A check takes a value and its place, such as ``layers.conv2.counts.binary.events``, and returns what
-the value stands for or raises.
+the value stands for or raises. The checks of a dataclass follow from the types of its fields; where
+a type says less than is asked for it is ``Annotated`` with a check of its own.
 """
 
 from __future__ import annotations
 
 import math
 import reprlib
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
 
 from snnmetrics.text import printable
 
 T = TypeVar("T")
 Check = Callable[[Any, str], T]
+Rule = Callable[[Mapping[str, Any], str], None]
+"""A check of what the fields of an object have to do with each other."""
 
 MAX_VALUE = 2**1000
 """Largest number that is read: sums of such numbers are still finite as floats."""
@@ -144,3 +153,117 @@ def at_most(values: Mapping[str, Any], path: str, part: str, whole: str) -> None
 
 shape = list_of(whole, MAX_DIMS)
 texts = list_of(text)
+
+
+def sizes(value: Any, path: str) -> tuple[int, ...]:
+    """Check the shape of a tensor."""
+    found = shape(value, path)
+    if math.prod(max(size, 1) for size in found) >= 2**62:
+        raise error(path, "sizes that a tensor may have", value)
+    return found
+
+
+def _floats(value: Any, path: str) -> list[float]:
+    """A list of numbers that may be long."""
+    most = float(MAX_VALUE)
+    if isinstance(value, list) and all(type(v) is float and 0 <= v <= most for v in value):
+        return value
+    return [float(entry) for entry in list_of(number)(value, path)]
+
+
+def tensor(value: Any, path: str) -> Tensor:
+    """Check a map per neuron; it is no longer than its values, whatever its shape claims."""
+    found = fields_of(value, path, {"shape": shape, "values": _floats})
+    lengths, values = found["shape"], found["values"]
+    if math.prod(lengths) != len(values) or math.prod(max(size, 1) for size in lengths) >= 2**62:
+        raise ValueError(
+            f"{path}: expected as many values as the shape {reprlib.repr(list(lengths))} has, "
+            f"found {len(values)}"
+        )
+    return torch.tensor(values, dtype=torch.float64).reshape(lengths)
+
+
+# ---------------------------------------------------------- from the fields of dataclasses
+
+_SIMPLE: dict[Any, Check[Any]] = {
+    int: whole,
+    float: number,
+    bool: truth,
+    str: text,
+    Tensor: tensor,
+    tuple[int, ...]: shape,
+}
+
+
+@cache
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of the fields of a dataclass, in their order."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def checks_of(cls: type, rules: Mapping[type, Rule]) -> dict[str, Check[Any]]:
+    """The checks of the fields of a dataclass.
+
+    Args:
+        cls: The dataclass.
+        rules: What fields have to do with each other, by dataclass.
+    """
+    return {name: check_of(hint, rules) for name, hint in hints_of(cls).items()}
+
+
+def check_of(hint: Any, rules: Mapping[type, Rule]) -> Check[Any]:
+    """The check of a type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if origin is Annotated:
+        check: Check[Any] = hint.__metadata__[-1]
+        return check
+    if origin in (types.UnionType, Union):
+        return optional(check_of(arguments[0], rules))
+    if origin is tuple:
+        return list_of(check_of(arguments[0], rules))
+    if origin is Mapping:
+        key, entries = check_of(arguments[0], rules), by_name(check_of(arguments[1], rules))
+        return lambda value, path: _with_names(entries(value, path), path, key)
+    assert is_dataclass(hint), hint
+    return _object(hint, rules)
+
+
+def _with_names(found: dict[str, T], path: str, check: Check[str]) -> dict[str, T]:
+    for name in found:
+        check(name, f"{path}: name")
+    return found
+
+
+def _object(cls: Any, rules: Mapping[type, Rule]) -> Check[Any]:
+    checks, rule = checks_of(cls, rules), rules.get(cls)
+
+    def checked(value: Any, path: str) -> Any:
+        values = fields_of(value, path, checks)
+        if rule is not None:
+            rule(values, path)
+        return cls(**values)
+
+    return checked
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and tensors as dicts, lists, numbers and text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = hints_of(type(value))
+        return {name: _plain_as(hint, getattr(value, name)) for name, hint in hints.items()}
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "values": value.flatten().tolist()}
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def _plain_as(hint: Any, value: Any) -> Any:
+    """The same; a mapping whose keys are no names becomes pairs."""
+    base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(base) is Mapping and get_args(base)[0] is int:
+        return [[key, entry] for key, entry in sorted(value.items())]
+    return plain(value)

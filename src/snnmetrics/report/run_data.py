@@ -1,0 +1,353 @@
+"""Everything that a run counted, and how it adds up: over batches, ranks and shards.
+
+On the host figures are Python numbers, exact beyond 2**53. On an accelerator they stay there as
+tensors until :meth:`RunData.on_host`: reading them would make the host wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from snnmetrics.functional.activity import silent_neurons_compute
+from snnmetrics.report.data import (
+    KINDS,
+    PRODUCT_KINDS,
+    Counts,
+    LayerData,
+    NeuronData,
+    Operation,
+    Uncounted,
+)
+from snnmetrics.report.distribution import Distribution, added
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+NO_MAP = "the input size varied: no map per neuron"
+"""The note of a row whose map, if it has one, is not of all its calls."""
+# Quantity ("synops" or "synops_per_second"), and of what: ("layer", name), ("group", name) or
+# ("total", "").
+Key = tuple[str, str, str]
+# Columns of the totals on an accelerator, and of those that are saved.
+COLUMNS = tuple(column.name for column in fields(Counts))
+
+
+def kinds_of(operation: Operation) -> tuple[str, ...]:
+    """Kinds that a call may have: of its input, or of both factors of a product."""
+    return PRODUCT_KINDS if operation.weight_shape is None else KINDS
+
+
+def exact(value: float) -> int | float:
+    """The same number, as an integer if it is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _counts(figures: Mapping[str, Any]) -> Counts:
+    numbers: dict[str, Any] = {name: exact(value) for name, value in figures.items()}
+    return Counts(**numbers)
+
+
+@dataclass
+class Row:
+    """Totals of one operation, by the kind of each call.
+
+    Attributes:
+        operation: What is fixed about it.
+        counts: Totals by kind, of calls on the host.
+        totals: Totals of calls on an accelerator, a line per kind and a column per field.
+        synops_per_neuron: Total per input neuron.
+        notes: What a reader must know about this row.
+    """
+
+    operation: Operation
+    counts: dict[str, Counts] = field(default_factory=dict)
+    totals: Tensor | None = None
+    synops_per_neuron: Tensor | None = None
+    notes: frozenset[str] = frozenset()
+
+    def record(self, kind: int | Tensor, figures: Mapping[str, float | Tensor]) -> None:
+        """Add calls of one kind, by its number; where that is a tensor, without reading it."""
+        if isinstance(kind, int):
+            values: dict[str, Any] = {
+                name: value.item() if isinstance(value, Tensor) else value
+                for name, value in figures.items()
+            }
+            name = kinds_of(self.operation)[kind]
+            self.counts[name] = self.counts.get(name, Counts()) + Counts(**values)
+            return
+        if self.totals is None:
+            with torch.inference_mode(False):  # a batch may be complete outside of its mode
+                size = len(kinds_of(self.operation)), len(COLUMNS)
+                self.totals = torch.zeros(size, dtype=torch.float64, device=kind.device)
+        line = [figures[column] for column in COLUMNS]
+        numbers = [0.0 if isinstance(value, Tensor) else float(value) for value in line]
+        sent = torch.tensor(numbers, dtype=torch.float64).to(kind.device).unbind()
+        columns = [v if isinstance(v, Tensor) else s for v, s in zip(line, sent, strict=True)]
+        self.totals.index_add_(0, kind.reshape(1), torch.stack(columns).unsqueeze(0))
+
+    def was_called_with(self, kind: str) -> bool:
+        """Whether a call had this kind."""
+        if kind in self.counts and self.counts[kind].calls:
+            return True
+        line = kinds_of(self.operation).index(kind)
+        return self.totals is not None and bool(self.totals[line, COLUMNS.index("calls")] > 0)
+
+    def add(self, other: Row) -> Row:
+        """The sum of both."""
+        maps, notes = (self.synops_per_neuron, other.synops_per_neuron), self.notes | other.notes
+        both = None
+        if maps[0] is not None and maps[1] is not None:
+            if maps[0].shape == maps[1].shape:
+                both = added(*maps)
+            else:
+                notes |= {NO_MAP}
+        return Row(
+            self.operation,
+            _union(self.counts, other.counts, Counts.__add__),
+            _either(self.totals, other.totals),
+            both,
+            notes,
+        )
+
+    def on_host(self) -> Row:
+        """The same with all figures on the host."""
+        map_ = self.synops_per_neuron
+        row = replace(self, totals=None, synops_per_neuron=None if map_ is None else map_.cpu())
+        if self.totals is not None:
+            row.counts = _union(row.counts, self.counts_of(self.totals), Counts.__add__)
+        return row
+
+    def counts_of(self, totals: Tensor) -> dict[str, Counts]:
+        """Lines of totals as counts by kind; those of no call are left out."""
+        lines = zip(kinds_of(self.operation), totals.tolist(), strict=True)
+        return {k: _counts(dict(zip(COLUMNS, line, strict=True))) for k, line in lines if any(line)}
+
+    def totals_of(self) -> Tensor:
+        """Counts as totals."""
+        zeros = Counts()
+        lines = [self.counts.get(kind, zeros) for kind in kinds_of(self.operation)]
+        numbers = [[getattr(line, column) for column in COLUMNS] for line in lines]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def to_data(self, declared_kind: str | None, input_scale: float | None) -> LayerData:
+        """Plain numbers, integers where they are."""
+        counts = {
+            kind: _counts(vars(self.counts[kind]))
+            for kind in kinds_of(self.operation)
+            if kind in self.counts and self.counts[kind].calls > 0
+        }
+        return LayerData(
+            self.operation,
+            counts,
+            declared_kind,
+            input_scale,
+            None if NO_MAP in self.notes else self.synops_per_neuron,
+            tuple(sorted(self.notes)),
+        )
+
+
+@dataclass
+class Neurons:
+    """Outputs of one layer of spiking neurons: the fields of ``NeuronData``, as they add up.
+
+    ``spikes``, ``silent`` and ``saturated`` are ``None`` where the map tells them.
+    """
+
+    type: str
+    neurons: int
+    elements: int
+    events: float | Tensor
+    spikes: float | None = None
+    silent: int | None = None
+    saturated: int | None = None
+    spikes_per_neuron: Tensor | None = None
+    additions: int | None = None
+    multiplications: int | None = None
+
+    def add(self, other: Neurons) -> Neurons:
+        """The sum of both."""
+        if not self.elements or not other.elements:
+            return self if self.elements else other
+        maps, both = (self.spikes_per_neuron, other.spikes_per_neuron), None
+        if maps[0] is not None and maps[1] is not None and maps[0].shape == maps[1].shape:
+            both = added(*maps)
+        return Neurons(
+            self.type,
+            self.neurons,
+            self.elements + other.elements,
+            added(self.events, other.events),
+            _known_sum(self.spikes, other.spikes),
+            self._silent_in_both(other) if both is None else None,
+            _alike(self.saturated, other.saturated, self.neurons) if both is None else None,
+            both,
+            _known_sum(self.additions, other.additions),
+            _known_sum(self.multiplications, other.multiplications),
+        )
+
+    def _silent_in_both(self, other: Neurons) -> int | None:
+        """Neurons that are silent in both; none, if in one of them none is."""
+        if 0 in (self.silent, other.silent):
+            return 0
+        return _alike(self.silent, other.silent, self.neurons)
+
+    def on_host(self) -> Neurons:
+        """The same with all figures on the host."""
+        map_, events = self.spikes_per_neuron, self.events
+        return replace(
+            self,
+            events=events.cpu() if isinstance(events, Tensor) else events,
+            spikes_per_neuron=None if map_ is None else map_.cpu(),
+        )
+
+    def to_data(self, per_neuron: bool = True) -> NeuronData:
+        """Plain numbers, and the map if it is to be kept."""
+        map_, silent, saturated = self.spikes_per_neuron, self.silent, self.saturated
+        if map_ is not None and silent is None:
+            steps = torch.tensor(self.elements / max(1, self.neurons), dtype=torch.float64)
+            found = silent_neurons_compute(map_, steps, saturation=1.0, masks=True)
+            silent, saturated = int(found["silent"].sum()), int(found["saturated"].sum())
+        spikes = self.spikes
+        if spikes is None:
+            spikes = 0 if map_ is None else exact(map_.sum().item())
+        values = vars(self) | {"spikes": spikes, "silent": silent, "saturated": saturated}
+        return NeuronData(
+            **values
+            | {"events": int(self.events), "spikes_per_neuron": map_ if per_neuron else None}
+        )
+
+
+@dataclass
+class RunData:
+    """Everything that was counted.
+
+    Attributes:
+        samples: Samples seen.
+        calls: Calls of the model.
+        steps: Time steps, summed over samples.
+        untimed: Samples of which the steps are not known.
+        seconds: Duration, summed over samples.
+        undated: Samples of which the duration is not known.
+        rows: Totals of each operation, by name.
+        neurons: Totals of each layer of spiking neurons, by name and shape: neurons without a state
+            of their own may serve layers of several sizes.
+        distributions: Figures of each sample. Where there is none all samples have nothing;
+            ``None``: they are not known.
+        uncounted: What may cause operations and was not counted, by name and what it is.
+        called: Modules that were called.
+        contracted: Parameters that took part in an operation.
+        notes: What a reader must know about the model.
+    """
+
+    samples: int = 0
+    calls: int = 0
+    steps: int = 0
+    untimed: int = 0
+    seconds: float = 0.0
+    undated: int = 0
+    rows: dict[str, Row] = field(default_factory=dict)
+    neurons: dict[tuple[str, tuple[int, ...]], Neurons] = field(default_factory=dict)
+    distributions: dict[Key, Distribution | None] = field(default_factory=dict)
+    uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
+    called: frozenset[str] = frozenset()
+    contracted: frozenset[str] = frozenset()
+    notes: frozenset[str] = frozenset()
+
+    def add(self, other: RunData) -> RunData:
+        """The sum of both; rows and neurons by name.
+
+        Raises:
+            ValueError: If a name stands for different operations, as it may where ranks run
+                different branches of a model.
+        """
+        for name in self.rows.keys() & other.rows.keys():
+            _require_same_operation(name, self.rows[name].operation, other.rows[name].operation)
+        return RunData(
+            self.samples + other.samples,
+            self.calls + other.calls,
+            self.steps + other.steps,
+            self.untimed + other.untimed,
+            self.seconds + other.seconds,
+            self.undated + other.undated,
+            _union(self.rows, other.rows, Row.add),
+            _union(self.neurons, other.neurons, Neurons.add),
+            {
+                key: _known_both(self._distribution(key), other._distribution(key))
+                for key in {**self.distributions, **other.distributions}
+            },
+            _union(self.uncounted, other.uncounted, Uncounted.add),
+            self.called | other.called,
+            self.contracted | other.contracted,
+            self.notes | other.notes,
+        )
+
+    def _distribution(self, key: Key) -> Distribution | None:
+        nothing = Distribution.of_nothing(self.samples)
+        found = self.distributions.get(key, nothing)
+        return nothing if found is None and not self.samples else found
+
+    def on_host(self) -> RunData:
+        """The same with all figures on the host, to be read or to travel between processes."""
+        return replace(
+            self,
+            rows={name: row.on_host() for name, row in self.rows.items()},
+            neurons={key: layer.on_host() for key, layer in self.neurons.items()},
+            distributions={
+                key: None if found is None else found.on_host()
+                for key, found in self.distributions.items()
+            },
+        )
+
+    def steps_per_sample(self) -> float | None:
+        """Time steps of a sample, if they are known of every one."""
+        if not self.samples or self.untimed:
+            return None
+        whole, rest = divmod(self.steps, self.samples)
+        return self.steps / self.samples if rest else whole
+
+    def all_seconds(self, dt: float | None) -> float | None:
+        """Duration of all samples, if it is known of every one."""
+        if not self.samples or self.undated:
+            return None
+        # Steps are integers: the same sum, however the data is cut into batches and ranks.
+        return self.seconds if dt is None or self.untimed else self.steps * dt
+
+
+def _require_same_operation(name: str, one: Operation, other: Operation) -> None:
+    for fact in ("operation", "weight_shape"):
+        mine, theirs = getattr(one, fact), getattr(other, fact)
+        if mine != theirs:
+            raise ValueError(
+                f"{name}: expected the same {fact} in everything that is added up, as on all "
+                f"ranks, found {mine} and {theirs}"
+            )
+
+
+def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T]) -> dict[K, T]:
+    found = dict(mine)
+    for key, value in theirs.items():
+        found[key] = add(found[key], value) if key in found else value
+    return found
+
+
+def _either(mine: Any, theirs: Any) -> Any:
+    if mine is None or theirs is None:
+        return theirs if mine is None else mine
+    return added(mine, theirs)
+
+
+def _known_both(mine: Distribution | None, theirs: Distribution | None) -> Distribution | None:
+    return None if mine is None or theirs is None else mine.add(theirs)
+
+
+def _known_sum(mine: Any, theirs: Any) -> Any:
+    return None if mine is None or theirs is None else mine + theirs
+
+
+def _alike(mine: int | None, theirs: int | None, neurons: int) -> int | None:
+    """What holds of no neuron in either, or of all in both; otherwise it takes a map to know."""
+    return mine if mine == theirs and mine in (0, neurons) else None
