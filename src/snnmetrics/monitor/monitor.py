@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from snnmetrics.arguments import positive_number, require_bool, require_dim
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.names import root_name
-from snnmetrics.monitor.parts import from_parts, problem_with, to_parts
+from snnmetrics.monitor.packing import pack, problem_with, unpack
 from snnmetrics.monitor.per_sample import Batch, distributions_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
@@ -28,8 +28,8 @@ from snnmetrics.report import Report
 from snnmetrics.report.run_data import RunData
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 1
-# Orders of batch_dim and time_dim in which leading dimensions can be told apart.
-_TOLD_APART = ((0, None), (None, None), (0, 1), (1, 0))
+# Orders of batch_dim and time_dim in which leading dimensions can be attributed.
+_SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 
 
 class Monitor:
@@ -137,7 +137,7 @@ class Monitor:
             per_sample=per_sample,
             differentiable=differentiable,
         )
-        if per_sample and (batch_dim, time_dim) not in _TOLD_APART:
+        if per_sample and (batch_dim, time_dim) not in _SEPARABLE:
             raise ValueError(
                 "per_sample: expected batch_dim and time_dim to be the first two dimensions in "
                 "either order, or batch_dim 0 or None without time_dim, found "
@@ -316,13 +316,13 @@ class Monitor:
         staged.untimed = samples if steps is None else 0
         staged.seconds = samples * (seconds or 0.0)
         staged.undated = 0 if seconds else samples
-        vectors, told = self._recorder.vectors, self.batch_dim is not None
+        vectors, declared = self._recorder.vectors, self.batch_dim is not None
         batch = Batch(
             samples=samples,
             steps=steps,
             calls=staged.calls,
             seconds=seconds,
-            time_first=self.time_dim == 0 if told and self.time_dim is not None else None,
+            time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
         )
         groups = {g: self._declared.members(g, vectors) for g in self._declared.groups}
         staged.distributions = distributions_of(vectors, batch, groups)
@@ -488,7 +488,7 @@ class Monitor:
             True
         """
         state = self._sum_over_ranks() if all_ranks else self._state.on_host()
-        structure, tensors = to_parts(state)
+        structure, tensors = pack(state)
         # Copies: what is saved must not change with what is counted next.
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
         head = {"format": _FORMAT, "version": _VERSION, "declarations": self._facts()}
@@ -549,7 +549,7 @@ class Monitor:
         if problem or structure is None or tensors is None:
             raise ValueError(f"{argument}: {problem}")
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        return from_parts(structure, copies)
+        return unpack(structure, copies)
 
     def reset(self) -> None:
         """Forget all that was counted."""

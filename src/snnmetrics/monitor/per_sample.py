@@ -163,8 +163,8 @@ def _may_be_elsewhere(
         if sizes[:2] == lead or sizes[:1] in ((samples,), (steps * samples,)):
             return False
         return samples in sizes[1:] or steps * samples in sizes[1:]  # positions may come first
-    told = batch.steps and steps == 1
-    return not told and sizes[:2] == (samples, samples)
+    one_step_per_call = batch.steps and steps == 1
+    return not one_step_per_call and sizes[:2] == (samples, samples)
 
 
 def _may_be_steps(sizes: tuple[int, ...], batch: Batch, steps: int) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from snnmetrics.monitor.parts import blank_tensors, from_parts, reductions, to_parts
+from snnmetrics.monitor.packing import blank_tensors, pack, reductions, unpack
 from snnmetrics.ranks.reduce import Reduce, different_texts, reduce_states
 from snnmetrics.report.run_data import RunData
 
@@ -26,13 +26,13 @@ def sum_over_ranks(
         ValueError: On every rank alike, if declarations differ, or a name stands for different
             operations on different ranks.
     """
-    parts = to_parts(run)
-    text = json.dumps(parts.structure).encode()
+    packed = pack(run)
+    text = json.dumps(packed.structure).encode()
     structures = different_texts(text, json.dumps(declarations).encode(), rank, reduce)
     if structures != [text]:
         blank = RunData()
         for structure in map(json.loads, structures):
-            blank = blank.add(from_parts(structure, blank_tensors(structure)))
-        parts = to_parts(blank.add(run))
-    tensors = reduce_states(parts.tensors, reductions(parts.tensors), reduce)
-    return from_parts(parts.structure, tensors)
+            blank = blank.add(unpack(structure, blank_tensors(structure)))
+        packed = pack(blank.add(run))
+    tensors = reduce_states(packed.tensors, reductions(packed.tensors), reduce)
+    return unpack(packed.structure, tensors)

@@ -1,7 +1,6 @@
 """What a report is made of: exact totals and static facts, as plain frozen data.
 
-These are sufficient statistics. Whoever listens to a model makes them; every figure, table and
-export follows from them alone.
+These are sufficient statistics: every figure, table and export follows from them alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The account of a model: what a Monitor returns, and what everything else reads."""
+"""The report of a model: the result of a Monitor, and the input of everything else."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
 _Sizes = Annotated[tuple[int, ...], schema.sizes]
 
 
-class Parts(NamedTuple):
+class Packed(NamedTuple):
     """A run in two parts.
 
     Attributes:
@@ -82,9 +82,9 @@ def _read(structure: Any) -> _Structure:
     return found
 
 
-def to_parts(run: RunData) -> Parts:
+def pack(run: RunData) -> Packed:
     """Take a run apart. The tensors may be those of the run."""
-    return Parts(schema.plain(_structure_of(run)), _tensors_of(run))
+    return Packed(schema.plain(_structure_of(run)), _tensors_of(run))
 
 
 def _structure_of(run: RunData) -> _Structure:
@@ -140,7 +140,7 @@ def _known(run: RunData) -> dict[Key, Distribution]:
     return {key: found for key, found in run.distributions.items() if found is not None}
 
 
-def from_parts(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunData:
+def unpack(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunData:
     """Put a run together again. It uses the tensors that are given."""
     facts, counters = _read(structure), iter(tensors["counters"].tolist())
     numbers = {name: next(counters) for name in _COUNTERS}
@@ -220,7 +220,7 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
     """Why parts from elsewhere are no state, in words; None if they are one."""
     try:
         expected = blank_tensors(structure)
-        again = to_parts(from_parts(structure, expected)).structure
+        again = pack(unpack(structure, expected)).structure
     except ValueError as error:
         return f"expected the structure of a monitor's state, found another ({error})"
     if again != structure:  # names that are there twice, or not in their order
