@@ -15,21 +15,6 @@ from tests.helpers.metric_trials import of_new_states
 from tests.helpers.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
-# Fixtures that start processes or build the documentation: their users are tests of the system.
-SYSTEM = {"two_ranks", "four_ranks", "site"}
-
-# Two workers share two cores, and the models are too small for several threads each.
-torch.set_num_threads(1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the users of these fixtures, before ``-m`` chooses."""
-    for item in items:
-        if SYSTEM & set(getattr(item, "fixturenames", ())):
-            item.add_marker("system")
-
-
 # The worker that has each set of processes, or the documentation, by the fixture that gives it.
 SHARED = {"two_ranks": "ranks", "four_ranks": "ranks", "site": "site"}
 

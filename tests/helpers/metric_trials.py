@@ -523,8 +523,8 @@ class MetricTrials:
             gc.collect()
             return _bytes_of_live_tensors()
 
-        after_10, after_1000 = run(10), run(990)
-        assert after_1000 == after_10
+        after_10, after_100 = run(10), run(90)
+        assert after_100 == after_10
         assert not any(ref() is not None for ref in seen)
 
     # ----------------------------------------------------------------- collections
