@@ -49,6 +49,7 @@ nitpick_ignore_regex = [
     (
         "py:.*",
         r"(collections|lightning|matplotlib|nir|numpy|os|pandas|pathlib|torch|torchmetrics)\..*"
-        r"|Axes|Figure|Picture|Tensor|snnmetrics\.metrics\.base\.Contribution",
+        r"|Axes|Figure|Picture|Tensor|ReportData|Budget|LightningModule|Trainer"
+        r"|snnmetrics\.metrics\.base\.Contribution",
     )
 ]

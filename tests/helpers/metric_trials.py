@@ -524,7 +524,8 @@ class MetricTrials:
             return _bytes_of_live_tensors()
 
         after_10, after_100 = run(10), run(90)
-        assert after_100 == after_10
+        # Less is no growth: what an earlier test left in a thread of its own may go meanwhile.
+        assert after_100 <= after_10, f"{after_10} bytes after 10 batches, {after_100} after 100"
         assert not any(ref() is not None for ref in seen)
 
     # ----------------------------------------------------------------- collections

@@ -46,6 +46,31 @@ def test_every_metric_names_the_mask() -> None:
         assert inspect.signature(metric.update).parameters["mask"].kind.name == "KEYWORD_ONLY"
 
 
+def test_an_update_of_ones_own_is_called() -> None:
+    """Also where the same class, or one that inherits from it, has its own ``contribution``."""
+    called: list[type] = []
+
+    class Doubled(sm.SynOps):
+        def update(self, activations: torch.Tensor, *, mask: torch.Tensor | None = None) -> None:
+            called.append(type(self))
+            super().update(activations, mask=mask)
+
+        def contribution(self, activations: torch.Tensor) -> Any:
+            return super().contribution(2 * activations)
+
+    class Quadrupled(Doubled):
+        def contribution(self, activations: torch.Tensor, **options: Any) -> Any:
+            return super().contribution(2 * activations)
+
+    for metric, factor in ((Doubled(3), 2), (Quadrupled(3), 4)):
+        collection = MetricCollection({"synops": metric})
+        collection.update(torch.ones(2, 4), mask=torch.tensor([True, False]))
+        assert collection.compute()["synops"].item() == 12 * factor
+    assert called == [Doubled, Quadrupled]
+    arguments = inspect.signature(Quadrupled.update).parameters
+    assert list(arguments) == ["self", "activations", "mask", "options"]
+
+
 # ----------------------------------------------------------------- dtypes and layouts
 
 

@@ -134,7 +134,7 @@ class SNNMetric(Metric, Generic[Result]):
         A ``MetricCollection`` passes on only what the signature of ``update`` names.
         """
         super().__init_subclass__(**kwargs)
-        if "contribution" in vars(cls):
+        if "contribution" in vars(cls) and "update" not in vars(cls):
             cls.update = _update_of(cls)  # type: ignore[method-assign]
 
     @abstractmethod
@@ -553,13 +553,15 @@ def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
 
     @functools.wraps(SNNMetric.update)
     def update(self: SNNMetric[Any], *args: Any, **kwargs: Any) -> None:
-        SNNMetric.update(self, *args, **kwargs)
+        # Through the bases: one of them may have an ``update`` of its own.
+        super(cls, self).update(*args, **kwargs)  # type: ignore[safe-super]
 
     named = inspect.signature(cls.contribution)
     mask = inspect.Parameter(
         "mask", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Tensor | None"
     )
-    parameters = [*named.parameters.values(), mask]
+    # By kind: ``mask`` comes before any ``**kwargs``.
+    parameters = sorted([*named.parameters.values(), mask], key=lambda p: p.kind)
     signature = named.replace(parameters=parameters, return_annotation="None")
     update.__signature__ = signature  # type: ignore[attr-defined]
     update.__qualname__ = f"{cls.__qualname__}.update"
