@@ -13,9 +13,9 @@ FILE = Path(__file__).with_name("architecture.svg")
 PROJECT = FILE.parents[2] / "pyproject.toml"
 # What happens to one activation, in order: where, and what is passed on.
 ROAD = (
-    ("monitor.tracer.Tracer", "hears an operation in a module's forward", "function, operands"),
+    ("monitor.tracer.Tracer", "intercepts an operation, names its row", "function, operands"),
     ("ops.parsers.PARSERS", "finds what it contracts", "Call: OpSpec and operands"),
-    ("monitor.recorder.BatchRecorder", "names the row, looks up the call site", "input, weight"),
+    ("monitor.recorder.BatchRecorder", "records the call at its call site", "input, weight"),
     ("tensors.stats.summarize", "reads the input once, per neuron", "InputStats"),
     ("monitor.call_sites.CallSite", "adds it to the sums of its kind", "InputSums, per batch"),
     ("synapses.maps.SynapseMap", "multiplies the sums with the map", "Figures"),

@@ -15,7 +15,7 @@ Everything else follows here once: ``update``, a ``forward`` that looks at the b
 - States are sums, added up over ranks with all-reduce instead of gathered. A state whose shape is
   not known before the first batch starts as a 0-dim zero and takes its shape then.
 - States and buffers move between devices and keep their dtype, whatever a cast of the model says.
-- The ``signature`` state keeps apart what must not be added (see ``snnmetrics.signature``). It
+- The ``signature`` state keeps apart what must not be added (``snnmetrics.ranks.signature``). It
   stays on the CPU, where a look at it makes no accelerator wait.
 """
 

@@ -128,7 +128,7 @@ class LayerData(Record):
         declared_kind: Kind that the user declared, which overrides the one that was met.
         input_scale: The input is this factor times a spike count, as the user declared.
         synops_per_neuron: Total over samples per input neuron, float64.
-        notes: What a reader must know about this layer, such as active dropout.
+        notes: What a reader must know about this layer, such as an input size that varied.
         per_sample: Synops of each sample, if they were kept.
         per_second: Synops per second of each sample, if they were kept and durations are known.
 

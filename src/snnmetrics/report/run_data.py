@@ -235,8 +235,8 @@ class RunData:
         rows: Totals of each operation, by name.
         neurons: Totals of each layer of spiking neurons, by name and shape: neurons without a state
             of their own may serve layers of several sizes.
-        distributions: Figures of each sample. Where there is none all samples have nothing;
-            ``None``: they are not known.
+        distributions: Figures of each sample. Missing key: every sample has zero. Value ``None``:
+            not known.
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
         contracted: Parameters that took part in an operation.
