@@ -134,3 +134,9 @@ def test_integers_beyond_float64_stay_exact() -> None:
     merged = one.merge(one, one)
     assert merged.counts()["fc"]["dense_macs"] == 3 * (2**53 + 1)
     assert merged.samples == 3 * 2**60
+
+
+def test_reports_without_samples_know_no_figures_of_samples() -> None:
+    nothing = report(samples=0)
+    merged = nothing.merge(nothing)
+    assert (merged.per_sample, merged.per_second) == (None, None)

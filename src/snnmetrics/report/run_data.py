@@ -276,7 +276,7 @@ class RunData:
             _union(self.rows, other.rows, Row.add),
             _union(self.neurons, other.neurons, Neurons.add),
             {
-                key: _known_both(self._distribution(key), other._distribution(key))
+                key: _known_both(self._distribution(key, other), other._distribution(key, self))
                 for key in {**self.distributions, **other.distributions}
             },
             _union(self.uncounted, other.uncounted, Uncounted.add),
@@ -285,10 +285,11 @@ class RunData:
             self.notes | other.notes,
         )
 
-    def _distribution(self, key: Key) -> Distribution | None:
+    def _distribution(self, key: Key, other: RunData) -> Distribution | None:
+        """What is known here; a run without samples lacks nothing beside one that has some."""
         nothing = Distribution.of_nothing(self.samples)
         found = self.distributions.get(key, nothing)
-        return nothing if found is None and not self.samples else found
+        return nothing if found is None and not self.samples and other.samples else found
 
     def on_host(self) -> RunData:
         """The same with all figures on the host, to be read or to travel between processes."""
