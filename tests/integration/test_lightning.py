@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from tests.integration.engine_scripts.toy import Net, data, operations, synops
 
 lightning = pytest.importorskip("lightning")
 
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger  # noqa: E402
 from lightning.pytorch.loggers.logger import DummyLogger  # noqa: E402
 
@@ -514,6 +515,17 @@ def test_without_matplotlib_figures_are_refused_at_once(monkeypatch: pytest.Monk
     with pytest.raises(ImportError, match=r"snnmetrics\[plots\]"):
         SNNMetricsCallback("net", **DIMS)
     assert SNNMetricsCallback("net", figures={}, **DIMS).figures == {}
+
+
+@pytest.mark.parametrize("stage", ["train", "validation", "test"])
+def test_hooks_of_a_batch_take_their_arguments_by_name(stage: str) -> None:
+    """As a subclass may pass them on."""
+    callback = SNNMetricsCallback("net", figures={}, **DIMS)
+    for hook in ("batch_start", "batch_end"):
+        of_lightning = inspect.signature(getattr(Callback, f"on_{stage}_{hook}")).parameters
+        names = [name for name in of_lightning if name not in ("self", "trainer", "pl_module")]
+        trainer = SimpleNamespace(global_step=0)
+        getattr(callback, f"on_{stage}_{hook}")(trainer, None, **dict.fromkeys(names))
 
 
 def test_without_lightning_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

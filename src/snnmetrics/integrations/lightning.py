@@ -241,7 +241,13 @@ class SNNMetricsCallback(Callback):
             self._attach(stage, trainer, pl_module).reset()
 
     def _open_batch(
-        self, stage: str, trainer: Trainer, pl_module: LightningModule, batch: Any, *numbers: int
+        self,
+        stage: str,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Open the batch, where ``sizes`` says how large it is."""
         if self.sizes is not None and stage in self._attached:
