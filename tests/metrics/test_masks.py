@@ -275,3 +275,14 @@ def test_a_step_without_a_sample_that_counts_on_any_rank(two_ranks: Ranks) -> No
         assert first == epoch == 3
         assert math.isnan(second)
         assert not gradient.any()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"mask": torch.ones(2, dtype=torch.bool)}])
+def test_a_missing_argument_is_said_of_update(arguments: dict[str, Tensor]) -> None:
+    metric = sm.SynOps(fanout=2)
+    metric.update(torch.ones(2, 3))
+    with pytest.raises(TypeError, match=r"^SynOps\.update\(\) missing .*'activations'"):
+        metric.update(**arguments)
+    with pytest.raises(TypeError, match=r"^SynOps\.update\(\) .* unexpected .*'spikes'"):
+        metric.update(torch.ones(2, 3), spikes=1, **arguments)
+    assert metric.compute()["synops"] == 6

@@ -548,13 +548,25 @@ def _map(fn: Callable[[Tensor], Tensor], value: Result) -> Result:
     return fn(value)
 
 
+def _require_arguments(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Refuse arguments that a function does not take, by the name that the caller used."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{function.__qualname__}() {error}") from None
+
+
 def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
     """``update`` with the arguments that ``contribution`` of a class names, and ``mask``."""
 
     @functools.wraps(SNNMetric.update)
     def update(self: SNNMetric[Any], *args: Any, **kwargs: Any) -> None:
         # Through the bases: one of them may have an ``update`` of its own.
-        super(cls, self).update(*args, **kwargs)  # type: ignore[safe-super]
+        try:
+            super(cls, self).update(*args, **kwargs)  # type: ignore[safe-super]
+        except TypeError:
+            _require_arguments(update, self, *args, **kwargs)
+            raise
 
     named = inspect.signature(cls.contribution)
     mask = inspect.Parameter(

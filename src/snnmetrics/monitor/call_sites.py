@@ -24,29 +24,19 @@ class InputSums:
     """What was in several inputs of one kind, added up.
 
     Attributes:
+        stats: Their sum.
         calls: Number of inputs.
-        magnitudes: Sum of ``|x|`` per neuron.
-        events: Nonzero elements per neuron; None where magnitudes are events.
     """
 
-    __slots__ = ("calls", "events", "magnitudes")
+    __slots__ = ("calls", "stats")
 
     def __init__(self, stats: InputStats, calls: int = 1) -> None:
-        self.calls = calls
-        self.magnitudes = stats.magnitudes
-        self.events = stats.events
+        self.stats, self.calls = stats, calls
 
     def add(self, stats: InputStats, calls: int = 1) -> None:
         """Add what was in one more input, or in several."""
-        if stats.events is not None or self.events is not None:
-            self.events = self.event_counts + stats.event_counts
-        self.magnitudes = self.magnitudes + stats.magnitudes
+        self.stats = self.stats.add(stats)
         self.calls += calls
-
-    @property
-    def event_counts(self) -> Tensor:
-        """Nonzero elements per neuron."""
-        return self.magnitudes if self.events is None else self.events
 
 
 @dataclass(eq=False)

@@ -18,8 +18,8 @@ from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import Vectors
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
-from snnmetrics.report.data import KINDS, Operation, Uncounted
-from snnmetrics.report.run_data import NO_MAP, Neurons, Row, RunData
+from snnmetrics.report.data import Operation, Uncounted, product_kind
+from snnmetrics.report.run_data import Neurons, Row, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
@@ -113,13 +113,14 @@ class BatchRecorder:
         for site in self._active:
             self._flush_site(site)
         for key, emitted in self._emitted.items():
-            sums, neurons = emitted.sums, emitted.sums.magnitudes.numel()
+            stats = emitted.sums.stats
+            neurons = stats.magnitudes.numel()
             self.staged.neurons[key] = Neurons(
                 type=emitted.type,
                 neurons=neurons,
                 elements=neurons * emitted.frames,
-                events=sums.event_counts.sum(),
-                spikes_per_neuron=sums.magnitudes,
+                events=stats.event_counts.sum(),
+                spikes_per_neuron=stats.magnitudes,
             )
         self.staged.called |= self.called
         return self.staged
@@ -132,10 +133,10 @@ class BatchRecorder:
         row, synapse_map = self.staged.rows[site.name], site.map
         assert synapse_map is not None  # it was called in this batch
         for kind, sums in site.sums.items():
-            stats = InputStats(kind, sums.magnitudes, sums.events)
-            row.record(kind, site.known(sums.calls) | synapse_map.figures(stats)._asdict())
+            figures = synapse_map.figures(sums.stats)
+            row.record(kind, site.known(sums.calls) | figures._asdict())
             if self.per_neuron:
-                self._add_map(row, sums.magnitudes * synapse_map.dense)
+                row.record_map(sums.stats.magnitudes * synapse_map.dense)
         site.sums.clear()
 
     # ---------------------------------------------------------------------- operations
@@ -258,7 +259,7 @@ class BatchRecorder:
             self.staged.contracted |= site.sources
             row.record(stats.kind, site.known(calls=1) | figures._asdict())
             if self.per_neuron:
-                self._add_map(row, stats.magnitudes * synapse_map.dense)
+                row.record_map(stats.magnitudes * synapse_map.dense)
             if self.per_sample:
                 synops = counting.vector_synops(x, dims, synapse_map.dense)
                 self._keep_vectors(name, synops, stats.kind, samples_first)
@@ -281,7 +282,7 @@ class BatchRecorder:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, self.declared_kind(name), *kinds)
-            kind = kinds[0] * len(KINDS) + kinds[1]
+            kind = product_kind(*kinds)
             known = {
                 "calls": 1,
                 "frames": spec.vectors,
@@ -326,14 +327,6 @@ class BatchRecorder:
 
     def _row(self, name: str, operation: Operation) -> Row:
         return self.staged.rows.setdefault(name, Row(operation))
-
-    def _add_map(self, row: Row, synops: Tensor) -> None:
-        if row.synops_per_neuron is None:
-            row.synops_per_neuron = synops
-        elif row.synops_per_neuron.shape == synops.shape:
-            row.synops_per_neuron = row.synops_per_neuron + synops
-        else:
-            row.notes |= {NO_MAP}
 
     def _keep_gradient(
         self, name: str, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap

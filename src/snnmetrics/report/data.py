@@ -14,12 +14,18 @@ from torch import Tensor
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.record import Record
 from snnmetrics.report.schema import one_of, positive
+from snnmetrics.tensors.kinds import InputKind
 
-KINDS = ("binary", "ternary", "integer", "analog")
+KINDS = tuple(kind.label for kind in InputKind)
 """Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
 PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 """Kinds of both factors of a product of two activations, left operand first."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
+
+
+def product_kind(left: int | Tensor, right: int | Tensor) -> int | Tensor:
+    """The place of a pair of kinds in :data:`PRODUCT_KINDS`; numbers, or 0-dim tensors."""
+    return left * len(KINDS) + right
 
 
 @dataclass(frozen=True)

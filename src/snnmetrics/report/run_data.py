@@ -90,6 +90,15 @@ class Row:
         columns = [v if isinstance(v, Tensor) else s for v, s in zip(line, sent, strict=True)]
         self.totals.index_add_(0, kind.reshape(1), torch.stack(columns).unsqueeze(0))
 
+    def record_map(self, synops: Tensor) -> None:
+        """Add the synops per input neuron of calls."""
+        if self.synops_per_neuron is None:
+            self.synops_per_neuron = synops
+        elif self.synops_per_neuron.shape == synops.shape:
+            self.synops_per_neuron = self.synops_per_neuron + synops
+        else:
+            self.notes |= {NO_MAP}
+
     def was_called_with(self, kind: str) -> bool:
         """Whether a call had this kind."""
         if kind in self.counts and self.counts[kind].calls:

@@ -31,6 +31,13 @@ class InputStats(NamedTuple):
         """Nonzero elements per neuron."""
         return self.magnitudes if self.events is None else self.events
 
+    def add(self, other: InputStats) -> InputStats:
+        """What is in both of two tensors of the same kind and neurons."""
+        events = None
+        if self.events is not None or other.events is not None:
+            events = self.event_counts + other.event_counts
+        return InputStats(self.kind, self.magnitudes + other.magnitudes, events)
+
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
         events = None if self.events is None else self.events.sum(dims)
