@@ -102,7 +102,7 @@ def test_everything_else_is_read_in_the_same_read(
     assert found is not None
     assert torch.equal(found.magnitudes, summed(x.abs(), (0,)))
     assert torch.equal(events_of(found), summed(x.ne(0), (0,)))
-    assert found.whole == bool((x == x.trunc()).all())
+    assert found.integral == bool((x == x.trunc()).all())
     assert (found.low, found.high) == (min(0.0, x.min().item()), max(1.0, x.max().item()))
 
 
@@ -118,7 +118,7 @@ def test_elements_that_lie_side_by_side_are_added_up(inner: int, values: tuple[f
             assert torch.equal(found.magnitudes, summed(x.abs(), dims))
             assert torch.equal(events_of(found), summed(x.ne(0), dims))
             assert (found.low, found.high) == (min(0.0, min(values)), max(1.0, *values))
-            assert found.whole == all(value == int(value) for value in values)
+            assert found.integral == all(value == int(value) for value in values)
     assert (read(x, (2,)) is not None) == (inner <= 255), "a byte holds the sum"
 
 
@@ -128,7 +128,7 @@ def test_a_graded_value_shows_wherever_it_is(place: int) -> None:
     x[place, 3] = 0.5
     found = read(x, (0,))
     assert found is not None
-    assert not found.whole
+    assert not found.integral
     assert torch.equal(found.magnitudes, summed(x, (0,)))
 
 

@@ -13,7 +13,7 @@ from snnmetrics.report.convention import (
     NotInReport,
     convention,
 )
-from snnmetrics.report.readings import ConventionReport, ConventionRow, ConventionTable
+from snnmetrics.report.convention_report import ConventionReport, ConventionRow, ConventionTable
 
 __all__ = [
     "CONVENTIONS",

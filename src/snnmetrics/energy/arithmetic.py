@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snnmetrics.energy.profile import PRICES, EnergyProfile
 from snnmetrics.energy.table import profile_of
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 
 Amount = float | Tensor
 

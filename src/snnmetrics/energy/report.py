@@ -14,7 +14,7 @@ from snnmetrics.energy.memory_counts import MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.profile import EnergyProfile
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import joules, si
 

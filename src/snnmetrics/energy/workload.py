@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from snnmetrics.report import Report
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from snnmetrics.ops.spec import Call
-from snnmetrics.synapses.maps import Figures
+from snnmetrics.synapses.maps import SynapseFigures
 from snnmetrics.tensors.stats import InputStats, events_along, summarize
 from snnmetrics.tensors.sums import blocks
 
 Kinds = tuple[int | Tensor, int | Tensor]
 
 
-def product_of(call: Call) -> tuple[Kinds, Figures]:
+def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     """A product of two activations: one operation where both operands are not zero.
 
     Returns:
@@ -25,7 +25,7 @@ def product_of(call: Call) -> tuple[Kinds, Figures]:
     left = _factor(call.left, letters.left, letters.shared)
     right = _factor(call.right, letters.right, letters.shared)
     both = torch.dot(left.event_counts.reshape(-1), right.event_counts.reshape(-1))
-    figures = Figures(
+    figures = SynapseFigures(
         events=left.event_counts.sum(),
         magnitude=left.magnitudes.sum(),
         synops=both,

@@ -14,20 +14,20 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-Call = Callable[..., Any]
+ModuleCall = Callable[..., Any]
 
 
 class Interceptor(Protocol):
     """Receives every module call."""
 
     def around(
-        self, call: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, call: ModuleCall, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Make the call of a module, and what is to be done before and after it."""
 
 
 _interceptors: list[Interceptor] = []
-_original: Call = nn.Module.__call__
+_original: ModuleCall = nn.Module.__call__
 _eager: AbstractContextManager[Any] | None = None
 
 
@@ -63,5 +63,5 @@ def _intercepted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return _interceptors[-1].around(call, module, args, kwargs)
 
 
-def _within(interceptor: Interceptor, call: Call) -> Call:
+def _within(interceptor: Interceptor, call: ModuleCall) -> ModuleCall:
     return lambda module, *args, **kwargs: interceptor.around(call, module, args, kwargs)

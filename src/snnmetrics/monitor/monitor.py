@@ -14,13 +14,13 @@ from torchmetrics import Metric
 
 from snnmetrics.arguments import positive_number, require_bool, require_dim
 from snnmetrics.monitor import interception
+from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.packing import pack, problem_with, unpack
 from snnmetrics.monitor.per_sample import Batch, distributions_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
-from snnmetrics.monitor.selection import Choice, Declarations
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce

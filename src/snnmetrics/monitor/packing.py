@@ -18,7 +18,7 @@ from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema
 from snnmetrics.report.data import Operation, Uncounted
 from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
-from snnmetrics.report.run_data import COLUMNS, Key, Neurons, Row, RunData, kinds_of
+from snnmetrics.report.run_data import COLUMNS, Key, NeuronTotals, RowTotals, RunData, kinds_of
 
 # Numbers of a run that add up, in the order of their tensor.
 _COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
@@ -147,7 +147,7 @@ def unpack(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunDa
     neurons = {}
     for i, layer in enumerate(facts.neurons):
         size = math.prod(layer.shape)
-        neurons[layer.name, layer.shape] = Neurons(
+        neurons[layer.name, layer.shape] = NeuronTotals(
             layer.type,
             size,
             size * next(counters),
@@ -171,8 +171,8 @@ def unpack(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunDa
     )
 
 
-def _row(i: int, facts: _Row, tensors: Mapping[str, Tensor]) -> Row:
-    row = Row(facts.operation, notes=frozenset(facts.notes))
+def _row(i: int, facts: _Row, tensors: Mapping[str, Tensor]) -> RowTotals:
+    row = RowTotals(facts.operation, notes=frozenset(facts.notes))
     row.counts = row.counts_of(tensors[f"rows.{i}.totals"])
     row.synops_per_neuron = tensors.get(f"rows.{i}.map")
     return row

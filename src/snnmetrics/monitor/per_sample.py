@@ -21,7 +21,7 @@ from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.run_data import Key
 
 
-class Vectors(NamedTuple):
+class VectorSynops(NamedTuple):
     """Synops of the input vectors of one call of an operation.
 
     Attributes:
@@ -80,14 +80,14 @@ class Series(NamedTuple):
         return Series(self.values.sum(0, keepdim=True), False)
 
 
-def series_of(name: str, seen: Sequence[Vectors], batch: Batch) -> Series:
+def series_of(name: str, seen: Sequence[VectorSynops], batch: Batch) -> Series:
     """Attribute what was seen of one operation to samples and, where possible, to time steps.
 
     Raises:
         ValueError: If the leading dimensions do not fit what was declared.
     """
     steps = batch.steps_per_call
-    calls: dict[int, list[Vectors]] = {}
+    calls: dict[int, list[VectorSynops]] = {}
     for vectors in seen:
         calls.setdefault(vectors.call, []).append(vectors)
     parts = {call: _one_call(name, found, batch, steps) for call, found in calls.items()}
@@ -99,7 +99,7 @@ def series_of(name: str, seen: Sequence[Vectors], batch: Batch) -> Series:
     return Series(values, True)
 
 
-def _one_call(name: str, seen: Sequence[Vectors], batch: Batch, steps: int) -> Series:
+def _one_call(name: str, seen: Sequence[VectorSynops], batch: Batch, steps: int) -> Series:
     """The same of one call of the model, which takes ``steps`` time steps."""
     whole: list[Series] = []
     single: list[Tensor] = []
@@ -200,7 +200,7 @@ def _sum(parts: Sequence[Series]) -> Series:
 
 
 def distributions_of(
-    seen: Mapping[str, Sequence[Vectors]], batch: Batch, groups: Mapping[str, Sequence[str]]
+    seen: Mapping[str, Sequence[VectorSynops]], batch: Batch, groups: Mapping[str, Sequence[str]]
 ) -> dict[Key, Distribution | None]:
     """The figures of the samples of one batch.
 

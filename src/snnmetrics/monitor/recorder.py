@@ -15,11 +15,11 @@ from snnmetrics.monitor import counting
 from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_called
 from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.monitor.per_sample import Vectors
+from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import Operation, Uncounted, product_kind
-from snnmetrics.report.run_data import Neurons, Row, RunData
+from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
@@ -69,7 +69,7 @@ class BatchRecorder:
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     staged: RunData = field(default_factory=RunData)
     synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
-    vectors: dict[str, list[Vectors]] = field(default_factory=dict)  # of this batch
+    vectors: dict[str, list[VectorSynops]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
     cache: StatsCache = field(default_factory=StatsCache)
     sites: dict[Any, CallSite] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class BatchRecorder:
         for key, emitted in self._emitted.items():
             stats = emitted.sums.stats
             neurons = stats.magnitudes.numel()
-            self.staged.neurons[key] = Neurons(
+            self.staged.neurons[key] = NeuronTotals(
                 type=emitted.type,
                 neurons=neurons,
                 elements=neurons * emitted.frames,
@@ -311,7 +311,7 @@ class BatchRecorder:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
         if samples_first:
             synops = synops.sum(tuple(range(1, synops.ndim))) if synops.ndim > 1 else synops
-        self.vectors.setdefault(name, []).append(Vectors(self.staged.calls - 1, synops))
+        self.vectors.setdefault(name, []).append(VectorSynops(self.staged.calls - 1, synops))
 
     def _stats(self, name: str, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats:
         """What is in an input; cached for other layers that take it in."""
@@ -325,8 +325,8 @@ class BatchRecorder:
         self.cache.put(x, batch_dims, stats)
         return stats
 
-    def _row(self, name: str, operation: Operation) -> Row:
-        return self.staged.rows.setdefault(name, Row(operation))
+    def _row(self, name: str, operation: Operation) -> RowTotals:
+        return self.staged.rows.setdefault(name, RowTotals(operation))
 
     def _keep_gradient(
         self, name: str, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap

@@ -10,8 +10,8 @@ from typing import Literal
 from torch import nn
 
 from snnmetrics.frameworks.arithmetic import neuron_operations
+from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
-from snnmetrics.monitor.selection import Declarations
 from snnmetrics.report import Report
 from snnmetrics.report.data import KINDS, GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import FIGURES, Distribution

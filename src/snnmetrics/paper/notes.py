@@ -13,8 +13,8 @@ from snnmetrics.energy import EnergyReport
 from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
+from snnmetrics.report.convention_report import SCOPE
 from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
-from snnmetrics.report.readings import SCOPE
 from snnmetrics.text import named
 
 if TYPE_CHECKING:

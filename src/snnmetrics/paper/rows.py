@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from snnmetrics.conventions import ConventionReport
 from snnmetrics.energy import EnergyReport
 from snnmetrics.report import Report
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.rows import mean_firing_rate
 
 Found = float | str  # a figure, or why there is none

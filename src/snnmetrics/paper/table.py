@@ -20,7 +20,7 @@ from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 

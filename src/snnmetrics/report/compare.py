@@ -9,8 +9,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.pages import rate_title
-from snnmetrics.report.record import Record
 from snnmetrics.report.rows import NAN, SynopsRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import named, si

@@ -12,7 +12,7 @@ from typing import Annotated
 from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.schema import one_of, positive
 from snnmetrics.tensors.kinds import InputKind
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.report import schema as checks
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 
 BINS_PER_OCTAVE = 64
 RESOLUTION = 2 ** (1 / BINS_PER_OCTAVE) - 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from snnmetrics.report.data import GroupData, LayerData, Uncounted
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.rows import epoch_kind, has_synops
-from snnmetrics.report.run_data import Key, Neurons, Row, RunData
+from snnmetrics.report.run_data import Key, NeuronTotals, RowTotals, RunData
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -78,10 +78,14 @@ def run_data(report: Report) -> RunData:
         seconds=0 if report.seconds is None else report.seconds,
         undated=report.samples if report.seconds is None else 0,
         rows={
-            name: Row(data.operation, dict(data.counts), synops_per_neuron=data.synops_per_neuron)
+            name: RowTotals(
+                data.operation, dict(data.counts), synops_per_neuron=data.synops_per_neuron
+            )
             for name, data in report.layers_data.items()
         },
-        neurons={(name, ()): Neurons(**vars(data)) for name, data in report.neurons_data.items()},
+        neurons={
+            (name, ()): NeuronTotals(**vars(data)) for name, data in report.neurons_data.items()
+        },
         distributions=known,
         uncounted={key: reduce(Uncounted.add, found) for key, found in entries.items()},
     )

@@ -13,12 +13,12 @@ from snnmetrics.report import io, pages
 from snnmetrics.report import json as report_json
 from snnmetrics.report.compare import Comparison
 from snnmetrics.report.convention import called
+from snnmetrics.report.convention_report import ConventionReport, ConventionTable
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.limits import Limit, Violation, violations
 from snnmetrics.report.merge import sum_of
-from snnmetrics.report.readings import ConventionReport, ConventionTable
-from snnmetrics.report.record import Record
 from snnmetrics.report.rows import (
     GroupRow,
     LayerRow,

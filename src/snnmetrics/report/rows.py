@@ -17,7 +17,7 @@ from snnmetrics.report.data import (
     add_counts,
 )
 from snnmetrics.report.distribution import Distribution
-from snnmetrics.report.record import Record
+from snnmetrics.report.frozen_record import Record
 
 NAN = float("nan")
 SUMS = (

@@ -53,7 +53,7 @@ def _counts(figures: Mapping[str, Any]) -> Counts:
 
 
 @dataclass
-class Row:
+class RowTotals:
     """Totals of one operation, by the kind of each call.
 
     Attributes:
@@ -106,7 +106,7 @@ class Row:
         line = kinds_of(self.operation).index(kind)
         return self.totals is not None and bool(self.totals[line, COLUMNS.index("calls")] > 0)
 
-    def add(self, other: Row) -> Row:
+    def add(self, other: RowTotals) -> RowTotals:
         """The sum of both."""
         maps, notes = (self.synops_per_neuron, other.synops_per_neuron), self.notes | other.notes
         both = None
@@ -115,7 +115,7 @@ class Row:
                 both = added(*maps)
             else:
                 notes |= {NO_MAP}
-        return Row(
+        return RowTotals(
             self.operation,
             _union(self.counts, other.counts, Counts.__add__),
             _either(self.totals, other.totals),
@@ -123,7 +123,7 @@ class Row:
             notes,
         )
 
-    def on_host(self) -> Row:
+    def on_host(self) -> RowTotals:
         """The same with all figures on the host."""
         map_ = self.synops_per_neuron
         row = replace(self, totals=None, synops_per_neuron=None if map_ is None else map_.cpu())
@@ -161,7 +161,7 @@ class Row:
 
 
 @dataclass
-class Neurons:
+class NeuronTotals:
     """Outputs of one layer of spiking neurons: the fields of ``NeuronData``, as they add up.
 
     ``spikes``, ``silent`` and ``saturated`` are ``None`` where the map tells them.
@@ -178,14 +178,14 @@ class Neurons:
     additions: int | None = None
     multiplications: int | None = None
 
-    def add(self, other: Neurons) -> Neurons:
+    def add(self, other: NeuronTotals) -> NeuronTotals:
         """The sum of both."""
         if not self.elements or not other.elements:
             return self if self.elements else other
         maps, both = (self.spikes_per_neuron, other.spikes_per_neuron), None
         if maps[0] is not None and maps[1] is not None and maps[0].shape == maps[1].shape:
             both = added(*maps)
-        return Neurons(
+        return NeuronTotals(
             self.type,
             self.neurons,
             self.elements + other.elements,
@@ -198,13 +198,13 @@ class Neurons:
             _known_sum(self.multiplications, other.multiplications),
         )
 
-    def _silent_in_both(self, other: Neurons) -> int | None:
+    def _silent_in_both(self, other: NeuronTotals) -> int | None:
         """Neurons that are silent in both; none, if in one of them none is."""
         if 0 in (self.silent, other.silent):
             return 0
         return _alike(self.silent, other.silent, self.neurons)
 
-    def on_host(self) -> Neurons:
+    def on_host(self) -> NeuronTotals:
         """The same with all figures on the host."""
         map_, events = self.spikes_per_neuron, self.events
         return replace(
@@ -258,8 +258,8 @@ class RunData:
     untimed: int = 0
     seconds: float = 0.0
     undated: int = 0
-    rows: dict[str, Row] = field(default_factory=dict)
-    neurons: dict[tuple[str, tuple[int, ...]], Neurons] = field(default_factory=dict)
+    rows: dict[str, RowTotals] = field(default_factory=dict)
+    neurons: dict[tuple[str, tuple[int, ...]], NeuronTotals] = field(default_factory=dict)
     distributions: dict[Key, Distribution | None] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
@@ -282,8 +282,8 @@ class RunData:
             self.untimed + other.untimed,
             self.seconds + other.seconds,
             self.undated + other.undated,
-            _union(self.rows, other.rows, Row.add),
-            _union(self.neurons, other.neurons, Neurons.add),
+            _union(self.rows, other.rows, RowTotals.add),
+            _union(self.neurons, other.neurons, NeuronTotals.add),
             {
                 key: _known_both(self._distribution(key, other), other._distribution(key, self))
                 for key in {**self.distributions, **other.distributions}

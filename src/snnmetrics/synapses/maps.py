@@ -22,7 +22,7 @@ from snnmetrics.tensors.tiles import NUMPY_FLOATS, array_of, has_no_zero, readab
 _MAX_MAPS = 64
 
 
-class Figures(NamedTuple):
+class SynapseFigures(NamedTuple):
     """What calls with some input cost, 0-dim float64 each; for an explanation see ``Counts``.
 
     Attributes:
@@ -55,7 +55,7 @@ class SynapseMap(NamedTuple):
     effective: Tensor | None
     synapses: int
 
-    def figures(self, stats: InputStats) -> Figures:
+    def figures(self, stats: InputStats) -> SynapseFigures:
         """What inputs with these statistics cost."""
         synops = _dot(stats.magnitudes, self.dense)
         effective = synops if self.effective is None else _dot(stats.magnitudes, self.effective)
@@ -64,7 +64,7 @@ class SynapseMap(NamedTuple):
             event_synops = event_effective = _dot(stats.events, self.dense)
             if self.effective is not None:
                 event_effective = _dot(stats.events, self.effective)
-        return Figures(
+        return SynapseFigures(
             events=stats.event_counts.sum(),
             magnitude=stats.magnitudes.sum(),
             synops=synops,

@@ -65,7 +65,7 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
         x, dims = x.unsqueeze(0), (0,)
     found = read(x, dims)
     if found is not None:
-        kind: InputKind | Tensor = kind_within(found.low, found.high, found.whole)
+        kind: InputKind | Tensor = kind_within(found.low, found.high, found.integral)
         magnitudes, events = found.magnitudes, found.events
     else:
         kind, events = kind_of(x), None

@@ -73,7 +73,7 @@ class Reading(NamedTuple):
     Attributes:
         low: Smallest element, or 0 if that is smaller; NaN where there is one.
         high: Largest element, or 1 if that is larger; NaN where there is one.
-        whole: Whether all finite elements are integers.
+        integral: Whether all finite elements are integers.
         magnitudes: Sums of the magnitudes, float64.
         events: Numbers of nonzero elements, float64; None where all are 0 or 1, so that magnitudes
             are events.
@@ -81,7 +81,7 @@ class Reading(NamedTuple):
 
     low: float
     high: float
-    whole: bool
+    integral: bool
     magnitudes: Tensor
     events: Tensor | None
 
@@ -177,7 +177,7 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
         >>> import torch
         >>> from snnmetrics.tensors.tiles import read
         >>> found = read(torch.tensor([[-2.0, 1.0], [3.0, 0.0]]), (0,))
-        >>> found.low, found.high, found.whole
+        >>> found.low, found.high, found.integral
         (-2.0, 3.0, True)
         >>> found.magnitudes.tolist(), found.events.tolist()
         ([5.0, 1.0], [2.0, 1.0])
@@ -185,8 +185,8 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     matrices = _matrices(x, dims)
     if matrices is None:
         return None
-    shape, axis = matrices.values.shape, 1 + matrices.along
-    others = _Others(shape, axis) if x.dtype in NUMPY_FLOATS else None
+    shape, axis = matrices.values.shape, 1 + matrices.sum_columns
+    others = _OtherTiles(shape, axis) if x.dtype in NUMPY_FLOATS else None
     counts = matrices.events(others)
     if counts is None:
         return None
@@ -194,7 +194,7 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     if others is None or not others.found:
         return Reading(0.0, 1.0, True, events, None)
     magnitudes = matrices.restored(counts - others.events + others.magnitudes)
-    return Reading(others.low, others.high, others.whole, magnitudes, events)
+    return Reading(others.low, others.high, others.integral, magnitudes, events)
 
 
 def has_no_zero(x: Tensor) -> bool:
@@ -210,7 +210,7 @@ def has_no_zero(x: Tensor) -> bool:
     for start in range(0, len(values), _TILE):
         tile = values[start : start + _TILE]
         # Compared first: to ask for all of the numbers themselves reads the memory more slowly.
-        if not np.not_equal(tile, 0, out=_kept.flags[0, : len(tile)]).all():
+        if not np.not_equal(tile, 0, out=_scratch.flags[0, : len(tile)]).all():
             return False
     return True
 
@@ -221,28 +221,28 @@ class _Matrices(NamedTuple):
     Attributes:
         values: ``(matrices, rows, columns)``.
         one: What 1 is among them.
-        along: Whether the columns are to be added up, not the rows.
-        several: How many rows of the tensor are one row of the matrices.
+        sum_columns: Whether the columns are to be added up, not the rows.
+        folded: How many rows of the tensor are one row of the matrices.
         shape: Shape of what remains, in the order of the memory.
         order: Dimensions of what remains that stand where in that shape; None if all stand.
     """
 
     values: Tensor
     one: int
-    along: bool
-    several: int
+    sum_columns: bool
+    folded: int
     shape: torch.Size
     order: tuple[int, ...] | None
 
-    def events(self, others: _Others | None) -> Values | None:
+    def events(self, others: _OtherTiles | None) -> Values | None:
         """Events per matrix and column, or row; as ``_count`` gives them."""
-        count = _count_along if self.along else _count
+        count = _count_along if self.sum_columns else _count
         return count(array_of(self.values), self.one, others)
 
     def restored(self, sums: Values) -> Tensor:
         """Sums per matrix and column, as the tensor's own dimensions have them."""
-        if self.several > 1:
-            sums = np.add.reduce(sums.reshape(len(sums), self.several, -1), axis=1)
+        if self.folded > 1:
+            sums = np.add.reduce(sums.reshape(len(sums), self.folded, -1), axis=1)
         found = torch.from_numpy(sums).double().view(self.shape)
         return found if self.order is None else found.permute(self.order)
 
@@ -257,8 +257,8 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
     lead = len(dims)
     if dims == _LEADING[:lead] and x.is_contiguous():
         shape = x.shape[lead:]
-        values, several = _rows_joined(x.view(1, -1, shape.numel()))
-        return _Matrices(values, one, False, several, shape, None)
+        values, folded = _rows_joined(x.view(1, -1, shape.numel()))
+        return _Matrices(values, one, False, folded, shape, None)
     strides = x.stride()
     kept = sorted((d for d in range(x.ndim) if d not in dims), key=lambda d: -strides[d])
     summed = sorted(dims, key=lambda d: -strides[d])
@@ -279,8 +279,8 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
             values = x.permute(*first, *summed, *rest).view(matrices, -1, columns)
         except RuntimeError:
             continue
-        values, several = _rows_joined(values)
-        return _Matrices(values, one, False, several, shape, order)
+        values, folded = _rows_joined(values)
+        return _Matrices(values, one, False, folded, shape, order)
     return None
 
 
@@ -308,13 +308,13 @@ def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
     matrices, rows, columns = values.shape
     if rows * columns <= _TILE and rows <= _ROWS:
         return values, 1
-    several = math.gcd(rows, max(1, _SHORT // columns))
-    if several == 1 or not values.is_contiguous():
+    folded = math.gcd(rows, max(1, _SHORT // columns))
+    if folded == 1 or not values.is_contiguous():
         return values, 1
-    return values.view(matrices, -1, several * columns), several
+    return values.view(matrices, -1, folded * columns), folded
 
 
-class _Kept(threading.local):
+class _Scratch(threading.local):
     """Memory for what is made of a tile: to ask the system for it costs as much as to use it."""
 
     def __init__(self) -> None:
@@ -322,10 +322,10 @@ class _Kept(threading.local):
         self.floats = np.zeros(_TILE, np.float64)
 
 
-_kept = _Kept()
+_scratch = _Scratch()
 
 
-class _Others:
+class _OtherTiles:
     """What tiles hold that are not all zeros and ones.
 
     Args:
@@ -333,14 +333,14 @@ class _Others:
         axis: Which of these is added up, rows or columns.
 
     Attributes:
-        low: As of a ``Reading``; so are ``high`` and ``whole``.
+        low: As of a ``Reading``; so are ``high`` and ``integral``.
         found: Whether there is such a tile.
         magnitudes: Their sums over these tiles.
         events: Theirs, which are no further magnitudes.
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int) -> None:
-        self.low, self.high, self.whole = 0.0, 1.0, True
+        self.low, self.high, self.integral = 0.0, 1.0, True
         self.found = False
         self.magnitudes: Values = np.zeros(())
         self.events: Values = np.zeros(())
@@ -357,18 +357,18 @@ class _Others:
             self.low = self.high = math.nan
             return
         self.low, self.high = min(self.low, low), max(self.high, high)
-        scratch = _kept.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
-        if self.whole:
-            same = _kept.flags[1, : tile.size].reshape(tile.shape)
-            self.whole = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
+        scratch = _scratch.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
+        if self.integral:
+            same = _scratch.flags[1, : tile.size].reshape(tile.shape)
+            self.integral = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
         magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
-        exact = self.whole and max(-low, high) * tile.shape[self._axis] < FLOAT32_INTEGERS
+        exact = self.integral and max(-low, high) * tile.shape[self._axis] < FLOAT32_INTEGERS
         sums = np.add.reduce(magnitudes, axis=self._axis, dtype=None if exact else np.float64)
         self.magnitudes[place] += sums
         self.events[place] += events
 
 
-def _count(values: Values, one: int, others: _Others | None) -> Values | None:
+def _count(values: Values, one: int, others: _OtherTiles | None) -> Values | None:
     """Events per matrix and column.
 
     Args:
@@ -394,7 +394,7 @@ def _count(values: Values, one: int, others: _Others | None) -> Values | None:
 
 
 def _count_part(
-    part: Values, one: int, others: _Others | None, place: Place, counts: Values
+    part: Values, one: int, others: _OtherTiles | None, place: Place, counts: Values
 ) -> bool:
     """Add the events of a part, of which one row fits into a tile, to counts; False: stopped."""
     matrices, rows, columns = part.shape
@@ -417,7 +417,7 @@ def _count_part(
     return True
 
 
-def _count_along(values: Values, one: int, others: _Others | None) -> Values | None:
+def _count_along(values: Values, one: int, others: _OtherTiles | None) -> Values | None:
     """Events per row of one matrix, of at most 255 columns; as ``_count``."""
     _, rows, columns = values.shape
     height = _TILE // _by_eight(columns)
@@ -438,7 +438,7 @@ def _count_along(values: Values, one: int, others: _Others | None) -> Values | N
     return counts
 
 
-def _events(tile: Values, one: int, others: _Others | None, place: Place) -> Values | None:
+def _events(tile: Values, one: int, others: _OtherTiles | None, place: Place) -> Values | None:
     """Events per matrix and column of a tile, eight bytes to an integer; None: stopped."""
     events, ones = _flags(tile, one)
     counts: Values = np.add.reduce(events, axis=1)
@@ -453,7 +453,7 @@ def _flags(tile: Values, one: int) -> tuple[Values, Values]:
     """Where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
     matrices, rows, columns = tile.shape
     width = _by_eight(columns)
-    kept = _kept.flags[:, : matrices * rows * width]
+    kept = _scratch.flags[:, : matrices * rows * width]
     events, ones = kept.reshape(2, matrices, rows, width)
     if width > columns:
         events[..., columns:] = ones[..., columns:] = False

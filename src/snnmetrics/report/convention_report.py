@@ -17,8 +17,8 @@ from snnmetrics.report.convention import (
     NotInReport,
     called,
 )
+from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.pages import title_of
-from snnmetrics.report.record import Record
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import more, named, si
