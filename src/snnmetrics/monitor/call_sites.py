@@ -1,42 +1,64 @@
-"""Call sites: one weight and inputs of one shape, in loops over time and batch by batch.
+"""Call sites: what all calls of one operation with one weight and inputs of one shape share.
 
-What all calls of a site have in common is found out once. Of each call only what was in the input
-is added up, neuron by neuron, and multiplied with the synapse map when the batch is complete.
+It is found out once. Of each further call only the input is read and added up, neuron by neuron;
+the sums meet the synapse map when the batch is complete, or when the weight has changed.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.report.data import Operation
+from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
+from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats
 
 
 class InputSums:
-    """What was in several inputs of one kind, added up.
+    """Statistics of tensors, summed: of complete root calls, and of the one that runs.
 
     Attributes:
-        stats: Their sum.
-        calls: Number of inputs.
+        calls: Tensors in complete root calls.
+        vectors: Their vectors.
+        stats: Their sum; None before the first complete root call.
+        open_calls: Tensors in the root call that runs.
     """
 
-    __slots__ = ("calls", "stats")
+    __slots__ = ("_open", "_open_vectors", "calls", "open_calls", "stats", "vectors")
 
-    def __init__(self, stats: InputStats, calls: int = 1) -> None:
-        self.stats, self.calls = stats, calls
+    def __init__(self) -> None:
+        self.calls = self.vectors = self.open_calls = self._open_vectors = 0
+        self.stats: InputStats | None = None
+        self._open: InputStats | None = None
 
-    def add(self, stats: InputStats, calls: int = 1) -> None:
-        """Add what was in one more input, or in several."""
-        self.stats = self.stats.add(stats)
-        self.calls += calls
+    def add(self, stats: InputStats, vectors: int) -> None:
+        """Add one tensor of the root call that runs."""
+        self._open = stats if self._open is None else self._open.add(stats)
+        self.open_calls += 1
+        self._open_vectors += vectors
+
+    def settle(self) -> None:
+        """The root call is complete."""
+        if self._open is not None:
+            self.stats = self._open if self.stats is None else self.stats.add(self._open)
+            self.calls += self.open_calls
+            self.vectors += self._open_vectors
+        self.discard()
+
+    def discard(self) -> None:
+        """The root call failed."""
+        self._open = None
+        self.open_calls = self._open_vectors = 0
+
+
+Sums = dict[InputKind, InputSums]
 
 
 @dataclass(eq=False)
@@ -44,54 +66,70 @@ class CallSite:
     """An operation with its weight, and what all its calls have in common.
 
     Attributes:
-        name: Name of the row.
+        key: Key of the row.
+        name: Name of the row, as far as rows are known.
         operation: Its facts.
+        input_shape: Shape of the input with batch dimensions.
         batch_dims: Dimensions of the input that are not neurons.
         vectors: Input vectors of one call.
         elements: Elements of the input.
         dense_macs: Of one call.
         outputs: Elements of the output.
         declared: Declared kind of the input, if any.
-        weight: The weight.
+        weight: The weight. Held as long as the batch: another one may get its address.
         map_of: Makes the map, from the weight as it is.
-        sources: Names of the parameters that the weight is made of.
-        map: The map in this batch; None before the first call.
+        sources: Paths of the parameters that the weight is made of.
+        samples_first: Whether the first dimension of the input is the batch, and no other.
+        map: The map of the weight as it is; None where it must be compared again.
         version: Of the weight, when the map was made.
-        sums: What was in the inputs, by kind.
-        buffer: Inputs that are still to be read, if they are small.
+        expected: Kind of the last input.
+        sums: Statistics of the inputs that met this map, by kind.
+        closed: Earlier maps with what met them.
     """
 
+    key: RowKey
     name: str
     operation: Operation
+    input_shape: tuple[int, ...]
     batch_dims: tuple[int, ...]
     vectors: int
     elements: int
     dense_macs: int
     outputs: int
     declared: str | None
-    weight: weakref.ref[Tensor]
+    weight: Tensor
     map_of: Callable[[Tensor], SynapseMap]
     sources: Sources
+    samples_first: bool
     map: SynapseMap | None = None
     version: int = 0
-    sums: dict[InputKind, InputSums] = field(default_factory=dict)
-    buffer: InputBuffer | None = None
+    expected: InputKind | None = None
+    sums: Sums = field(default_factory=dict)
+    closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
 
-    def add(self, stats: InputStats, calls: int) -> None:
-        """Add what was in the inputs of a number of calls.
+    def update_map(self) -> SynapseMap:
+        """Take the map of the weight as it is; what met another one is closed."""
+        made = self.map_of(self.weight)
+        self.close()
+        self.version, self.map = version_of(self.weight), made
+        return made
 
-        Raises:
-            ValueError: If it contradicts the declared kind.
-        """
-        kind = stats.kind
-        assert isinstance(kind, InputKind)  # on the CPU
-        check_kind(self.name, self.declared, kind)
-        if kind in self.sums:
-            self.sums[kind].add(stats, calls)
-        else:
-            self.sums[kind] = InputSums(stats, calls)
+    def close(self) -> None:
+        """The weight must be compared before the next call."""
+        if self.map is not None and self.sums:
+            self.closed.append((self.map, self.sums))
+            self.sums = {}
+        self.map = None
 
-    def known(self, calls: int) -> dict[str, float | Tensor]:
+    def take_sums(self) -> list[tuple[SynapseMap, Sums]]:
+        """Maps with what met them, which is given away."""
+        found, self.closed = self.closed, []
+        if self.map is not None and self.sums:
+            found.append((self.map, self.sums))
+            self.sums = {}
+        return found
+
+    def known(self, calls: int) -> dict[str, Any]:
         """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
         return {
             "calls": calls,
@@ -103,9 +141,8 @@ class CallSite:
         }
 
     def reset(self) -> None:
-        """End the batch."""
-        self.map = self.buffer = None
-        self.sums.clear()
+        """Drop what the batch added."""
+        self.sums, self.closed = {}, []
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
@@ -115,11 +152,31 @@ def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
         ValueError: If a kind is looser than the declared one.
     """
     for kind in kinds:
-        if declared is not None and isinstance(kind, InputKind) and kind > kind_called(declared):
+        if declared is not None and isinstance(kind, InputKind) and kind > declared_kind(declared):
             found = f"found {kind.label} data"
             raise ValueError(f"kinds: the input of '{name}' was declared {declared}, {found}")
 
 
-def kind_called(label: str) -> InputKind:
+def declared_kind(label: str) -> InputKind:
     """The kind that a user declared by its name."""
     return InputKind[label.upper()]
+
+
+def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
+    """Spike counts from an input that was declared to be ``scale`` times a spike count.
+
+    Raises:
+        ValueError: On the CPU, if the input is not such a multiple, but for rounding.
+    """
+    counts = x.detach().to(torch.float64) / scale
+    whole = counts.round()
+    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
+    fits = (counts - whole).abs() <= 4 * eps * counts.abs().clamp(min=1)
+    if not x.is_cpu:
+        return torch.where(fits, whole, torch.nan)
+    if not bool(fits.all()):
+        raise ValueError(
+            f"input_scale: the input of '{name}' was declared {scale} times a spike count, "
+            f"found {x.detach()[~fits][0].item()}"
+        )
+    return whole

@@ -3,10 +3,17 @@
 Hooks would have to be registered on every module, change what ``deepcopy`` and ``pickle`` see, and
 are not run for a ``KeyboardInterrupt``. ``nn.Module.__call__`` is patched while a monitor is
 attached and restored when the last one detaches.
+
+A call may outlive the patch: ``model.__call__`` that was bound while a monitor was attached, which
+``torch.compile(model)`` does, a call in another thread, or a patch that another library put on top.
+The patched function therefore reads its interceptors once per call, and without any it makes the
+call alone.
 """
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -26,41 +33,65 @@ class Interceptor(Protocol):
         """Make the call of a module, and what is to be done before and after it."""
 
 
-_interceptors: list[Interceptor] = []
-_original: ModuleCall = nn.Module.__call__
+_TORCH_CALL: ModuleCall = nn.Module.__call__
+_lock = threading.RLock()
+_interceptors: tuple[Interceptor, ...] = ()  # replaced, never changed: other threads read it
+_original: ModuleCall = _TORCH_CALL
+_patched_over = False  # another library's patch of ours remained when the last monitor detached
 _eager: AbstractContextManager[Any] | None = None
 
 
 def intercept(interceptor: Interceptor) -> None:
     """Pass the calls of all modules to an interceptor."""
-    global _original, _eager
-    if not _interceptors:
-        _original = nn.Module.__call__
-        nn.Module.__call__ = _intercepted  # type: ignore[method-assign]
-        # A compiled graph has no calls of modules, nor operations to hear: meanwhile all is eager.
-        _eager = torch.compiler.set_stance("force_eager")
-        _eager.__enter__()
-    _interceptors.append(interceptor)
+    global _interceptors, _original, _patched_over
+    with _lock:
+        current = nn.Module.__call__
+        if current is _TORCH_CALL:
+            _patched_over = False
+        if not (_interceptors or _patched_over or current is _intercepted):
+            _original = current
+            nn.Module.__call__ = _intercepted  # type: ignore[method-assign]
+        _interceptors = (*_interceptors, interceptor)
+    run_compiled_modules_eagerly()
 
 
 def release(interceptor: Interceptor) -> None:
     """End it; the last interceptor restores ``nn.Module.__call__``."""
-    global _eager
-    _interceptors.remove(interceptor)
-    if not _interceptors:
-        nn.Module.__call__ = _original  # type: ignore[method-assign]
+    global _interceptors, _patched_over, _eager
+    with _lock:
+        _interceptors = tuple(one for one in _interceptors if one is not interceptor)
+        if _interceptors:
+            return
+        _patched_over = nn.Module.__call__ is not _intercepted
+        if not _patched_over:
+            nn.Module.__call__ = _original  # type: ignore[method-assign]
         if _eager is not None:
             _eager.__exit__(None, None, None)
             _eager = None
 
 
+def run_compiled_modules_eagerly() -> None:
+    """Make compiled modules run eagerly while a monitor is attached, if there may be any.
+
+    A compiled graph has neither calls of modules nor functions to intercept. PyTorch's compiler is
+    not imported for it, which takes seconds: as long as it is not imported, nothing is compiled.
+    """
+    global _eager
+    if _eager is None and "torch._dynamo" in sys.modules:
+        with _lock:
+            if _eager is None and _interceptors:
+                _eager = torch.compiler.set_stance("force_eager")
+                _eager.__enter__()
+
+
 def _intercepted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    if len(_interceptors) == 1:  # the usual case, in short
-        return _interceptors[0].around(_original, module, args, kwargs)
+    interceptors = _interceptors
+    if len(interceptors) == 1:  # the usual case, in short
+        return interceptors[0].around(_original, module, args, kwargs)
     call = _original
-    for interceptor in _interceptors[:-1]:
+    for interceptor in interceptors:
         call = _within(interceptor, call)
-    return _interceptors[-1].around(call, module, args, kwargs)
+    return call(module, *args, **kwargs)
 
 
 def _within(interceptor: Interceptor, call: ModuleCall) -> ModuleCall:

@@ -1,105 +1,300 @@
-"""The lineage of tensors: a weight is made of parameters alone, an activation is not."""
+"""The lineage of tensors: a weight is made of parameters, buffers and constants alone."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
-
-from snnmetrics.synapses.weights import version_of
 
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
+UNREGISTERED = "(unregistered)"
+
+# A product with one of these may be larger than the activation in it: then it is a contraction in
+# the making, such as ``(x[..., None] * W).sum(1)``.
+_PRODUCTS = frozenset(
+    {
+        *(torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.mul_, Tensor.multiply_),
+        *(Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
+    }
+)
 
 
-class _Known(NamedTuple):
-    tensor: weakref.ref[Tensor]
+class _Slot(NamedTuple):
+    """A tensor of a module as it stood when the root call began."""
+
+    tensor: Tensor
+    path: str
     sources: Sources
-    version: int | None  # None for a parameter, which remains one whatever is written into it
+    is_parameter: bool
+
+
+class _Derived(NamedTuple):
+    """A tensor that was computed from weights and constants; ``sources`` None: no longer."""
+
+    tensor: weakref.ref[Tensor]
+    sources: Sources | None
+
+
+class _Place(NamedTuple):
+    """Where a module keeps a buffer or a plain tensor attribute."""
+
+    tensors: dict[str, Any]
+    name: str
+    tensor: Tensor
+    path: str
 
 
 class Lineage:
-    """Tracks tensors that are computed from parameters, buffers and constants alone.
+    """Tells weights from activations in one root call.
 
-    ``x @ (weight * mask).t()`` has a weight; ``q @ k.t()`` has none. A tensor made of parameters or
-    buffers has their names. A constant (for example a mask of ones) has no parameter names.
-    Combined with a weight it is a weight; alone it is an activation. A tensor into which an
-    activation was written is an activation from then on.
+    A weight is a tensor in a parameter slot, a buffer slot or a plain attribute of a module as it
+    stands when the root call begins, which is not an argument of that call; or a tensor that was
+    computed from such tensors and constants alone, also in place. A constant (for example a mask of
+    ones) has no sources. Combined with a weight it is a weight; alone it is an activation.
+
+    A buffer or attribute is state from the first time that a forward writes an activation into it
+    or binds one to it. State is an activation, in all later calls. Writes from outside of a forward
+    change nothing.
+
+    Args:
+        model: The root.
+        state: Paths of the buffers and attributes that are state; those found are added.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, state: set[str]) -> None:
         self._model = model
-        # By identity: far quicker than a weak dictionary, and asked for at every operation.
-        self._known: dict[int, _Known] = {}
+        self._state = state
+        # By identity: far quicker than a weak dictionary, and asked for at every operation. Slots
+        # are held strongly: a weak reference to a parameter would keep PyTorch from swapping it.
+        self._slots: dict[int, _Slot] = {}
+        self._derived: dict[int, _Derived] = {}
+        self._places: list[_Place] = []
+        self._attributes: list[tuple[dict[str, Any], int, str]] = []
         self._matrices: set[str] = set()
-        self.name_all()
+        self._addresses: set[int | None] | None = None
+        self._unregistered = 0
+        self._touched: set[str] = set()
+        self._expanded: set[str] = set()
+
+    # ------------------------------------------------------------------------ root calls
+
+    def begin(self, arguments: Iterable[Any], scan: bool) -> None:
+        """Begin a root call.
+
+        Args:
+            arguments: Arguments of the root.
+            scan: Whether modules may hold other tensors than at the last call.
+        """
+        if scan or not self._slots:
+            self._scan()
+        for tensor in tensors_in(arguments):
+            self._slots.pop(id(tensor), None)
+
+    def end(self) -> None:
+        """End a root call: find the state that it bound, and drop what was computed."""
+        kept = []
+        for place in self._places:
+            if place.tensors.get(place.name) is place.tensor:
+                kept.append(place)
+            else:
+                self._bound(place.path, place.tensors.get(place.name))
+        self._places = kept
+        for number, (attributes, size, prefix) in enumerate(self._attributes):
+            if len(attributes) != size:
+                known = {place.path for place in self._places} | self._state
+                for name, value in attributes.items():
+                    if isinstance(value, Tensor) and prefix + name not in known:
+                        self._bound(prefix + name, value)
+                self._attributes[number] = attributes, len(attributes), prefix
+        self._derived.clear()
+        self._unregistered = 0
+
+    def clear(self) -> None:
+        """Drop all tensors."""
+        self._slots.clear()
+        self._derived.clear()
+        self._places.clear()
+        self._attributes.clear()
+        self._addresses = None
+
+    def _bound(self, path: str, value: Any) -> None:
+        """A forward bound another tensor to a buffer or attribute."""
+        if isinstance(value, Tensor) and self.sources(value) is None:
+            self._state.add(path)
+            self._slots = {key: slot for key, slot in self._slots.items() if slot.path != path}
+
+    def _scan(self) -> None:
+        self.clear()
+        for path, module in self._model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            prefix = f"{path}." if path else ""
+            for name, parameter in module._parameters.items():
+                self._keep(prefix + name, parameter, True)
+            for tensors in (module._buffers, module.__dict__):
+                for name, value in tensors.items():
+                    if isinstance(value, Tensor):
+                        self._keep(prefix + name, value, False)
+                        if prefix + name not in self._state:
+                            self._places.append(_Place(tensors, name, value, prefix + name))
+            self._attributes.append((module.__dict__, len(module.__dict__), prefix))
+
+    def _keep(self, path: str, tensor: Any, is_parameter: bool) -> None:
+        if not isinstance(tensor, Tensor) or id(tensor) in self._slots or path in self._state:
+            return
+        self._slots[id(tensor)] = _Slot(tensor, path, frozenset({path}), is_parameter)
+        if sum(size > 1 for size in tensor.shape) >= 2:
+            self._matrices.add(path)
+
+    def _keep_parameters(self) -> None:
+        """Find parameters that were replaced since the scan; a forward binds no activation here."""
+        for path, module in self._model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                for name, parameter in module._parameters.items():
+                    self._keep(f"{path}.{name}" if path else name, parameter, True)
+
+    # --------------------------------------------------------------------------- answers
 
     def sources(self, tensor: Tensor) -> Sources | None:
-        """Names of the parameters and buffers it was made of; None if it is an activation."""
-        known = self._known.get(id(tensor))
-        if known is not None and known.tensor() is tensor:
-            written = known.version is not None and known.version != version_of(tensor)
-            return None if written else known.sources
+        """Paths of the parameters, buffers and attributes it is made of; None: an activation."""
+        key = id(tensor)
+        derived = self._derived.get(key)
+        if derived is not None and derived.tensor() is tensor:
+            return derived.sources
+        slot = self._slots.get(key)
+        if slot is not None and slot.tensor is tensor:
+            return slot.sources
         if tensor.ndim == 0:
             return NO_SOURCES  # a number, wherever it came from
         if isinstance(tensor, nn.Parameter):
-            self.name_all()  # it may have been replaced since the last look
-            known = self._known.get(id(tensor))
-            if known is None or known.tensor() is not tensor:
-                self._remember(tensor, frozenset({"(not registered)"}), forever=True)
-            return self._known[id(tensor)].sources
+            self._keep_parameters()
+            if key not in self._slots:
+                path = f"{UNREGISTERED} {self._unregistered}"
+                self._unregistered += 1
+                self._keep(path, tensor, True)
+            return self._slots[key].sources if key in self._slots else None
         base = tensor._base
         return None if base is None else self.sources(base)
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor was made of parameters or buffers."""
+        """Whether a tensor was made of parameters, buffers or attributes."""
         return bool(self.sources(tensor))
 
-    def has_matrix(self, tensor: Tensor) -> bool:
-        """Whether a tensor was made of a parameter of two or more dimensions."""
-        return not self._matrices.isdisjoint(self.sources(tensor) or NO_SOURCES)
+    def is_slot(self, tensor: Tensor) -> bool:
+        """Whether a tensor is in a slot of the model."""
+        slot = self._slots.get(id(tensor))
+        return slot is not None and slot.tensor is tensor
 
-    def derive(self, func: Callable[..., Any], inputs: tuple[Any, ...], output: Any) -> None:
-        """Track the output of an operation whose inputs all come from parameters or buffers."""
-        if func is Tensor.__setitem__:
-            output = inputs[0]
-        if not isinstance(output, Tensor):
-            return
-        sources = NO_SOURCES
-        for tensor in _tensors(inputs):
+    def is_memory_of_weight(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies in the memory of a tensor in a slot."""
+        if self.is_slot(tensor):
+            return True
+        if self._addresses is None:
+            self._addresses = {_address(slot.tensor) for slot in self._slots.values()} - {None}
+        return _address(tensor) in self._addresses
+
+    def take_touched(self) -> tuple[set[str], set[str]]:
+        """Paths of weights that functions touched without contraction, and of expanded ones."""
+        found = self._touched, self._expanded
+        self._touched, self._expanded = set(), set()
+        return found
+
+    def may_know(self, tensor: Tensor) -> bool:
+        """Whether a tensor may have sources; quick, for the many that have none."""
+        key = id(tensor)
+        return key in self._slots or key in self._derived or tensor._base is not None
+
+    def has_matrix(self, sources: Sources) -> bool:
+        """Whether one of some sources has two or more dimensions of more than one element."""
+        return not self._matrices.isdisjoint(sources)
+
+    # -------------------------------------------------------------------------- tracking
+
+    def follow(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        target: Any,
+    ) -> None:
+        """Track one operation.
+
+        Args:
+            func: The operation.
+            args: Its arguments.
+            kwargs: Its arguments by keyword.
+            output: Its output.
+            target: The tensor that it wrote into, if it did.
+        """
+        sources, activation = NO_SOURCES, None
+        for tensor in tensors_in((*args, *kwargs.values()) if kwargs else args):
             more = self.sources(tensor)
             if more is None:
-                return  # a write has changed the version, and so what is known of the tensor
-            sources |= more
-        self._remember(output, sources)
+                if activation is None or tensor.numel() > activation.numel():
+                    activation = tensor
+            else:
+                sources |= more
+        if activation is None:
+            for tensor in tensors_in((output,) if target is None else (output, target)):
+                self._touched |= sources
+                self._remember(tensor, sources)
+        elif sources:
+            if (
+                func in _PRODUCTS
+                and isinstance(output, Tensor)
+                and output.numel() > activation.numel()
+            ):
+                self._expanded |= sources
+            else:
+                self._touched |= sources
+            if isinstance(target, Tensor):
+                self._write(target)
 
-    def _remember(self, tensor: Tensor, sources: Sources, forever: bool = False) -> None:
+    def _remember(self, tensor: Tensor, sources: Sources | None) -> None:
         key = id(tensor)
-        known = self._known.get(key)
-        if known is not None and known.tensor() is tensor and known.version is None:
+        slot = self._slots.get(key)
+        if slot is not None and slot.tensor is tensor:
             return
-        gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
-        self._known[key] = _Known(gone, sources, None if forever else version_of(tensor))
+        derived = self._derived.get(key)
+        if derived is not None and derived.tensor() is tensor and derived.sources == sources:
+            return
+        gone = weakref.ref(tensor, lambda _: self._derived.pop(key, None))
+        self._derived[key] = _Derived(gone, sources)
 
-    def clear(self) -> None:
-        """Drop all tensors."""
-        self._known.clear()
+    def _write(self, target: Tensor) -> None:
+        """An activation was written into a tensor: all in its memory but parameters are such."""
+        address = _address(target)
+        if address is None:
+            return
+        for key, slot in list(self._slots.items()):
+            if not slot.is_parameter and _address(slot.tensor) == address:
+                self._state.add(slot.path)
+                del self._slots[key]
+        for key, derived in list(self._derived.items()):
+            tensor = derived.tensor()
+            if tensor is not None and _address(tensor) == address:
+                self._derived[key] = _Derived(derived.tensor, None)
 
-    def name_all(self) -> None:
-        """Track the parameters and buffers that the model has now."""
-        for name, buffer in self._model.named_buffers():
-            self._remember(buffer, frozenset({name}))
-        for name, parameter in self._model.named_parameters():
-            self._remember(parameter, frozenset({name}), forever=True)
-            if parameter.ndim >= 2:
-                self._matrices.add(name)
 
-
-def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """All tensors among some values, also in tuples, lists and dicts."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
+
+
+def _address(tensor: Tensor) -> int | None:
+    """Where the memory of a tensor begins; None where it has none."""
+    if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
+        return None
+    address = tensor.untyped_storage().data_ptr()
+    return address or None

@@ -17,17 +17,17 @@ from snnmetrics.monitor import interception
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.packing import pack, problem_with, unpack
-from snnmetrics.monitor.per_sample import Batch, distributions_of
+from snnmetrics.monitor.per_sample import Batch, distributions_of, series_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
-from snnmetrics.report import Report
+from snnmetrics.report import Report, RowKey, Uncounted
 from snnmetrics.report.run_data import RunData
 
-_FORMAT, _VERSION = "snnmetrics.Monitor", 1
+_FORMAT, _VERSION = "snnmetrics.Monitor", 2
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
 _SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 
@@ -73,6 +73,9 @@ class Monitor:
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
             to compute and reset; a batch that fails leaves them as they were.
         process_group: Ranks that :meth:`compute` adds up; by default all.
+        strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
+        hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
+            default they stand in ``Report.uncounted``.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -110,6 +113,8 @@ class Monitor:
         exclude: Choice | Sequence[Choice] | None = None,
         probes: Mapping[str, Metric] | None = None,
         process_group: Any = None,
+        strict: bool = False,
+        hooks: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -119,6 +124,8 @@ class Monitor:
         require_bool("per_neuron", per_neuron)
         require_bool("per_sample", per_sample)
         require_bool("differentiable", differentiable)
+        require_bool("strict", strict)
+        require_bool("hooks", hooks)
         if integer_as not in ("acs", "macs"):
             raise ValueError(f"integer_as: expected 'acs' or 'macs', found {integer_as!r}")
         self.model = model
@@ -143,10 +150,14 @@ class Monitor:
                 "either order, or batch_dim 0 or None without time_dim, found "
                 f"batch_dim={batch_dim} and time_dim={time_dim}"
             )
-        self._row_names: dict[tuple[Any, ...], str] = {}  # the same over all attachments
+        self._strict, self._hooks = strict, hooks
+        self._model_state: set[str] = set()  # buffers and attributes that forwards write to
         self._tracer: Tracer | None = None
         self._attached = 0
         self._in_batch = False
+        self._discarded = False  # reset() was called in the open batch
+        self._untraced_calls = 0  # in the open batch
+        self._weights_are_fixed = False  # between the batches of run()
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = RunData()
 
@@ -158,6 +169,7 @@ class Monitor:
             "_attached": 0,
             "_in_batch": False,
             "_batch_samples": None,
+            "_weights_are_fixed": False,
         }
 
     # --------------------------------------------------------------------- listening
@@ -172,10 +184,12 @@ class Monitor:
             self._tracer = Tracer(
                 self.model,
                 self._recorder,
-                self._row_names,
+                self._model_state,
                 self._declared.is_counted,
                 self._around_root,
+                self._not_traced,
                 self._probes.after if self._probes else None,
+                self._hooks,
             )
             interception.intercept(self._tracer)
         self._attached += 1
@@ -185,7 +199,7 @@ class Monitor:
         """Stop watching the model. What was counted is kept."""
         if self._attached == 1 and self._tracer is not None:
             interception.release(self._tracer)
-            self._tracer.release()
+            self._tracer.release_model()
             self._tracer = None
         self._attached = max(0, self._attached - 1)
 
@@ -248,14 +262,20 @@ class Monitor:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
         if self._tracer is None:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
-        self._in_batch = True
-        self._recorder.open()
+        with self._tracer.batch_of_calls(), self._open_batch(samples, steps, seconds):
+            yield
+
+    @contextmanager
+    def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
+        self._in_batch, self._discarded, self._untraced_calls = True, False, 0
+        self._recorder.open(weights_may_differ=not self._weights_are_fixed)
         self._batch_samples = None
         self._probes.remember()
         try:
             yield
-            with torch._C.DisableTorchFunction():  # another monitor may be listening
-                self._commit(samples, steps, seconds)
+            if not self._discarded:
+                with torch._C.DisableTorchFunction():  # another monitor may be attached
+                    self._commit(samples, steps, seconds)
         except BaseException:
             self._probes.restore()
             self._recorder.synops.clear()
@@ -267,19 +287,17 @@ class Monitor:
     def _around_root(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AbstractContextManager[None]:
-        """What a forward happens within: the open batch, or one of its own."""
-        batch: AbstractContextManager[None] = nullcontext()
-        if not self._in_batch:
-            batch = self._batch_of_a_call(*self._size(args, kwargs))
-        else:
-            self._recorder.staged.calls += 1
-        return batch
+        """The batch of a root call: the open one, or one of its own."""
+        if self._in_batch:
+            return nullcontext()
+        return self._open_batch(*self._size(args, kwargs), None)
 
-    @contextmanager
-    def _batch_of_a_call(self, samples: int, steps: int | None) -> Iterator[None]:
-        with self.batch(samples, steps):
-            self._recorder.staged.calls += 1
-            yield
+    def _not_traced(self, reason: str) -> None:
+        """A root call could not be traced: report it, whatever becomes of the batch."""
+        self._untraced_calls += 1
+        name = root_name(self.model)
+        entry = Uncounted(name, "call", reason, 1)
+        self._state = self._state.add(RunData(uncounted={(name, "call"): entry}))
 
     def _size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int | None]:
         """Samples and steps of a call, from its first tensor argument."""
@@ -308,6 +326,12 @@ class Monitor:
         )
 
     def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
+        if samples and not (self._recorder.calls or self._untraced_calls):
+            raise RuntimeError(
+                f"batch: expected a call of the model in a batch of {samples} samples, found none; "
+                "call the model itself ('model(...)'), not model.forward(...), another method of "
+                "it, or a part of it"
+            )
         if steps is not None and self.dt is not None:
             seconds = steps * self.dt
         staged = self._recorder.flush()
@@ -324,8 +348,13 @@ class Monitor:
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
         )
-        groups = {g: self._declared.members(g, vectors) for g in self._declared.groups}
-        staged.distributions = distributions_of(vectors, batch, groups)
+        rows = {self._recorder.names[key]: key for key in vectors if samples}
+        groups = {
+            group: [rows[name] for name in self._declared.members(group, rows)]
+            for group in self._declared.groups
+        }
+        series = {key: series_of(name, vectors[key], batch) for name, key in rows.items()}
+        staged.distributions = distributions_of(series, batch, groups)
         self._state = self._state.add(staged)
         self._batch_samples = samples
 
@@ -365,12 +394,17 @@ class Monitor:
         """
         _require_batches(loader)
         with self, torch.no_grad():
-            for batch in _with_progress(loader) if progress else loader:
-                if isinstance(batch, Mapping):
-                    self.model(**{name: _to(value, device) for name, value in batch.items()})
-                else:
-                    inputs = batch[0] if isinstance(batch, list | tuple) else batch
-                    self.model(_to(inputs, device))
+            try:
+                for batch in _with_progress(loader) if progress else loader:
+                    if isinstance(batch, Mapping):
+                        self.model(**{name: _to(value, device) for name, value in batch.items()})
+                    else:
+                        inputs = batch[0] if isinstance(batch, list | tuple) else batch
+                        self.model(_to(inputs, device))
+                    self._weights_are_fixed = True
+                self._recorder.require_same_weights()
+            finally:
+                self._weights_are_fixed = False
         return self.compute()
 
     def batch_synops(self) -> dict[str, Tensor]:
@@ -404,18 +438,18 @@ class Monitor:
         # A batch without samples has no synops: zero, which leaves a loss as it is.
         samples = max(1, self._batch_samples)
         values = {
-            name: total / samples
-            for name, total in self._recorder.synops.items()
-            if not self._is_analog(name)
+            name: self._recorder.synops[key] / samples
+            for key, name in self._state.names().items()
+            if key in self._recorder.synops and not self._is_analog(key, name)
         }
         values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
         return values
 
-    def _is_analog(self, name: str) -> bool:
+    def _is_analog(self, key: RowKey, name: str) -> bool:
         declared = self._declared.kind(name)
         if declared is not None:
             return bool(declared == "analog")
-        return self._state.rows[name].was_called_with("analog")
+        return self._state.rows[key].was_called_with("analog")
 
     def compute(self) -> Report:
         """Report all that was counted since the last reset, over all ranks.
@@ -427,9 +461,9 @@ class Monitor:
 
         Raises:
             ValueError: If NaN or infinite inputs were met on an accelerator, or data that
-                contradict a declaration.
+                contradict a declaration; of a strict monitor also if something was not counted.
         """
-        return report_of(
+        report = report_of(
             self._sum_over_ranks(),
             self.model,
             self._declared,
@@ -438,6 +472,10 @@ class Monitor:
             self._recorder.per_neuron,
             self._recorder.per_sample,
         )
+        if self._strict and report.uncounted:
+            entries = "; ".join(f"{e.name}, {e.what}: {e.reason}" for e in report.uncounted)
+            raise ValueError(f"strict: expected nothing uncounted, found {entries}")
+        return report
 
     def _sum_over_ranks(self) -> RunData:
         state, group = self._state.on_host(), self._process_group
@@ -506,6 +544,8 @@ class Monitor:
                 what a monitor saves. What was counted stays then.
         """
         self._state = self._loaded("state_dict", state_dict)
+        self._forget_batch()
+        self._recorder.names.add(self._state.orders())
 
     def merge_state(self, incoming_state: Monitor | Mapping[str, Any]) -> None:
         """Add what another monitor counted, such as that of another rank or job.
@@ -531,6 +571,7 @@ class Monitor:
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()
         self._state = self._loaded("incoming_state", incoming_state).add(self._state)
+        self._recorder.names.add(self._state.orders())
 
     def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> RunData:
         if not isinstance(state_dict, Mapping):
@@ -552,10 +593,16 @@ class Monitor:
         return unpack(structure, copies)
 
     def reset(self) -> None:
-        """Forget all that was counted."""
+        """Forget all that was counted; in an open batch, the batch as well."""
         self._state = RunData()
         self._recorder.clear()
+        self._recorder.forget_names()
+        self._forget_batch()
+        self._discarded = True
+
+    def _forget_batch(self) -> None:
         self._recorder.synops.clear()
+        self._batch_samples = None
 
 
 def _require_batches(loader: object) -> None:

@@ -1,10 +1,12 @@
-"""Record the operations of one batch, until the batch is complete."""
+"""Record the operations of one batch, until the batch is complete.
+
+What a root call adds is kept apart until it has returned: one that fails adds nothing.
+"""
 
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,13 +14,19 @@ import torch
 from torch import Tensor
 
 from snnmetrics.monitor import counting
-from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_called
-from snnmetrics.monitor.input_buffer import InputBuffer
+from snnmetrics.monitor.call_sites import (
+    CallSite,
+    InputSums,
+    check_kind,
+    declared_kind,
+    unscaled,
+)
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
+from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
-from snnmetrics.report.data import Operation, Uncounted, product_kind
+from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
@@ -30,22 +38,47 @@ from snnmetrics.tensors.sums import magnitude_sum
 _MOST_SITES = 1024
 
 
-@dataclass
-class _Emitted:
-    """What neurons of one layer and size emitted in this batch."""
-
-    type: str
-    sums: InputSums
-    buffer: InputBuffer | None = None
-    frames: int = 0
-
-
 class Padded(NamedTuple):
     """An input that a module padded by copies of itself before it was convolved."""
 
     source: Tensor
     pad: tuple[int, ...]
     mode: str
+
+
+class _Emitted(NamedTuple):
+    """What neurons of one layer and shape emitted in this batch."""
+
+    key: NeuronKey
+    type: str
+    sums: InputSums
+
+
+class _Counted(NamedTuple):
+    """A call whose figures are known at once: a product, or a call on an accelerator."""
+
+    key: RowKey
+    operation: Operation
+    kind: int | Tensor
+    figures: Mapping[str, float | Tensor]
+    synops_per_neuron: Tensor | None
+
+
+@dataclass
+class _RootCall:
+    """What the root call that runs adds."""
+
+    order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
+    sums: list[InputSums] = field(default_factory=list)
+    counted: list[_Counted] = field(default_factory=list)
+    contracted: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+    expanded: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
+    notes: set[str] = field(default_factory=set)
+    uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
+    vectors: list[tuple[RowKey, Tensor]] = field(default_factory=list)
+    synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
 
 
 @dataclass
@@ -58,7 +91,12 @@ class BatchRecorder:
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         differentiable: Whether synops of the batch keep their gradient.
-        sites: Call sites by key, over all batches while attached.
+        maps: Synapse maps, over all batches while attached.
+        cache: Statistics of the tensors of the root call that runs.
+        root: What the root call that runs adds.
+        names: Names of rows, as far as rows are known.
+        synops: Synops of the batch by row, with gradient.
+        vectors: Synops of input vectors of the batch, by row.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -67,35 +105,17 @@ class BatchRecorder:
     per_sample: bool = False
     differentiable: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
-    staged: RunData = field(default_factory=RunData)
-    synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
-    vectors: dict[str, list[VectorSynops]] = field(default_factory=dict)  # of this batch
-    called: set[str] = field(default_factory=set)  # modules in this batch
     cache: StatsCache = field(default_factory=StatsCache)
-    sites: dict[Any, CallSite] = field(default_factory=dict)
-    _active: list[CallSite] = field(default_factory=list)  # sites called in this batch
-    _buffers: list[InputBuffer] = field(default_factory=list)  # of this batch
-    _emitted: dict[tuple[str, tuple[int, ...]], _Emitted] = field(default_factory=dict)
-
-    def clear(self) -> None:
-        """Drop the batch: it is complete, or it failed."""
-        self.staged = RunData()
-        self.vectors.clear()
-        self.called.clear()
-        self.cache.clear()
-        for site in self._active:
-            site.reset()
-        self._active.clear()
-        self._buffers.clear()
-        self._emitted.clear()
-        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes
-            self.sites.clear()
-
-    def open(self) -> None:
-        """Begin a batch: weights may have changed since the last one."""
-        self.clear()
-        self.synops.clear()
-        self.maps.invalidate()
+    root: _RootCall = field(default_factory=_RootCall)
+    names: NamesSoFar = field(default_factory=NamesSoFar)
+    synops: dict[RowKey, Tensor] = field(default_factory=dict)
+    vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
+    _staged: RunData = field(default_factory=RunData)
+    _sites: dict[Any, CallSite] = field(default_factory=dict)
+    _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
+    _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
+    _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
+    _weights_may_differ: bool = False
 
     def detached(self) -> BatchRecorder:
         """The same declarations, without anything of a batch or of the model."""
@@ -107,43 +127,163 @@ class BatchRecorder:
             self.differentiable,
         )
 
+    # --------------------------------------------------------------- batches, root calls
+
+    def open(self, weights_may_differ: bool = True) -> None:
+        """Begin a batch.
+
+        Args:
+            weights_may_differ: Whether weights may have changed since the last batch.
+        """
+        self.clear()
+        self.synops.clear()
+        if weights_may_differ:
+            self._compare_weights()
+
+    def clear(self) -> None:
+        """Drop the batch: it is complete, or it failed."""
+        self._staged, self.root = RunData(), _RootCall()
+        self.vectors.clear()
+        self.cache.clear()
+        for site in self._active:
+            site.reset()
+        self._active.clear()
+        self._orders.clear()
+        self._emitted.clear()
+        if len(self._sites) > _MOST_SITES:  # inputs of ever new sizes
+            self._sites.clear()
+
+    def forget_names(self) -> None:
+        """Forget all rows, and call sites, which have their names."""
+        self._sites.clear()
+        self.names.clear()
+
+    def release_model(self) -> None:
+        """Drop caches that refer to modules or weights; these may change while detached."""
+        self._sites.clear()
+        self.maps.invalidate()
+
+    def weights_may_differ(self) -> None:
+        """Compare the zeros of all weights before their next use: they may have been written."""
+        self._weights_may_differ = True
+
+    def _compare_weights(self) -> None:
+        self._weights_may_differ = False
+        self.maps.invalidate()
+        for site in self._sites.values():
+            site.close()
+
+    def require_same_weights(self) -> None:
+        """Refuse counts of batches between which weights were not compared, and changed.
+
+        Raises:
+            RuntimeError: If other weights are zero than were at the first batch.
+        """
+        before = [(site, site.map) for site in self._sites.values() if site.map is not None]
+        self._compare_weights()
+        for site, synapse_map in before:
+            if not _same(site.map_of(site.weight).effective, synapse_map.effective):
+                raise RuntimeError(
+                    f"{site.name}: expected the same weights in all batches of run(), found others "
+                    "that are zero; write to weights before or after run(), or count with "
+                    "'with monitor:'"
+                )
+
+    def begin_root(self) -> None:
+        """A root call begins."""
+        if self._weights_may_differ:
+            self._compare_weights()
+        else:
+            for site in self._active:
+                # Memory that is shared with NumPy may be written without a trace.
+                if site.map is not None and not site.weight.untyped_storage().resizable():
+                    self._compare_weights()
+                    break
+
+    def settle_root(self) -> None:
+        """The root call returned: add what it counted to the batch."""
+        root, staged, self.root = self.root, self._staged, _RootCall()
+        for key, position in root.order.items():
+            if position < self._orders.get(key, position + 1):
+                self._orders[key] = position
+                self.names.name(key, position)
+        for sums in root.sums:
+            sums.settle()
+        for site in self._active:
+            if site.closed:
+                self._flush_site(site)
+        for key, operation, kind, figures, synops_per_neuron in root.counted:
+            row = self._row(key, operation)
+            row.record(kind, figures)
+            if synops_per_neuron is not None:
+                row.record_map(synops_per_neuron)
+        for key, synops in root.vectors:
+            self.vectors.setdefault(key, []).append(VectorSynops(staged.calls, synops))
+        for key, synops in root.synops:
+            self.synops[key] = self.synops[key] + synops if key in self.synops else synops
+        for name, entry in root.uncounted.items():
+            known = staged.uncounted.get(name)
+            staged.uncounted[name] = entry if known is None else known.add(entry)
+        staged.calls += 1
+        staged.called |= root.called
+        staged.contracted |= root.contracted
+        staged.touched |= root.touched
+        staged.expanded |= root.expanded
+        staged.notes |= root.notes
+        self.cache.invalidate()  # what happens to tensors until the next root call is not seen
+
+    def discard_root(self) -> None:
+        """The root call failed: it adds nothing."""
+        for sums in self.root.sums:
+            sums.discard()
+        self.root = _RootCall()
+        self.cache.invalidate()
+
+    @property
+    def calls(self) -> int:
+        """Complete root calls of this batch."""
+        return self._staged.calls
+
     def flush(self) -> RunData:
         """What the batch adds, complete."""
-        self._flush_buffers()
         for site in self._active:
             self._flush_site(site)
-        for key, emitted in self._emitted.items():
-            stats = emitted.sums.stats
-            neurons = stats.magnitudes.numel()
-            self.staged.neurons[key] = NeuronTotals(
-                type=emitted.type,
-                neurons=neurons,
-                elements=neurons * emitted.frames,
-                events=stats.event_counts.sum(),
-                spikes_per_neuron=stats.magnitudes,
-            )
-        self.staged.called |= self.called
-        return self.staged
-
-    def _flush_buffers(self) -> None:
-        for buffer in self._buffers:
-            buffer.flush()
+        for key, type_, sums in self._emitted.values():
+            stats = sums.stats
+            if stats is not None:
+                neurons = stats.magnitudes.numel()
+                self._staged.neurons[key] = NeuronTotals(
+                    type=type_,
+                    neurons=neurons,
+                    elements=neurons * sums.vectors,
+                    events=stats.event_counts.sum(),
+                    spikes_per_neuron=stats.magnitudes,
+                )
+        return self._staged
 
     def _flush_site(self, site: CallSite) -> None:
-        row, synapse_map = self.staged.rows[site.name], site.map
-        assert synapse_map is not None  # it was called in this batch
-        for kind, sums in site.sums.items():
-            figures = synapse_map.figures(sums.stats)
-            row.record(kind, site.known(sums.calls) | figures._asdict())
-            if self.per_neuron:
-                row.record_map(sums.stats.magnitudes * synapse_map.dense)
-        site.sums.clear()
+        for synapse_map, by_kind in site.take_sums():
+            for kind, sums in by_kind.items():
+                if sums.stats is None:  # a root call that failed
+                    continue
+                row = self._row(site.key, site.operation)
+                figures = synapse_map.figures(sums.stats)
+                row.record(kind, site.known(sums.calls) | figures._asdict())
+                if self.per_neuron:
+                    row.record_map(sums.stats.magnitudes * synapse_map.dense)
+
+    def _row(self, key: RowKey, operation: Operation) -> RowTotals:
+        row = self._staged.rows.get(key)
+        if row is None:
+            order, names = self._orders[key], frozenset({self.names[key]})
+            row = self._staged.rows[key] = RowTotals(operation, order=order, names=names)
+        return row
 
     # ---------------------------------------------------------------------- operations
 
     def record(
         self,
-        name: str,
+        key: RowKey,
         module: str,
         call: Call,
         output: Any,
@@ -151,123 +291,116 @@ class BatchRecorder:
         *,
         padded: Padded | None = None,
         autapses: bool = True,
-        key: Any = None,
-    ) -> None:
-        """Record one operation and cache its call site under ``key``, if it has one.
+    ) -> CallSite | None:
+        """Record one operation.
 
         Args:
-            name: Name of the row.
+            key: Key of the row.
             module: Class name of the module in whose forward it happened.
             call: The operation with its operands.
             output: Its output.
-            sources: Names of the parameters that the weight is made of.
+            sources: Paths of the parameters that the weight is made of.
             padded: What its input was made of by padding, if so.
             autapses: Whether neurons connect to themselves.
-            key: What identifies further calls, which ``record_again`` takes.
+
+        Returns:
+            The site, for :meth:`record_again`; None for a product of two activations.
         """
-        if not call.spec.is_convolution:
-            call = call.aligned()
+        name = self.names.name(key, self.root.order.setdefault(key, len(self.root.order)))
         if not call.spec.weighted:
-            self._record_product(name, module, call, output)
-            return
+            self._record_product(key, name, module, call, output)
+            return None
         spec, x = call.spec, call.left if padded is None else padded.source
         device = call.left.device
         copies = None if padded is None else (x.shape[1:], padded.pad, padded.mode)
         facts = spec.facts()
         if padded is not None:
-            facts["input_shape"], key = tuple(x.shape[1:]), None
+            facts["input_shape"] = tuple(x.shape[1:])
 
         def map_of(weight: Tensor) -> SynapseMap:
-            found = self.maps.get(name, spec, weight, device, autapses)
+            found = self.maps.get(key, spec, weight, device, autapses)
             return found if copies is None else found.before_padding(*copies)
 
-        operation = Operation(**facts, module=module, synapses=map_of(call.right).synapses)
+        synapse_map = map_of(call.right)
         site = CallSite(
+            key=key,
             name=name,
-            operation=operation,
+            operation=Operation(**facts, module=module, synapses=synapse_map.synapses),
+            input_shape=tuple(x.shape),
             batch_dims=spec.batch_dims,
             vectors=math.prod(x.shape[d] for d in spec.batch_dims),
             elements=x.numel(),
             dense_macs=spec.dense_macs,
             outputs=spec.outputs(output),
             declared=self.declared_kind(name),
-            weight=weakref.ref(call.right),
+            weight=call.right,
             map_of=map_of,
             sources=sources,
+            samples_first=spec.samples_first,
+            map=synapse_map,
+            version=version_of(call.right),
         )
-        self._record_weighted(site, x, call.right, key, spec.samples_first)
+        self.record_again(site, x)
+        return site
 
-    def _record_weighted(
-        self, site: CallSite, x: Tensor, weight: Tensor, key: Any, samples_first: bool
-    ) -> None:
-        scale = self.input_scale(site.name)
-        if scale is not None or self.per_sample or self.differentiable or not x.is_cpu:
-            self._record_alone(site, x, weight, scale, samples_first)
+    def site(self, key: Any) -> CallSite | None:
+        """The call site of that key."""
+        return self._sites.get(key)
+
+    def keep_site(self, key: Any, site: CallSite) -> None:
+        """Keep a call site for further calls."""
+        self._sites[key] = site
+
+    def record_again(self, site: CallSite, x: Tensor) -> None:
+        """Record one more call of a site.
+
+        Raises:
+            ValueError: If the input is not finite, or contradicts a declaration.
+        """
+        synapse_map = site.map
+        if synapse_map is None or site.version != version_of(site.weight):
+            synapse_map = site.update_map()
+        root = self.root
+        if site.key not in root.order:
+            root.order[site.key] = len(root.order)
+        if site not in self._active:
+            self._active[site] = None
+            root.contracted |= site.sources
+        if not x.is_cpu or self.input_scale(site.name) is not None:
+            self._record_alone(site, x, synapse_map)
             return
-        if key is not None:
-            self.sites[key] = site
-            self.record_again(site, x, weight)
-            return
-        self._activate(site, weight)
-        site.add(self._stats(site.name, x, site.batch_dims), 1)
-        self._flush_site(site)
-        self._active.pop().reset()
-
-    def record_again(self, site: CallSite, x: Tensor, weight: Tensor) -> None:
-        """Record one more call of a site."""
-        if site.map is None or site.version != version_of(weight):
-            self._activate(site, weight)
-        elif site.buffer is None and site.batch_dims and InputBuffer.fits(x):  # in a loop
-            what = f"{site.name}: input of shape {tuple(x.shape)}"
-            site.buffer = self._new_buffer(x, site.batch_dims, what)
-        buffered = self.cache.get_buffered(x, site.batch_dims)
-        if buffered is not None:
-            buffered.consumers.append(site)
-        elif site.buffer is not None:
-            site.buffer.append(x, site)
-        else:
-            site.add(self._stats(site.name, x, site.batch_dims), 1)
-
-    def _activate(self, site: CallSite, weight: Tensor) -> None:
-        """Make the map of a call that is the first in its batch, or the first with its weights."""
-        if site.map is None:
-            self._active.append(site)
-            self._row(site.name, site.operation)
-            self.staged.contracted |= site.sources
-        else:  # what it gathered has the earlier weights
-            self._flush_buffers()
-            self._flush_site(site)
-        site.version, site.map = version_of(weight), site.map_of(weight)
-
-    def _new_buffer(self, like: Tensor, batch_dims: tuple[int, ...], what: str) -> InputBuffer:
-        self._buffers.append(InputBuffer(like, batch_dims, what))
-        return self._buffers[-1]
-
-    def _record_alone(
-        self, site: CallSite, x: Tensor, weight: Tensor, scale: float | None, samples_first: bool
-    ) -> None:
-        """Record a call of which more than the sum over its input is needed."""
-        name, dims, synapse_map, live = site.name, site.batch_dims, site.map_of(weight), x
-        if scale is not None:
-            x = unscaled(name, x, scale)
-            live = live / scale
-        with torch.no_grad():
-            stats = self._stats(name, x, dims)
-            check_kind(name, site.declared, stats.kind)
-            figures = synapse_map.figures(stats)
-            row = self._row(name, site.operation)
-            self.staged.contracted |= site.sources
-            row.record(stats.kind, site.known(calls=1) | figures._asdict())
-            if self.per_neuron:
-                row.record_map(stats.magnitudes * synapse_map.dense)
-            if self.per_sample:
-                synops = counting.vector_synops(x, dims, synapse_map.dense)
-                self._keep_vectors(name, synops, stats.kind, samples_first)
+        stats = self._stats(site, x)
+        assert isinstance(stats.kind, InputKind)  # on the CPU
+        kind = site.expected = stats.kind
+        sums = site.sums.get(kind)
+        if sums is None:
+            check_kind(site.name, site.declared, kind)
+            sums = site.sums[kind] = InputSums()
+        if not sums.open_calls:
+            root.sums.append(sums)
+        sums.add(stats, site.vectors)
+        if self.per_sample:
+            self._keep_vectors(site, x, synapse_map, kind)
         if self.differentiable:
-            with own_saved_tensors():
-                self._keep_gradient(name, live, dims, synapse_map)
+            self._keep_gradient(site, x, synapse_map, kind)
 
-    def _record_product(self, name: str, module: str, call: Call, output: Any) -> None:
+    def _record_alone(self, site: CallSite, x: Tensor, synapse_map: SynapseMap) -> None:
+        """Record a call whose kind is not known to the host, or whose input was scaled."""
+        live, scale = x, self.input_scale(site.name)
+        if scale is not None:
+            x, live = unscaled(site.name, x, scale), live / scale
+        with torch.no_grad():
+            stats = self._stats(site, x)
+            check_kind(site.name, site.declared, stats.kind)
+            figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
+            map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
+            self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
+            if self.per_sample:
+                self._keep_vectors(site, x, synapse_map, stats.kind)
+        if self.differentiable:
+            self._keep_gradient(site, live, synapse_map, stats.kind)
+
+    def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         spec = call.spec
         operation = Operation(
             operation=spec.operation,
@@ -276,13 +409,13 @@ class BatchRecorder:
             output_shape=tuple(output.shape[-2:]) if isinstance(output, Tensor) else (),
             weight_shape=None,
         )
+        declared = self.declared_kind(name)
         with torch.no_grad():
             try:
                 kinds, figures = counting.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-            check_kind(name, self.declared_kind(name), *kinds)
-            kind = product_kind(*kinds)
+            check_kind(name, declared, *kinds)
             known = {
                 "calls": 1,
                 "frames": spec.vectors,
@@ -291,110 +424,101 @@ class BatchRecorder:
                 "dense_macs": spec.dense_macs,
                 "output_elements": spec.outputs(output),
             }
-            row = self._row(name, operation)
-            row.record(kind, known | figures._asdict())
+            record = known | figures._asdict()
+            self.root.counted.append(_Counted(key, operation, product_kind(*kinds), record, None))
             if self.per_sample:
-                products, kind = counting.vector_products(call), counting.tighter(*kinds)
-                self._keep_vectors(name, products, kind, spec.samples_first)
+                products = counting.vector_products(call)
+                kind = counting.tighter(*kinds)
+                self._keep(key, declared, products, kind, spec.samples_first)
+
+    def _stats(self, site: CallSite, x: Tensor) -> InputStats:
+        """What is in an input; cached for other layers that take it in."""
+        stats = self.cache.get(x, site.batch_dims)
+        if stats is None:
+            try:
+                stats = summarize(x.detach(), site.batch_dims, site.expected)
+            except ValueError as error:
+                shape = tuple(x.shape)
+                raise ValueError(f"{site.name}: input of shape {shape}: {error}") from None
+            self.cache.put(x, site.batch_dims, stats)
+        return stats
+
+    # ------------------------------------------------------- samples, gradient of synops
 
     def _keep_vectors(
-        self, name: str, synops: Tensor, kind: int | Tensor, samples_first: bool
+        self, site: CallSite, x: Tensor, synapse_map: SynapseMap, kind: int | Tensor
+    ) -> None:
+        with torch.no_grad():
+            synops = counting.vector_synops(x, site.batch_dims, synapse_map.dense)
+        self._keep(site.key, site.declared, synops, kind, site.samples_first)
+
+    def _keep(
+        self,
+        key: RowKey,
+        declared: str | None,
+        synops: Tensor,
+        kind: int | Tensor,
+        samples_first: bool,
     ) -> None:
         """Keep the synops of input vectors, unless the input is analog."""
-        declared = self.declared_kind(name)
         if declared is not None:
-            kind = kind_called(declared)
+            kind = declared_kind(declared)
         if isinstance(kind, int):
             if kind == InputKind.ANALOG:
                 return
         else:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
-        if samples_first:
-            synops = synops.sum(tuple(range(1, synops.ndim))) if synops.ndim > 1 else synops
-        self.vectors.setdefault(name, []).append(VectorSynops(self.staged.calls - 1, synops))
-
-    def _stats(self, name: str, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats:
-        """What is in an input; cached for other layers that take it in."""
-        known = self.cache.get(x, batch_dims)
-        if known is not None:
-            return known
-        try:
-            stats = summarize(x.detach(), batch_dims)
-        except ValueError as error:
-            raise ValueError(f"{name}: input of shape {tuple(x.shape)}: {error}") from None
-        self.cache.put(x, batch_dims, stats)
-        return stats
-
-    def _row(self, name: str, operation: Operation) -> RowTotals:
-        return self.staged.rows.setdefault(name, RowTotals(operation))
+        if samples_first and synops.ndim > 1:
+            synops = synops.sum(tuple(range(1, synops.ndim)))
+        self.root.vectors.append((key, synops))
 
     def _keep_gradient(
-        self, name: str, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap
+        self, site: CallSite, x: Tensor, synapse_map: SynapseMap, kind: int | Tensor
     ) -> None:
-        if not batch_dims:
-            x, batch_dims = x.unsqueeze(0), (0,)
-        synops = (magnitude_sum(x, batch_dims) * synapse_map.dense).sum()
-        self.synops[name] = self.synops[name] + synops if name in self.synops else synops
+        batch_dims = site.batch_dims
+        with own_saved_tensors():
+            if not batch_dims:
+                x, batch_dims = x.unsqueeze(0), (0,)
+            synops = (magnitude_sum(x, batch_dims) * synapse_map.dense).sum()
+        self.root.synops.append((site.key, synops))
 
     # ------------------------------------------------------------------------- the rest
 
     def record_neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
-        """Record the output of spiking neurons, whose first ``lead`` dimensions are batch and time.
+        """Record the output of spiking neurons.
 
         Args:
-            name: Name of the row.
+            name: Path of the module.
             type_: Class name of the neurons.
             spikes: Their output.
-            lead: Number of dimensions that are not neurons.
+            lead: Number of leading dimensions that are batch and time, not neurons.
+
+        Raises:
+            ValueError: If the output is not finite.
         """
         spikes = spikes.to_dense() if spikes.is_sparse else spikes
-        key = name, spikes.shape[lead:]
+        shape = tuple(spikes.shape)
+        key = NeuronKey(name, shape[lead:])
         emitted = self._emitted.get(key)
         if emitted is None:
-            stats = self._neuron_stats(name, spikes, lead)
-            emitted = self._emitted[key] = _Emitted(type_, InputSums(stats))
-        elif self._may_buffer(emitted, name, spikes, lead) and emitted.buffer is not None:
-            buffered = emitted.buffer.append(spikes, emitted.sums)
-            self.cache.put_buffered(spikes, LEADING[lead], buffered)
-        else:
-            emitted.sums.add(self._neuron_stats(name, spikes, lead))
-        emitted.frames += math.prod(spikes.shape[:lead])
-
-    def _may_buffer(self, emitted: _Emitted, name: str, spikes: Tensor, lead: int) -> bool:
-        if emitted.buffer is None and lead and InputBuffer.fits(spikes):  # in a loop
-            emitted.buffer = self._new_buffer(spikes, LEADING[lead], f"{name}: output")
-        return emitted.buffer is not None and emitted.buffer.takes(spikes)
-
-    def _neuron_stats(self, name: str, spikes: Tensor, lead: int) -> InputStats:
-        """What is in an output; cached for the layer that takes it in."""
+            emitted = self._emitted[key] = _Emitted(key, type_, InputSums())
+        sums = emitted.sums
         try:
             stats = summarize(spikes.detach(), LEADING[lead])
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)
-        return stats
+        if not sums.open_calls:
+            self.root.sums.append(sums)
+        sums.add(stats, math.prod(shape[:lead]))
 
     def record_uncounted(self, name: str, what: str, reason: str) -> None:
         """Record a call that is known to contract something and cannot be counted."""
-        known = self.staged.uncounted.get((name, what), Uncounted(name, what, reason))
-        self.staged.uncounted[name, what] = replace(known, calls=known.calls + 1)
+        known = self.root.uncounted.get((name, what), Uncounted(name, what, reason))
+        self.root.uncounted[name, what] = replace(known, calls=known.calls + 1)
 
 
-def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
-    """Spike counts from an input that was declared to be ``scale`` times a spike count.
-
-    Raises:
-        ValueError: On the CPU, if the input is no such multiple, but for rounding.
-    """
-    counts = x.detach().to(torch.float64) / scale
-    whole = counts.round()
-    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
-    fits = (counts - whole).abs() <= 4 * eps * counts.abs().clamp(min=1)
-    if not x.is_cpu:
-        return torch.where(fits, whole, torch.nan)
-    if not bool(fits.all()):
-        raise ValueError(
-            f"input_scale: the input of '{name}' was declared {scale} times a spike count, "
-            f"found {x.detach()[~fits][0].item()}"
-        )
-    return whole
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other)

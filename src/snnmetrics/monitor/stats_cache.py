@@ -5,10 +5,10 @@ read once. A tensor is recognised by its memory, as long as its owner lives and 
 into it. A write shows in the version of the tensor, but for writes by ways around it; those are
 ruled out otherwise:
 
-- Through another tensor on the same memory, such as ``x.data``: the operation that writes is heard,
-  and the cache is invalidated (``invalidate``).
-- Through an alias that is taken while the model runs (``x.data``, ``x.numpy()``...): this is heard,
-  and the cache is disabled for the rest of the batch (``disable``).
+- Through another tensor on the same memory, such as ``x.data``: the operation that writes is seen
+  by the function mode, and the cache is invalidated (``invalidate``).
+- Through an alias that is taken while the model runs (``x.data``, ``x.numpy()``...): the mode sees
+  it, and the cache is disabled for the rest of the batch (``disable``).
 - Through a NumPy array: memory shared with one cannot be resized, and is not cached.
 - Outside of the forward: nothing is kept from one forward to the next.
 
@@ -25,7 +25,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor.input_buffer import BufferedInput
 from snnmetrics.tensors.stats import InputStats
 from snnmetrics.tensors.tiles import is_plain
 
@@ -54,21 +53,11 @@ class _Entry(NamedTuple):
     stats: InputStats
 
 
-class _LastBuffered(NamedTuple):
-    """The tensor that was copied into a buffer last."""
-
-    tensor: Tensor
-    version: int
-    batch_dims: tuple[int, ...]
-    buffered: BufferedInput
-
-
 class StatsCache:
     """Statistics of contiguous tensors, by the address of their memory."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
-        self._last: _LastBuffered | None = None
         self._disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
@@ -88,7 +77,9 @@ class StatsCache:
 
     def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
         """Keep the statistics of a tensor, if writes into it can be detected."""
-        if batch_dims != LEADING[len(batch_dims)] or not _has_memory(x) or not self._may_keep(x):
+        if self._disabled or batch_dims != LEADING[len(batch_dims)] or not _has_memory(x):
+            return
+        if not x.untyped_storage().resizable():
             return
         if len(self._entries) >= _MOST_ENTRIES:
             self._entries.pop(next(iter(self._entries)))
@@ -97,26 +88,9 @@ class StatsCache:
         entry = _Entry(weakref.ref(owner), x._version, x.numel(), x.dtype, neurons, stats)
         self._entries[x.data_ptr()] = entry
 
-    def get_buffered(self, x: Tensor, batch_dims: tuple[int, ...]) -> BufferedInput | None:
-        """The entry of a tensor in a buffer, if it was the last one and is still to be read."""
-        last = self._last
-        if last is None or last.tensor is not x or last.batch_dims != batch_dims:
-            return None
-        return None if last.buffered.flushed or last.version != x._version else last.buffered
-
-    def put_buffered(self, x: Tensor, batch_dims: tuple[int, ...], buffered: BufferedInput) -> None:
-        """Keep the buffer entry of a small tensor, which stays alive until the next one."""
-        if not x.is_inference() and self._may_keep(x):
-            self._last = _LastBuffered(x, x._version, batch_dims, buffered)
-
-    def _may_keep(self, x: Tensor) -> bool:
-        """Whether every write into a tensor can be detected."""
-        return not self._disabled and x.untyped_storage().resizable()
-
     def invalidate(self) -> None:
-        """Drop all entries: something was written, or what happens from now on is not heard."""
+        """Drop all entries: something was written, or what happens from now on is not seen."""
         self._entries.clear()
-        self._last = None
 
     def disable(self) -> None:
         """Disable the cache until the batch ends: writes can no longer be detected."""

@@ -1,41 +1,34 @@
-"""Hear every operation of a model while its forward runs, and the module in which it happens."""
+"""Trace the operations of a model while its forward runs, and the modules in which they happen."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from types import FrameType, GeneratorType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import (
-    TorchFunctionMode,
-    _get_current_function_mode,
-    _pop_mode,
-    _push_mode,
-)
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from snnmetrics.frameworks.neurons import NeuronType, neuron_type
-from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, Sources
-from snnmetrics.monitor.names import class_name, plain_name
+from snnmetrics.monitor.interception import run_compiled_modules_eagerly
+from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
-from snnmetrics.ops.parsers import (
-    OPERATORS,
-    PARSERS,
-    refused_operand,
-    why_uncounted,
-)
+from snnmetrics.monitor.row_keys import RowKeys
+from snnmetrics.monitor.scopes import Scope, Tracing, has_hooks, runs_in_hook, scopes_of
+from snnmetrics.monitor.transforms import outside_of_transforms, unwrapped, why_not_traced
+from snnmetrics.ops.parsers import OPERATORS, PARSERS, refused_operand, why_uncounted
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
 
-# Layers that are one operation: it bears the name of the layer alone.
-_SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
+_IN_HOOK = "it happens in a hook of a module; Monitor(hooks=True) counts it"
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 # Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
@@ -55,76 +48,92 @@ _WRITING = frozenset(
     | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift", "matmul", "div")}
 )
 _HASHABLE = frozenset({int, str, tuple})
-# Python functions of torch that pass on to an operation: not the place where it was called.
-_PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
 
-
-class Scope(NamedTuple):
-    """A module of the model, and what of it is to be counted."""
-
-    name: str
-    module: nn.Module
-    counted: bool
-    neurons: NeuronType | None
-    quiet: bool  # neurons without weights: no operation in it can be counted
-    kind: str  # name of its class
-    remarkable: bool  # whether its calls may need a note
+_pop_mode = torch._C._pop_torch_function_stack
+_push_mode = torch._C._push_on_torch_function_stack
 
 
 class Tracer(TorchFunctionMode):
-    """Passes operations and spikes to a recorder, with the names of their rows.
+    """Passes operations and spikes to a recorder, with the keys of their rows.
 
     Args:
-        model: The root; operations are heard only while it runs.
+        model: The root; operations are traced only while it runs.
         recorder: Where they are recorded.
-        row_names: Names of rows by weight or place in the code; those of new ones are added.
+        state: Paths of the buffers and attributes that are state; those found are added.
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
-        around_root: What is to be done around a whole forward.
+        around_root: The context of a root call: the open batch, or one of its own.
+        not_traced: Called with the reason if a root call cannot be traced.
         after: Called with the name, arguments and output of every module that returned, if given.
+        hooks: Whether operations in hooks of modules are counted.
     """
 
     def __init__(
         self,
         model: nn.Module,
         recorder: BatchRecorder,
-        row_names: dict[tuple[Any, ...], str],
+        state: set[str],
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
+        not_traced: Callable[[str], None],
         after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None,
+        hooks: bool,
     ) -> None:
         super().__init__()
         self._model = model
         self._recorder = recorder
         self._around_root = around_root
+        self._not_traced = not_traced
         self._after = after
         self._is_counted = is_counted
-        self._scopes: dict[int, Scope] = {}
+        self._hooks = hooks
+        self._scopes = scopes_of(model, is_counted)
+        self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._open: list[Scope] = []
-        self._row_names = row_names
+        self._row_keys = RowKeys(model)
         self._thread: int | None = None  # which the forward runs in
-        self._lineage = Lineage(model)
+        self._pushed: int | None = None  # the thread with this mode on its stack
+        self._quiet = False  # a module runs with the mode off
+        self._plain = True  # no transform of torch.func runs
+        self._several_calls = False  # in the batch
+        self._scanned = False  # the slots of the model, in a batch of several calls
+        self._lineage = Lineage(model, state)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self._name_modules()
 
-    def _name_modules(self) -> None:
-        for path, module in self._model.named_modules():
-            name = plain_name(path, self._model)
-            counted = self._is_counted(name, module)
-            known = neuron_type(module) if counted else None
-            weights = any(p.ndim >= 2 for p in module.parameters())
-            quiet = known is not None and known.only_weights and not weights
-            kind = class_name(module)
-            remarkable = _is_remarkable(module, kind, counted)
-            self._scopes[id(module)] = Scope(name, module, counted, known, quiet, kind, remarkable)
-
-    def release(self) -> None:
-        """Drop caches that refer to modules or weights; these may change while detached.
-
-        PyTorch swaps no tensor to which there is a reference, be it a weak one.
-        """
+    def release_model(self) -> None:
+        """Drop caches that refer to modules or weights; these may change while detached."""
         self._lineage.clear()
-        self._recorder.sites.clear()
-        self._recorder.maps.invalidate()
+        self._recorder.release_model()
+
+    # ------------------------------------------------------------------- between root calls
+
+    @contextmanager
+    def batch_of_calls(self) -> Iterator[None]:
+        """Detect writes into weights between the root calls of a batch, which leave no trace."""
+        step = register_optimizer_step_post_hook(self._optimiser_stepped)
+        self._scanned = False
+        self._several_calls = True
+        try:
+            with self._pushed_mode():
+                yield
+        finally:
+            self._several_calls = False
+            step.remove()
+
+    def _optimiser_stepped(self, optimiser: Any, args: Any, kwargs: Any) -> None:
+        self._recorder.weights_may_differ()
+
+    @contextmanager
+    def _pushed_mode(self) -> Iterator[None]:
+        """Have this mode on the stack, once."""
+        if self._pushed == threading.get_ident():
+            yield
+            return
+        before, self._pushed = self._pushed, threading.get_ident()
+        try:
+            with self:
+                yield
+        finally:
+            self._pushed = before
 
     # ------------------------------------------------------------------- calls of modules
 
@@ -135,37 +144,99 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Make the call of a module; listen if it is the root's or happens within it."""
+        """Make the call of a module; trace it if it is the root's or happens within it."""
         scope = self._scopes.get(id(module))
-        if scope is None and self._is_handle(module):
-            scope = self._scopes[id(self._model)]
-        if scope is None:  # not of this model
-            return call(module, *args, **kwargs)
-        if self._open:
-            if self._thread == threading.get_ident():
-                return self._visit(scope, call, module, args, kwargs)
-            # Modes belong to threads: what happens in this one cannot be heard.
-            self._recorder.record_uncounted(scope.name, "call", "it ran in another thread")
-        elif scope.module is self._model and torch._C._current_graph_task_id() == -1:
+        if scope is None or scope.module is not module:
+            scope = self._scope_of(module)
+            if scope is None:  # not of this model
+                return call(module, *args, **kwargs)
+        if not self._open:
             # Else it is part of the model alone, or a checkpoint's second forward in a backward.
-            with self._around_root(args, kwargs), self:
-                return self._visit_root(scope, call, module, args, kwargs)
-        return call(module, *args, **kwargs)
+            if scope.module is not self._model or torch._C._current_graph_task_id() != -1:
+                return call(module, *args, **kwargs)
+            return self._root_call(scope, call, module, args, kwargs)
+        if self._thread != threading.get_ident():
+            # Modes belong to threads: what happens in this one cannot be traced.
+            self._recorder.record_uncounted(scope.name, "call", "it ran in another thread")
+            return call(module, *args, **kwargs)
+        if self._quiet:
+            return call(module, *args, **kwargs)
+        site = None
+        if (
+            scope.tracing is Tracing.FUNCTIONS
+            or not self._plain
+            or torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1) is not self
+            or has_hooks(module)
+            or "forward" in module.__dict__
+        ):
+            quiet, key = False, None
+        elif scope.tracing is Tracing.NEURONS:
+            quiet, key = True, None
+        else:
+            x = args[0] if len(args) == 1 and not kwargs else None
+            quiet = type(x) is Tensor and in_memory(x) and self._lineage.sources(x) is None
+            key = None
+            if quiet and scope.tracing is Tracing.LAYER:
+                assert isinstance(x, Tensor)
+                weight = module._parameters.get("weight")
+                key = id(module), id(weight), x.shape, x.dtype, scope.call_options()
+                site = self._recorder.site(key)
+                quiet = site is not None and site.weight is weight
+        self._open.append(scope)
+        if quiet:
+            self._quiet = True
+            _pop_mode()
+            try:
+                output = call(module, *args, **kwargs)
+            finally:
+                _push_mode(self)
+                self._quiet = False
+                self._open.pop()
+        else:
+            try:
+                output = call(module, *args, **kwargs)
+                if key is not None:
+                    self._keep_layer(scope, key, args[0])
+            finally:
+                self._open.pop()
+                scope.made.clear()
+        self._recorder.root.called.add(scope.name)
+        if site is not None or scope.neurons is not None:
+            with torch._C.DisableTorchFunction(), _own_operations():
+                if site is not None:
+                    x = args[0]
+                    if x.shape != site.input_shape:
+                        x = x.reshape(site.input_shape)
+                    self._recorder.record_again(site, x)
+                elif scope.neurons is not None:
+                    self._record_neurons(scope, output)
+        if scope.note is not None and (note := scope.note(module)) is not None:
+            self._recorder.root.notes.add(note)
+        if scope.uncounted is not None:
+            self._recorder.record_uncounted(scope.name, "call", scope.uncounted)
+        if type(output) is GeneratorType and scope.counted:
+            self._recorder.record_uncounted(
+                scope.name, "call", "it returned a generator, which runs later"
+            )
+        if self._after is not None:
+            with torch._C.DisableTorchFunction():
+                self._after(scope.name, args, kwargs, output)
+        return output
 
-    def _is_handle(self, module: nn.Module) -> bool:
-        """Whether it is the compiled handle of the model."""
-        return module._modules.get("_orig_mod") is self._model
+    def _scope_of(self, module: nn.Module) -> Scope | None:
+        """The scope of a module that is the model's handle, or was added to the model."""
+        children = vars(module).get("_modules")
+        if type(children) is dict and children.get("_orig_mod") is self._model:
+            return self._scopes[id(self._model)]  # the compiled handle of the model
+        if not self._open or module in self._foreign:
+            return None
+        self._scopes = scopes_of(self._model, self._is_counted)
+        scope = self._scopes.get(id(module))
+        if scope is None:
+            self._foreign.add(module)
+        return scope
 
-    def _visit_root(self, scope: Scope, *visit: Any) -> Any:
-        self._thread = threading.get_ident()
-        try:
-            return self._visit(scope, *visit)
-        finally:
-            self._open.clear()
-            self._padded.clear()
-            self._recorder.cache.invalidate()  # what happens to tensors until the next is not heard
-
-    def _visit(
+    def _root_call(
         self,
         scope: Scope,
         call: Callable[..., Any],
@@ -173,55 +244,78 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        self._open.append(scope)
-        # Listening is off for this call, unless another mode lies on top of this one.
-        muted = scope.quiet and _get_current_function_mode() is self
-        if muted:
-            _pop_mode()
-        try:
-            output = call(module, *args, **kwargs)
-        finally:
-            if muted:
-                _push_mode(self)
-            self._open.pop()
-        self._recorder.called.add(scope.name)
-        if scope.remarkable:
-            self._remark(scope)
-        if scope.counted and isinstance(output, GeneratorType):
-            self._recorder.record_uncounted(
-                scope.name, "call", "it returned a generator, which runs later"
-            )
-        if scope.neurons is not None or self._after is not None:
+        reason, self._plain = why_not_traced(args, kwargs)
+        if reason is not None:
+            self._not_traced(reason)
+            return call(module, *args, **kwargs)
+        run_compiled_modules_eagerly()
+        recorder = self._recorder
+        with self._around_root(args, kwargs), self._pushed_mode():
             with torch._C.DisableTorchFunction():
-                self._returned(scope, args, kwargs, output)
+                self._lineage.begin(
+                    (*args, *kwargs.values()), scan=not (self._several_calls and self._scanned)
+                )
+                self._scanned = True
+                recorder.begin_root()
+            self._thread = threading.get_ident()
+            self._open.append(scope)
+            try:
+                output = call(module, *args, **kwargs)
+                with torch._C.DisableTorchFunction(), _own_operations():
+                    self._returned(scope, args, kwargs, output)
+                    recorder.settle_root()
+            except BaseException:
+                recorder.discard_root()
+                raise
+            finally:
+                self._open.clear()
+                self._padded.clear()
+                with torch._C.DisableTorchFunction():
+                    self._lineage.end()
         return output
 
     def _returned(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        recorder = self._recorder
+        recorder.root.called.add(scope.name)
+        recorder.root.touched, recorder.root.expanded = self._lineage.take_touched()
         if scope.neurons is not None:
-            read = scope.neurons.read(scope.module, output)
-            if read is not None:
-                spikes, lead = read
-                self._recorder.record_neurons(scope.name, scope.kind, spikes, lead)
+            self._record_neurons(scope, output)
+        if scope.note is not None and (note := scope.note(scope.module)) is not None:
+            recorder.root.notes.add(note)
+        if scope.uncounted is not None:
+            recorder.record_uncounted(scope.name, "call", scope.uncounted)
+        if type(output) is GeneratorType and scope.counted:
+            reason = "it returned a generator, which runs later"
+            recorder.record_uncounted(scope.name, "call", reason)
         if self._after is not None:
             self._after(scope.name, args, kwargs, output)
 
-    def _remark(self, scope: Scope) -> None:
-        module, staged = scope.module, self._recorder.staged
-        if "Dropout" in scope.kind and module.training:
-            staged.notes |= {f"dropout was active ({scope.name}): kept spikes are scaled up"}
-        elif "BatchNorm" in scope.kind:
-            staged.notes |= {"batch normalisation is taken as folded into the weights before it"}
-        elif isinstance(module, torch.jit.ScriptModule):
-            self._recorder.record_uncounted(scope.name, "call", "a scripted module")
-        elif _is_quantised(module):
-            self._recorder.record_uncounted(scope.name, "call", "a quantised kernel")
-        elif isinstance(module, nn.TransformerEncoder) and not module.training:
-            staged.notes |= {
-                "nn.TransformerEncoder left its fused path while it was listened to: with a "
-                "padding mask its outputs differ at padded positions"
-            }
+    def _record_neurons(self, scope: Scope, output: Any) -> None:
+        assert scope.neurons is not None
+        found = scope.neurons.read(scope.module, output)
+        if found is not None:
+            spikes, lead = found
+            with outside_of_transforms(self._plain):
+                self._recorder.record_neurons(scope.name, scope.kind, unwrapped(spikes), lead)
+
+    def _keep_layer(self, scope: Scope, key: Any, x: Tensor) -> None:
+        """Keep the site of a layer whose call was one operation on its own input and weight."""
+        if len(scope.made) != 1:
+            return
+        site, operand = scope.made[0]
+        weight = scope.module._parameters.get("weight")
+        if site is None or site.weight is not weight or type(weight) is not nn.Parameter:
+            return
+        same = operand is x or (
+            x.is_contiguous()
+            and operand.is_contiguous()
+            and operand.data_ptr() == x.data_ptr()
+            and operand.numel() == x.numel()
+        )
+        if same:
+            self._recorder.keep_site(key, site)
 
     # ----------------------------------------------------------------------- operations
 
@@ -235,34 +329,55 @@ class Tracer(TorchFunctionMode):
         """Run an operation, then record it if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if _may_write(func) or "out" in kwargs or kwargs.get("inplace"):
-            self._recorder.cache.invalidate()
+        if not self._open:
+            if func in _UNTRACED or _may_write(func):
+                self._written_between_calls(args)
+            return output
         if func in PARSERS:
             key = self._site_key(func, args, kwargs)
-            site = None if key is None else self._recorder.sites.get(key)
-            weight = None if site is None else site.weight()
-            if site is not None and weight is not None and weight is args[1]:
-                with torch._C.DisableTorchFunction():
-                    self._recorder.record_again(site, args[0], weight)
+            site = None if key is None else self._recorder.site(key)
+            if site is not None and site.weight is args[1]:
+                with torch._C.DisableTorchFunction(), _own_operations():
+                    self._recorder.record_again(site, args[0])
                 return output
-            place = _place_in_code(sys._getframe(1))
-            with torch._C.DisableTorchFunction():
-                self._operation(func, args, kwargs, output, place, key)
-        elif func in _UNTRACED:
+            frame = sys._getframe(1)
+            with torch._C.DisableTorchFunction(), _own_operations():
+                self._operation(func, args, kwargs, output, frame, key)
+            return output
+        writes = _may_write(func) or "out" in kwargs or kwargs.get("inplace")
+        if writes:
+            self._recorder.cache.invalidate()
+        if func in _UNTRACED:
             self._recorder.cache.disable()
-        elif func is F.pad:
-            self._pad(*args, **kwargs, output=output)
-        elif (reason := why_uncounted(func)) is not None:
-            self._uncounted(func, reason)
+            self._written_between_calls(args)
+        if func is F.pad and self._pad(*args, **kwargs, output=output):
+            return output
+        if (reason := why_uncounted(func)) is not None:
+            self._uncounted(func, reason, sys._getframe(1))
+        lineage, activations = self._lineage, False
+        for value in args:
+            if isinstance(value, Tensor):
+                if lineage.may_know(value):
+                    break
+                activations = True
+            elif type(value) in (tuple, list, dict):
+                break
         else:
-            self._lineage.derive(func, (*args, *kwargs.values()), output)
+            if activations and not kwargs:
+                return output
+        target = kwargs.get("out", args[0] if writes and args else None)
+        lineage.follow(func, args, kwargs, output, target)
         return output
+
+    def _written_between_calls(self, args: tuple[Any, ...]) -> None:
+        if any(self._lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
+            self._recorder.weights_may_differ()
 
     def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """What identifies further calls of a layer; None where they cannot be recognised."""
-        if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
+        if func not in _LOOPED or kwargs or len(args) < 2 or self._padded or not self._plain:
             return None
         x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not in_memory(x):
@@ -271,107 +386,109 @@ class Tracer(TorchFunctionMode):
             return None  # an input without batch dimension is counted with one
         if options and not all(type(option) in _HASHABLE for option in options):
             return None
+        module = self._open[-1].module
+        if has_hooks(module):
+            return None  # it may happen in a hook
         biased = len(args) > 2 and args[2] is not None
         used = id(weight), weight.shape, biased  # assigned to, ``weight.data`` may change its shape
-        return id(self._open[-1].module), func, *used, x.shape, x.dtype, options
+        return id(module), func, *used, x.shape, x.dtype, options
 
     def _operation(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        output: Tensor,
-        place: tuple[Any, ...],
+        output: Any,
+        frame: FrameType,
         key: Any,
     ) -> None:
-        """Record one operation and cache its call site under ``key``."""
+        """Record one operation and keep its call site under ``key``."""
         scope = self._open[-1]
         if "parametrizations" in scope.name.split("."):  # a weight in the making
-            self._lineage.derive(func, (*args, *kwargs.values()), output)
+            self._lineage.follow(func, args, kwargs, output, None)
             return
         try:
             calls = list(PARSERS[func](*args, **kwargs))
         except NotImplementedError as error:
-            self._uncounted(func, str(error))
+            self._uncounted(func, str(error), frame)
             return
         for call in calls:
-            if (reason := refused_operand(call.left, call.right)) is not None:
-                self._uncounted(func, reason)
-            elif (known := self._with_weight_second(func, call, output)) is not None:
-                self._record(scope, known, output, place, key)
+            operands = unwrapped(call.left), unwrapped(call.right)
+            if (reason := refused_operand(*operands)) is not None:
+                self._uncounted(func, reason, frame)
+                continue
+            weighted = self._with_weight_second(func, call, output, frame)
+            if weighted is None:
+                continue
+            if self._runs_in_hook(scope, frame):
+                self._uncounted(func, _IN_HOOK, frame)
+                continue
+            site = self._record(scope, weighted, output, frame)
+            if scope.tracing is Tracing.LAYER:
+                scope.made.append((site, call.left))
+            if site is not None and key is not None:
+                self._recorder.keep_site(key, site)
 
-    def _with_weight_second(self, func: Callable[..., Any], call: Call, output: Any) -> Call | None:
+    def _with_weight_second(
+        self, func: Callable[..., Any], call: Call, output: Any, frame: FrameType
+    ) -> Call | None:
         """The call, once lineage has told which operand is a weight; None for a weight made."""
-        if call.spec.weighted is not None:
-            return call
         is_weight = [self._lineage.is_weight(t) for t in (call.left, call.right)]
+        if call.spec.weighted is not None:  # the first operand is the input
+            return call._replace(
+                spec=call.spec._replace(weighted=call.spec.weighted and is_weight[1])
+            )
         if all(is_weight):
             # A weight in the making; or a learned state, and then it must not go unsaid.
-            self._lineage.derive(func, (call.left, call.right), output)
-            self._uncounted(func, "a product of parameters and buffers alone")
+            self._lineage.follow(func, (call.left, call.right), {}, output, None)
+            if not self._runs_in_hook(self._open[-1], frame):
+                self._uncounted(func, "a product of parameters and buffers alone", frame)
             return None
         if is_weight[0]:
             call = call.swapped()
         return call._replace(spec=call.spec._replace(weighted=any(is_weight)))
 
-    def _record(
-        self, scope: Scope, call: Call, output: Any, place: tuple[Any, ...], key: Any
-    ) -> None:
+    def _runs_in_hook(self, scope: Scope, frame: FrameType) -> bool:
+        return not self._hooks and has_hooks(scope.module) and runs_in_hook(frame, scope.module)
+
+    def _record(self, scope: Scope, call: Call, output: Any, frame: FrameType) -> Any:
+        """Record a call; returns its site, if it has one."""
         weight = call.right if call.spec.weighted else None
-        if not scope.counted or self._is_dynamics(scope, weight):
-            return
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
-        self._recorder.record(
-            self._row_name(scope, call, sources, place),
-            scope.kind,
-            call,
-            output,
-            sources,
-            padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
-            autapses=call.spec.is_convolution or _has_autapses(scope.module, call.right),
-            key=key,
-        )
+        if not scope.counted or (weight is not None and self._is_dynamics(scope, sources)):
+            return None
+        if not call.spec.is_convolution:
+            call = call.aligned()
+        key = self._row_keys.key(scope.name, scope.module, call, sources, frame, _AROUND)
+        with outside_of_transforms(self._plain):
+            return self._recorder.record(
+                key,
+                scope.kind,
+                call._replace(left=unwrapped(call.left), right=unwrapped(call.right)),
+                output,
+                sources,
+                padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
+                autapses=call.spec.is_convolution or _has_autapses(scope.module, call.right),
+            )
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
         """What the input of a convolution was made of, where its module padded by copies."""
         padded, base = self._padded.get(call.left), call.left._base
         if padded is None and base is not None and base.shape == call.left.shape[1:]:
             padded = self._padded.get(base)  # an input without batch dimension
+        if padded is None:
+            return None
+        name, copies, versions = padded
+        if versions != _versions(copies.source, call.left):
+            return None  # written since: what is convolved are no longer copies
         # Where another module padded, its output is this one's input.
-        return padded[1] if padded is not None and padded[0] == scope.name else None
+        return copies if name == scope.name else None
 
-    def _is_dynamics(self, scope: Scope, weight: Tensor | None) -> bool:
+    def _is_dynamics(self, scope: Scope, sources: frozenset[str]) -> bool:
         """Whether neurons compute their own state: a decay written as a convolution over time."""
-        if scope.neurons is None or weight is None:
-            return False
-        return not self._lineage.has_matrix(weight)
+        return scope.neurons is not None and not self._lineage.has_matrix(sources)
 
-    def _row_name(
-        self,
-        scope: Scope,
-        call: Call,
-        sources: Sources,
-        place: tuple[Any, ...],
-    ) -> str:
-        """The same row for the same weight, or for the same place in the code of a module."""
-        spec = call.spec
-        part = spec.part or spec.operation
-        key = (scope.name, part, sources or place)
-        if key not in self._row_names:
-            name = f"{scope.name}.{part}"
-            if isinstance(scope.module, _SINGLE) and spec.operation.startswith(("linear", "conv")):
-                name = scope.name if not spec.part else name
-            self._row_names[key] = self._unused(name, f"{scope.name}.{part}")
-        return self._row_names[key]
-
-    def _unused(self, name: str, stem: str) -> str:
-        taken, number = set(self._row_names.values()), 0
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        return name
-
-    def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
+    def _uncounted(self, func: Callable[..., Any], reason: str, frame: FrameType) -> None:
         scope = self._open[-1]
         if scope.counted:
             what = getattr(func, "__name__", str(func))
@@ -385,12 +502,42 @@ class Tracer(TorchFunctionMode):
         value: float | None = None,
         *,
         output: Tensor,
-    ) -> None:
-        if mode == "constant":
-            self._lineage.derive(F.pad, (input,), output)
-        else:
-            copies = Padded(input, tuple(pad), mode)
-            self._padded[output] = (self._open[-1].name, copies)
+    ) -> bool:
+        """Remember an activation that was padded by copies of itself."""
+        if mode == "constant" or self._lineage.sources(input) is not None:
+            return False
+        copies = Padded(input, tuple(pad), mode)
+        self._padded[output] = (self._open[-1].name, copies, _versions(input, output))
+        return True
+
+
+_AROUND = Tracer.around.__code__
+
+
+@contextmanager
+def _without_dispatch_modes() -> Iterator[None]:
+    with torch._C._DisableTorchDispatch():
+        yield
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+_nothing = _Nothing()
+
+
+def _own_operations() -> AbstractContextManager[None]:
+    """Keep what is computed to count out of the dispatch modes of the user."""
+    return _without_dispatch_modes() if torch._C._len_torch_dispatch_stack() else _nothing
+
+
+def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
+    return tuple(None if t.is_inference() else t._version for t in tensors)
 
 
 def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
@@ -409,25 +556,3 @@ def _may_write(func: Callable[..., Any]) -> bool:
 @lru_cache(maxsize=1024)  # by name: functions of the user's must not live longer for it
 def _is_of_a_write(name: str) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or name in _WRITING
-
-
-def _is_remarkable(module: nn.Module, kind: str, counted: bool) -> bool:
-    """Whether a call of a module may be worth a note, or cannot be heard."""
-    named = "Dropout" in kind or "BatchNorm" in kind
-    unheard = isinstance(module, torch.jit.ScriptModule | nn.TransformerEncoder)
-    return named or (counted and (unheard or _is_quantised(module)))
-
-
-def _is_quantised(module: nn.Module) -> bool:
-    origin = type(module).__module__
-    return origin.startswith("torch.ao.nn") and "quantized" in origin
-
-
-def _place_in_code(frame: FrameType | None) -> tuple[Any, ...]:
-    """Where in the code an operation was called: function and instruction."""
-    while frame is not None and (
-        frame.f_globals.get("__name__") in _PASSING_ON
-        or frame.f_code.co_name == "__torch_function__"  # of another mode
-    ):
-        frame = frame.f_back
-    return () if frame is None else (frame.f_code, frame.f_lasti)

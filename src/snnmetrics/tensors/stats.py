@@ -8,8 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from snnmetrics.tensors.kinds import InputKind, kind_of, kind_within
+from snnmetrics.tensors.small import is_small, read_small
 from snnmetrics.tensors.sums import blocks, magnitude_sum
-from snnmetrics.tensors.tiles import read
+from snnmetrics.tensors.tiles import in_memory, read
 
 
 class InputStats(NamedTuple):
@@ -49,8 +50,13 @@ class InputStats(NamedTuple):
         return InputStats(self.kind, self.magnitudes.permute(*order), events)
 
 
-def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
-    """Read a tensor whose dimensions ``dims`` are no neurons.
+def summarize(x: Tensor, dims: tuple[int, ...], expected: InputKind | None = None) -> InputStats:
+    """Read a tensor.
+
+    Args:
+        x: The tensor.
+        dims: Its dimensions that are not neurons.
+        expected: The kind that is tried first; the result does not depend on it.
 
     Raises:
         ValueError: On the CPU, if it is not finite.
@@ -63,6 +69,8 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
     """
     if not dims:
         x, dims = x.unsqueeze(0), (0,)
+    if is_small(x) and in_memory(x):
+        return InputStats(*read_small(x.detach(), dims, expected))
     found = read(x, dims)
     if found is not None:
         kind: InputKind | Tensor = kind_within(found.low, found.high, found.integral)

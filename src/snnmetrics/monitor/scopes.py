@@ -1,0 +1,172 @@
+"""Modules of a model as the tracer sees them: their names, and how their calls are traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from snnmetrics.frameworks.neurons import NeuronType, neuron_type
+from snnmetrics.monitor.names import class_name, plain_name
+
+# Packages whose layers and neurons do at every call what they did at the first one.
+_TRUSTED = frozenset({"torch", "snntorch", "spikingjelly", "norse", "sinabs"})
+# PyTorch's modules that contract nothing, whatever their options are.
+_PASSIVE = (
+    *(nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Identity, nn.Flatten),
+    *(nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softmax),
+    *(nn.modules.dropout._DropoutNd, nn.modules.pooling._MaxPoolNd),
+    *(nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
+)
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+# Attributes of layers that change what a call does.
+_OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
+_MODES = ("step_mode",)
+
+
+# PyTorch's functions that call the forward of a module and its hooks.
+_CALLERS = frozenset(
+    {
+        nn.Module._call_impl.__code__,
+        *(c for c in nn.Module._call_impl.__code__.co_consts if isinstance(c, CodeType)),
+    }
+)
+
+
+class Tracing(Enum):
+    """How the calls of a module are traced.
+
+    Attributes:
+        FUNCTIONS: The function mode sees every function in it.
+        NEURONS: The mode is off: nothing in it is counted but its output.
+        LAYER: The mode is off from the second call of a kind on: all that it does is one operation
+            that was recorded at the first one.
+        PASSIVE: The mode is off: nothing in it is counted.
+    """
+
+    FUNCTIONS = 0
+    NEURONS = 1
+    LAYER = 2
+    PASSIVE = 3
+
+
+@dataclass(eq=False, slots=True)
+class Scope:
+    """A module of the model, and what of it is counted.
+
+    Attributes:
+        name: Path of the module, without wrappers.
+        module: The module.
+        kind: Name of its class.
+        counted: Whether operations and neurons in it are counted.
+        neurons: How to read its output, if it is a layer of spiking neurons.
+        tracing: How its calls are traced.
+        options: Names of the attributes that change what a call does.
+        note: What a report must say if it was called, and whether that depends on training.
+        uncounted: Why its call cannot be counted.
+        made: Operations in the call that runs, of a layer.
+    """
+
+    name: str
+    module: nn.Module
+    kind: str
+    counted: bool
+    neurons: NeuronType | None
+    tracing: Tracing
+    options: tuple[str, ...]
+    note: Callable[[nn.Module], str | None] | None
+    uncounted: str | None
+    made: list[tuple[Any, Tensor]]
+
+    def call_options(self) -> tuple[Any, ...]:
+        """Values of the attributes that change what a call does."""
+        values = self.module.__dict__
+        return tuple([values[name] for name in self.options])
+
+
+def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) -> dict[int, Scope]:
+    """The scopes of all modules of a model, by identity of the module."""
+    found = {}
+    for path, module in model.named_modules():
+        name = plain_name(path, model)
+        counted, kind = is_counted(name, module), class_name(module)
+        neurons = neuron_type(module) if counted else None
+        tracing = _tracing(path, module, neurons)
+        options: tuple[str, ...] = ()
+        if tracing is Tracing.LAYER:
+            options = tuple(n for n in (*_OPTIONS, *_MODES) if n in module.__dict__)
+        note, uncounted = _note(name, module, kind), _uncounted(module) if counted else None
+        found[id(module)] = Scope(
+            name, module, kind, counted, neurons, tracing, options, note, uncounted, []
+        )
+    return found
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether functions of the user run in a call of a module, beside its forward."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
+
+
+def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
+    """Whether a function that a module with hooks called is not its forward."""
+    while frame is not None and frame.f_back is not None:
+        if frame.f_back.f_code in _CALLERS and frame.f_code not in _CALLERS:
+            forward = getattr(module.forward, "__func__", module.forward)
+            code = getattr(forward, "__code__", None)
+            return code is not None and frame.f_code is not code
+        frame = frame.f_back
+    return False
+
+
+def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracing:
+    cls = type(module)
+    trusted = cls.__module__.partition(".")[0] in _TRUSTED
+    if not trusted or "forward" in module.__dict__ or "parametrizations" in path.split("."):
+        return Tracing.FUNCTIONS
+    if isinstance(module, torch.jit.ScriptModule):
+        return Tracing.FUNCTIONS
+    if neurons is not None:
+        weights = any(p.ndim >= 2 and p.is_floating_point() for p in module.parameters())
+        return Tracing.FUNCTIONS if weights or not neurons.only_weights else Tracing.NEURONS
+    if isinstance(module, _LAYERS) and list(module._parameters) == ["weight", "bias"]:
+        return Tracing.LAYER
+    return Tracing.PASSIVE if isinstance(module, _PASSIVE) else Tracing.FUNCTIONS
+
+
+def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str | None] | None:
+    if "Dropout" in kind:
+        scaled = f"dropout was active ({name}): kept spikes are scaled up"
+        return lambda module: scaled if module.training else None
+    if "BatchNorm" in kind:
+        folded = "batch normalisation is taken as folded into the weights before it"
+        return lambda module: folded
+    if isinstance(module, nn.TransformerEncoder):
+        left = (
+            "nn.TransformerEncoder left its fused path while a monitor was attached: with a "
+            "padding mask its outputs differ at padded positions"
+        )
+        return lambda module: None if module.training else left
+    return None
+
+
+def _uncounted(module: nn.Module) -> str | None:
+    if isinstance(module, torch.jit.ScriptModule):
+        return "a scripted module"
+    origin = type(module).__module__
+    quantised = origin.startswith("torch.ao.nn") and "quantized" in origin
+    return "a quantised kernel" if quantised else None

@@ -1,0 +1,67 @@
+"""Transforms of PyTorch around a forward: which are traced, and the values that they wrap.
+
+Under ``torch.func.grad``, ``vjp`` and ``jvp`` every tensor has one value, which is counted. Under
+``vmap`` (and what is made of it, such as ``jacfwd``), with fake tensors and under tracing there is
+no value of one sample: the model runs as if no monitor were attached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    get_unwrapped,
+    is_gradtrackingtensor,
+    peek_interpreter_stack,
+)
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+from snnmetrics.monitor.lineage import tensors_in
+
+_DIFFERENTIATION = (TransformType.Grad, TransformType.Jvp)
+_MODES = torch._C._TorchDispatchModeKey
+_SYMBOLIC_MODES = (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL)
+_SYMBOLIC_TENSORS = frozenset({"FakeTensor", "FunctionalTensor"})
+
+
+def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, bool]:
+    """Why a root call with these arguments cannot be traced, and whether no transform runs."""
+    if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
+        return "it was traced or compiled", True
+    symbolic = torch._C._len_torch_dispatch_stack() and any(
+        torch._C._get_dispatch_mode(mode) is not None for mode in _SYMBOLIC_MODES
+    )
+    if symbolic:
+        return "it ran with fake tensors", True
+    for tensor in tensors_in((*args, *kwargs.values())):
+        if type(tensor) is not Tensor and type(tensor).__name__ in _SYMBOLIC_TENSORS:
+            return "it ran with fake tensors", True
+    if peek_interpreter_stack() is None:
+        return None, True
+    transforms = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
+    if all(transform in _DIFFERENTIATION for transform in transforms):
+        return None, False
+    return "it ran under a transform of torch.func, such as vmap", False
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The value of a tensor that a transform differentiates."""
+    while is_gradtrackingtensor(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor
+
+
+@contextmanager
+def outside_of_transforms(plain: bool) -> Iterator[None]:
+    """Compute with plain values, out of the transforms that run, if any do."""
+    if plain:
+        yield
+    else:
+        with temporarily_clear_interpreter_stack():
+            yield
