@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -50,6 +51,12 @@ class NeuronType:
     spikes: Callable[[Any, Any], Any] = first_tensor
     only_weights: bool = True
     state: Callable[[nn.Module], Collection[str]] = not_persistent
+
+    @cached_property
+    def fixed_lead(self) -> int | None:
+        """Number of leading dimensions, if it is the same for all modules and outputs."""
+        plain = self.spikes is first_tensor and isinstance(self.lead, str)
+        return LEADS[str(self.lead)] if plain else None
 
     def read(self, module: nn.Module, output: Any) -> tuple[Tensor, int] | None:
         """Spikes and the number of their leading dimensions; None if there are no spikes."""

@@ -25,37 +25,53 @@ class InputSums:
     """Statistics of tensors, summed: of complete root calls, and of the one that runs.
 
     Attributes:
-        calls: Tensors in complete root calls.
+        stats: The sum over complete root calls; None before the first one.
+        calls: Tensors in it.
         vectors: Their vectors.
-        stats: Their sum; None before the first complete root call.
         open_calls: Tensors in the root call that runs.
     """
 
-    __slots__ = ("_open", "_open_vectors", "calls", "open_calls", "stats", "vectors")
+    __slots__ = (
+        *("_is_shared", "_open", "_open_is_shared", "_open_vectors"),
+        *("calls", "open_calls", "stats", "vectors"),
+    )
 
     def __init__(self) -> None:
         self.calls = self.vectors = self.open_calls = self._open_vectors = 0
         self.stats: InputStats | None = None
         self._open: InputStats | None = None
+        self._is_shared = self._open_is_shared = False
 
     def add(self, stats: InputStats, vectors: int) -> None:
         """Add one tensor of the root call that runs."""
-        self._open = stats if self._open is None else self._open.add(stats)
         self.open_calls += 1
         self._open_vectors += vectors
+        if self._open is None:
+            self._open, self._open_is_shared = stats, True  # others may hold it, too
+        elif self._open_is_shared:
+            self._open, self._open_is_shared = self._open.add(stats), False
+        else:
+            self._open = self._open.add_(stats)
 
     def settle(self) -> None:
         """The root call is complete."""
-        if self._open is not None:
-            self.stats = self._open if self.stats is None else self.stats.add(self._open)
-            self.calls += self.open_calls
-            self.vectors += self._open_vectors
-        self.discard()
+        stats, more = self.stats, self._open
+        assert more is not None  # only such sums are listed
+        if stats is None:
+            self.stats, self._is_shared = more, self._open_is_shared
+        elif self._is_shared or stats.events is not None or stats.magnitudes.is_inference():
+            self.stats, self._is_shared = stats.add(more), False
+        elif more.events is None:  # the usual case, in short
+            stats.magnitudes.add_(more.magnitudes)
+        else:
+            self.stats, self._is_shared = stats.add(more), False
+        self.calls += self.open_calls
+        self.vectors += self._open_vectors
+        self._open, self.open_calls, self._open_vectors = None, 0, 0
 
     def discard(self) -> None:
         """The root call failed."""
-        self._open = None
-        self.open_calls = self._open_vectors = 0
+        self._open, self.open_calls, self._open_vectors = None, 0, 0
 
 
 Sums = dict[InputKind, InputSums]
@@ -80,6 +96,7 @@ class CallSite:
         map_of: Makes the map, from the weight as it is.
         sources: Paths of the parameters that the weight is made of.
         samples_first: Whether the first dimension of the input is the batch, and no other.
+        scale: Declared scale of the input, if any.
         map: The map of the weight as it is; None where it must be compared again.
         version: Of the weight, when the map was made.
         expected: Kind of the last input.
@@ -101,6 +118,7 @@ class CallSite:
     map_of: Callable[[Tensor], SynapseMap]
     sources: Sources
     samples_first: bool
+    scale: float | None
     map: SynapseMap | None = None
     version: int = 0
     expected: InputKind | None = None

@@ -63,6 +63,12 @@ class Lineage:
     Args:
         model: The root.
         state: Paths of the buffers and attributes that are state; those found are added.
+
+    Attributes:
+        slots: Tensors of modules that may be weights, by identity.
+        derived: Tensors that were computed from them, by identity.
+        touched: Paths of weights that functions took which contract nothing.
+        expanded: Paths of weights that were multiplied into an output larger than the activation.
     """
 
     def __init__(self, model: nn.Module, state: set[str]) -> None:
@@ -70,39 +76,42 @@ class Lineage:
         self._state = state
         # By identity: far quicker than a weak dictionary, and asked for at every operation. Slots
         # are held strongly: a weak reference to a parameter would keep PyTorch from swapping it.
-        self._slots: dict[int, _Slot] = {}
-        self._derived: dict[int, _Derived] = {}
+        self.slots: dict[int, _Slot] = {}
+        self.derived: dict[int, _Derived] = {}
         self._places: list[_Place] = []
         self._attributes: list[tuple[dict[str, Any], int, str]] = []
         self._matrices: set[str] = set()
         self._addresses: set[int | None] | None = None
         self._unregistered = 0
-        self._touched: set[str] = set()
-        self._expanded: set[str] = set()
+        self.touched: set[str] = set()
+        self.expanded: set[str] = set()
 
     # ------------------------------------------------------------------------ root calls
 
-    def begin(self, arguments: Iterable[Any], scan: bool) -> None:
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], scan: bool) -> None:
         """Begin a root call.
 
         Args:
-            arguments: Arguments of the root.
+            args: Arguments of the root.
+            kwargs: Its arguments by keyword.
             scan: Whether modules may hold other tensors than at the last call.
         """
-        if scan or not self._slots:
+        if scan or not self.slots:
             self._scan()
-        for tensor in tensors_in(arguments):
-            self._slots.pop(id(tensor), None)
+        self.touched, self.expanded = set(), set()
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, Tensor):
+                self.slots.pop(id(value), None)
+            else:
+                for tensor in tensors_in((value,)):
+                    self.slots.pop(id(tensor), None)
 
     def end(self) -> None:
         """End a root call: find the state that it bound, and drop what was computed."""
-        kept = []
         for place in self._places:
-            if place.tensors.get(place.name) is place.tensor:
-                kept.append(place)
-            else:
-                self._bound(place.path, place.tensors.get(place.name))
-        self._places = kept
+            if place.tensors.get(place.name) is not place.tensor:
+                self._find_bound()
+                break
         for number, (attributes, size, prefix) in enumerate(self._attributes):
             if len(attributes) != size:
                 known = {place.path for place in self._places} | self._state
@@ -110,22 +119,31 @@ class Lineage:
                     if isinstance(value, Tensor) and prefix + name not in known:
                         self._bound(prefix + name, value)
                 self._attributes[number] = attributes, len(attributes), prefix
-        self._derived.clear()
+        self.derived.clear()
         self._unregistered = 0
 
     def clear(self) -> None:
         """Drop all tensors."""
-        self._slots.clear()
-        self._derived.clear()
+        self.slots.clear()
+        self.derived.clear()
         self._places.clear()
         self._attributes.clear()
         self._addresses = None
+
+    def _find_bound(self) -> None:
+        places, self._places = self._places, []
+        for place in places:
+            value = place.tensors.get(place.name)
+            if value is place.tensor:
+                self._places.append(place)
+            else:
+                self._bound(place.path, value)
 
     def _bound(self, path: str, value: Any) -> None:
         """A forward bound another tensor to a buffer or attribute."""
         if isinstance(value, Tensor) and self.sources(value) is None:
             self._state.add(path)
-            self._slots = {key: slot for key, slot in self._slots.items() if slot.path != path}
+            self.slots = {key: slot for key, slot in self.slots.items() if slot.path != path}
 
     def _scan(self) -> None:
         self.clear()
@@ -144,9 +162,9 @@ class Lineage:
             self._attributes.append((module.__dict__, len(module.__dict__), prefix))
 
     def _keep(self, path: str, tensor: Any, is_parameter: bool) -> None:
-        if not isinstance(tensor, Tensor) or id(tensor) in self._slots or path in self._state:
+        if not isinstance(tensor, Tensor) or id(tensor) in self.slots or path in self._state:
             return
-        self._slots[id(tensor)] = _Slot(tensor, path, frozenset({path}), is_parameter)
+        self.slots[id(tensor)] = _Slot(tensor, path, frozenset({path}), is_parameter)
         if sum(size > 1 for size in tensor.shape) >= 2:
             self._matrices.add(path)
 
@@ -162,21 +180,21 @@ class Lineage:
     def sources(self, tensor: Tensor) -> Sources | None:
         """Paths of the parameters, buffers and attributes it is made of; None: an activation."""
         key = id(tensor)
-        derived = self._derived.get(key)
+        derived = self.derived.get(key)
         if derived is not None and derived.tensor() is tensor:
             return derived.sources
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         if slot is not None and slot.tensor is tensor:
             return slot.sources
         if tensor.ndim == 0:
             return NO_SOURCES  # a number, wherever it came from
         if isinstance(tensor, nn.Parameter):
             self._keep_parameters()
-            if key not in self._slots:
+            if key not in self.slots:
                 path = f"{UNREGISTERED} {self._unregistered}"
                 self._unregistered += 1
                 self._keep(path, tensor, True)
-            return self._slots[key].sources if key in self._slots else None
+            return self.slots[key].sources if key in self.slots else None
         base = tensor._base
         return None if base is None else self.sources(base)
 
@@ -186,7 +204,7 @@ class Lineage:
 
     def is_slot(self, tensor: Tensor) -> bool:
         """Whether a tensor is in a slot of the model."""
-        slot = self._slots.get(id(tensor))
+        slot = self.slots.get(id(tensor))
         return slot is not None and slot.tensor is tensor
 
     def is_memory_of_weight(self, tensor: Tensor) -> bool:
@@ -194,19 +212,13 @@ class Lineage:
         if self.is_slot(tensor):
             return True
         if self._addresses is None:
-            self._addresses = {_address(slot.tensor) for slot in self._slots.values()} - {None}
+            self._addresses = {_address(slot.tensor) for slot in self.slots.values()} - {None}
         return _address(tensor) in self._addresses
-
-    def take_touched(self) -> tuple[set[str], set[str]]:
-        """Paths of weights that functions touched without contraction, and of expanded ones."""
-        found = self._touched, self._expanded
-        self._touched, self._expanded = set(), set()
-        return found
 
     def may_know(self, tensor: Tensor) -> bool:
         """Whether a tensor may have sources; quick, for the many that have none."""
         key = id(tensor)
-        return key in self._slots or key in self._derived or tensor._base is not None
+        return key in self.slots or key in self.derived or tensor._base is not None
 
     def has_matrix(self, sources: Sources) -> bool:
         """Whether one of some sources has two or more dimensions of more than one element."""
@@ -241,7 +253,7 @@ class Lineage:
                 sources |= more
         if activation is None:
             for tensor in tensors_in((output,) if target is None else (output, target)):
-                self._touched |= sources
+                self.touched |= sources
                 self._remember(tensor, sources)
         elif sources:
             if (
@@ -249,36 +261,36 @@ class Lineage:
                 and isinstance(output, Tensor)
                 and output.numel() > activation.numel()
             ):
-                self._expanded |= sources
+                self.expanded |= sources
             else:
-                self._touched |= sources
+                self.touched |= sources
             if isinstance(target, Tensor):
                 self._write(target)
 
     def _remember(self, tensor: Tensor, sources: Sources | None) -> None:
         key = id(tensor)
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         if slot is not None and slot.tensor is tensor:
             return
-        derived = self._derived.get(key)
+        derived = self.derived.get(key)
         if derived is not None and derived.tensor() is tensor and derived.sources == sources:
             return
-        gone = weakref.ref(tensor, lambda _: self._derived.pop(key, None))
-        self._derived[key] = _Derived(gone, sources)
+        gone = weakref.ref(tensor, lambda _: self.derived.pop(key, None))
+        self.derived[key] = _Derived(gone, sources)
 
     def _write(self, target: Tensor) -> None:
         """An activation was written into a tensor: all in its memory but parameters are such."""
         address = _address(target)
         if address is None:
             return
-        for key, slot in list(self._slots.items()):
+        for key, slot in list(self.slots.items()):
             if not slot.is_parameter and _address(slot.tensor) == address:
                 self._state.add(slot.path)
-                del self._slots[key]
-        for key, derived in list(self._derived.items()):
+                del self.slots[key]
+        for key, derived in list(self.derived.items()):
             tensor = derived.tensor()
             if tensor is not None and _address(tensor) == address:
-                self._derived[key] = _Derived(derived.tensor, None)
+                self.derived[key] = _Derived(derived.tensor, None)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -93,6 +93,7 @@ class BatchRecorder:
         differentiable: Whether synops of the batch keep their gradient.
         maps: Synapse maps, over all batches while attached.
         cache: Statistics of the tensors of the root call that runs.
+        sites: Call sites by what identifies further calls, while attached.
         root: What the root call that runs adds.
         names: Names of rows, as far as rows are known.
         synops: Synops of the batch by row, with gradient.
@@ -106,12 +107,12 @@ class BatchRecorder:
     differentiable: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     cache: StatsCache = field(default_factory=StatsCache)
+    sites: dict[Any, CallSite] = field(default_factory=dict)
     root: _RootCall = field(default_factory=_RootCall)
     names: NamesSoFar = field(default_factory=NamesSoFar)
     synops: dict[RowKey, Tensor] = field(default_factory=dict)
     vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
     _staged: RunData = field(default_factory=RunData)
-    _sites: dict[Any, CallSite] = field(default_factory=dict)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
@@ -150,17 +151,17 @@ class BatchRecorder:
         self._active.clear()
         self._orders.clear()
         self._emitted.clear()
-        if len(self._sites) > _MOST_SITES:  # inputs of ever new sizes
-            self._sites.clear()
+        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes
+            self.sites.clear()
 
     def forget_names(self) -> None:
         """Forget all rows, and call sites, which have their names."""
-        self._sites.clear()
+        self.sites.clear()
         self.names.clear()
 
     def release_model(self) -> None:
         """Drop caches that refer to modules or weights; these may change while detached."""
-        self._sites.clear()
+        self.sites.clear()
         self.maps.invalidate()
 
     def weights_may_differ(self) -> None:
@@ -170,7 +171,7 @@ class BatchRecorder:
     def _compare_weights(self) -> None:
         self._weights_may_differ = False
         self.maps.invalidate()
-        for site in self._sites.values():
+        for site in self.sites.values():
             site.close()
 
     def require_same_weights(self) -> None:
@@ -179,7 +180,7 @@ class BatchRecorder:
         Raises:
             RuntimeError: If other weights are zero than were at the first batch.
         """
-        before = [(site, site.map) for site in self._sites.values() if site.map is not None]
+        before = [(site, site.map) for site in self.sites.values() if site.map is not None]
         self._compare_weights()
         for site, synapse_map in before:
             if not _same(site.map_of(site.weight).effective, synapse_map.effective):
@@ -230,14 +231,14 @@ class BatchRecorder:
         staged.touched |= root.touched
         staged.expanded |= root.expanded
         staged.notes |= root.notes
-        self.cache.invalidate()  # what happens to tensors until the next root call is not seen
+        self.cache.entries.clear()  # what happens to tensors until the next root call is not seen
 
     def discard_root(self) -> None:
         """The root call failed: it adds nothing."""
         for sums in self.root.sums:
             sums.discard()
         self.root = _RootCall()
-        self.cache.invalidate()
+        self.cache.entries.clear()
 
     @property
     def calls(self) -> int:
@@ -337,19 +338,12 @@ class BatchRecorder:
             map_of=map_of,
             sources=sources,
             samples_first=spec.samples_first,
+            scale=self.input_scale(name),
             map=synapse_map,
             version=version_of(call.right),
         )
         self.record_again(site, x)
         return site
-
-    def site(self, key: Any) -> CallSite | None:
-        """The call site of that key."""
-        return self._sites.get(key)
-
-    def keep_site(self, key: Any, site: CallSite) -> None:
-        """Keep a call site for further calls."""
-        self._sites[key] = site
 
     def record_again(self, site: CallSite, x: Tensor) -> None:
         """Record one more call of a site.
@@ -358,18 +352,18 @@ class BatchRecorder:
             ValueError: If the input is not finite, or contradicts a declaration.
         """
         synapse_map = site.map
-        if synapse_map is None or site.version != version_of(site.weight):
+        weight, root = site.weight, self.root
+        if synapse_map is None or site.version != (0 if weight.is_inference() else weight._version):
             synapse_map = site.update_map()
-        root = self.root
         if site.key not in root.order:
             root.order[site.key] = len(root.order)
         if site not in self._active:
             self._active[site] = None
             root.contracted |= site.sources
-        if not x.is_cpu or self.input_scale(site.name) is not None:
+        if site.scale is not None or not x.is_cpu:
             self._record_alone(site, x, synapse_map)
             return
-        stats = self._stats(site, x)
+        stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
         assert isinstance(stats.kind, InputKind)  # on the CPU
         kind = site.expected = stats.kind
         sums = site.sums.get(kind)
@@ -386,11 +380,11 @@ class BatchRecorder:
 
     def _record_alone(self, site: CallSite, x: Tensor, synapse_map: SynapseMap) -> None:
         """Record a call whose kind is not known to the host, or whose input was scaled."""
-        live, scale = x, self.input_scale(site.name)
-        if scale is not None:
-            x, live = unscaled(site.name, x, scale), live / scale
+        live = x
+        if site.scale is not None:
+            x, live = unscaled(site.name, x, site.scale), live / site.scale
         with torch.no_grad():
-            stats = self._stats(site, x)
+            stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
             check_kind(site.name, site.declared, stats.kind)
             figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
@@ -431,16 +425,14 @@ class BatchRecorder:
                 kind = counting.tighter(*kinds)
                 self._keep(key, declared, products, kind, spec.samples_first)
 
-    def _stats(self, site: CallSite, x: Tensor) -> InputStats:
+    def _read(self, site: CallSite, x: Tensor) -> InputStats:
         """What is in an input; cached for other layers that take it in."""
-        stats = self.cache.get(x, site.batch_dims)
-        if stats is None:
-            try:
-                stats = summarize(x.detach(), site.batch_dims, site.expected)
-            except ValueError as error:
-                shape = tuple(x.shape)
-                raise ValueError(f"{site.name}: input of shape {shape}: {error}") from None
-            self.cache.put(x, site.batch_dims, stats)
+        try:
+            stats = summarize(x.detach(), site.batch_dims, site.expected)
+        except ValueError as error:
+            shape = tuple(x.shape)
+            raise ValueError(f"{site.name}: input of shape {shape}: {error}") from None
+        self.cache.put(x, site.batch_dims, stats)
         return stats
 
     # ------------------------------------------------------- samples, gradient of synops

@@ -71,6 +71,7 @@ class Scope:
         note: What a report must say if it was called, and whether that depends on training.
         uncounted: Why its call cannot be counted.
         made: Operations in the call that runs, of a layer.
+        needs_more: Whether anything but operations may have to be recorded of a call.
     """
 
     name: str
@@ -83,9 +84,12 @@ class Scope:
     note: Callable[[nn.Module], str | None] | None
     uncounted: str | None
     made: list[tuple[Any, Tensor]]
+    needs_more: bool
 
     def call_options(self) -> tuple[Any, ...]:
         """Values of the attributes that change what a call does."""
+        if not self.options:
+            return ()
         values = self.module.__dict__
         return tuple([values[name] for name in self.options])
 
@@ -102,8 +106,9 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
         if tracing is Tracing.LAYER:
             options = tuple(n for n in (*_OPTIONS, *_MODES) if n in module.__dict__)
         note, uncounted = _note(name, module, kind), _uncounted(module) if counted else None
+        more = neurons is not None or note is not None or uncounted is not None
         found[id(module)] = Scope(
-            name, module, kind, counted, neurons, tracing, options, note, uncounted, []
+            name, module, kind, counted, neurons, tracing, options, note, uncounted, [], more
         )
     return found
 

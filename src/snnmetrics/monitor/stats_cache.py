@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.tensors.stats import InputStats
-from snnmetrics.tensors.tiles import is_plain
+from snnmetrics.tensors.tiles import PLAIN
 
 _MOST_ENTRIES = 8  # each holds sums of its own
 LEADING = tuple(tuple(range(number)) for number in range(64))
@@ -54,43 +54,62 @@ class _Entry(NamedTuple):
 
 
 class StatsCache:
-    """Statistics of contiguous tensors, by the address of their memory."""
+    """Statistics of contiguous tensors.
+
+    Attributes:
+        entries: By the address of their memory.
+    """
 
     def __init__(self) -> None:
-        self._entries: dict[int, _Entry] = {}
+        self.entries: dict[int, _Entry] = {}
         self._disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
         """Statistics of the same memory, added up to the neurons that are asked for."""
-        if not self._entries or not _has_memory(x):
+        if not self.entries or x.layout is not torch.strided or type(x) not in PLAIN:
             return None
-        known = self._entries.get(x.data_ptr())
-        if known is None or known.owner() is None or known.version != x._version:
+        known = self.entries.get(x.data_ptr())
+        if known is None or known.owner() is None or x.is_inference() or x.is_neg():
             return None
         neurons = x.shape[len(batch_dims) :]
         further = len(known.neurons) - len(neurons)
-        if known.elements != x.numel() or known.dtype is not x.dtype or further < 0:
-            return None
-        if batch_dims != LEADING[len(batch_dims)] or known.neurons[further:] != neurons:
+        same = (
+            known.version == x._version
+            and known.elements == x.numel()
+            and known.dtype is x.dtype
+            and further >= 0
+            and batch_dims == LEADING[len(batch_dims)]
+            and known.neurons[further:] == neurons
+            and x.is_contiguous()
+        )
+        if not same:
             return None
         return known.stats.summed(LEADING[further]) if further else known.stats
 
     def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
         """Keep the statistics of a tensor, if writes into it can be detected."""
-        if self._disabled or batch_dims != LEADING[len(batch_dims)] or not _has_memory(x):
+        may_keep = (
+            not self._disabled
+            and batch_dims == LEADING[len(batch_dims)]
+            and x.layout is torch.strided
+            and type(x) in PLAIN
+            and x.is_contiguous()
+            and not (x.is_inference() or x.is_neg() or x.is_meta)
+            and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+            and x.untyped_storage().resizable()
+        )
+        if not may_keep:
             return
-        if not x.untyped_storage().resizable():
-            return
-        if len(self._entries) >= _MOST_ENTRIES:
-            self._entries.pop(next(iter(self._entries)))
+        if len(self.entries) >= _MOST_ENTRIES:
+            self.entries.pop(next(iter(self.entries)))
         owner = x if x._base is None else x._base
         neurons = x.shape[len(batch_dims) :]
         entry = _Entry(weakref.ref(owner), x._version, x.numel(), x.dtype, neurons, stats)
-        self._entries[x.data_ptr()] = entry
+        self.entries[x.data_ptr()] = entry
 
     def invalidate(self) -> None:
         """Drop all entries: something was written, or what happens from now on is not seen."""
-        self._entries.clear()
+        self.entries.clear()
 
     def disable(self) -> None:
         """Disable the cache until the batch ends: writes can no longer be detected."""
@@ -101,8 +120,3 @@ class StatsCache:
         """End the batch."""
         self.invalidate()
         self._disabled = False
-
-
-def _has_memory(x: Tensor) -> bool:
-    """Whether a tensor is a contiguous piece of memory, of which address and version are known."""
-    return is_plain(x) and x.is_contiguous() and not (x.is_inference() or x.is_meta)

@@ -6,24 +6,31 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
-from types import FrameType, GeneratorType
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
+from types import FrameType, FunctionType, GeneratorType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
+from torch.nn.modules import module as torch_module
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from snnmetrics.monitor.call_sites import CallSite
 from snnmetrics.monitor.interception import run_compiled_modules_eagerly
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.monitor.row_keys import RowKeys
 from snnmetrics.monitor.scopes import Scope, Tracing, has_hooks, runs_in_hook, scopes_of
-from snnmetrics.monitor.transforms import outside_of_transforms, unwrapped, why_not_traced
+from snnmetrics.monitor.transforms import (
+    outside_of_transforms,
+    unwrapped,
+    why_not_traced,
+)
 from snnmetrics.ops.parsers import OPERATORS, PARSERS, refused_operand, why_uncounted
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
@@ -49,6 +56,7 @@ _WRITING = frozenset(
 )
 _HASHABLE = frozenset({int, str, tuple})
 
+_nothing = nullcontext()
 _pop_mode = torch._C._pop_torch_function_stack
 _push_mode = torch._C._push_on_torch_function_stack
 
@@ -161,67 +169,110 @@ class Tracer(TorchFunctionMode):
             return call(module, *args, **kwargs)
         if self._quiet:
             return call(module, *args, **kwargs)
-        site = None
+        key = site = None
         if (
-            scope.tracing is Tracing.FUNCTIONS
-            or not self._plain
-            or torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1) is not self
-            or has_hooks(module)
-            or "forward" in module.__dict__
+            scope.tracing is not Tracing.FUNCTIONS
+            and self._plain
+            and torch._C._len_torch_function_stack() == 1  # this mode, and none of the user's
+            and not (
+                module._forward_hooks
+                or module._forward_pre_hooks
+                or module._backward_hooks
+                or module._backward_pre_hooks
+                or torch_module._global_forward_hooks
+                or torch_module._global_forward_pre_hooks
+                or torch_module._global_backward_hooks
+                or torch_module._global_backward_pre_hooks
+                or "forward" in module.__dict__
+            )
         ):
-            quiet, key = False, None
-        elif scope.tracing is Tracing.NEURONS:
-            quiet, key = True, None
-        else:
-            x = args[0] if len(args) == 1 and not kwargs else None
-            quiet = type(x) is Tensor and in_memory(x) and self._lineage.sources(x) is None
-            key = None
-            if quiet and scope.tracing is Tracing.LAYER:
-                assert isinstance(x, Tensor)
-                weight = module._parameters.get("weight")
-                key = id(module), id(weight), x.shape, x.dtype, scope.call_options()
-                site = self._recorder.site(key)
-                quiet = site is not None and site.weight is weight
-        self._open.append(scope)
-        if quiet:
-            self._quiet = True
             _pop_mode()
             try:
-                output = call(module, *args, **kwargs)
+                quiet = scope.tracing is Tracing.NEURONS
+                if not quiet and len(args) == 1 and not kwargs:
+                    quiet, key, site = self._may_be_quiet(scope, args[0])
+                if quiet:
+                    self._open.append(scope)
+                    self._quiet = True
+                    try:
+                        output = call(module, *args, **kwargs)
+                    finally:
+                        self._quiet = False
+                        self._open.pop()
+                    self._recorder.root.called.add(scope.name)
+                    if site is not None:
+                        x = args[0] if args[0].shape == site.input_shape else None
+                        x = args[0].reshape(site.input_shape) if x is None else x
+                        if torch._C._len_torch_dispatch_stack():
+                            with _without_dispatch_modes():
+                                self._recorder.record_again(site, x)
+                        else:
+                            self._recorder.record_again(site, x)
+                    if scope.needs_more or self._after is not None:
+                        self._returned(scope, args, kwargs, output)
+                    return output
             finally:
                 _push_mode(self)
-                self._quiet = False
-                self._open.pop()
-        else:
-            try:
-                output = call(module, *args, **kwargs)
-                if key is not None:
+        self._open.append(scope)
+        try:
+            output = call(module, *args, **kwargs)
+            if key is not None:
+                with torch._C.DisableTorchFunction():
                     self._keep_layer(scope, key, args[0])
-            finally:
-                self._open.pop()
+        finally:
+            self._open.pop()
+            if scope.made:
                 scope.made.clear()
         self._recorder.root.called.add(scope.name)
-        if site is not None or scope.neurons is not None:
-            with torch._C.DisableTorchFunction(), _own_operations():
-                if site is not None:
-                    x = args[0]
-                    if x.shape != site.input_shape:
-                        x = x.reshape(site.input_shape)
-                    self._recorder.record_again(site, x)
-                elif scope.neurons is not None:
-                    self._record_neurons(scope, output)
-        if scope.note is not None and (note := scope.note(module)) is not None:
-            self._recorder.root.notes.add(note)
-        if scope.uncounted is not None:
-            self._recorder.record_uncounted(scope.name, "call", scope.uncounted)
-        if type(output) is GeneratorType and scope.counted:
-            self._recorder.record_uncounted(
-                scope.name, "call", "it returned a generator, which runs later"
-            )
-        if self._after is not None:
+        if scope.needs_more or self._after is not None or type(output) is GeneratorType:
             with torch._C.DisableTorchFunction():
-                self._after(scope.name, args, kwargs, output)
+                self._returned(scope, args, kwargs, output)
         return output
+
+    def _may_be_quiet(self, scope: Scope, x: Any) -> tuple[bool, Any, CallSite | None]:
+        """Whether a call needs no function mode; key and site of a layer's operation."""
+        if type(x) is not Tensor or not x.is_cpu or x.layout is not torch.strided:
+            return False, None, None
+        lineage, identity = self._lineage, id(x)
+        known = identity in lineage.slots or identity in lineage.derived or x._base is not None
+        if known and lineage.sources(x) is not None:
+            return False, None, None  # a weight in the making
+        if scope.tracing is Tracing.PASSIVE:
+            return True, None, None
+        weight = scope.module._parameters.get("weight")
+        key = id(scope), id(weight), x.shape, x.dtype
+        if scope.options:
+            key = *key, *scope.call_options()
+        site = self._recorder.sites.get(key)
+        if site is None or site.weight is not weight:
+            return False, key, None
+        return True, key, site
+
+    def _returned(
+        self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """What follows the call of a module, beside the operations in it."""
+        recorder = self._recorder
+        if scope.neurons is not None:
+            lead = scope.neurons.fixed_lead if isinstance(output, Tensor) else None
+            found = (output, lead) if lead else scope.neurons.read(scope.module, output)
+            if found is None:
+                pass  # these emit no spikes
+            elif self._plain and not torch._C._len_torch_dispatch_stack():
+                recorder.record_neurons(scope.name, scope.kind, *found)
+            else:
+                with outside_of_transforms(self._plain), _without_dispatch_modes():
+                    spikes = unwrapped(found[0])
+                    recorder.record_neurons(scope.name, scope.kind, spikes, found[1])
+        if scope.note is not None and (note := scope.note(scope.module)) is not None:
+            recorder.root.notes.add(note)
+        if scope.uncounted is not None:
+            recorder.record_uncounted(scope.name, "call", scope.uncounted)
+        if type(output) is GeneratorType and scope.counted:
+            reason = "it returned a generator, which runs later"
+            recorder.record_uncounted(scope.name, "call", reason)
+        if self._after is not None:
+            self._after(scope.name, args, kwargs, output)
 
     def _scope_of(self, module: nn.Module) -> Scope | None:
         """The scope of a module that is the model's handle, or was added to the model."""
@@ -244,61 +295,55 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        reason, self._plain = why_not_traced(args, kwargs)
-        if reason is not None:
-            self._not_traced(reason)
-            return call(module, *args, **kwargs)
-        run_compiled_modules_eagerly()
-        recorder = self._recorder
-        with self._around_root(args, kwargs), self._pushed_mode():
+        self._plain = True
+        if (
+            torch._C._len_torch_dispatch_stack()
+            or type(args[0] if args else None) is not Tensor
+            or peek_interpreter_stack() is not None
+            or torch._C._get_tracing_state() is not None
+            or torch.compiler.is_compiling()
+        ):
+            reason, self._plain = why_not_traced(args, kwargs)
+            if reason is not None:
+                self._not_traced(reason)
+                return call(module, *args, **kwargs)
+        if "torch._dynamo" in sys.modules:
+            run_compiled_modules_eagerly()
+        recorder, lineage, thread = self._recorder, self._lineage, threading.get_ident()
+        batch = _nothing if self._several_calls else self._around_root(args, kwargs)
+        mode = _nothing if self._pushed == thread else self._pushed_mode()
+        with batch, mode:
             with torch._C.DisableTorchFunction():
-                self._lineage.begin(
-                    (*args, *kwargs.values()), scan=not (self._several_calls and self._scanned)
-                )
+                lineage.begin(args, kwargs, scan=not (self._several_calls and self._scanned))
                 self._scanned = True
                 recorder.begin_root()
-            self._thread = threading.get_ident()
+            self._thread = thread
             self._open.append(scope)
             try:
                 output = call(module, *args, **kwargs)
-                with torch._C.DisableTorchFunction(), _own_operations():
-                    self._returned(scope, args, kwargs, output)
-                    recorder.settle_root()
+                with torch._C.DisableTorchFunction():
+                    recorder.root.called.add(scope.name)
+                    more = scope.needs_more or self._after is not None
+                    if more or type(output) is GeneratorType:
+                        self._returned(scope, args, kwargs, output)
+                    lineage.end()
+                    recorder.root.touched = lineage.touched
+                    recorder.root.expanded = lineage.expanded
+                    if torch._C._len_torch_dispatch_stack():
+                        with _without_dispatch_modes():
+                            recorder.settle_root()
+                    else:
+                        recorder.settle_root()
             except BaseException:
-                recorder.discard_root()
+                with torch._C.DisableTorchFunction():
+                    lineage.end()
+                    recorder.discard_root()
                 raise
             finally:
                 self._open.clear()
-                self._padded.clear()
-                with torch._C.DisableTorchFunction():
-                    self._lineage.end()
+                if self._padded:
+                    self._padded.clear()
         return output
-
-    def _returned(
-        self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        recorder = self._recorder
-        recorder.root.called.add(scope.name)
-        recorder.root.touched, recorder.root.expanded = self._lineage.take_touched()
-        if scope.neurons is not None:
-            self._record_neurons(scope, output)
-        if scope.note is not None and (note := scope.note(scope.module)) is not None:
-            recorder.root.notes.add(note)
-        if scope.uncounted is not None:
-            recorder.record_uncounted(scope.name, "call", scope.uncounted)
-        if type(output) is GeneratorType and scope.counted:
-            reason = "it returned a generator, which runs later"
-            recorder.record_uncounted(scope.name, "call", reason)
-        if self._after is not None:
-            self._after(scope.name, args, kwargs, output)
-
-    def _record_neurons(self, scope: Scope, output: Any) -> None:
-        assert scope.neurons is not None
-        found = scope.neurons.read(scope.module, output)
-        if found is not None:
-            spikes, lead = found
-            with outside_of_transforms(self._plain):
-                self._recorder.record_neurons(scope.name, scope.kind, unwrapped(spikes), lead)
 
     def _keep_layer(self, scope: Scope, key: Any, x: Tensor) -> None:
         """Keep the site of a layer whose call was one operation on its own input and weight."""
@@ -315,7 +360,7 @@ class Tracer(TorchFunctionMode):
             and operand.numel() == x.numel()
         )
         if same:
-            self._recorder.keep_site(key, site)
+            self._recorder.sites[key] = site
 
     # ----------------------------------------------------------------------- operations
 
@@ -329,47 +374,70 @@ class Tracer(TorchFunctionMode):
         """Run an operation, then record it if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if not self._open:
-            if func in _UNTRACED or _may_write(func):
-                self._written_between_calls(args)
-            return output
-        if func in PARSERS:
-            key = self._site_key(func, args, kwargs)
-            site = None if key is None else self._recorder.site(key)
-            if site is not None and site.weight is args[1]:
-                with torch._C.DisableTorchFunction(), _own_operations():
-                    self._recorder.record_again(site, args[0])
-                return output
-            frame = sys._getframe(1)
-            with torch._C.DisableTorchFunction(), _own_operations():
-                self._operation(func, args, kwargs, output, frame, key)
-            return output
-        writes = _may_write(func) or "out" in kwargs or kwargs.get("inplace")
-        if writes:
-            self._recorder.cache.invalidate()
-        if func in _UNTRACED:
-            self._recorder.cache.disable()
-            self._written_between_calls(args)
-        if func is F.pad and self._pad(*args, **kwargs, output=output):
-            return output
-        if (reason := why_uncounted(func)) is not None:
-            self._uncounted(func, reason, sys._getframe(1))
-        lineage, activations = self._lineage, False
-        for value in args:
-            if isinstance(value, Tensor):
-                if lineage.may_know(value):
+        role = _ROLES.get(func) or _role_of(func)
+        if role is _Role.OTHER and self._open:
+            lineage, activations = self._lineage, False
+            slots, derived = lineage.slots, lineage.derived
+            for value in args:
+                if isinstance(value, Tensor):
+                    key = id(value)
+                    if key in slots or key in derived or value._base is not None:
+                        break
+                    activations = True
+                elif type(value) in _CONTAINERS:
                     break
-                activations = True
-            elif type(value) in (tuple, list, dict):
-                break
-        else:
-            if activations and not kwargs:
+            else:
+                if activations and not kwargs:
+                    return output  # of activations and numbers alone
+            if "out" in kwargs or kwargs.get("inplace"):
+                self._recorder.cache.invalidate()
+            lineage.follow(func, args, kwargs, output, kwargs.get("out"))
+            return output
+        if not self._open:
+            if role is _Role.UNTRACED or role is _Role.WRITES:
+                with torch._C.DisableTorchFunction():
+                    self._written(args)
+            return output
+        frame = sys._getframe(1)
+        with torch._C.DisableTorchFunction():
+            if role is _Role.COUNTED:
+                if torch._C._len_torch_dispatch_stack():
+                    with _without_dispatch_modes():
+                        self._counted(func, args, kwargs, output, frame)
+                else:
+                    self._counted(func, args, kwargs, output, frame)
                 return output
-        target = kwargs.get("out", args[0] if writes and args else None)
-        lineage.follow(func, args, kwargs, output, target)
+            if role is _Role.PADS and self._pad(*args, **kwargs, output=output):
+                return output
+            target = kwargs.get("out")
+            if role is _Role.WRITES or role is _Role.UNTRACED:
+                self._recorder.cache.invalidate()
+                if role is _Role.UNTRACED:
+                    self._recorder.cache.disable()
+                    self._written(args)
+                elif args and target is None:
+                    target = args[0]
+            elif role is _Role.UNCOUNTED:
+                self._uncounted(func, why_uncounted(func) or "")
+            self._lineage.follow(func, args, kwargs, output, target)
         return output
 
-    def _written_between_calls(self, args: tuple[Any, ...]) -> None:
+    def _counted(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        frame: FrameType,
+    ) -> None:
+        key = self._site_key(func, args, kwargs)
+        site = None if key is None else self._recorder.sites.get(key)
+        if site is not None and site.weight is args[1]:
+            self._recorder.record_again(site, args[0])
+        else:
+            self._operation(func, args, kwargs, output, frame, key)
+
+    def _written(self, args: tuple[Any, ...]) -> None:
         if any(self._lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
             self._recorder.weights_may_differ()
 
@@ -410,24 +478,24 @@ class Tracer(TorchFunctionMode):
         try:
             calls = list(PARSERS[func](*args, **kwargs))
         except NotImplementedError as error:
-            self._uncounted(func, str(error), frame)
+            self._uncounted(func, str(error))
             return
         for call in calls:
             operands = unwrapped(call.left), unwrapped(call.right)
             if (reason := refused_operand(*operands)) is not None:
-                self._uncounted(func, reason, frame)
+                self._uncounted(func, reason)
                 continue
             weighted = self._with_weight_second(func, call, output, frame)
             if weighted is None:
                 continue
             if self._runs_in_hook(scope, frame):
-                self._uncounted(func, _IN_HOOK, frame)
+                self._uncounted(func, _IN_HOOK)
                 continue
             site = self._record(scope, weighted, output, frame)
             if scope.tracing is Tracing.LAYER:
                 scope.made.append((site, call.left))
             if site is not None and key is not None:
-                self._recorder.keep_site(key, site)
+                self._recorder.sites[key] = site
 
     def _with_weight_second(
         self, func: Callable[..., Any], call: Call, output: Any, frame: FrameType
@@ -442,7 +510,7 @@ class Tracer(TorchFunctionMode):
             # A weight in the making; or a learned state, and then it must not go unsaid.
             self._lineage.follow(func, (call.left, call.right), {}, output, None)
             if not self._runs_in_hook(self._open[-1], frame):
-                self._uncounted(func, "a product of parameters and buffers alone", frame)
+                self._uncounted(func, "a product of parameters and buffers alone")
             return None
         if is_weight[0]:
             call = call.swapped()
@@ -488,7 +556,7 @@ class Tracer(TorchFunctionMode):
         """Whether neurons compute their own state: a decay written as a convolution over time."""
         return scope.neurons is not None and not self._lineage.has_matrix(sources)
 
-    def _uncounted(self, func: Callable[..., Any], reason: str, frame: FrameType) -> None:
+    def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
         scope = self._open[-1]
         if scope.counted:
             what = getattr(func, "__name__", str(func))
@@ -520,22 +588,6 @@ def _without_dispatch_modes() -> Iterator[None]:
         yield
 
 
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-
-_nothing = _Nothing()
-
-
-def _own_operations() -> AbstractContextManager[None]:
-    """Keep what is computed to count out of the dispatch modes of the user."""
-    return _without_dispatch_modes() if torch._C._len_torch_dispatch_stack() else _nothing
-
-
 def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
     return tuple(None if t.is_inference() else t._version for t in tensors)
 
@@ -548,11 +600,40 @@ def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
     return not (square and weight is getattr(module, "recurrent_weights", None))
 
 
-def _may_write(func: Callable[..., Any]) -> bool:
-    """Whether a function may write into one of its arguments, as far as its name says."""
-    return _is_of_a_write(getattr(func, "__name__", "")) or isinstance(func, OPERATORS)
+class _Role(Enum):
+    """What a function means to the tracer."""
+
+    COUNTED = "contracts, and has a parser"
+    UNCOUNTED = "contracts, and is not counted"
+    PADS = "pads"
+    UNTRACED = "gives access to memory, so that writes leave no trace"
+    WRITES = "may write into its first argument"
+    OTHER = "contracts nothing"
 
 
-@lru_cache(maxsize=1024)  # by name: functions of the user's must not live longer for it
+_ROLES: dict[Any, _Role] = {}  # of PyTorch's functions, which live as long as the process
+_CONTAINERS = frozenset({tuple, list, dict})
+
+
+def _role_of(func: Callable[..., Any]) -> _Role:
+    if func in PARSERS:
+        role = _Role.COUNTED
+    elif why_uncounted(func) is not None:
+        role = _Role.UNCOUNTED
+    elif func is F.pad:
+        role = _Role.PADS
+    elif func in _UNTRACED:
+        role = _Role.UNTRACED
+    elif isinstance(func, OPERATORS) or _is_of_a_write(getattr(func, "__name__", "")):
+        role = _Role.WRITES
+    else:
+        role = _Role.OTHER
+    if str(getattr(func, "__module__", "")).startswith("torch") or not isinstance(
+        func, FunctionType
+    ):
+        _ROLES[func] = role
+    return role
+
+
 def _is_of_a_write(name: str) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or name in _WRITING

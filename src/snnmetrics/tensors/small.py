@@ -12,21 +12,17 @@ import torch
 from torch import Tensor
 
 from snnmetrics.tensors.kinds import InputKind, kind_within
+from snnmetrics.tensors.tiles import PLAIN
 
 LARGEST = 2**16
 _COMPARED_QUICKER = 2**12  # torch.equal compares element by element
 _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
-def is_small(x: Tensor) -> bool:
-    """Whether a tensor on the CPU is read more quickly here."""
-    return x.numel() <= LARGEST and x.dtype in _FLOATS and x.numel() > 0
-
-
 def read_small(
     x: Tensor, dims: tuple[int, ...], expected: InputKind | None
-) -> tuple[InputKind, Tensor, Tensor | None]:
-    """Kind, magnitudes and events of a small floating tensor without gradient.
+) -> tuple[InputKind, Tensor, Tensor | None] | None:
+    """Kind, magnitudes and events of a small floating tensor.
 
     Args:
         x: The tensor.
@@ -36,7 +32,7 @@ def read_small(
 
     Returns:
         The kind; magnitudes per neuron, float64; events per neuron, float64, or None where every
-        event has magnitude one.
+        event has magnitude one. None for tensors that are not read more quickly here.
 
     Raises:
         ValueError: If it is not finite.
@@ -46,20 +42,31 @@ def read_small(
         >>> read_small(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), (0,), None)
         (<InputKind.BINARY: 0>, tensor([1., 2.], dtype=torch.float64), None)
     """
-    if (expected is None or expected is InputKind.BINARY) and _is_binary(x):
-        single = x.dtype in (torch.float32, torch.float64)
-        total = x.sum(dims) if single else x.sum(dims, dtype=torch.float32)
-        return InputKind.BINARY, total.double(), None
+    is_small = (
+        0 < x.numel() <= LARGEST
+        and x.dtype in _FLOATS
+        and x.is_cpu
+        and x.layout is torch.strided
+        and type(x) in PLAIN
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+    if not is_small:
+        return None
+    x = x.detach()
+    if expected is None or expected is InputKind.BINARY:
+        if x.numel() <= _COMPARED_QUICKER:
+            binary = torch.equal(x, x.sign().abs_())
+        else:
+            least, most = torch.addcmul(x, x, x, value=-1).aminmax()
+            binary = least.item() == 0 == most.item()
+        if binary:
+            # Counts below 2**24, which float32 holds.
+            single = x.dtype in (torch.float32, torch.float64)
+            total = x.sum(dims) if single else x.sum(dims, dtype=torch.float32)
+            return InputKind.BINARY, total.double(), None
     low, high = (extreme.item() for extreme in x.aminmax())
     kind = kind_within(low, high, torch.equal(x, x.round()))
     magnitudes = (x.abs() if low < 0 else x).sum(dims, dtype=torch.float64)
     if kind.has_unit_events:
         return kind, magnitudes, None
     return kind, magnitudes, x.ne(0).sum(dims, dtype=torch.float64)
-
-
-def _is_binary(x: Tensor) -> bool:
-    if x.numel() <= _COMPARED_QUICKER:
-        return torch.equal(x, x.sign().abs_())
-    low, high = torch.addcmul(x, x, x, value=-1).aminmax()
-    return low.item() == 0 == high.item()

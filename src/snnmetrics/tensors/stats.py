@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from snnmetrics.tensors.kinds import InputKind, kind_of, kind_within
-from snnmetrics.tensors.small import is_small, read_small
+from snnmetrics.tensors.small import read_small
 from snnmetrics.tensors.sums import blocks, magnitude_sum
-from snnmetrics.tensors.tiles import in_memory, read
+from snnmetrics.tensors.tiles import read
 
 
 class InputStats(NamedTuple):
@@ -38,6 +38,15 @@ class InputStats(NamedTuple):
         if self.events is not None or other.events is not None:
             events = self.event_counts + other.event_counts
         return InputStats(self.kind, self.magnitudes + other.magnitudes, events)
+
+    def add_(self, other: InputStats) -> InputStats:
+        """The same in place, where nothing else holds these sums."""
+        if (self.events is None) is not (other.events is None) or self.magnitudes.is_inference():
+            return self.add(other)
+        self.magnitudes.add_(other.magnitudes)
+        if self.events is not None:
+            self.events.add_(other.event_counts)
+        return self
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
@@ -69,8 +78,9 @@ def summarize(x: Tensor, dims: tuple[int, ...], expected: InputKind | None = Non
     """
     if not dims:
         x, dims = x.unsqueeze(0), (0,)
-    if is_small(x) and in_memory(x):
-        return InputStats(*read_small(x.detach(), dims, expected))
+    small = read_small(x, dims, expected)
+    if small is not None:
+        return InputStats(*small)
     found = read(x, dims)
     if found is not None:
         kind: InputKind | Tensor = kind_within(found.low, found.high, found.integral)
