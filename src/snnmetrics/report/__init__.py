@@ -7,7 +7,9 @@ from snnmetrics.report.data import (
     GroupData,
     LayerData,
     NeuronData,
+    NeuronKey,
     Operation,
+    RowKey,
     Uncounted,
 )
 from snnmetrics.report.distribution import Distribution
@@ -36,11 +38,13 @@ __all__ = [
     "LayerRow",
     "Limit",
     "NeuronData",
+    "NeuronKey",
     "NeuronRow",
     "Operation",
     "Report",
     "Row",
     "RowChange",
+    "RowKey",
     "SynopsRow",
     "TotalRow",
     "Uncounted",

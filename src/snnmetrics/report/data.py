@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.schema import one_of, positive
+from snnmetrics.report.schema import one_of, positive, sizes
 from snnmetrics.tensors.kinds import InputKind
 
 KINDS = tuple(kind.label for kind in InputKind)
@@ -79,6 +79,60 @@ def add_counts(counts: Iterable[Counts]) -> Counts:
     return sum(counts, Counts())
 
 
+@dataclass(frozen=True, order=True)
+class RowKey:
+    """Identity of a row, the same in all batches, ranks, shards and resumed runs.
+
+    Names are derived from keys (:func:`snnmetrics.report.row_names.row_names`), never keys from
+    names.
+
+    Attributes:
+        module: Path of the module in whose forward the operation happens.
+        part: Part of the module that the operation is, else the operation: ``"q_proj"``,
+            ``"matmul"``. With the module's path this is the stem of the name.
+        slots: Sorted paths of the parameters and buffers that the weight is made of. What a
+            normalisation or pruning makes a tensor of counts as that tensor: ``fc.weight_orig`` and
+            ``fc.weight_mask`` are the slot ``fc.weight``. Empty for a product of two activations.
+        form: The operation, the shape of its weight, and how operands meet, without batch, time
+            and spatial sizes.
+        chain: Calls from the module's forward to a product of two activations, each as
+            ``"function:line:column"``. Empty where there are slots.
+        own: Whether the module is a single layer and this is the operation of that layer, so that
+            the row bears the name of the module alone.
+        first: Smallest number in names of this stem that no child module has; 0: no number.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Sequential(torch.nn.Linear(4, 3)), batch_dim=0)
+        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> key = report.layers_data["0"].key
+        >>> key.module, key.part, key.slots, key.form
+        ('0', 'linear', ('0.weight',), 'linear 3x4 b,ab->b')
+    """
+
+    module: str
+    part: str
+    slots: tuple[str, ...] = ()
+    form: str = ""
+    chain: tuple[str, ...] = ()
+    own: bool = False
+    first: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class NeuronKey:
+    """Identity of a row of neurons: neurons without a state of their own may have several shapes.
+
+    Attributes:
+        module: Path of the module.
+        shape: Shape of its neurons, of one sample at one step.
+    """
+
+    module: str
+    shape: Annotated[tuple[int, ...], sizes]
+
+
 @dataclass(frozen=True)
 class Operation:
     """What is fixed about an operation, as its first call showed it.
@@ -137,6 +191,9 @@ class LayerData(Record):
         notes: What a reader must know about this layer, such as an input size that varied.
         per_sample: Synops of each sample, if they were kept.
         per_second: Synops per second of each sample, if they were kept and durations are known.
+        key: Identity of the row; ``None`` in reports that do not come from a run, and in those that
+            were saved before rows had keys: such rows are merged by name.
+        order: Smallest position of the first call among the distinct rows of a call of the model.
 
     Example:
         >>> import torch
@@ -156,6 +213,8 @@ class LayerData(Record):
     notes: tuple[str, ...] = ()
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
+    key: RowKey | None = None
+    order: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +256,7 @@ class NeuronData(Record):
         additions: Additions, subtractions and comparisons of the neurons' equation, over all
             updates; ``None`` where they are not known of the type.
         multiplications: Multiplications; ``None`` as above.
+        key: Identity of the row; ``None`` as in :class:`LayerData`.
 
     Example:
         >>> from snnmetrics.report import NeuronData, Report
@@ -218,6 +278,7 @@ class NeuronData(Record):
     spikes_per_neuron: Tensor | None = None
     additions: int | None = None
     multiplications: int | None = None
+    key: NeuronKey | None = None
 
 
 @dataclass(frozen=True)
