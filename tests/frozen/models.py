@@ -80,8 +80,9 @@ def figures(report: sm.Report) -> Figures:
 
 
 def _plain(row: Any) -> Figures:
-    """Numbers, text and shapes, without names, which are keys, and maps per neuron; NaN as text."""
-    values = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "name"}
+    """Numbers, text and shapes, without names, identities and maps per neuron; NaN as text."""
+    shown = [field.name for field in fields(row) if field.name not in ("name", "key")]
+    values = {name: getattr(row, name) for name in shown}
     return {name: _value(value) for name, value in values.items() if not isinstance(value, Tensor)}
 
 

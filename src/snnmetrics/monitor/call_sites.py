@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.report.data import Operation
+from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats
@@ -44,7 +44,8 @@ class CallSite:
     """An operation with its weight, and what all its calls have in common.
 
     Attributes:
-        name: Name of the row.
+        row: Identity of the row.
+        name: Name of the row, as far as rows are known.
         operation: Its facts.
         batch_dims: Dimensions of the input that are not neurons.
         vectors: Input vectors of one call.
@@ -59,8 +60,10 @@ class CallSite:
         version: Of the weight, when the map was made.
         sums: What was in the inputs, by kind.
         buffer: Inputs that are still to be read, if they are small.
+        root_call: Number of the last call of the model, in this batch, that called it.
     """
 
+    row: RowKey
     name: str
     operation: Operation
     batch_dims: tuple[int, ...]
@@ -76,6 +79,7 @@ class CallSite:
     version: int = 0
     sums: dict[InputKind, InputSums] = field(default_factory=dict)
     buffer: InputBuffer | None = None
+    root_call: int = 0
 
     def add(self, stats: InputStats, calls: int) -> None:
         """Add what was in the inputs of a number of calls.
@@ -105,6 +109,7 @@ class CallSite:
     def reset(self) -> None:
         """End the batch."""
         self.map = self.buffer = None
+        self.root_call = 0
         self.sums.clear()
 
 

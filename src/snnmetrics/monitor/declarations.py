@@ -65,6 +65,10 @@ class Declarations:
         scale: float | None = _lookup(self._scales, row)
         return scale
 
+    def of_row(self, row: str) -> tuple[str | None, float | None, list[str]]:
+        """All that was declared of a row: kind, scale and groups."""
+        return self.kind(row), self.scale(row), [g for g in self.groups if self.members(g, [row])]
+
     def members(self, group: str, rows: Iterable[str]) -> list[str]:
         """Those of some rows that belong to a group."""
         chosen = dict.fromkeys(self.groups[group], True)

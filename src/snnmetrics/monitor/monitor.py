@@ -17,17 +17,17 @@ from snnmetrics.monitor import interception
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.packing import pack, problem_with, unpack
-from snnmetrics.monitor.per_sample import Batch, distributions_of
+from snnmetrics.monitor.per_sample import Batch, distributions_of, series_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
-from snnmetrics.report import Report
+from snnmetrics.report import Report, RowKey
 from snnmetrics.report.run_data import RunData
 
-_FORMAT, _VERSION = "snnmetrics.Monitor", 1
+_FORMAT, _VERSION = "snnmetrics.Monitor", 2
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
 _SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 
@@ -143,7 +143,6 @@ class Monitor:
                 "either order, or batch_dim 0 or None without time_dim, found "
                 f"batch_dim={batch_dim} and time_dim={time_dim}"
             )
-        self._row_names: dict[tuple[Any, ...], str] = {}  # the same over all attachments
         self._tracer: Tracer | None = None
         self._attached = 0
         self._in_batch = False
@@ -172,7 +171,6 @@ class Monitor:
             self._tracer = Tracer(
                 self.model,
                 self._recorder,
-                self._row_names,
                 self._declared.is_counted,
                 self._around_root,
                 self._probes.after if self._probes else None,
@@ -324,8 +322,13 @@ class Monitor:
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
         )
-        groups = {g: self._declared.members(g, vectors) for g in self._declared.groups}
-        staged.distributions = distributions_of(vectors, batch, groups)
+        rows = {self._recorder.names[key]: key for key in vectors if samples}
+        groups = {
+            group: [rows[name] for name in self._declared.members(group, rows)]
+            for group in self._declared.groups
+        }
+        series = {key: series_of(name, vectors[key], batch) for name, key in rows.items()}
+        staged.distributions = distributions_of(series, batch, groups)
         self._state = self._state.add(staged)
         self._batch_samples = samples
 
@@ -404,18 +407,18 @@ class Monitor:
         # A batch without samples has no synops: zero, which leaves a loss as it is.
         samples = max(1, self._batch_samples)
         values = {
-            name: total / samples
-            for name, total in self._recorder.synops.items()
-            if not self._is_analog(name)
+            name: self._recorder.synops[key] / samples
+            for key, name in self._state.names().items()
+            if key in self._recorder.synops and not self._is_analog(key, name)
         }
         values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
         return values
 
-    def _is_analog(self, name: str) -> bool:
+    def _is_analog(self, key: RowKey, name: str) -> bool:
         declared = self._declared.kind(name)
         if declared is not None:
             return bool(declared == "analog")
-        return self._state.rows[name].was_called_with("analog")
+        return self._state.rows[key].was_called_with("analog")
 
     def compute(self) -> Report:
         """Report all that was counted since the last reset, over all ranks.
@@ -506,6 +509,7 @@ class Monitor:
                 what a monitor saves. What was counted stays then.
         """
         self._state = self._loaded("state_dict", state_dict)
+        self._recorder.names.add(self._state.orders())
 
     def merge_state(self, incoming_state: Monitor | Mapping[str, Any]) -> None:
         """Add what another monitor counted, such as that of another rank or job.
@@ -531,6 +535,7 @@ class Monitor:
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()
         self._state = self._loaded("incoming_state", incoming_state).add(self._state)
+        self._recorder.names.add(self._state.orders())
 
     def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> RunData:
         if not isinstance(state_dict, Mapping):
@@ -556,6 +561,8 @@ class Monitor:
         self._state = RunData()
         self._recorder.clear()
         self._recorder.synops.clear()
+        self._recorder.sites.clear()  # they have names
+        self._recorder.names.clear()
 
 
 def _require_batches(loader: object) -> None:

@@ -1,28 +1,34 @@
 """What a monitor counted as a structure, which is plain data, and named tensors.
 
 In this form it travels: between ranks, where the tensors of equal structures are added, and to a
-file and back.
+file and back. Both halves follow from the fields of ``RunData`` and of what it holds: what adds up
+is a tensor, everything else is in the structure.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin
 
 import torch
 from torch import Tensor
 
 from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema
-from snnmetrics.report.data import Operation, Uncounted
+from snnmetrics.report.data import Counts, RowKey
 from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
-from snnmetrics.report.run_data import COLUMNS, Key, NeuronTotals, RowTotals, RunData, kinds_of
+from snnmetrics.report.run_data import (
+    COLUMNS,
+    FACT,
+    ON_DEVICE,
+    RowTotals,
+    RunData,
+    kinds_of,
+)
 
-# Numbers of a run that add up, in the order of their tensor.
-_COUNTERS = ("samples", "calls", "steps", "untimed", "undated")
-_Sizes = Annotated[tuple[int, ...], schema.sizes]
+Tensors = Mapping[str, Tensor]
 
 
 class Packed(NamedTuple):
@@ -37,178 +43,301 @@ class Packed(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    operation: Operation
-    kinds: int
-    map: _Sizes | None
-    notes: tuple[str, ...]
+# ------------------------------------------------------------------ one field of an object
 
 
-@dataclass(frozen=True)
-class _Neurons:
-    name: str
-    shape: _Sizes
-    type: str
+class _Codec(Protocol):
+    """How a field is taken apart and put together again.
+
+    ``owner`` is the object that has the field; of what is put together, its facts.
+    """
+
+    def facts(self, value: Any) -> Any:
+        """What does not add up, as plain data; None where everything does."""
+
+    def check(self, facts: Any, path: str) -> Any:
+        """Check facts that were read, and return what they stand for."""
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        """What adds up."""
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        """Zeros in the shape of what adds up, which take no memory."""
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        """The value of the field."""
 
 
-@dataclass(frozen=True)
+class _Summed:
+    """Base of fields that add up and have no facts."""
+
+    def facts(self, value: Any) -> Any:
+        return None
+
+    def check(self, facts: Any, path: str) -> Any:
+        if facts is not None:
+            raise schema.error(path, "null", facts)
+
+
+class _Number(_Summed):
+    """A number that adds up."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        yield at, torch.as_tensor(value, dtype=self._dtype)
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        yield at, torch.zeros((), dtype=self._dtype)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return tensors[at].item()
+
+
+class _Table(_Summed):
+    """Counts by kind, a line for each kind that the operation of the row may have."""
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        yield at, owner.totals_of()
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        zero = torch.zeros((), dtype=torch.float64)
+        yield at, zero.expand(len(kinds_of(owner.operation)), len(COLUMNS))
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return RowTotals(owner.operation).counts_of(tensors[at])
+
+
+class _Fact:
+    """What does not add up."""
+
+    def __init__(self, hint: Any) -> None:
+        self.check = schema.check_of(hint, {})
+
+    def facts(self, value: Any) -> Any:
+        return schema.plain(value)
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        return iter(())
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        return iter(())
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return facts
+
+
+class _Words(_Fact):
+    """A set of text."""
+
+    def __init__(self) -> None:
+        super().__init__(tuple[str, ...])
+
+    def facts(self, value: Any) -> Any:
+        return sorted(value)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return frozenset(facts)
+
+
+class _Map:
+    """A tensor that adds up, if there is one; its shape is a fact."""
+
+    check = staticmethod(schema.optional(schema.sizes))
+
+    def facts(self, value: Any) -> Any:
+        return None if value is None else list(value.shape)
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        if value is not None:
+            yield at, value
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        if facts is not None:
+            yield at, torch.zeros((), dtype=torch.float64).expand(facts)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return tensors.get(at)
+
+
 class _Spread:
-    key: tuple[str, ...]
-    timed: bool
+    """The distribution of a quantity; whether time steps are known is a fact."""
+
+    check = staticmethod(schema.truth)
+
+    def facts(self, value: Distribution) -> Any:
+        return value.peak_step is not None
+
+    def tensors(self, value: Distribution, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        figures = [value.total, value.squares, value.largest, value.peak_step or 0.0]
+        sums, extremes = torch.tensor(figures, dtype=torch.float64).split(2)
+        yield f"{at}.sums", sums
+        yield f"{at}.extremes", extremes
+        yield f"{at}.histogram", dense(value.histogram)
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        zeros = torch.zeros((), dtype=torch.float64).expand(2)
+        yield f"{at}.sums", zeros
+        yield f"{at}.extremes", zeros
+        yield f"{at}.histogram", torch.zeros((), dtype=torch.int64).expand(BINS)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Distribution:
+        total, squares = tensors[f"{at}.sums"].tolist()
+        largest, peak = tensors[f"{at}.extremes"].tolist()
+        histogram = sparse(tensors[f"{at}.histogram"])
+        samples = int(tensors["samples"])
+        return Distribution(samples, total, squares, largest, peak if facts else None, histogram)
 
 
-@dataclass(frozen=True)
-class _Uncounted:
-    name: str
-    what: str
-    reason: str
+class _Entries:
+    """A dict; keys are facts, entries that are None are left out."""
+
+    def __init__(self, key: Any, entry: _Codec) -> None:
+        self._key, self._entry = key, entry
+
+    def facts(self, value: Any) -> Any:
+        return [[schema.plain(k), self._entry.facts(v)] for k, v in _known(value)]
+
+    def check(self, facts: Any, path: str) -> Any:
+        pairs = schema.list_of(_any)(facts, path)
+        found = []
+        for i, pair in enumerate(pairs):
+            at = f"{path}[{i}]"
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise schema.error(at, "a pair", pair)
+            found.append((self._key(pair[0], at), self._entry.check(pair[1], at)))
+        return found
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        for i, (_, entry) in enumerate(_known(value)):
+            yield from self._entry.tensors(entry, f"{at}.{i}", owner)
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        for i, (_, entry) in enumerate(facts):
+            yield from self._entry.blank(entry, f"{at}.{i}", owner)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return {
+            key: self._entry.value(entry, f"{at}.{i}", owner, tensors)
+            for i, (key, entry) in enumerate(facts)
+        }
 
 
-@dataclass(frozen=True)
-class _Structure:
-    rows: tuple[_Row, ...]
-    neurons: tuple[_Neurons, ...]
-    spreads: tuple[_Spread, ...]
-    uncounted: tuple[_Uncounted, ...]
-    called: tuple[str, ...]
-    contracted: tuple[str, ...]
-    notes: tuple[str, ...]
+class _Object:
+    """A dataclass, field by field."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        hints = schema.hints_of(cls)
+        self._fields = {n: _codec(h) for n, h in hints.items() if not _is_on_device(h)}
+
+    def facts(self, value: Any) -> Any:
+        found = {n: codec.facts(getattr(value, n)) for n, codec in self._fields.items()}
+        return {n: facts for n, facts in found.items() if facts is not None}
+
+    def check(self, facts: Any, path: str) -> Any:
+        found = dict(schema.mapping(facts, path))
+        checks = {n: codec.check for n, codec in self._fields.items()}
+        return SimpleNamespace(**schema.fields_of({**dict.fromkeys(checks), **found}, path, checks))
+
+    def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        for name, codec in self._fields.items():
+            yield from codec.tensors(getattr(value, name), _joined(at, name), value)
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        for name, codec in self._fields.items():
+            yield from codec.blank(getattr(facts, name), _joined(at, name), facts)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
+        return self._cls(
+            **{
+                name: codec.value(getattr(facts, name), _joined(at, name), facts, tensors)
+                for name, codec in self._fields.items()
+            }
+        )
 
 
-def _read(structure: Any) -> _Structure:
-    found: _Structure = schema.check_of(_Structure, {})(structure, "structure")
-    return found
+def _codec(hint: Any) -> _Codec:
+    """How a field of a type is taken apart."""
+    if hint in _BY_TYPE:
+        return _BY_TYPE[hint]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated and FACT in hint.__metadata__:
+        return _Fact(arguments[0])
+    if origin is dict:
+        return _Entries(_key_check(arguments[0]), _codec(arguments[1]))
+    if hasattr(hint, "add"):  # a dataclass that adds up
+        return _Object(hint)
+    return _Fact(hint)
+
+
+_BY_TYPE: dict[Any, _Codec] = {
+    int: _Number(torch.int64),
+    float: _Number(torch.float64),
+    float | Tensor: _Number(torch.float64),
+    Tensor | None: _Map(),
+    frozenset[str]: _Words(),
+    dict[str, Counts]: _Table(),
+    Distribution | None: _Spread(),
+}
+
+
+def _key_check(hint: Any) -> schema.Check[Any]:
+    if hint == RowKey | str:
+        row = schema.check_of(RowKey, {})
+        return lambda value, path: (row if isinstance(value, dict) else schema.text)(value, path)
+    if get_origin(hint) is not tuple:
+        return schema.check_of(hint, {})
+    parts = [_key_check(part) for part in get_args(hint)]
+
+    def checked(value: Any, path: str) -> Any:
+        found = schema.list_of(_any, len(parts))(value, path)
+        if len(found) != len(parts):
+            raise schema.error(path, f"{len(parts)} entries", value)
+        return tuple(check(entry, path) for check, entry in zip(parts, found, strict=True))
+
+    return checked
+
+
+def _is_on_device(hint: Any) -> bool:
+    return get_origin(hint) is Annotated and ON_DEVICE in hint.__metadata__
+
+
+def _any(value: Any, path: str) -> Any:
+    return value
+
+
+def _known(entries: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return [(key, entry) for key, entry in entries.items() if entry is not None]
+
+
+def _joined(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+@cache
+def _run() -> _Object:
+    return _Object(RunData)
+
+
+# ------------------------------------------------------------------------------ a whole run
 
 
 def pack(run: RunData) -> Packed:
-    """Take a run apart. The tensors may be those of the run."""
-    return Packed(schema.plain(_structure_of(run)), _tensors_of(run))
+    """Take a run apart, whose figures are on the host. The tensors may be those of the run."""
+    return Packed(_run().facts(run), dict(_run().tensors(run, "", None)))
 
 
-def _structure_of(run: RunData) -> _Structure:
-    return _Structure(
-        rows=tuple(
-            _Row(
-                name,
-                row.operation,
-                len(kinds_of(row.operation)),
-                None if row.synops_per_neuron is None else tuple(row.synops_per_neuron.shape),
-                tuple(sorted(row.notes)),
-            )
-            for name, row in run.rows.items()
-        ),
-        neurons=tuple(_Neurons(*key, layer.type) for key, layer in run.neurons.items()),
-        spreads=tuple(
-            _Spread(key, known.peak_step is not None) for key, known in _known(run).items()
-        ),
-        uncounted=tuple(_Uncounted(e.name, e.what, e.reason) for e in run.uncounted.values()),
-        called=tuple(sorted(run.called)),
-        contracted=tuple(sorted(run.contracted)),
-        notes=tuple(sorted(run.notes)),
-    )
-
-
-def _tensors_of(run: RunData) -> dict[str, Tensor]:
-    counters = [
-        *(getattr(run, name) for name in _COUNTERS),
-        *(layer.elements // max(1, layer.neurons) for layer in run.neurons.values()),
-        *(entry.calls for entry in run.uncounted.values()),
-    ]
-    tensors = {
-        "counters": torch.tensor(counters, dtype=torch.int64),
-        "seconds": torch.tensor(run.seconds, dtype=torch.float64),
-    }
-    for i, row in enumerate(run.rows.values()):
-        tensors[f"rows.{i}.totals"] = row.totals_of()
-        if row.synops_per_neuron is not None:
-            tensors[f"rows.{i}.map"] = row.synops_per_neuron
-    for i, layer in enumerate(run.neurons.values()):
-        assert layer.spikes_per_neuron is not None  # a monitor keeps it
-        tensors[f"neurons.{i}.spikes"] = layer.spikes_per_neuron
-        tensors[f"neurons.{i}.events"] = torch.as_tensor(layer.events, dtype=torch.float64)
-    for i, known in enumerate(_known(run).values()):
-        figures = [known.total, known.squares, known.largest, known.peak_step or 0.0]
-        numbers = torch.tensor(figures, dtype=torch.float64)
-        tensors[f"spreads.{i}.sums"], tensors[f"spreads.{i}.extremes"] = numbers.split(2)
-        tensors[f"spreads.{i}.histogram"] = dense(known.histogram)
-    return tensors
-
-
-def _known(run: RunData) -> dict[Key, Distribution]:
-    return {key: found for key, found in run.distributions.items() if found is not None}
-
-
-def unpack(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RunData:
+def unpack(structure: Mapping[str, Any], tensors: Tensors) -> RunData:
     """Put a run together again. It uses the tensors that are given."""
-    facts, counters = _read(structure), iter(tensors["counters"].tolist())
-    numbers = {name: next(counters) for name in _COUNTERS}
-    neurons = {}
-    for i, layer in enumerate(facts.neurons):
-        size = math.prod(layer.shape)
-        neurons[layer.name, layer.shape] = NeuronTotals(
-            layer.type,
-            size,
-            size * next(counters),
-            tensors[f"neurons.{i}.events"],
-            spikes_per_neuron=tensors[f"neurons.{i}.spikes"],
-        )
-    uncounted = {
-        (entry.name, entry.what): Uncounted(entry.name, entry.what, entry.reason, next(counters))
-        for entry in facts.uncounted
-    }
-    return RunData(
-        **numbers,
-        seconds=tensors["seconds"].item(),
-        rows={row.name: _row(i, row, tensors) for i, row in enumerate(facts.rows)},
-        neurons=neurons,
-        distributions=_distributions(facts, tensors, numbers["samples"]),
-        uncounted=uncounted,
-        called=frozenset(facts.called),
-        contracted=frozenset(facts.contracted),
-        notes=frozenset(facts.notes),
-    )
-
-
-def _row(i: int, facts: _Row, tensors: Mapping[str, Tensor]) -> RowTotals:
-    row = RowTotals(facts.operation, notes=frozenset(facts.notes))
-    row.counts = row.counts_of(tensors[f"rows.{i}.totals"])
-    row.synops_per_neuron = tensors.get(f"rows.{i}.map")
-    return row
-
-
-def _distributions(
-    facts: _Structure, tensors: Mapping[str, Tensor], samples: int
-) -> dict[Key, Distribution | None]:
-    found: dict[Any, Distribution | None] = {}
-    for i, spread in enumerate(facts.spreads):
-        total, squares = tensors[f"spreads.{i}.sums"].tolist()
-        largest, peak = tensors[f"spreads.{i}.extremes"].tolist()
-        histogram = sparse(tensors[f"spreads.{i}.histogram"])
-        peak_step = peak if spread.timed else None
-        found[spread.key] = Distribution(samples, total, squares, largest, peak_step, histogram)
-    return found
+    run: RunData = _run().value(_run().check(structure, "structure"), "", None, tensors)
+    return run
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
     """Zeros of the shapes that a structure asks for; they take no memory, and are not written."""
-    facts = _read(structure)
-    zero = torch.zeros((), dtype=torch.float64)
-    none = torch.zeros((), dtype=torch.int64)
-    counters = len(_COUNTERS) + len(facts.neurons) + len(facts.uncounted)
-    tensors = {"counters": none.expand(counters), "seconds": zero}
-    for i, row in enumerate(facts.rows):
-        tensors[f"rows.{i}.totals"] = zero.expand(len(kinds_of(row.operation)), len(COLUMNS))
-        if row.map is not None:
-            tensors[f"rows.{i}.map"] = zero.expand(row.map)
-    for i, layer in enumerate(facts.neurons):
-        tensors[f"neurons.{i}.spikes"] = zero.expand(layer.shape)
-        tensors[f"neurons.{i}.events"] = zero
-    for i, _ in enumerate(facts.spreads):
-        tensors[f"spreads.{i}.sums"] = tensors[f"spreads.{i}.extremes"] = zero.expand(2)
-        tensors[f"spreads.{i}.histogram"] = none.expand(BINS)
-    return tensors
+    return dict(_run().blank(_run().check(structure, "structure"), "", None))
 
 
 def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
@@ -220,10 +349,11 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
     """Why parts from elsewhere are no state, in words; None if they are one."""
     try:
         expected = blank_tensors(structure)
-        again = pack(unpack(structure, expected)).structure
+        run = unpack(structure, expected)
     except ValueError as error:
         return f"expected the structure of a monitor's state, found another ({error})"
-    if again != structure:  # names that are there twice, or not in their order
+    # Keys that are there twice, sets that are not in their order, facts that do not fit others.
+    if pack(run).structure != structure or not _is_consistent(run):
         return "expected the structure of a monitor's state as it was saved, found another"
     if not isinstance(tensors, Mapping) or set(tensors) != set(expected):
         return f"expected the tensors {sorted(expected)}, found {tensors!r:.200}"
@@ -232,6 +362,15 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
         if problem:
             return problem
     return None
+
+
+def _is_consistent(run: RunData) -> bool:
+    return all(
+        layer.spikes_per_neuron is not None
+        and layer.spikes_per_neuron.shape == key.shape
+        and layer.neurons == layer.spikes_per_neuron.numel()
+        for key, layer in run.neurons.items()
+    ) and all((entry.name, entry.what) == key for key, entry in run.uncounted.items())
 
 
 def _problem_with_tensor(name: str, value: Any, blank: Tensor) -> str | None:

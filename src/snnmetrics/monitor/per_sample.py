@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnmetrics.report.data import RowKey
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.run_data import Key
 
@@ -200,24 +201,24 @@ def _sum(parts: Sequence[Series]) -> Series:
 
 
 def distributions_of(
-    seen: Mapping[str, Sequence[VectorSynops]], batch: Batch, groups: Mapping[str, Sequence[str]]
+    rows: Mapping[RowKey, Series], batch: Batch, groups: Mapping[str, Sequence[RowKey]]
 ) -> dict[Key, Distribution | None]:
     """The figures of the samples of one batch.
 
     Args:
-        seen: Synops of input vectors by row.
+        rows: Synops of samples by row.
         batch: The batch.
         groups: Rows by group, of those that were seen.
 
     Raises:
-        ValueError: If the leading dimensions of a row do not fit what was declared, or figures are
-            beyond what float64 holds the squares of.
+        ValueError: If figures are beyond what float64 holds the squares of.
     """
-    if batch.samples == 0 or not seen:
+    if batch.samples == 0 or not rows:
         return {}
-    rows = {name: series_of(name, vectors, batch) for name, vectors in seen.items()}
-    members = {("layer", name): [series] for name, series in rows.items()}
-    members |= {("group", group): [rows[name] for name in names] for group, names in groups.items()}
+    members: dict[tuple[str, RowKey | str], list[Series]] = {
+        ("layer", key): [series] for key, series in rows.items()
+    }
+    members |= {("group", group): [rows[key] for key in keys] for group, keys in groups.items()}
     members["total", ""] = list(rows.values())
     sums = {key: _sum(parts) for key, parts in members.items() if parts}
     durations = (None, batch.seconds) if batch.seconds else (None,)

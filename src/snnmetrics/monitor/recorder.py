@@ -16,9 +16,10 @@ from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_
 from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
+from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
-from snnmetrics.report.data import Operation, Uncounted, product_kind
+from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
@@ -59,6 +60,7 @@ class BatchRecorder:
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         differentiable: Whether synops of the batch keep their gradient.
         sites: Call sites by key, over all batches while attached.
+        names: Names of rows, over all attachments.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -68,11 +70,15 @@ class BatchRecorder:
     differentiable: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     staged: RunData = field(default_factory=RunData)
-    synops: dict[str, Tensor] = field(default_factory=dict)  # of this batch, with gradient
-    vectors: dict[str, list[VectorSynops]] = field(default_factory=dict)  # of this batch
+    synops: dict[RowKey, Tensor] = field(default_factory=dict)  # of this batch, with gradient
+    vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)  # of this batch
     called: set[str] = field(default_factory=set)  # modules in this batch
     cache: StatsCache = field(default_factory=StatsCache)
     sites: dict[Any, CallSite] = field(default_factory=dict)
+    names: NamesSoFar = field(default_factory=NamesSoFar)
+    _positions: dict[RowKey, int] = field(default_factory=dict)  # in the call of the model
+    _root_call: int = 0
+    _orders: dict[RowKey, int] = field(default_factory=dict)  # in this batch
     _active: list[CallSite] = field(default_factory=list)  # sites called in this batch
     _buffers: list[InputBuffer] = field(default_factory=list)  # of this batch
     _emitted: dict[tuple[str, tuple[int, ...]], _Emitted] = field(default_factory=dict)
@@ -88,6 +94,8 @@ class BatchRecorder:
         self._active.clear()
         self._buffers.clear()
         self._emitted.clear()
+        self._orders.clear()
+        self._root_call = 0
         if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes
             self.sites.clear()
 
@@ -105,6 +113,7 @@ class BatchRecorder:
             self.per_neuron,
             self.per_sample,
             self.differentiable,
+            names=self.names,
         )
 
     def flush(self) -> RunData:
@@ -112,10 +121,12 @@ class BatchRecorder:
         self._flush_buffers()
         for site in self._active:
             self._flush_site(site)
-        for key, emitted in self._emitted.items():
+        for key, row in self.staged.rows.items():
+            row.order = self._orders[key]
+        for place, emitted in self._emitted.items():
             stats = emitted.sums.stats
             neurons = stats.magnitudes.numel()
-            self.staged.neurons[key] = NeuronTotals(
+            self.staged.neurons[NeuronKey(*place)] = NeuronTotals(
                 type=emitted.type,
                 neurons=neurons,
                 elements=neurons * emitted.frames,
@@ -130,7 +141,7 @@ class BatchRecorder:
             buffer.flush()
 
     def _flush_site(self, site: CallSite) -> None:
-        row, synapse_map = self.staged.rows[site.name], site.map
+        row, synapse_map = self.staged.rows[site.row], site.map
         assert synapse_map is not None  # it was called in this batch
         for kind, sums in site.sums.items():
             figures = synapse_map.figures(sums.stats)
@@ -143,7 +154,7 @@ class BatchRecorder:
 
     def record(
         self,
-        name: str,
+        row: RowKey,
         module: str,
         call: Call,
         output: Any,
@@ -156,19 +167,18 @@ class BatchRecorder:
         """Record one operation and cache its call site under ``key``, if it has one.
 
         Args:
-            name: Name of the row.
+            row: Identity of the row.
             module: Class name of the module in whose forward it happened.
-            call: The operation with its operands.
+            call: The operation with its operands, without broadcast dimensions.
             output: Its output.
             sources: Names of the parameters that the weight is made of.
             padded: What its input was made of by padding, if so.
             autapses: Whether neurons connect to themselves.
             key: What identifies further calls, which ``record_again`` takes.
         """
-        if not call.spec.is_convolution:
-            call = call.aligned()
+        name = self.names.name(row, self._order(row))
         if not call.spec.weighted:
-            self._record_product(name, module, call, output)
+            self._record_product(row, name, module, call, output)
             return
         spec, x = call.spec, call.left if padded is None else padded.source
         device = call.left.device
@@ -178,11 +188,12 @@ class BatchRecorder:
             facts["input_shape"], key = tuple(x.shape[1:]), None
 
         def map_of(weight: Tensor) -> SynapseMap:
-            found = self.maps.get(name, spec, weight, device, autapses)
+            found = self.maps.get(row, spec, weight, device, autapses)
             return found if copies is None else found.before_padding(*copies)
 
         operation = Operation(**facts, module=module, synapses=map_of(call.right).synapses)
         site = CallSite(
+            row=row,
             name=name,
             operation=operation,
             batch_dims=spec.batch_dims,
@@ -215,6 +226,9 @@ class BatchRecorder:
 
     def record_again(self, site: CallSite, x: Tensor, weight: Tensor) -> None:
         """Record one more call of a site."""
+        if site.root_call != self.staged.calls:
+            self._order(site.row)
+            site.root_call = self.staged.calls
         if site.map is None or site.version != version_of(weight):
             self._activate(site, weight)
         elif site.buffer is None and site.batch_dims and InputBuffer.fits(x):  # in a loop
@@ -232,7 +246,7 @@ class BatchRecorder:
         """Make the map of a call that is the first in its batch, or the first with its weights."""
         if site.map is None:
             self._active.append(site)
-            self._row(site.name, site.operation)
+            self._row(site.row, site.name, site.operation)
             self.staged.contracted |= site.sources
         else:  # what it gathered has the earlier weights
             self._flush_buffers()
@@ -255,19 +269,19 @@ class BatchRecorder:
             stats = self._stats(name, x, dims)
             check_kind(name, site.declared, stats.kind)
             figures = synapse_map.figures(stats)
-            row = self._row(name, site.operation)
+            row = self._row(site.row, name, site.operation)
             self.staged.contracted |= site.sources
             row.record(stats.kind, site.known(calls=1) | figures._asdict())
             if self.per_neuron:
                 row.record_map(stats.magnitudes * synapse_map.dense)
             if self.per_sample:
                 synops = counting.vector_synops(x, dims, synapse_map.dense)
-                self._keep_vectors(name, synops, stats.kind, samples_first)
+                self._keep_vectors(site.row, site.declared, synops, stats.kind, samples_first)
         if self.differentiable:
             with own_saved_tensors():
-                self._keep_gradient(name, live, dims, synapse_map)
+                self._keep_gradient(site.row, live, dims, synapse_map)
 
-    def _record_product(self, name: str, module: str, call: Call, output: Any) -> None:
+    def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         spec = call.spec
         operation = Operation(
             operation=spec.operation,
@@ -281,7 +295,8 @@ class BatchRecorder:
                 kinds, figures = counting.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-            check_kind(name, self.declared_kind(name), *kinds)
+            declared = self.declared_kind(name)
+            check_kind(name, declared, *kinds)
             kind = product_kind(*kinds)
             known = {
                 "calls": 1,
@@ -291,17 +306,21 @@ class BatchRecorder:
                 "dense_macs": spec.dense_macs,
                 "output_elements": spec.outputs(output),
             }
-            row = self._row(name, operation)
+            row = self._row(key, name, operation)
             row.record(kind, known | figures._asdict())
             if self.per_sample:
                 products, kind = counting.vector_products(call), counting.tighter(*kinds)
-                self._keep_vectors(name, products, kind, spec.samples_first)
+                self._keep_vectors(key, declared, products, kind, spec.samples_first)
 
     def _keep_vectors(
-        self, name: str, synops: Tensor, kind: int | Tensor, samples_first: bool
+        self,
+        row: RowKey,
+        declared: str | None,
+        synops: Tensor,
+        kind: int | Tensor,
+        samples_first: bool,
     ) -> None:
         """Keep the synops of input vectors, unless the input is analog."""
-        declared = self.declared_kind(name)
         if declared is not None:
             kind = kind_called(declared)
         if isinstance(kind, int):
@@ -311,7 +330,7 @@ class BatchRecorder:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
         if samples_first:
             synops = synops.sum(tuple(range(1, synops.ndim))) if synops.ndim > 1 else synops
-        self.vectors.setdefault(name, []).append(VectorSynops(self.staged.calls - 1, synops))
+        self.vectors.setdefault(row, []).append(VectorSynops(self.staged.calls - 1, synops))
 
     def _stats(self, name: str, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats:
         """What is in an input; cached for other layers that take it in."""
@@ -325,16 +344,27 @@ class BatchRecorder:
         self.cache.put(x, batch_dims, stats)
         return stats
 
-    def _row(self, name: str, operation: Operation) -> RowTotals:
-        return self.staged.rows.setdefault(name, RowTotals(operation))
+    def _row(self, key: RowKey, name: str, operation: Operation) -> RowTotals:
+        row = self.staged.rows.setdefault(key, RowTotals(operation))
+        row.names |= {name}
+        return row
+
+    def _order(self, row: RowKey) -> int:
+        """Position of a row among those of this call of the model."""
+        if self._root_call != self.staged.calls:
+            self._root_call = self.staged.calls
+            self._positions.clear()
+        order = self._positions.setdefault(row, len(self._positions))
+        self._orders[row] = min(order, self._orders.get(row, order))
+        return order
 
     def _keep_gradient(
-        self, name: str, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap
+        self, row: RowKey, x: Tensor, batch_dims: tuple[int, ...], synapse_map: SynapseMap
     ) -> None:
         if not batch_dims:
             x, batch_dims = x.unsqueeze(0), (0,)
         synops = (magnitude_sum(x, batch_dims) * synapse_map.dense).sum()
-        self.synops[name] = self.synops[name] + synops if name in self.synops else synops
+        self.synops[row] = self.synops[row] + synops if row in self.synops else synops
 
     # ------------------------------------------------------------------------- the rest
 

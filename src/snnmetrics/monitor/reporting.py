@@ -13,8 +13,9 @@ from snnmetrics.frameworks.arithmetic import neuron_operations
 from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
-from snnmetrics.report.data import KINDS, GroupData, LayerData, NeuronData, Uncounted
+from snnmetrics.report.data import KINDS, GroupData, LayerData, NeuronData, RowKey, Uncounted
 from snnmetrics.report.distribution import FIGURES, Distribution
+from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
 from snnmetrics.report.run_data import RunData
 
@@ -39,10 +40,11 @@ def report_of(
         ValueError: If something is not finite, as it may be on an accelerator, or data contradict a
             declaration.
     """
+    _check_names(run, declared)
     layers = _layers(run, declared)
     _check_neurons(run)
     if per_sample:
-        layers = {name: _with_samples(name, data, run) for name, data in layers.items()}
+        layers = {name: _with_samples(data, run) for name, data in layers.items()}
     unclear = [name for name, data in layers.items() if per_sample and _unclear(data)]
     groups = {}
     for group in declared.groups:
@@ -52,7 +54,7 @@ def report_of(
         groups[group] = GroupData(tuple(members), *samples)
     known = per_sample and not unclear
     total = _distributions(run, "total", "") if known else (None, None)
-    idle = declared.idle(run.rows) if run.calls else ()
+    idle = declared.idle(layers) if run.calls else ()
     return Report(
         samples=run.samples,
         calls=run.calls,
@@ -73,45 +75,44 @@ def report_of(
 
 
 def _neurons(run: RunData, declared: Declarations, per_neuron: bool) -> dict[str, NeuronData]:
-    """Neurons by name; those of further sizes numbered."""
-    seen = {name for name, _ in run.neurons} & declared.modules.keys()
+    """Neurons by name."""
+    seen = {key.module for key in run.neurons} & declared.modules.keys()
     operations = {name: neuron_operations(declared.modules[name]) for name in seen}
     rows: dict[str, NeuronData] = {}
-    for (name, _), layer in run.neurons.items():
-        row, number = name, 0
-        while row in rows:
-            number += 1
-            row = f"{name}_{number}"
-        known = operations.get(name)
+    names = neuron_names(run.neurons)
+    for key, layer in run.neurons.items():
+        known = operations.get(key.module)
         if known is not None:
             layer = replace(
                 layer,
                 additions=known.additions * layer.elements,
                 multiplications=known.multiplications * layer.elements,
             )
-        rows[row] = layer.to_data(per_neuron)
+        rows[names[key]] = layer.to_data(key, per_neuron)
     return rows
 
 
 def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
     layers = {}
-    for name, row in run.rows.items():
+    for key, name in run.names().items():
+        row = run.rows[key]
         if not all(math.isfinite(v) for line in row.counts.values() for v in vars(line).values()):
             raise ValueError(
                 f"{name}: expected finite inputs that fit their declaration, found others since "
                 "the last reset"
             )
-        layers[name] = row.to_data(declared.kind(name), declared.scale(name))
+        layers[name] = row.to_data(key, declared.kind(name), declared.scale(name))
         _check_declared_kind(name, layers[name])
     return layers
 
 
 def _check_neurons(run: RunData) -> None:
-    for (name, _), layer in run.neurons.items():
+    for key, layer in run.neurons.items():
         map_ = layer.spikes_per_neuron
         if map_ is not None and not bool(map_.isfinite().all()):
             raise ValueError(
-                f"{name}: expected finite outputs of the neurons, found others since the last reset"
+                f"{key.module}: expected finite outputs of the neurons, found others since the "
+                "last reset"
             )
 
 
@@ -125,16 +126,32 @@ def _check_declared_kind(name: str, data: LayerData) -> None:
                 )
 
 
-def _with_samples(name: str, data: LayerData, run: RunData) -> LayerData:
+def _check_names(run: RunData, declared: Declarations) -> None:
+    """Refuse a row that was recorded under a name of which something else was declared.
+
+    While rows are not all known, names are those of the rows so far.
+    """
+    for key, name in run.names().items():
+        for other in run.rows[key].names - {name}:
+            if declared.of_row(name) != declared.of_row(other):
+                raise ValueError(
+                    f"kinds, input_scale, groups: expected the same declarations of '{other}' and "
+                    f"'{name}', found others; the operation was recorded as '{other}', and bears "
+                    f"the name '{name}' now that all rows are known"
+                )
+
+
+def _with_samples(data: LayerData, run: RunData) -> LayerData:
     """With figures of samples, where synops have a meaning."""
     if not has_synops(epoch_kind(data)):
         return data
-    per_sample, per_second = _distributions(run, "layer", name)
+    assert data.key is not None  # it is from a run
+    per_sample, per_second = _distributions(run, "layer", data.key)
     return replace(data, per_sample=per_sample, per_second=per_second)
 
 
 def _distributions(
-    run: RunData, whose: str, name: str
+    run: RunData, whose: str, name: RowKey | str
 ) -> tuple[Distribution | None, Distribution | None]:
     """The figures of samples of a layer, of a group or of all."""
     nothing = Distribution.of_nothing(run.samples)

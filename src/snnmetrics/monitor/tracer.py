@@ -22,9 +22,10 @@ from torch.overrides import (
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.frameworks.neurons import NeuronType, neuron_type
-from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, Sources
+from snnmetrics.monitor.lineage import NO_SOURCES, Lineage
 from snnmetrics.monitor.names import class_name, plain_name
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
+from snnmetrics.monitor.row_keys import RowKeys
 from snnmetrics.ops.parsers import (
     OPERATORS,
     PARSERS,
@@ -34,8 +35,6 @@ from snnmetrics.ops.parsers import (
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
 
-# Layers that are one operation: it bears the name of the layer alone.
-_SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 # Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
@@ -55,8 +54,6 @@ _WRITING = frozenset(
     | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift", "matmul", "div")}
 )
 _HASHABLE = frozenset({int, str, tuple})
-# Python functions of torch that pass on to an operation: not the place where it was called.
-_PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
 
 
 class Scope(NamedTuple):
@@ -77,7 +74,6 @@ class Tracer(TorchFunctionMode):
     Args:
         model: The root; operations are heard only while it runs.
         recorder: Where they are recorded.
-        row_names: Names of rows by weight or place in the code; those of new ones are added.
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: What is to be done around a whole forward.
         after: Called with the name, arguments and output of every module that returned, if given.
@@ -87,7 +83,6 @@ class Tracer(TorchFunctionMode):
         self,
         model: nn.Module,
         recorder: BatchRecorder,
-        row_names: dict[tuple[Any, ...], str],
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
         after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None,
@@ -100,7 +95,7 @@ class Tracer(TorchFunctionMode):
         self._is_counted = is_counted
         self._scopes: dict[int, Scope] = {}
         self._open: list[Scope] = []
-        self._row_names = row_names
+        self._row_keys = RowKeys(model)
         self._thread: int | None = None  # which the forward runs in
         self._lineage = Lineage(model)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -245,9 +240,9 @@ class Tracer(TorchFunctionMode):
                 with torch._C.DisableTorchFunction():
                     self._recorder.record_again(site, args[0], weight)
                 return output
-            place = _place_in_code(sys._getframe(1))
+            frame = sys._getframe(1)
             with torch._C.DisableTorchFunction():
-                self._operation(func, args, kwargs, output, place, key)
+                self._operation(func, args, kwargs, output, frame, key)
         elif func in _UNTRACED:
             self._recorder.cache.disable()
         elif func is F.pad:
@@ -281,7 +276,7 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         output: Tensor,
-        place: tuple[Any, ...],
+        frame: FrameType,
         key: Any,
     ) -> None:
         """Record one operation and cache its call site under ``key``."""
@@ -298,7 +293,7 @@ class Tracer(TorchFunctionMode):
             if (reason := refused_operand(call.left, call.right)) is not None:
                 self._uncounted(func, reason)
             elif (known := self._with_weight_second(func, call, output)) is not None:
-                self._record(scope, known, output, place, key)
+                self._record(scope, known, output, frame, key)
 
     def _with_weight_second(self, func: Callable[..., Any], call: Call, output: Any) -> Call | None:
         """The call, once lineage has told which operand is a weight; None for a weight made."""
@@ -314,15 +309,15 @@ class Tracer(TorchFunctionMode):
             call = call.swapped()
         return call._replace(spec=call.spec._replace(weighted=any(is_weight)))
 
-    def _record(
-        self, scope: Scope, call: Call, output: Any, place: tuple[Any, ...], key: Any
-    ) -> None:
+    def _record(self, scope: Scope, call: Call, output: Any, frame: FrameType, key: Any) -> None:
         weight = call.right if call.spec.weighted else None
         if not scope.counted or self._is_dynamics(scope, weight):
             return
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
+        if not call.spec.is_convolution:
+            call = call.aligned()
         self._recorder.record(
-            self._row_name(scope, call, sources, place),
+            self._row_keys.key(scope.name, scope.module, call, sources, frame, _FORWARD),
             scope.kind,
             call,
             output,
@@ -345,31 +340,6 @@ class Tracer(TorchFunctionMode):
         if scope.neurons is None or weight is None:
             return False
         return not self._lineage.has_matrix(weight)
-
-    def _row_name(
-        self,
-        scope: Scope,
-        call: Call,
-        sources: Sources,
-        place: tuple[Any, ...],
-    ) -> str:
-        """The same row for the same weight, or for the same place in the code of a module."""
-        spec = call.spec
-        part = spec.part or spec.operation
-        key = (scope.name, part, sources or place)
-        if key not in self._row_names:
-            name = f"{scope.name}.{part}"
-            if isinstance(scope.module, _SINGLE) and spec.operation.startswith(("linear", "conv")):
-                name = scope.name if not spec.part else name
-            self._row_names[key] = self._unused(name, f"{scope.name}.{part}")
-        return self._row_names[key]
-
-    def _unused(self, name: str, stem: str) -> str:
-        taken, number = set(self._row_names.values()), 0
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        return name
 
     def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
         scope = self._open[-1]
@@ -423,11 +393,5 @@ def _is_quantised(module: nn.Module) -> bool:
     return origin.startswith("torch.ao.nn") and "quantized" in origin
 
 
-def _place_in_code(frame: FrameType | None) -> tuple[Any, ...]:
-    """Where in the code an operation was called: function and instruction."""
-    while frame is not None and (
-        frame.f_globals.get("__name__") in _PASSING_ON
-        or frame.f_code.co_name == "__torch_function__"  # of another mode
-    ):
-        frame = frame.f_back
-    return () if frame is None else (frame.f_code, frame.f_lasti)
+# The function that calls the forward of a module.
+_FORWARD = Tracer._visit.__code__

@@ -85,6 +85,26 @@ class ConvGeometry(NamedTuple):
         padded = F.pad(x, sides)
         return _CONVOLVE[which](padded, kernels, None, self.stride, 0, self.dilation, groups)
 
+    def text(self) -> str:
+        """All of it in words.
+
+        Example:
+            >>> ConvGeometry.of((3,), padding=1).text()
+            'stride 1 padding 1:1 dilation 1 groups 1'
+        """
+
+        def listed(sizes: Sizes) -> str:
+            return ",".join(map(str, sizes))
+
+        padding = ",".join(f"{before}:{after}" for before, after in self.padding)
+        text = (
+            f"stride {listed(self.stride)} padding {padding} dilation {listed(self.dilation)} "
+            f"groups {self.groups}"
+        )
+        if not self.transposed:
+            return text
+        return f"{text} transposed, output padding {listed(self.output_padding)}"
+
     def output_size(self, spatial: Sequence[int], kernel: Sequence[int]) -> Sizes:
         """Spatial sizes of the output.
 

@@ -8,6 +8,8 @@ convolution of ``(N, C, *spatial)`` with a kernel.
 from __future__ import annotations
 
 import math
+import re
+import string
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -32,6 +34,37 @@ class Letters(NamedTuple):
     def shared(self) -> list[str]:
         """Letters of both operands, in the order of the first."""
         return [letter for letter in self.left if letter in self.right]
+
+    def text_with_weight(self) -> str:
+        """How the second operand, a weight, meets one vector; equal for any batch dimensions.
+
+        Example:
+            >>> Letters("abZ", "YZ").text_with_weight(), Letters("Q", "RQ", "Q").text_with_weight()
+            ('b,ab->a', 'b,ab->a')
+        """
+        names = dict(zip(self.right, string.ascii_letters, strict=False))
+        left = "".join(names[letter] for letter in self.shared)
+        output = "".join(names[letter] for letter in self.right if letter not in self.contracted)
+        return f"{left},{''.join(names.values())}->{output}"
+
+    def text_of_product(self) -> str:
+        """How two activations meet; equal for any batch dimensions.
+
+        Letters of both that remain are batch dimensions and left out; a dot stands for neighbouring
+        dimensions of one operand alone.
+
+        Example:
+            >>> Letters("abXZ", "abZY").text_of_product(), Letters("XZ", "ZY").text_of_product()
+            ('.a,a.', '.a,a.')
+        """
+        names = dict(zip(self.contracted, string.ascii_letters, strict=False))
+        both = [
+            "".join(
+                names.get(letter, ".") for letter in mine if letter in names or letter not in other
+            )
+            for mine, other in ((self.left, self.right), (self.right, self.left))
+        ]
+        return ",".join(re.sub(r"\.+", ".", operand) for operand in both)
 
 
 class OpSpec(NamedTuple):
@@ -149,6 +182,32 @@ class OpSpec(NamedTuple):
             "dilation": self.form.dilation,
             "groups": self.form.groups,
         }
+
+    def identity(self, weighted: bool, transposition: Sizes = ()) -> str:
+        """What of an operation does not depend on batch, time and spatial sizes, as text.
+
+        Args:
+            weighted: Whether the second operand is a weight, whose shape is fixed then.
+            transposition: Order of the dimensions of the weight in memory, where it is a transposed
+                view: a square weight may be used as it is and transposed.
+
+        Example:
+            >>> spec = OpSpec("matmul", (8, 3), (3, 3), Letters("XZ", "ZY"))
+            >>> spec.identity(weighted=True), spec.identity(weighted=True, transposition=(1, 0))
+            ('matmul 3x3 a,ab->b', 'matmul 3x3 a,ab->b order 1,0')
+        """
+        words = [self.operation]
+        if self.part and self.part != self.operation:
+            words.append(self.part)
+        if weighted:
+            words.append("x".join(map(str, self.right_shape)))
+        if isinstance(self.form, ConvGeometry):
+            words.append(self.form.text())
+        else:
+            words.append(self.form.text_with_weight() if weighted else self.form.text_of_product())
+        if transposition:
+            words.append(f"order {','.join(map(str, transposition))}")
+        return " ".join(words)
 
     def _size(self, letters: set[str]) -> int:
         sizes = dict(zip(self.letters.right, self.right_shape, strict=True))

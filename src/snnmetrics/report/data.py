@@ -108,7 +108,7 @@ class RowKey:
         >>> report = monitor.run([torch.ones(2, 4)], progress=False)
         >>> key = report.layers_data["0"].key
         >>> key.module, key.part, key.slots, key.form
-        ('0', 'linear', ('0.weight',), 'linear 3x4 b,ab->b')
+        ('0', 'linear', ('0.weight',), 'linear 3x4 b,ab->a')
     """
 
     module: str

@@ -16,7 +16,11 @@ from snnmetrics.report.data import Counts, LayerData, NeuronData
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
-VERSION = 2
+VERSION = 3
+_BEFORE_KEYS = 2
+"""The version in which rows had names alone."""
+_NEW: dict[str, dict[str, Any]] = {"layers": {"key": None, "order": 0}, "neurons": {"key": None}}
+"""What entries have since then."""
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
 _SUFFIX = "_data"
@@ -56,6 +60,8 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     """The fields of a report, from what :func:`to_dict` returns."""
     found = dict(checks.mapping(data, ""))
     # Which format and version it is decides what is expected of the rest.
+    if type(found.get("version")) is int and found["version"] == _BEFORE_KEYS:
+        found = _with_keys(found)
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         value = found.pop(key, None)
         if type(value) is not type(expected) or value != expected:
@@ -63,7 +69,32 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     values = checks.fields_of(found, "", checks_of_report(cls))
     if values["seconds"] is not None and not values["samples"]:
         raise checks.error("seconds", "null without samples", values["seconds"])
+    for rows in ("layers", "neurons"):
+        _require_distinct_keys(rows, values[rows])
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
+
+
+def _with_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What was saved before rows had keys, as it is saved now."""
+
+    def rows(named: Any, new: dict[str, Any]) -> Any:
+        if not isinstance(named, dict):
+            return named  # which is refused
+        return {name: new | row if isinstance(row, dict) else row for name, row in named.items()}
+
+    found = {**data, "version": VERSION}
+    for name, new in _NEW.items():
+        if name in found:
+            found[name] = rows(found[name], new)
+    return found
+
+
+def _require_distinct_keys(path: str, rows: Mapping[str, Any]) -> None:
+    names: dict[Any, str] = {}
+    for name, data in rows.items():
+        if data.key is not None and names.setdefault(data.key, name) != name:
+            where = checks.join(checks.join(path, name), "key")
+            raise checks.error(where, "a key that no other row has", data.key)
 
 
 def checks_of_report(cls: type) -> dict[str, checks.Check[Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from snnmetrics.report.data import GroupData, LayerData, Uncounted
+from snnmetrics.report.data import GroupData, LayerData, NeuronData, NeuronKey, RowKey, Uncounted
 from snnmetrics.report.distribution import FIGURES, Distribution
+from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
 from snnmetrics.report.run_data import Key, NeuronTotals, RowTotals, RunData
 
@@ -22,15 +23,47 @@ _SAME_OPERATION = ("operation", "weight_shape")
 _UNCLEAR = "analog in some of the merged reports and not in others: no figures over samples with it"
 
 
+class _Keyed(NamedTuple):
+    """Rows of a report by key; those of a report without keys have the keys of their names."""
+
+    report: Report
+    layers: Mapping[RowKey, LayerData]
+    neurons: Mapping[NeuronKey, NeuronData]
+
+    @staticmethod
+    def of(report: Report, other: Report) -> _Keyed:
+        """The rows of a report that is to be merged with another one."""
+        return _Keyed(
+            report,
+            {
+                data.key or _key_of(name, other.layers_data) or RowKey(name, ""): data
+                for name, data in report.layers_data.items()
+            },
+            {
+                data.key or _key_of(name, other.neurons_data) or NeuronKey(name, ()): data
+                for name, data in report.neurons_data.items()
+            },
+        )
+
+
+def _key_of(name: str, rows: Mapping[str, Any]) -> Any:
+    return rows[name].key if name in rows else None
+
+
 def sum_of(one: Report, other: Report) -> Report:
     """The report of the samples of both.
 
     Raises:
         ValueError: If they are of different models, declarations or layers.
     """
-    _require_same_facts(one, other)
-    run, unclear = run_data(one).add(run_data(other)), _unclear(one, other)
-    layers = {**other.layers_data, **one.layers_data}
+    both = _Keyed.of(one, other), _Keyed.of(other, one)
+    names = {key: name for keyed in both for key, name in _names(keyed).items()}
+    _require_same_facts(*both, names)
+    run, unclear = run_data(both[0]).add(run_data(both[1])), _unclear(*both)
+    layers = {**both[1].layers, **both[0].layers}
+    keys = {data.key for keyed in both for data in keyed.layers.values()}
+    neuron_keys = {data.key for keyed in both for data in keyed.neurons.values()}
+    names, neurons = run.names(), neuron_names(run.neurons)
     return replace(
         one,
         samples=run.samples,
@@ -39,27 +72,33 @@ def sum_of(one: Report, other: Report) -> Report:
         seconds=run.all_seconds(one.dt),
         layers_data={
             name: replace(
-                layers[name],
-                counts=row.counts,
-                synops_per_neuron=row.synops_per_neuron,
-                notes=_notes(*(r.layers_data[name] for r in (one, other) if name in r.layers_data)),
-                **_distributions(run, "layer", name),
+                layers[key],
+                counts=run.rows[key].counts,
+                synops_per_neuron=run.rows[key].synops_per_neuron,
+                notes=_notes(*(k.layers[key] for k in both if key in k.layers)),
+                key=key if key in keys else None,
+                order=run.rows[key].order if key in keys else 0,
+                **_distributions(run, "layer", key),
             )
-            for name, row in run.rows.items()
+            for key, name in names.items()
         },
-        neurons_data={name: layer.to_data() for (name, _), layer in run.neurons.items()},
+        neurons_data={
+            neurons[key]: layer.to_data(key if key in neuron_keys else None)
+            for key, layer in run.neurons.items()
+        },
         uncounted=tuple(run.uncounted.values()),
-        groups_data={name: _group(name, one, other, run, unclear) for name in one.groups_data},
-        notes=(*_notes(one, other), *(f"{name}: {_UNCLEAR}" for name in unclear)),
+        groups_data={name: _group(name, both, run, names, unclear) for name in one.groups_data},
+        notes=(*_notes(one, other), *(f"{names[key]}: {_UNCLEAR}" for key in unclear)),
         **({"per_sample": None, "per_second": None} if unclear else _distributions(run, "total")),
     )
 
 
-def run_data(report: Report) -> RunData:
+def run_data(keyed: _Keyed) -> RunData:
     """What was counted for a report."""
+    report = keyed.report
     known: dict[Key, Distribution | None] = {}
-    parts: tuple[tuple[str, Mapping[str, Report | GroupData | LayerData]], ...] = (
-        ("layer", report.layers_data),
+    parts: tuple[tuple[str, Mapping[Any, Report | GroupData | LayerData]], ...] = (
+        ("layer", keyed.layers),
         ("group", report.groups_data),
         ("total", {"": report}),
     )
@@ -78,13 +117,17 @@ def run_data(report: Report) -> RunData:
         seconds=0 if report.seconds is None else report.seconds,
         undated=report.samples if report.seconds is None else 0,
         rows={
-            name: RowTotals(
-                data.operation, dict(data.counts), synops_per_neuron=data.synops_per_neuron
+            key: RowTotals(
+                data.operation,
+                dict(data.counts),
+                synops_per_neuron=data.synops_per_neuron,
+                order=data.order if data.key else place,
             )
-            for name, data in report.layers_data.items()
+            for place, (key, data) in enumerate(keyed.layers.items())
         },
         neurons={
-            (name, ()): NeuronTotals(**vars(data)) for name, data in report.neurons_data.items()
+            key: NeuronTotals(**{f.name: getattr(data, f.name) for f in fields(NeuronTotals)})
+            for key, data in keyed.neurons.items()
         },
         distributions=known,
         uncounted={key: reduce(Uncounted.add, found) for key, found in entries.items()},
@@ -96,46 +139,68 @@ def _require_same(what: str, one: object, other: object) -> None:
         raise ValueError(f"merge: expected reports of the same {what}, found {one!r} and {other!r}")
 
 
-def _require_same_facts(one: Report, other: Report) -> None:
+def _require_same_facts(one: _Keyed, other: _Keyed, names: Mapping[RowKey, str]) -> None:
     for fact in _SAME:
-        _require_same(fact, getattr(one, fact), getattr(other, fact))
-    _require_same("groups", sorted(one.groups_data), sorted(other.groups_data))
-    for name in [name for name in one.layers_data if name in other.layers_data]:
-        mine, theirs = one.layers_data[name], other.layers_data[name]
+        _require_same(fact, getattr(one.report, fact), getattr(other.report, fact))
+    _require_same("groups", sorted(one.report.groups_data), sorted(other.report.groups_data))
+    for key in one.layers.keys() & other.layers.keys():
+        mine, theirs = one.layers[key], other.layers[key]
         for fact in _SAME_LAYER:
-            _require_same(f"{fact} of '{name}'", getattr(mine, fact), getattr(theirs, fact))
-        for fact in _SAME_OPERATION:
-            operations = (getattr(mine.operation, fact), getattr(theirs.operation, fact))
-            _require_same(f"{fact} of '{name}'", *operations)
-    for name in [name for name in one.neurons_data if name in other.neurons_data]:
+            _require_same(f"{fact} of '{names[key]}'", getattr(mine, fact), getattr(theirs, fact))
+        if mine.key is None or theirs.key is None:  # else it is the same operation
+            for fact in _SAME_OPERATION:
+                operations = (getattr(mine.operation, fact), getattr(theirs.operation, fact))
+                _require_same(f"{fact} of '{names[key]}'", *operations)
+    for place in one.neurons.keys() & other.neurons.keys():
+        layers = one.neurons[place], other.neurons[place]
         for fact in ("type", "neurons"):
-            facts = (getattr(r.neurons_data[name], fact) for r in (one, other))
-            _require_same(f"{fact} of '{name}'", *facts)
+            _require_same(f"{fact} of '{place.module}'", *(getattr(n, fact) for n in layers))
+        shapes = [
+            None if m is None else tuple(m.shape) for m in (n.spikes_per_neuron for n in layers)
+        ]
+        if None not in shapes:
+            _require_same(f"shape of '{place.module}'", *shapes)
+
+
+def _names(keyed: _Keyed) -> dict[RowKey, str]:
+    return dict(zip(keyed.layers, keyed.report.layers_data, strict=True))
 
 
 def _notes(*parts: Report | LayerData) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for part in parts for note in part.notes))
 
 
-def _distributions(run: RunData, whose: str, name: str = "") -> dict[str, Any]:
+def _distributions(run: RunData, whose: str, name: RowKey | str = "") -> dict[str, Any]:
     per_sample, per_second = (run.distributions.get((what, whose, name)) for what in FIGURES)
     return {"per_sample": per_sample, "per_second": per_second}
 
 
-def _unclear(one: Report, other: Report) -> list[str]:
+def _unclear(one: _Keyed, other: _Keyed) -> list[RowKey]:
     """Layers that have synops in one report alone, since they are analog in the other."""
-    return [
-        name
-        for name in one.layers
-        if name in other.layers
-        and has_synops(epoch_kind(one.layers_data[name]))
-        != has_synops(epoch_kind(other.layers_data[name]))
-    ]
+    found = []
+    for key, name in _names(one).items():
+        if name in one.report.layers and key in other.layers:
+            mine, theirs = one.layers[key], other.layers[key]
+            called = any(counts.calls for counts in theirs.counts.values())
+            if called and has_synops(epoch_kind(mine)) != has_synops(epoch_kind(theirs)):
+                found.append(key)
+    return found
 
 
-def _group(name: str, one: Report, other: Report, run: RunData, unclear: list[str]) -> GroupData:
-    members = [*one.groups_data[name].layers, *other.groups_data[name].layers]
-    layers = tuple(dict.fromkeys(members))
-    if any(layer in layers for layer in unclear):
+def _group(
+    group: str,
+    both: tuple[_Keyed, _Keyed],
+    run: RunData,
+    names: Mapping[RowKey, str],
+    unclear: list[RowKey],
+) -> GroupData:
+    members: dict[str, None] = {}
+    for keyed in both:
+        keys = {name: key for key, name in _names(keyed).items()}
+        for name in keyed.report.groups_data[group].layers:
+            members[names[keys[name]] if name in keys else name] = None
+    listed = [name for name in names.values() if name in members]
+    layers = (*listed, *(name for name in members if name not in listed))
+    if any(names[key] in members for key in unclear):
         return GroupData(layers)
-    return GroupData(layers, **_distributions(run, "group", name))
+    return GroupData(layers, **_distributions(run, "group", group))

@@ -54,7 +54,6 @@ def neuron_names(keys: Collection[NeuronKey]) -> dict[NeuronKey, str]:
     for module, found in groupby(sorted(keys), key=lambda key: key.module):
         free = (name for name in _numbered(module, count(1)) if name not in taken)
         names.update(zip(found, chain([module], free), strict=False))
-        taken.update(names.values())
     return names
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,19 +20,24 @@ from snnmetrics.report.data import (
     Counts,
     LayerData,
     NeuronData,
+    NeuronKey,
     Operation,
+    RowKey,
     Uncounted,
 )
 from snnmetrics.report.distribution import Distribution, added
+from snnmetrics.report.row_names import row_names
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 NO_MAP = "the input size varied: no map per neuron"
 """The note of a row whose map, if it has one, is not of all its calls."""
-# Quantity ("synops" or "synops_per_second"), and of what: ("layer", name), ("group", name) or
-# ("total", "").
-Key = tuple[str, str, str]
+# Quantity ("synops" or "synops_per_second"), and of what: ("layer", key of the row),
+# ("group", name) or ("total", "").
+Key = tuple[str, str, RowKey | str]
+# Of fields: what does not add up although it is a number, and what is not there on the host.
+FACT, ON_DEVICE = "fact", "on device"
 # Columns of the totals on an accelerator, and of those that are saved.
 COLUMNS = tuple(column.name for column in fields(Counts))
 
@@ -62,13 +67,17 @@ class RowTotals:
         totals: Totals of calls on an accelerator, a line per kind and a column per field.
         synops_per_neuron: Total per input neuron.
         notes: What a reader must know about this row.
+        order: Smallest position of its first call among the distinct rows of a call of the model.
+        names: Names that it had while its calls were recorded: declarations were looked up by them.
     """
 
     operation: Operation
     counts: dict[str, Counts] = field(default_factory=dict)
-    totals: Tensor | None = None
+    totals: Annotated[Tensor | None, ON_DEVICE] = None
     synops_per_neuron: Tensor | None = None
     notes: frozenset[str] = frozenset()
+    order: Annotated[int, FACT] = 0
+    names: frozenset[str] = frozenset()
 
     def record(self, kind: int | Tensor, figures: Mapping[str, float | Tensor]) -> None:
         """Add calls of one kind, by its number; where that is a tensor, without reading it."""
@@ -121,6 +130,8 @@ class RowTotals:
             _either(self.totals, other.totals),
             both,
             notes,
+            min(self.order, other.order),
+            self.names | other.names,
         )
 
     def on_host(self) -> RowTotals:
@@ -143,7 +154,9 @@ class RowTotals:
         numbers = [[getattr(line, column) for column in COLUMNS] for line in lines]
         return torch.tensor(numbers, dtype=torch.float64)
 
-    def to_data(self, declared_kind: str | None, input_scale: float | None) -> LayerData:
+    def to_data(
+        self, key: RowKey, declared_kind: str | None, input_scale: float | None
+    ) -> LayerData:
         """Plain numbers, integers where they are."""
         counts = {
             kind: _counts(vars(self.counts[kind]))
@@ -157,6 +170,8 @@ class RowTotals:
             input_scale,
             None if NO_MAP in self.notes else self.synops_per_neuron,
             tuple(sorted(self.notes)),
+            key=key,
+            order=self.order,
         )
 
 
@@ -168,7 +183,7 @@ class NeuronTotals:
     """
 
     type: str
-    neurons: int
+    neurons: Annotated[int, FACT]
     elements: int
     events: float | Tensor
     spikes: float | None = None
@@ -213,7 +228,7 @@ class NeuronTotals:
             spikes_per_neuron=None if map_ is None else map_.cpu(),
         )
 
-    def to_data(self, per_neuron: bool = True) -> NeuronData:
+    def to_data(self, key: NeuronKey | None, per_neuron: bool = True) -> NeuronData:
         """Plain numbers, and the map if it is to be kept."""
         map_, silent, saturated = self.spikes_per_neuron, self.silent, self.saturated
         if map_ is not None and silent is None:
@@ -226,7 +241,8 @@ class NeuronTotals:
         values = vars(self) | {"spikes": spikes, "silent": silent, "saturated": saturated}
         return NeuronData(
             **values
-            | {"events": int(self.events), "spikes_per_neuron": map_ if per_neuron else None}
+            | {"events": int(self.events), "spikes_per_neuron": map_ if per_neuron else None},
+            key=key,
         )
 
 
@@ -241,9 +257,8 @@ class RunData:
         untimed: Samples of which the steps are not known.
         seconds: Duration, summed over samples.
         undated: Samples of which the duration is not known.
-        rows: Totals of each operation, by name.
-        neurons: Totals of each layer of spiking neurons, by name and shape: neurons without a state
-            of their own may serve layers of several sizes.
+        rows: Totals of each operation.
+        neurons: Totals of each layer of spiking neurons.
         distributions: Figures of each sample. Missing key: every sample has zero. Value ``None``:
             not known.
         uncounted: What may cause operations and was not counted, by name and what it is.
@@ -258,8 +273,8 @@ class RunData:
     untimed: int = 0
     seconds: float = 0.0
     undated: int = 0
-    rows: dict[str, RowTotals] = field(default_factory=dict)
-    neurons: dict[tuple[str, tuple[int, ...]], NeuronTotals] = field(default_factory=dict)
+    rows: dict[RowKey, RowTotals] = field(default_factory=dict)
+    neurons: dict[NeuronKey, NeuronTotals] = field(default_factory=dict)
     distributions: dict[Key, Distribution | None] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
@@ -267,14 +282,7 @@ class RunData:
     notes: frozenset[str] = frozenset()
 
     def add(self, other: RunData) -> RunData:
-        """The sum of both; rows and neurons by name.
-
-        Raises:
-            ValueError: If a name stands for different operations, as it may where ranks run
-                different branches of a model.
-        """
-        for name in self.rows.keys() & other.rows.keys():
-            _require_same_operation(name, self.rows[name].operation, other.rows[name].operation)
+        """The sum of both; rows and neurons by key."""
         return RunData(
             self.samples + other.samples,
             self.calls + other.calls,
@@ -294,6 +302,14 @@ class RunData:
             self.notes | other.notes,
         )
 
+    def orders(self) -> dict[RowKey, int]:
+        """The order of each row, which their names follow."""
+        return {key: row.order for key, row in self.rows.items()}
+
+    def names(self) -> dict[RowKey, str]:
+        """Names of the rows, in the order in which reports list them."""
+        return row_names(self.orders())
+
     def _distribution(self, key: Key, other: RunData) -> Distribution | None:
         """What is known here; a run without samples lacks nothing beside one that has some."""
         nothing = Distribution.of_nothing(self.samples)
@@ -304,7 +320,7 @@ class RunData:
         """The same with all figures on the host, to be read or to travel between processes."""
         return replace(
             self,
-            rows={name: row.on_host() for name, row in self.rows.items()},
+            rows={key: row.on_host() for key, row in self.rows.items()},
             neurons={key: layer.on_host() for key, layer in self.neurons.items()},
             distributions={
                 key: None if found is None else found.on_host()
@@ -325,16 +341,6 @@ class RunData:
             return None
         # Steps are integers: the same sum, however the data is cut into batches and ranks.
         return self.seconds if dt is None or self.untimed else self.steps * dt
-
-
-def _require_same_operation(name: str, one: Operation, other: Operation) -> None:
-    for fact in ("operation", "weight_shape"):
-        mine, theirs = getattr(one, fact), getattr(other, fact)
-        if mine != theirs:
-            raise ValueError(
-                f"{name}: expected the same {fact} in everything that is added up, as on all "
-                f"ranks, found {mine} and {theirs}"
-            )
 
 
 def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T]) -> dict[K, T]:

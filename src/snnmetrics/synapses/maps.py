@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,12 +108,17 @@ class SynapseMaps:
         self._this_batch.clear()
 
     def get(
-        self, row: str, spec: OpSpec, weight: Tensor, device: torch.device, autapses: bool = True
+        self,
+        row: Hashable,
+        spec: OpSpec,
+        weight: Tensor,
+        device: torch.device,
+        autapses: bool = True,
     ) -> SynapseMap:
         """The map of an operation; of this very weight it is made once per batch.
 
         Args:
-            row: Name of the row: the last pattern of zeros is kept for each.
+            row: Identity of the row: the last pattern of zeros is kept for each.
             spec: The operation.
             weight: Its weight.
             device: Where the map of a convolution is to be.
@@ -134,7 +139,7 @@ class SynapseMaps:
         return made
 
     def _of_convolution(
-        self, row: str, spec: OpSpec, weight: Tensor, device: torch.device
+        self, row: Hashable, spec: OpSpec, weight: Tensor, device: torch.device
     ) -> SynapseMap:
         key = (spec.form, spec.left_shape[1:], spec.right_shape, device)
         known = _recall(self._dense, key)

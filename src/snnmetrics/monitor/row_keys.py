@@ -1,0 +1,186 @@
+"""Keys of rows: what identifies an operation of a model wherever and whenever it is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from types import CodeType, FrameType
+
+from torch import Tensor, nn
+
+from snnmetrics.monitor.names import plain_name
+from snnmetrics.ops.geometry import Sizes
+from snnmetrics.ops.spec import Call
+from snnmetrics.report.data import RowKey
+from snnmetrics.report.row_names import row_names
+
+# Layers that are one operation: its row bears the name of the layer alone.
+_SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
+# A tensor, and the suffixes of those that pruning and normalisations keep in its place.
+_SOURCE = re.compile(r"(.+)_(?:orig|mask|g|v|u)")
+# Python functions that pass on to an operation or a module: not places where it was called.
+_PASSING_ON = frozenset(
+    {
+        *("torch.overrides", "torch.functional", "torch.nn.functional", "torch.nn.modules.module"),
+        *("snnmetrics.monitor.interception", "snnmetrics.monitor.tracer"),
+    }
+)
+
+
+class RowKeys:
+    """Makes keys of the operations of a model.
+
+    Args:
+        model: The root.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._modules = {plain_name(path, model) for path, _ in model.named_modules()}
+        self._slots: dict[str, str] = {}
+        self._first: dict[str, int] = {}
+
+    def key(
+        self,
+        name: str,
+        module: nn.Module,
+        call: Call,
+        sources: Iterable[str],
+        frame: FrameType | None,
+        end: CodeType,
+    ) -> RowKey:
+        """The key of one call of an operation.
+
+        Args:
+            name: Path of the module in whose forward it happened.
+            module: The module.
+            call: The operation, without broadcast dimensions (:meth:`Call.aligned`).
+            sources: Paths of the parameters and buffers that the weight is made of; none for a
+                product of two activations.
+            frame: Where it was called.
+            end: Function that calls the module's forward.
+        """
+        spec = call.spec
+        part = spec.part or spec.operation
+        slots = tuple(sorted({self._slot(path) for path in sources}))
+        single = isinstance(module, _SINGLE) and not spec.part
+        return RowKey(
+            module=name,
+            part=part,
+            slots=slots,
+            form=spec.identity(bool(slots), transposition(call.right) if slots else ()),
+            chain=() if slots else call_chain(frame, end),
+            own=single and spec.operation.startswith(("linear", "conv")) and _may_be_own(slots),
+            first=self._first_number(f"{name}.{part}"),
+        )
+
+    def _slot(self, path: str) -> str:
+        """The slot of a tensor: of the tensor that is made of it, if it is kept in parts."""
+        if path not in self._slots:
+            self._slots[path] = plain_name(self._whole(path), self._model)
+        return self._slots[path]
+
+    def _whole(self, path: str) -> str:
+        owner, made, tensor = path.partition("parametrizations.")
+        if made:
+            return owner + tensor.partition(".")[0]
+        source = _SOURCE.fullmatch(path)
+        if source is None:
+            return path
+        owner, _, name = source[1].rpartition(".")
+        module = self._model.get_submodule(owner)
+        # The forward uses an attribute of this name; a parameter may be called so by itself, too.
+        kept = (module._parameters, module._buffers, vars(module))
+        return source[1] if any(name in tensors for tensors in kept) else path
+
+    def _first_number(self, stem: str) -> int:
+        """The smallest number that no module has whose name is this stem and a number."""
+        if stem not in self._first:
+            named = re.compile(rf"{re.escape(stem)}(?:_(\d+))?")
+            found = [named.fullmatch(name) for name in self._modules]
+            self._first[stem] = max((1 + int(m[1] or 0) for m in found if m), default=0)
+        return self._first[stem]
+
+
+def _may_be_own(slots: tuple[str, ...]) -> bool:
+    """Whether the weight of a layer's own operation may be made of some slots."""
+    registered = [slot.rpartition(".")[2] for slot in slots if not slot.startswith("(")]
+    return "weight" in registered or not registered
+
+
+def transposition(weight: Tensor) -> Sizes:
+    """Order of the dimensions of a weight in memory, if it is a transposed view; else nothing.
+
+    A weight that is kept in an order of its own, such as ``channels_last``, is not a view.
+    """
+    base = weight._base
+    kept = list(range(weight.ndim))
+    if base is not None and base.ndim == weight.ndim:
+        kept = _order(base)
+    elif base is None and not weight.is_inference():  # of which views are not known as such
+        return ()
+    order = _order(weight)
+    return () if order == [d for d in kept if d in order] else tuple(order)
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """Dimensions of more than one element, the outermost in memory first."""
+    long = [d for d in range(tensor.ndim) if tensor.shape[d] > 1]
+    return sorted(long, key=tensor.stride, reverse=True)
+
+
+def call_chain(frame: FrameType | None, end: CodeType) -> tuple[str, ...]:
+    """Calls that lead from a function to an operation, innermost last.
+
+    Each is there once, so that a recursion does not make a chain, and a row, for each depth.
+    """
+    chain: dict[str, None] = {}
+    while frame is not None and frame.f_code is not end:
+        module = frame.f_globals.get("__name__")
+        if module not in _PASSING_ON and frame.f_code.co_name != "__torch_function__":
+            chain[_place(frame)] = None
+        frame = frame.f_back
+    return tuple(reversed(chain))
+
+
+def _place(frame: FrameType) -> str:
+    """Function, line and column; where Python does not know the column, the instruction."""
+    code, column = frame.f_code, None
+    if hasattr(code, "co_positions"):  # from Python 3.11 on
+        at = next(islice(code.co_positions(), frame.f_lasti // 2, None), None)
+        column = at[2] if at is not None else None
+    place = f"i{frame.f_lasti}" if column is None else column
+    return f"{code.co_name}:{frame.f_lineno}:{place}"
+
+
+class NamesSoFar:
+    """Names of rows while a run goes on, from the keys known so far.
+
+    They serve declarations and messages; reports name rows when all keys are known.
+    """
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[str, str], dict[RowKey, int]] = {}
+        self._names: dict[RowKey, str] = {}
+
+    def __getitem__(self, key: RowKey) -> str:
+        return self._names[key]
+
+    def name(self, key: RowKey, order: int) -> str:
+        """The name of a row with this order of a call."""
+        alike = self._orders.setdefault((key.module, key.part), {})
+        if order < alike.get(key, order + 1):
+            alike[key] = order
+            self._names |= row_names(alike)
+        return self._names[key]
+
+    def add(self, orders: Mapping[RowKey, int]) -> None:
+        """Take in rows that were counted elsewhere."""
+        for key, order in orders.items():
+            self.name(key, order)
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._orders.clear()
+        self._names.clear()
