@@ -7,13 +7,12 @@ is added up, neuron by neuron, and multiplied with the synapse map when the batc
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from snnmetrics.monitor.input_buffer import InputBuffer
-from snnmetrics.monitor.lineage import Sources
 from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.tensors.kinds import InputKind
@@ -55,7 +54,7 @@ class CallSite:
         declared: Declared kind of the input, if any.
         weight: The weight.
         map_of: Makes the map, from the weight as it is.
-        sources: Names of the parameters that the weight is made of.
+        sources: Parameters and buffers that the weight is made of, with their shapes.
         map: The map in this batch; None before the first call.
         version: Of the weight, when the map was made.
         sums: What was in the inputs, by kind.
@@ -74,7 +73,7 @@ class CallSite:
     declared: str | None
     weight: weakref.ref[Tensor]
     map_of: Callable[[Tensor], SynapseMap]
-    sources: Sources
+    sources: Mapping[str, tuple[int, ...]]
     map: SynapseMap | None = None
     version: int = 0
     sums: dict[InputKind, InputSums] = field(default_factory=dict)

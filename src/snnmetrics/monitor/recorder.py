@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from snnmetrics.monitor import counting
 from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_called
 from snnmetrics.monitor.input_buffer import InputBuffer
-from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
@@ -158,7 +157,7 @@ class BatchRecorder:
         module: str,
         call: Call,
         output: Any,
-        sources: Sources,
+        sources: Mapping[str, tuple[int, ...]],
         *,
         padded: Padded | None = None,
         autapses: bool = True,
@@ -171,7 +170,7 @@ class BatchRecorder:
             module: Class name of the module in whose forward it happened.
             call: The operation with its operands, without broadcast dimensions.
             output: Its output.
-            sources: Names of the parameters that the weight is made of.
+            sources: Parameters and buffers that the weight is made of, with their shapes.
             padded: What its input was made of by padding, if so.
             autapses: Whether neurons connect to themselves.
             key: What identifies further calls, which ``record_again`` takes.

@@ -39,7 +39,7 @@ class RowKeys:
         self._model = model
         self._modules = {plain_name(path, model) for path, _ in model.named_modules()}
         self._slots: dict[str, str] = {}
-        self._first: dict[str, int] = {}
+        self._first: dict[tuple[str, bool], int] = {}
 
     def key(
         self,
@@ -72,8 +72,18 @@ class RowKeys:
             form=spec.identity(bool(slots), transposition(call.right) if slots else ()),
             chain=() if slots else call_chain(frame, end),
             own=single and spec.operation.startswith(("linear", "conv")) and _may_be_own(slots),
-            first=self._first_number(f"{name}.{part}"),
+            first=self._first_number(f"{name}.{part}", bool(spec.part), slots),
         )
+
+    def shapes(self, sources: Iterable[str]) -> dict[str, Sizes]:
+        """Shapes of parameters and buffers as they are kept; of those that are not, ``()``."""
+        found = {}
+        for path in sorted(sources):
+            owner, _, name = path.rpartition(".")
+            module = self._model.get_submodule(owner)
+            tensor = module._parameters.get(name, module._buffers.get(name))
+            found[path] = () if tensor is None else tuple(tensor.shape)
+        return found
 
     def _slot(self, path: str) -> str:
         """The slot of a tensor: of the tensor that is made of it, if it is kept in parts."""
@@ -94,13 +104,20 @@ class RowKeys:
         kept = (module._parameters, module._buffers, vars(module))
         return source[1] if any(name in tensors for tensors in kept) else path
 
-    def _first_number(self, stem: str) -> int:
-        """The smallest number that no module has whose name is this stem and a number."""
-        if stem not in self._first:
+    def _first_number(self, stem: str, is_part: bool, slots: tuple[str, ...]) -> int:
+        """The smallest number that no module has whose name is this stem and a number.
+
+        A part with the weight of a child bears its name: multi-head attention applies its
+        ``out_proj`` without calling it.
+        """
+        of_child = is_part and bool(slots) and all(s.startswith(f"{stem}.") for s in slots)
+        if (stem, of_child) not in self._first:
             named = re.compile(rf"{re.escape(stem)}(?:_(\d+))?")
-            found = [named.fullmatch(name) for name in self._modules]
-            self._first[stem] = max((1 + int(m[1] or 0) for m in found if m), default=0)
-        return self._first[stem]
+            others = (name for name in self._modules if not (of_child and name == stem))
+            found = [named.fullmatch(name) for name in others]
+            numbers = (1 + int(match[1] or 0) for match in found if match)
+            self._first[stem, of_child] = max(numbers, default=0)
+        return self._first[stem, of_child]
 
 
 def _may_be_own(slots: tuple[str, ...]) -> bool:

@@ -321,7 +321,7 @@ class Tracer(TorchFunctionMode):
             scope.kind,
             call,
             output,
-            sources,
+            self._row_keys.shapes(sources),
             padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
             autapses=call.spec.is_convolution or _has_autapses(scope.module, call.right),
             key=key,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.schema import one_of, positive, sizes
+from snnmetrics.report.schema import one_of, positive, sizes, word
 from snnmetrics.tensors.kinds import InputKind
 
 KINDS = tuple(kind.label for kind in InputKind)
@@ -112,7 +112,7 @@ class RowKey:
     """
 
     module: str
-    part: str
+    part: Annotated[str, word]
     slots: tuple[str, ...] = ()
     form: str = ""
     chain: tuple[str, ...] = ()

@@ -263,7 +263,7 @@ class RunData:
             not known.
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
-        contracted: Parameters that took part in an operation.
+        contracted: Parameters and buffers that took part in an operation, with their shapes.
         notes: What a reader must know about the model.
     """
 
@@ -278,11 +278,17 @@ class RunData:
     distributions: dict[Key, Distribution | None] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
-    contracted: frozenset[str] = frozenset()
+    contracted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     notes: frozenset[str] = frozenset()
 
     def add(self, other: RunData) -> RunData:
-        """The sum of both; rows and neurons by key."""
+        """The sum of both; rows and neurons by key.
+
+        Raises:
+            ValueError: If a weight has another shape there: counts are of two models.
+        """
+        for path in self.contracted.keys() & other.contracted.keys():
+            _require_same_shape(path, self.contracted[path], other.contracted[path])
         return RunData(
             self.samples + other.samples,
             self.calls + other.calls,
@@ -341,6 +347,15 @@ class RunData:
             return None
         # Steps are integers: the same sum, however the data is cut into batches and ranks.
         return self.seconds if dt is None or self.untimed else self.steps * dt
+
+
+def _require_same_shape(path: str, mine: tuple[int, ...], theirs: tuple[int, ...]) -> None:
+    if mine != theirs:
+        owner, _, name = path.rpartition(".")
+        raise ValueError(
+            f"{owner or name}: expected the same weight_shape in everything that is added up, as "
+            f"on all ranks, found {mine} and {theirs} of '{path}'"
+        )
 
 
 def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T]) -> dict[K, T]:
