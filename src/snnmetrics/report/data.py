@@ -127,6 +127,15 @@ class NeuronKey:
     Attributes:
         module: Path of the module.
         shape: Shape of its neurons, of one sample at one step.
+
+    Example:
+        >>> import torch
+        >>> import snntorch as snn
+        >>> import snnmetrics as sm
+        >>> model = torch.nn.Sequential(snn.Leaky(beta=0.5, init_hidden=True))
+        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> report.neurons_data["0"].key
+        NeuronKey(module='0', shape=(4,))
     """
 
     module: str
