@@ -125,7 +125,7 @@ class BatchRecorder:
         for place, emitted in self._emitted.items():
             stats = emitted.sums.stats
             neurons = stats.magnitudes.numel()
-            self.staged.neurons[NeuronKey(*place)] = NeuronTotals(
+            self.staged.neurons[NeuronKey(place[0], tuple(place[1]))] = NeuronTotals(
                 type=emitted.type,
                 neurons=neurons,
                 elements=neurons * emitted.frames,
