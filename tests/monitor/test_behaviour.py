@@ -722,7 +722,7 @@ def test_accelerators_are_not_waited_for() -> None:
     model = Net().eval().to("meta")
     with sm.Monitor(model, batch_dim=0, per_neuron=True) as monitor:
         model(spikes().to("meta"))
-    assert set(monitor._state.rows) == {"conv", "fc"}
+    assert set(monitor._state.names().values()) == {"conv", "fc"}
 
 
 def test_accelerators_are_not_waited_for_by_a_regulariser_whose_kinds_are_declared() -> None:
@@ -782,7 +782,7 @@ def test_no_count_depends_on_the_order_of_fields(monkeypatch: pytest.MonkeyPatch
     assert len({*expected.counts()["0"].values()}) > 6, "most figures differ"
     monkeypatch.setattr(run_data, "COLUMNS", tuple(reversed(run_data.COLUMNS)))
     assert measured().counts() == expected.counts()
-    counts = run_data.Row(
+    counts = run_data.RowTotals(
         expected.layers_data["0"].operation, dict(expected.layers_data["0"].counts)
     )
     assert counts.counts_of(counts.totals_of()) == counts.counts

@@ -875,7 +875,8 @@ def test_accelerators_are_not_waited_for() -> None:
     monitor = sm.Monitor(net, per_sample=True, batch_dim=1, time_dim=0, groups={"g": ["fc"]}, dt=1)
     with torch.no_grad(), monitor:
         net(images().to("meta"))
-    assert {key[1:] for key in monitor._state.distributions} == {
+    names = monitor._state.names()
+    assert {(key[1], names.get(key[2], key[2])) for key in monitor._state.distributions} == {
         *(("layer", name) for name in LAYERS),
         ("group", "g"),
         ("total", ""),

@@ -311,7 +311,7 @@ def test_resumed_on_another_number_of_ranks(two_ranks: Ranks, all_ranks: bool) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "expected the version 1, found 2"),
+        ({"version": 1}, "expected the version 2, found 1"),
         ({"format": "x"}, "expected the format 'snnmetrics.Monitor', found 'x'"),
         ({"structure": None}, "expected the structure of a monitor's state"),
         ({"structure": {"rows": 3}}, "expected the structure of a monitor's state"),
@@ -336,9 +336,9 @@ def test_other_shapes_dtypes_declarations_and_layers_are_refused() -> None:
     monitor = measure(watch(), data)
     before = monitor.compute()
     for name, wrong in [
-        ("rows.0.totals", torch.zeros(3, 4, dtype=torch.float64)),
-        ("rows.0.map", torch.zeros(6)),
-        ("counters", torch.zeros(2, dtype=torch.int64)),
+        ("rows.0.counts", torch.zeros(3, 4, dtype=torch.float64)),
+        ("rows.0.synops_per_neuron", torch.zeros(6)),
+        ("samples", torch.zeros(2, dtype=torch.int64)),
         ("seconds", 3.0),
     ]:
         saved = monitor.state_dict()
@@ -433,7 +433,9 @@ def test_a_state_with_something_odd_in_it_is_refused_or_can_be_reported() -> Non
     assert refused > 1000
 
 
-@pytest.mark.parametrize("name", ["counters", "seconds", "rows.0.totals", "spreads.0.histogram"])
+@pytest.mark.parametrize(
+    "name", ["samples", "seconds", "rows.0.counts", "distributions.0.histogram"]
+)
 def test_negative_numbers_are_no_counts(name: str) -> None:
     monitor = measure(watch(), batches())
     before, saved = monitor.compute(), monitor.state_dict()
@@ -446,12 +448,12 @@ def test_negative_numbers_are_no_counts(name: str) -> None:
 def test_layers_that_are_there_twice_are_refused() -> None:
     monitor = measure(watch(), batches())
     saved = monitor.state_dict()
-    saved["structure"]["rows"][1]["name"] = saved["structure"]["rows"][0]["name"]
+    saved["structure"]["rows"][1][0] = saved["structure"]["rows"][0][0]
     with pytest.raises(ValueError, match="structure of a monitor's state as it was saved"):
         monitor.load_state_dict(saved)
 
 
-@pytest.mark.parametrize("name", ["rows.0.totals", "neurons.0.spikes"])
+@pytest.mark.parametrize("name", ["rows.0.counts", "neurons.0.spikes_per_neuron"])
 def test_what_an_accelerator_met_and_could_not_refuse_is_no_number(name: str) -> None:
     """There NaN and infinity are found when a report is made."""
     monitor = measure(watch(), batches())

@@ -64,7 +64,7 @@ def test_maps_may_be_written_as_integers() -> None:
 
 def test_the_json_names_its_format() -> None:
     data = json.loads(full_report().to_json())
-    assert (data["format"], data["version"]) == ("snnmetrics.Report", 2)
+    assert (data["format"], data["version"]) == ("snnmetrics.Report", 3)
 
 
 def test_nan_is_never_written() -> None:
@@ -158,8 +158,8 @@ MAP = "layers/block.conv/synops_per_neuron"
         ("dt", 0.0, "dt: expected a positive number, found 0.0"),
         ("integer_as", "ops", "integer_as: expected one of acs, macs, found 'ops'"),
         ("model", "\ud800", "model: expected text without lone surrogates"),
-        ("version", 1, "version: expected 2, found 1"),
-        ("version", True, "version: expected 2, found True"),
+        ("version", 1, "version: expected 3, found 1"),
+        ("version", True, "version: expected 3, found True"),
         ("format", "nir", "format: expected 'snnmetrics.Report', found 'nir'"),
         ("format", ..., "format: expected 'snnmetrics.Report', found None"),
         ("extra", 1, "extra: unknown, expected one of model, samples"),

@@ -365,12 +365,20 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
 
 
 def _is_consistent(run: RunData) -> bool:
-    return all(
-        layer.spikes_per_neuron is not None
-        and layer.spikes_per_neuron.shape == key.shape
-        and layer.neurons == layer.spikes_per_neuron.numel()
-        for key, layer in run.neurons.items()
-    ) and all((entry.name, entry.what) == key for key, entry in run.uncounted.items())
+    """Whether facts that are there twice are the same."""
+    return (
+        all(
+            all(f"{name}.".startswith(f"{key.module}.") for name in row.names)
+            for key, row in run.rows.items()
+        )
+        and all(
+            layer.spikes_per_neuron is not None
+            and layer.spikes_per_neuron.shape == key.shape
+            and layer.neurons == layer.spikes_per_neuron.numel()
+            for key, layer in run.neurons.items()
+        )
+        and all((entry.name, entry.what) == key for key, entry in run.uncounted.items())
+    )
 
 
 def _problem_with_tensor(name: str, value: Any, blank: Tensor) -> str | None:

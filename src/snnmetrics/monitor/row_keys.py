@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from types import CodeType, FrameType
+from typing import Any
 
 from torch import Tensor, nn
 
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.ops.geometry import Sizes
-from snnmetrics.ops.spec import Call
+from snnmetrics.ops.spec import Call, OpSpec
 from snnmetrics.report.data import RowKey
 from snnmetrics.report.row_names import row_names
 
@@ -38,15 +39,16 @@ class RowKeys:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._modules = {plain_name(path, model) for path, _ in model.named_modules()}
+        self._keys: dict[Any, RowKey] = {}  # of operations with a weight
         self._slots: dict[str, str] = {}
-        self._first: dict[str, int] = {}
+        self._first: dict[tuple[str, bool], int] = {}
 
     def key(
         self,
         name: str,
         module: nn.Module,
         call: Call,
-        sources: Iterable[str],
+        sources: frozenset[str],
         frame: FrameType | None,
         end: CodeType,
     ) -> RowKey:
@@ -61,7 +63,24 @@ class RowKeys:
             frame: Where it was called.
             end: Function that calls the module's forward.
         """
-        spec = call.spec
+        if not sources:
+            return self._made(name, module, call.spec, sources, (), call_chain(frame, end))
+        order, spec = transposition(call.right), call.spec
+        facts = (name, spec.operation, spec.part, spec.right_shape, spec.form, sources, order)
+        key = self._keys.get(facts)
+        if key is None:
+            key = self._keys[facts] = self._made(name, module, spec, sources, order, ())
+        return key
+
+    def _made(
+        self,
+        name: str,
+        module: nn.Module,
+        spec: OpSpec,
+        sources: frozenset[str],
+        order: Sizes,
+        chain: tuple[str, ...],
+    ) -> RowKey:
         part = spec.part or spec.operation
         slots = tuple(sorted({self._slot(path) for path in sources}))
         single = isinstance(module, _SINGLE) and not spec.part
@@ -69,11 +88,19 @@ class RowKeys:
             module=name,
             part=part,
             slots=slots,
-            form=spec.identity(bool(slots), transposition(call.right) if slots else ()),
-            chain=() if slots else call_chain(frame, end),
+            form=spec.identity(bool(slots), order),
+            chain=chain,
             own=single and spec.operation.startswith(("linear", "conv")) and _may_be_own(slots),
-            first=self._first_number(f"{name}.{part}"),
+            first=self._first_number(f"{name}.{part}", bool(spec.part), slots),
         )
+
+    def _owner(self, path: str) -> tuple[nn.Module | None, str]:
+        """The module that has a tensor, if there is one, and the name of the tensor in it."""
+        owner, _, name = path.rpartition(".")
+        try:
+            return self._model.get_submodule(owner), name
+        except AttributeError:  # it was removed, or the path stands for something else
+            return None, name
 
     def _slot(self, path: str) -> str:
         """The slot of a tensor: of the tensor that is made of it, if it is kept in parts."""
@@ -88,19 +115,27 @@ class RowKeys:
         source = _SOURCE.fullmatch(path)
         if source is None:
             return path
-        owner, _, name = source[1].rpartition(".")
-        module = self._model.get_submodule(owner)
+        module, name = self._owner(source[1])
+        if module is None:
+            return path
         # The forward uses an attribute of this name; a parameter may be called so by itself, too.
         kept = (module._parameters, module._buffers, vars(module))
         return source[1] if any(name in tensors for tensors in kept) else path
 
-    def _first_number(self, stem: str) -> int:
-        """The smallest number that no module has whose name is this stem and a number."""
-        if stem not in self._first:
+    def _first_number(self, stem: str, is_part: bool, slots: tuple[str, ...]) -> int:
+        """The smallest number that no module has whose name is this stem and a number.
+
+        A part with the weight of a child bears its name: multi-head attention applies its
+        ``out_proj`` without calling it.
+        """
+        of_child = is_part and bool(slots) and all(s.startswith(f"{stem}.") for s in slots)
+        if (stem, of_child) not in self._first:
             named = re.compile(rf"{re.escape(stem)}(?:_(\d+))?")
-            found = [named.fullmatch(name) for name in self._modules]
-            self._first[stem] = max((1 + int(m[1] or 0) for m in found if m), default=0)
-        return self._first[stem]
+            others = (name for name in self._modules if not (of_child and name == stem))
+            found = [named.fullmatch(name) for name in others]
+            numbers = (1 + int(match[1] or 0) for match in found if match)
+            self._first[stem, of_child] = max(numbers, default=0)
+        return self._first[stem, of_child]
 
 
 def _may_be_own(slots: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ from snnmetrics.report.run_data import RunData
 def sum_over_ranks(
     run: RunData, declarations: Mapping[str, Any], rank: int, reduce: Reduce
 ) -> RunData:
-    """Add up by the names of layers, also where some ranks lack some.
+    """Add up by the keys of rows, also where some ranks lack some.
 
     Args:
         run: What this rank counted, on the CPU.
@@ -23,8 +23,8 @@ def sum_over_ranks(
         reduce: How one buffer is reduced over the ranks.
 
     Raises:
-        ValueError: On every rank alike, if declarations differ, or a name stands for different
-            operations on different ranks.
+        ValueError: On every rank alike, if declarations differ, or a weight has different shapes on
+            different ranks.
     """
     packed = pack(run)
     text = json.dumps(packed.structure).encode()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.schema import one_of, positive, sizes
+from snnmetrics.report.schema import one_of, positive, sizes, word
 from snnmetrics.tensors.kinds import InputKind
 
 KINDS = tuple(kind.label for kind in InputKind)
@@ -112,7 +112,7 @@ class RowKey:
     """
 
     module: str
-    part: str
+    part: Annotated[str, word]
     slots: tuple[str, ...] = ()
     form: str = ""
     chain: tuple[str, ...] = ()
@@ -127,6 +127,15 @@ class NeuronKey:
     Attributes:
         module: Path of the module.
         shape: Shape of its neurons, of one sample at one step.
+
+    Example:
+        >>> import torch
+        >>> import snntorch as snn
+        >>> import snnmetrics as sm
+        >>> model = torch.nn.Sequential(snn.Leaky(beta=0.5, init_hidden=True))
+        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> report.neurons_data["0"].key
+        NeuronKey(module='0', shape=(4,))
     """
 
     module: str

@@ -26,7 +26,7 @@ def row_names(orders: Mapping[RowKey, int]) -> dict[RowKey, str]:
     # The operation of a layer comes first, whenever it was called: the layer has its name.
     stems = sorted(listed, key=lambda key: (key.module, key.part, not key.own))
     names = {key: key.module for key in listed if not key.part}  # known by their names alone
-    taken = set(names.values())
+    taken = {*names.values(), *(key.module for key in listed if key.own)}
     for (module, part), keys in groupby(stems, key=lambda key: (key.module, key.part)):
         if not part:
             continue

@@ -263,7 +263,7 @@ class RunData:
             not known.
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
-        contracted: Parameters that took part in an operation.
+        contracted: Parameters and buffers that took part in an operation.
         touched: Parameters that a function took which contracts nothing.
         expanded: Parameters that were multiplied into a larger output than the activation.
         notes: What a reader must know about the model.

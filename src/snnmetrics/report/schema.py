@@ -109,6 +109,13 @@ def text(value: Any, path: str) -> str:
     return value
 
 
+def word(value: Any, path: str) -> str:
+    """Check text that is not empty."""
+    if text(value, path) == "":
+        raise error(path, "text that is not empty", value)
+    return str(value)
+
+
 def optional(check: Check[T]) -> Check[T | None]:
     """A check that lets ``None`` pass."""
     return lambda value, path: None if value is None else check(value, path)
