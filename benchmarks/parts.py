@@ -25,15 +25,15 @@ from benchmarks.machine import description
 from benchmarks.workloads import WORKLOADS, Workload
 
 import snnmetrics as sm
-from snnmetrics.monitor.input_buffer import InputBuffer
+from snnmetrics.monitor import recorder
+from snnmetrics.monitor.call_sites import InputSums
 from snnmetrics.synapses import maps
-from snnmetrics.tensors import stats
 
 # What is timed, by the name of the part that it is.
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "reading activations": ((stats, "read"), (InputBuffer, "flush")),
-    "copying small ones": ((InputBuffer, "append"),),
-    "looking at weights": ((maps, "is_dense"), (maps, "not_zero")),
+    "reading activations": ((recorder, "summarize"),),
+    "adding up": ((InputSums, "add"), (InputSums, "settle")),
+    "comparing weights": ((maps, "is_dense"), (maps, "not_zero")),
 }
 REST = "calls and entries"
 

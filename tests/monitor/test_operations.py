@@ -203,7 +203,7 @@ def test_a_learned_state_is_said_and_then_counted() -> None:
         assert bool(products) is said
 
 
-def test_a_buffer_refilled_in_place_is_an_activation() -> None:
+def test_a_buffer_written_from_outside_remains_a_weight() -> None:
     model = Calls(lambda m, x: m.buffer @ x.t(), buffer=torch.zeros(2, 4))
     with sm.Monitor(model) as monitor:
         for _ in range(2):
@@ -211,7 +211,8 @@ def test_a_buffer_refilled_in_place_is_an_activation() -> None:
             with monitor.batch(samples=2):
                 model(X)
     (row,) = monitor.compute().layers.values()
-    assert row.kind == "binary*binary"
+    assert (row.operation, row.kind) == ("matmul", "binary")
+    assert row.event_synops == 2 * int(X.sum()) * 2 / 4  # two rows of the buffer, of 4 samples
 
 
 # ------------------------------------------------------------------- said, not counted

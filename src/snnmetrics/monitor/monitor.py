@@ -25,7 +25,7 @@ from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
-from snnmetrics.report.run_data import RunData
+from snnmetrics.report.run_data import RunData, require_same_layers
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 2
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
@@ -570,7 +570,9 @@ class Monitor:
         """
         if isinstance(incoming_state, Monitor):
             incoming_state = incoming_state.state_dict()
-        self._state = self._loaded("incoming_state", incoming_state).add(self._state)
+        incoming = self._loaded("incoming_state", incoming_state)
+        require_same_layers(incoming, self._state)
+        self._state = incoming.add(self._state)
         self._recorder.names.add(self._state.orders())
 
     def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> RunData:

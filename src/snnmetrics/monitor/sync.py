@@ -8,7 +8,7 @@ from typing import Any
 
 from snnmetrics.monitor.packing import blank_tensors, pack, reductions, unpack
 from snnmetrics.ranks.reduce import Reduce, different_texts, reduce_states
-from snnmetrics.report.run_data import RunData
+from snnmetrics.report.run_data import RunData, require_same_layers
 
 
 def sum_over_ranks(
@@ -32,7 +32,9 @@ def sum_over_ranks(
     if structures != [text]:
         blank = RunData()
         for structure in map(json.loads, structures):
-            blank = blank.add(unpack(structure, blank_tensors(structure)))
+            other = unpack(structure, blank_tensors(structure))
+            require_same_layers(blank, other)
+            blank = blank.add(other)
         packed = pack(blank.add(run))
     tensors = reduce_states(packed.tensors, reductions(packed.tensors), reduce)
     return unpack(packed.structure, tensors)

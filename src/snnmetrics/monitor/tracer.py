@@ -240,7 +240,10 @@ class Tracer(TorchFunctionMode):
         if scope.tracing is Tracing.PASSIVE:
             return True, None, None
         weight = scope.module._parameters.get("weight")
-        key = id(scope), id(weight), x.shape, x.dtype
+        if weight is None:
+            return False, None, None
+        # The shape of the weight: assigned to, ``weight.data`` may change it.
+        key = id(scope), id(weight), weight.shape, x.shape, x.dtype
         if scope.options:
             key = *key, *scope.call_options()
         site = self._recorder.sites.get(key)

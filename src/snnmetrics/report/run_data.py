@@ -349,6 +349,31 @@ class RunData:
         return self.seconds if dt is None or self.untimed else self.steps * dt
 
 
+def require_same_layers(one: RunData, other: RunData) -> None:
+    """Refuse counts of two models of one class, whose layers have other shapes.
+
+    A layer that was replaced while its counts went on has several shapes in one run.
+
+    Raises:
+        ValueError: If a layer has no weight shape in common.
+    """
+    mine, theirs = _layer_shapes(one), _layer_shapes(other)
+    for name in mine.keys() & theirs.keys():
+        if mine[name].isdisjoint(theirs[name]):
+            raise ValueError(
+                f"{name}: expected the same weight_shape in everything that is added up, as on all "
+                f"ranks, found {min(mine[name])} and {min(theirs[name])}"
+            )
+
+
+def _layer_shapes(run: RunData) -> dict[str, set[tuple[int, ...]]]:
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for key, row in run.rows.items():
+        if key.own and row.operation.weight_shape is not None:
+            found.setdefault(key.module, set()).add(row.operation.weight_shape)
+    return found
+
+
 def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T]) -> dict[K, T]:
     found = dict(mine)
     for key, value in theirs.items():
