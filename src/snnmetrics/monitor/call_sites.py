@@ -6,6 +6,7 @@ the sums meet the synapse map when the batch is complete, or when the weight has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats
+from snnmetrics.tensors.sums import blocks, magnitudes
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
 
 class InputSums:
@@ -124,6 +127,8 @@ class CallSite:
     expected: InputKind | None = None
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
+    _fanout: Tensor | None = None  # of all neurons, float32
+    _fanout_of: SynapseMap | None = None
 
     def update_map(self) -> SynapseMap:
         """Take the map of the weight as it is; what met another one is closed."""
@@ -147,6 +152,24 @@ class CallSite:
             self.sums = {}
         return found
 
+    def vector_synops(self, x: Tensor, kind: int | Tensor) -> Tensor:
+        """Synops of each input vector, in the shape of the batch dimensions, with gradient.
+
+        float32 where it is exact: of inputs of zeros and ones whose synops are below 2**24.
+        """
+        assert self.map is not None
+        dims, dense = self.batch_dims, self.map.dense
+        if self._fanout is None or self._fanout_of is not self.map:
+            neurons = [size for d, size in enumerate(self.input_shape) if d not in dims]
+            self._fanout = dense.expand(neurons).reshape(-1).to(torch.float32)
+            self._fanout_of = self.map
+        leading = dims == tuple(range(len(dims)))
+        exact = self.map.synapses < FLOAT32_INTEGERS
+        if kind is InputKind.BINARY and x.dtype is torch.float32 and leading and exact:
+            vectors = x if x.ndim == len(dims) + 1 else x.flatten(len(dims))
+            return torch.matmul(vectors, self._fanout)
+        return vector_synops(x, dims, dense)
+
     def known(self, calls: int) -> dict[str, Any]:
         """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
         return {
@@ -161,6 +184,16 @@ class CallSite:
     def reset(self) -> None:
         """Drop what the batch added."""
         self.sums, self.closed = {}, []
+
+
+def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
+    """Synops of each input vector, float64, in the shape of the batch dimensions."""
+    sizes = [x.shape[d] for d in batch_dims]
+    neurons = [d for d in range(x.ndim) if d not in batch_dims]
+    fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
+    rows = x.permute(*batch_dims, *neurons).reshape(math.prod(sizes), fanout.numel())
+    parts = [magnitudes(block.to(torch.float64)) @ fanout for block in blocks(rows, (0,))]
+    return torch.cat(parts).reshape(sizes)
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:

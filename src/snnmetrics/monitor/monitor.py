@@ -438,7 +438,7 @@ class Monitor:
         # A batch without samples has no synops: zero, which leaves a loss as it is.
         samples = max(1, self._batch_samples)
         values = {
-            name: self._recorder.synops[key] / samples
+            name: _sum_of(self._recorder.synops[key]) / samples
             for key, name in self._state.names().items()
             if key in self._recorder.synops and not self._is_analog(key, name)
         }
@@ -605,6 +605,11 @@ class Monitor:
     def _forget_batch(self) -> None:
         self._recorder.synops.clear()
         self._batch_samples = None
+
+
+def _sum_of(parts: list[Tensor]) -> Tensor:
+    """The sum of all elements, float64."""
+    return torch.cat([part.reshape(-1) for part in parts]).to(torch.float64).sum()
 
 
 def _require_batches(loader: object) -> None:

@@ -25,6 +25,7 @@ from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
+from snnmetrics.monitor.transforms import require_no_reentrant_checkpoint
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
@@ -33,7 +34,6 @@ from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, summarize
-from snnmetrics.tensors.sums import magnitude_sum
 
 _MOST_SITES = 1024
 
@@ -96,7 +96,7 @@ class BatchRecorder:
         sites: Call sites by what identifies further calls, while attached.
         root: What the root call that runs adds.
         names: Names of rows, as far as rows are known.
-        synops: Synops of the batch by row, with gradient.
+        synops: Synops of input vectors of the batch by row, with gradient.
         vectors: Synops of input vectors of the batch, by row.
     """
 
@@ -110,7 +110,7 @@ class BatchRecorder:
     sites: dict[Any, CallSite] = field(default_factory=dict)
     root: _RootCall = field(default_factory=_RootCall)
     names: NamesSoFar = field(default_factory=NamesSoFar)
-    synops: dict[RowKey, Tensor] = field(default_factory=dict)
+    synops: dict[RowKey, list[Tensor]] = field(default_factory=dict)
     vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
     _staged: RunData = field(default_factory=RunData)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
@@ -221,7 +221,7 @@ class BatchRecorder:
         for key, synops in root.vectors:
             self.vectors.setdefault(key, []).append(VectorSynops(staged.calls, synops))
         for key, synops in root.synops:
-            self.synops[key] = self.synops[key] + synops if key in self.synops else synops
+            self.synops.setdefault(key, []).append(synops)
         for name, entry in root.uncounted.items():
             known = staged.uncounted.get(name)
             staged.uncounted[name] = entry if known is None else known.add(entry)
@@ -374,9 +374,9 @@ class BatchRecorder:
             root.sums.append(sums)
         sums.add(stats, site.vectors)
         if self.per_sample:
-            self._keep_vectors(site, x, synapse_map, kind)
+            self._keep_vectors(site, x, kind)
         if self.differentiable:
-            self._keep_gradient(site, x, synapse_map, kind)
+            self._keep_gradient(site, x, kind)
 
     def _record_alone(self, site: CallSite, x: Tensor, synapse_map: SynapseMap) -> None:
         """Record a call whose kind is not known to the host, or whose input was scaled."""
@@ -390,9 +390,9 @@ class BatchRecorder:
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
             if self.per_sample:
-                self._keep_vectors(site, x, synapse_map, stats.kind)
+                self._keep_vectors(site, x, stats.kind)
         if self.differentiable:
-            self._keep_gradient(site, live, synapse_map, stats.kind)
+            self._keep_gradient(site, live, stats.kind)
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         spec = call.spec
@@ -437,11 +437,10 @@ class BatchRecorder:
 
     # ------------------------------------------------------- samples, gradient of synops
 
-    def _keep_vectors(
-        self, site: CallSite, x: Tensor, synapse_map: SynapseMap, kind: int | Tensor
-    ) -> None:
-        with torch.no_grad():
-            synops = counting.vector_synops(x, site.batch_dims, synapse_map.dense)
+    def _keep_vectors(self, site: CallSite, x: Tensor, kind: int | Tensor) -> None:
+        if kind is InputKind.ANALOG and site.declared is None:
+            return
+        synops = site.vector_synops(x.detach(), kind)
         self._keep(site.key, site.declared, synops, kind, site.samples_first)
 
     def _keep(
@@ -462,16 +461,17 @@ class BatchRecorder:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
         if samples_first and synops.ndim > 1:
             synops = synops.sum(tuple(range(1, synops.ndim)))
-        self.root.vectors.append((key, synops))
+        self.root.vectors.append((key, synops.to(torch.float64)))
 
-    def _keep_gradient(
-        self, site: CallSite, x: Tensor, synapse_map: SynapseMap, kind: int | Tensor
-    ) -> None:
-        batch_dims = site.batch_dims
-        with own_saved_tensors():
-            if not batch_dims:
-                x, batch_dims = x.unsqueeze(0), (0,)
-            synops = (magnitude_sum(x, batch_dims) * synapse_map.dense).sum()
+    def _keep_gradient(self, site: CallSite, x: Tensor, kind: int | Tensor) -> None:
+        if kind is InputKind.ANALOG and site.declared is None:
+            return  # synops have no meaning
+        if x.requires_grad and torch.is_grad_enabled():
+            with own_saved_tensors():
+                synops = site.vector_synops(x, kind)
+        else:
+            require_no_reentrant_checkpoint(site.name)
+            synops = site.vector_synops(x.detach(), kind)
         self.root.synops.append((site.key, synops))
 
     # ------------------------------------------------------------------------- the rest

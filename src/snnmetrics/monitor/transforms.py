@@ -7,8 +7,10 @@ no value of one sample: the model runs as if no monitor were attached.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,9 +23,11 @@ from torch._C._functorch import (
     peek_interpreter_stack,
 )
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.utils.checkpoint import CheckpointFunction
 
 from snnmetrics.monitor.lineage import tensors_in
 
+_REENTRANT = CheckpointFunction.forward.__code__
 _DIFFERENTIATION = (TransformType.Grad, TransformType.Jvp)
 _MODES = torch._C._TorchDispatchModeKey
 _SYMBOLIC_MODES = (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL)
@@ -65,3 +69,25 @@ def outside_of_transforms(plain: bool) -> Iterator[None]:
     else:
         with temporarily_clear_interpreter_stack():
             yield
+
+
+def require_no_reentrant_checkpoint(name: str) -> None:
+    """Refuse to take synops without gradient for those of a checkpointed forward.
+
+    ``torch.utils.checkpoint`` with ``use_reentrant=True`` runs the forward without gradient, and
+    again in the backward, when the loss is already known.
+
+    Args:
+        name: Name of the row.
+
+    Raises:
+        RuntimeError: If such a checkpoint runs.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _REENTRANT:
+            raise RuntimeError(
+                f"differentiable: expected a forward with gradient at '{name}', found a checkpoint "
+                "with use_reentrant=True; use use_reentrant=False"
+            )
+        frame = frame.f_back

@@ -66,7 +66,7 @@ def magnitude_sum(
     if activations.layout is torch.sparse_coo:
         return _sum_sparse(activations, dims)
     if activations.is_cpu and activations.numel() <= _SMALL:
-        return _magnitudes(activations.to(torch.float64)).sum(dims)
+        return magnitudes(activations.to(torch.float64)).sum(dims)
     if activations.requires_grad and torch.is_grad_enabled():
         if negative is None:
             negative = _may_be_negative(activations)
@@ -86,7 +86,7 @@ def coalesced(x: Tensor) -> Tensor:
         return x.coalesce()
 
 
-def _magnitudes(x: Tensor) -> Tensor:
+def magnitudes(x: Tensor) -> Tensor:
     """``|x|`` of a floating tensor, with a gradient of 1 at zero, where that of ``abs`` is 0."""
     return F.leaky_relu(-x, -1.0) if x.requires_grad else x.abs()
 
@@ -204,11 +204,11 @@ def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     if x.dense_dim() > 0:
         return magnitude_sum(x.to_dense(), dims)
     values = x.values().to(torch.float64)
-    magnitudes = _magnitudes(values)
+    stored = magnitudes(values)
     kept = [d for d in range(x.ndim) if d not in dims]
     shape = [x.shape[d] for d in kept]
-    position = torch.zeros(magnitudes.shape, dtype=torch.int64, device=x.device)
+    position = torch.zeros(stored.shape, dtype=torch.int64, device=x.device)
     for d in kept:
         position = position * x.shape[d] + x.indices()[d]
     total = torch.zeros(math.prod(shape), dtype=torch.float64, device=x.device)
-    return total.index_add(0, position, magnitudes).reshape(shape)
+    return total.index_add(0, position, stored).reshape(shape)
