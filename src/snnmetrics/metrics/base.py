@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -577,4 +578,20 @@ def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
     signature = named.replace(parameters=parameters, return_annotation="None")
     update.__signature__ = signature  # type: ignore[attr-defined]
     update.__qualname__ = f"{cls.__qualname__}.update"
+    update.__doc__ = _update_doc(cls)
     return update
+
+
+def _update_doc(cls: type[SNNMetric[Any]]) -> str:
+    """The docstring of ``update``, with the inputs that the docstring of the class lists."""
+    general = inspect.getdoc(SNNMetric.update) or ""
+    inputs = re.search(
+        r"^As input to.*?(?=^As output of)",
+        inspect.cleandoc(cls.__doc__ or ""),
+        re.DOTALL | re.MULTILINE,
+    )
+    if inputs is None:
+        return general
+    before, _, rest = general.partition("Args:\n")
+    _, raises, after = rest.partition("Raises:\n")
+    return before + inputs[0] + raises + after
