@@ -1,7 +1,7 @@
 """A Lightning callback that measures a network while Lightning trains, validates or tests it.
 
 The callback owns one :class:`snnmetrics.Monitor` per stage, attached only while its stage runs:
-training stops to count while Lightning validates in the middle of it, and the sanity check counts
+training is not counted while Lightning validates in the middle of it, and the sanity check counts
 nothing. What is logged are figures of a report, so that every logger takes them.
 """
 
@@ -73,9 +73,9 @@ class SNNMetricsCallback(Callback):
     training under way, over all ranks; resuming goes on from there.
 
     Args:
-        model: What to measure: the name of the module in the ``LightningModule`` that is called
-            with the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for
-            the ``LightningModule`` itself (where it calls ``self(x)``).
+        model: Name of the module to measure: the one in the ``LightningModule`` that is called with
+            the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for the
+            ``LightningModule`` itself (where it calls ``self(x)``).
         stages: When to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
             attached a compiled model runs without its compilation.
         every_n_steps: Log figures of training after every so many optimiser steps, of the steps
@@ -84,7 +84,7 @@ class SNNMetricsCallback(Callback):
         prefix: Put before the name of the stage.
         sizes: For a network that is called once per time step, or otherwise not once per batch: a
             function from the batch to the number of samples in it and of time steps (or None).
-            By default the input of the model tells, by ``batch_dim`` and ``time_dim``.
+            By default they follow from the input of the model, ``batch_dim`` and ``time_dim``.
         dirpath: Where to write reports and figures; by default a directory ``snnmetrics`` in that
             of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
         figures: Pictures to make of each report, by name; by default
@@ -155,7 +155,7 @@ class SNNMetricsCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells callbacks for several modules apart in a checkpoint."""
+        """Distinguishes callbacks for several modules in a checkpoint."""
         return self._generate_state_key(model=self.model, prefix=self.prefix)
 
     # ------------------------------------------------------------------------- start and end
@@ -388,6 +388,6 @@ def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None
 
 
 def _without_names(monitor: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be checked before there is a model: all but what refers to names in it."""
+    """The arguments that can be checked without a model: those that name no part of it."""
     named = ("input_scale", "kinds", "groups", "include", "exclude", "probes", "process_group")
     return {key: value for key, value in monitor.items() if key not in named}
