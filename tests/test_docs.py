@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import snnmetrics as sm
+from tests.helpers.toy import sum_with_ones
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,11 +49,7 @@ def counted_by_convolution(model: nn.Module, spikes: Tensor) -> dict[str, float]
     totals = dict.fromkeys(("conv1", "conv2", "fc"), 0.0)
 
     def add(name: str, layer: Any, x: Tensor) -> None:
-        ones = torch.ones_like(layer.weight)
-        if isinstance(layer, nn.Linear):
-            totals[name] += float(F.linear(x, ones).sum())
-        else:
-            totals[name] += float(F.conv2d(x, ones, None, layer.stride, layer.padding).sum())
+        totals[name] += sum_with_ones(layer, x).sum().item()
 
     hooks = [
         layer.register_forward_hook(lambda m, x, _, name=name: add(name, m, x[0]))

@@ -25,6 +25,7 @@ from torch.utils.data.distributed import DistributedSampler
 import snnmetrics as sm
 from tests.helpers.latex import COMPILER, compiled
 from tests.helpers.limits import SECONDS
+from tests.helpers.toy import sum_with_ones
 
 pytestmark = pytest.mark.system
 
@@ -366,16 +367,9 @@ def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
     layers = ("conv1", "conv2", "conv3", "fc1", "fc2")
     counts: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def note(name: str, layer: Any, x: Tensor) -> None:
-        ones = torch.ones_like(layer.weight)
-        if name.startswith("fc"):
-            counts[name].append(F.linear(x, ones).sum(1))
-        else:
-            counts[name].append(F.conv2d(x, ones, None, layer.stride, 1).sum((1, 2, 3)))
-
     hooks = [
         model.get_submodule(name).register_forward_hook(
-            lambda layer, x, _, name=name: note(name, layer, x[0])
+            lambda layer, x, _, name=name: counts[name].append(sum_with_ones(layer, x[0]))
         )
         for name in layers
     ]

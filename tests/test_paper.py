@@ -301,7 +301,7 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
     table = sm.paper_table({"a": ours()}, convention="kernel", columns=["acs", "macs", "synops"])
     assert lines(table)[1][:3] == ["a", "-", "-"]
     assert table.rows["a"].synops == ours().under("kernel").total.operations
-    assert "no ACs, MACs: kernel does not tell ACs and MACs apart" in notes(table)
+    assert "no ACs, MACs: kernel does not distinguish ACs and MACs" in notes(table)
 
     neurobench = sm.paper_table({"a": ours()}, convention="neurobench")
     assert neurobench.rows["a"].acs == 9e8

@@ -154,6 +154,14 @@ def test_a_function_takes_the_batch_and_then_what_its_metric_takes(metric: Any) 
     assert given(METRICS[metric]) == batch + declared
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+def test_update_explains_what_it_takes(metric: Any) -> None:
+    text = inspect.getdoc(metric.update) or ""
+    named = re.findall(r"^- ``(\w+)`` \(:class:`~torch.Tensor`", text, re.MULTILINE)
+    assert ["self", *named] == list(inspect.signature(metric.update).parameters)
+    assert "Raises:" in text
+
+
 def test_every_function_has_its_metric() -> None:
     assert {function.__name__ for function in METRICS.values()} == set(functional.__all__)
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that are no tensors: each names the argument, what was expected and found."""
+"""Checks of arguments other than tensors: each names the argument, what was expected and found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def require_dim(name: str, dim: object) -> None:
     """Refuse what cannot be a dimension.
 
     Raises:
-        TypeError: If ``dim`` is no integer.
+        TypeError: If ``dim`` is not an integer.
     """
     if not isinstance(dim, int) or isinstance(dim, bool):
         raise TypeError(f"{name}: expected an integer, found {dim!r}")
@@ -20,7 +20,7 @@ def require_bool(name: str, value: object) -> None:
     """Refuse what is neither True nor False.
 
     Raises:
-        TypeError: If ``value`` is no bool.
+        TypeError: If ``value`` is not a bool.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
@@ -44,7 +44,7 @@ def positive_number(name: str, value: object) -> float:
     """A positive finite number as float.
 
     Raises:
-        TypeError: If ``value`` is no real number.
+        TypeError: If ``value`` is not a real number.
         ValueError: If it is not positive and finite.
     """
     if not isinstance(value, Real) or isinstance(value, bool):

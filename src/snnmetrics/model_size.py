@@ -1,4 +1,4 @@
-"""What a model holds: parameters, bytes and zero weights, without running it.
+"""Parameters, bytes and zero weights of a model, without running it.
 
 All three figures are of the model as it is deployed. A tensor that is pruned, parametrized or
 normalised counts as the one tensor that the forward uses, not as what it is made of; a tensor that
@@ -68,7 +68,7 @@ def parameter_count(model: nn.Module) -> int:
         Number of parameters.
 
     Raises:
-        TypeError: If ``model`` is no module.
+        TypeError: If ``model`` is not a module.
         ValueError: If a lazy module does not know its shape yet.
 
     Source: ``ParameterCount`` of NeuroBench 2.3 is the same sum where nothing is normalised,
@@ -94,7 +94,7 @@ def footprint(model: nn.Module) -> int:
 
     - Left out is what belongs to spiking neurons that the library knows (see
       ``register_neuron``): every buffer that is not persistent, and all buffers of sinabs'
-      stateful layers. SpikingJelly's memories and Norse's states are no buffers.
+      stateful layers. SpikingJelly's memories and Norse's states are not buffers.
     - Constants of neurons (decays, thresholds) count where the framework keeps them in parameters
       or buffers, as snnTorch does; SpikingJelly and Norse keep most as plain numbers, which do
       not count. Running statistics of batch normalisation count.
@@ -115,7 +115,7 @@ def footprint(model: nn.Module) -> int:
         Bytes.
 
     Raises:
-        TypeError: If ``model`` is no module.
+        TypeError: If ``model`` is not a module.
         ValueError: If a lazy module does not know its shape yet.
 
     Source: ``Footprint`` of NeuroBench (Yik et al., "The neurobench framework for benchmarking
@@ -149,8 +149,8 @@ def connection_sparsity(model: nn.Module) -> float:
     or more dimensions: of linear, convolutional, recurrent, attention and embedding layers, and
     those that a module of one's own keeps. Biases (parameters with ``bias`` in their name),
     normalisation, and parameters of spiking neurons that are not called weights are none; nor is
-    anything kept in a buffer. Position embeddings and the like cannot be told from weights and
-    count.
+    anything kept in a buffer. Position embeddings and the like cannot be distinguished from
+    weights and count.
 
     - Weights are taken as the next forward would use them: a pruned weight is masked, a
       parametrized or normalised one is made.
@@ -165,12 +165,12 @@ def connection_sparsity(model: nn.Module) -> float:
         (``fully_shard``) all ranks must ask, and get that of the whole.
 
     Raises:
-        TypeError: If ``model`` is no module.
+        TypeError: If ``model`` is not a module.
         ValueError: If the model has no weights, if they are on device ``meta``, or if a lazy
             module does not know its shape yet.
 
     Source: ``ConnectionSparsity`` of NeuroBench (as for ``footprint``). Differences: NeuroBench
-    looks at Linear, Conv1d/2d/3d, RNN, LSTM, GRU and their cells alone, without those that are
+    reads Linear, Conv1d/2d/3d, RNN, LSTM, GRU and their cells alone, without those that are
     parametrized or are themselves the model; counts biases of recurrent layers as weights and
     shared layers as often as they are met; reads the pruned weight of the last forward; and rounds
     to four decimals.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import snnmetrics as sm
 from snnmetrics.conventions import CONVENTIONS
-from snnmetrics.conventions.published import HEARD_BY_SYOPS
+from snnmetrics.conventions.published import HOOKED_BY_SYOPS
 from tests.conventions.test_tools import of_case, reasons, report_of
 from tests.integration.models import CASES, Case, spikes
 
@@ -43,7 +43,7 @@ def by_syops(case: Case) -> dict[str, tuple[float, float]]:
     said: dict[str, list[tuple[float, float]]] = defaultdict(list)
     model = case.model()
     for name, module in model.named_modules():
-        if type(module).__name__ in HEARD_BY_SYOPS:
+        if type(module).__name__ in HOOKED_BY_SYOPS:
 
             def listen(m: Any, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
                 x = args[0] if args else kwargs["input"]

@@ -136,7 +136,7 @@ def test_neurobench_counts_nothing_in_a_transposed_convolution() -> None:
     row = report.under("neurobench").layers["0"]
     assert (row.operations, row.printed["Dense"], row.difference) == (0, 0, -100)
     assert row.exact == report.layers["0"].effective_synops == 18 * int(x.count_nonzero()) / 3
-    assert "does not listen to a transposed convolution" in row.note
+    assert "does not hook a transposed convolution" in row.note
     theirs = of_neurobench(model, x)["SynapticOperations"]
     assert dict(report.under("neurobench").total.printed) == theirs
 
@@ -152,7 +152,7 @@ def test_neurobench_counts_nothing_in_functional_calls_which_a_report_cannot_tel
 
     x = spikes(5, 4)()
     report = report_of(Functional(), x)
-    assert "not tell whether Functional" in reasons(report, "neurobench")["Functional.linear"]
+    assert "not show whether Functional" in reasons(report, "neurobench")["Functional.linear"]
     assert report.total.acs == int(x.count_nonzero()) * 3 / 5
     assert set(of_neurobench(Functional(), x)["SynapticOperations"].values()) == {0}
 

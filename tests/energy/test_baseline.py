@@ -22,6 +22,7 @@ from snnmetrics.energy import (
 )
 from snnmetrics.report import Report
 from tests.energy.made import close, layer, neurons, report
+from tests.helpers.toy import Spike
 
 FP32 = "horowitz-45nm-fp32"
 
@@ -59,17 +60,13 @@ def test_only_the_user_can_tell_that_tokens_are_no_steps() -> None:
 def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
     """The same layers with ReLU in place of neurons, seen by the Monitor."""
 
-    class Fire(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (x > 0).float()
-
     def build(activation: type[nn.Module]) -> nn.Module:
         torch.manual_seed(0)
         layers = (nn.Conv2d(1, 4, 3, stride=2, padding=1), activation(), nn.Flatten())
         return nn.Sequential(*layers, nn.Linear(64, 10))
 
     images = torch.rand(6, 1, 8, 8) + 0.1
-    snn, ann = build(Fire), build(nn.ReLU)
+    snn, ann = build(Spike), build(nn.ReLU)
     monitor = sm.Monitor(snn)
     with monitor, monitor.batch(samples=6, steps=5):
         for _ in range(5):

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import snnmetrics as sm
 from snnmetrics.frameworks.arithmetic import neuron_operations
+from tests.helpers.toy import Fire
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ADDITIONS = {"add", "sub", "rsub"}
@@ -258,12 +259,8 @@ def test_registered_operations_are_of_the_class_alone() -> None:
 def test_they_travel_from_the_monitor_to_the_energy() -> None:
     snn = pytest.importorskip("snntorch")
 
-    class Unknown(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return (x > 0.5).float()
-
-    sm.register_neuron(Unknown, lead="B")
-    layers = nn.Linear(7, 7), snn.Leaky(0.9, init_hidden=True), nn.Linear(7, 4), Unknown()
+    sm.register_neuron(Fire, lead="B")
+    layers = nn.Linear(7, 7), snn.Leaky(0.9, init_hidden=True), nn.Linear(7, 4), Fire()
     model = nn.Sequential(*layers)
     reports = []
     for _ in range(2):
@@ -285,4 +282,4 @@ def test_they_travel_from_the_monitor_to_the_energy() -> None:
     estimate = sm.estimate_energy(both, "horowitz-45nm-fp32", neuron_operations=True)
     found = estimate.neurons["1"].energy
     assert found == pytest.approx(63 * 0.9e-12 + 21 * 3.7e-12, rel=1e-9, abs=0)
-    assert "Unknown, which are not known" in estimate.left_out[0]
+    assert "Fire, which are not known" in estimate.left_out[0]

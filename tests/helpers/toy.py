@@ -1,8 +1,11 @@
-"""Parts of toy models: spikes without state, and weights that are the same in every process."""
+"""Toy models, their parts, and what plain operations make of a layer whose weights are ones."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -36,8 +39,46 @@ class StraightThrough(torch.autograd.Function):
         return grad, None
 
 
+class Surrogate(Spike):
+    """A ``Spike`` with the gradient of the identity."""
+
+    def __init__(self, threshold: float = 0.25) -> None:
+        super().__init__(threshold)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor = StraightThrough.apply(x, self.threshold)
+        return spikes
+
+
+class TwoLayers(nn.Module):
+    """Two linear layers with neurons between; a call may take ``other`` in place of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
+        self.other = nn.Linear(5, 3)
+        draw_weights(self, seed=3)
+
+    def forward(self, x: Tensor, other: bool = False) -> Tensor:
+        hidden = self.fire(self.first(x))
+        return self.other(hidden) if other else self.second(hidden)
+
+
 def draw_weights(model: nn.Module, seed: int) -> None:
     """Draw all parameters from -1 to 1, without the global random state."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -1, 1, generator=generator)
+
+
+@torch.no_grad()
+def sum_with_ones(layer: Any, x: Tensor, *, effective: bool = False) -> Tensor:
+    """Sum per vector of the outputs of a layer with ones for its weights, or for those not zero.
+
+    Each spike passes each of its synapses once: these are the synaptic operations.
+    """
+    weight = (layer.weight != 0).double() if effective else layer.weight.new_ones(()).double()
+    weight = weight.expand(layer.weight.shape)
+    if isinstance(layer, nn.Linear):
+        return F.linear(x.double(), weight).sum(-1)
+    return F.conv2d(x.double(), weight, None, layer.stride, layer.padding).sum((-3, -2, -1))

@@ -34,7 +34,7 @@ from tests.helpers.brute_force import (
     see_linear,
     see_product,
 )
-from tests.helpers.toy import StraightThrough
+from tests.helpers.toy import StraightThrough, Surrogate
 
 T, B = 3, 4  # steps and samples
 
@@ -190,13 +190,6 @@ def on_grid(model: nn.Module, size: float = 4) -> nn.Module:
 def _fire(x: Tensor) -> Tensor:
     spikes: Tensor = StraightThrough.apply(x, 0.25)
     return spikes
-
-
-class Fire(nn.Module):
-    """Spikes without state, of a class that nobody has registered."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _fire(x)
 
 
 def sequence(*modules: nn.Module) -> nn.Sequential:
@@ -1058,7 +1051,7 @@ def _groups_depthwise_dilation_and_stride() -> nn.Module:
             self.depthwise = nn.Conv2d(6, 6, 3, padding="same", groups=6)
             self.dilated = nn.Conv2d(6, 3, 2, dilation=(2, 1), padding=1)
             self.strided = nn.Conv2d(3, 2, (2, 3), stride=(2, 3), padding=(1, 2))
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, x: Tensor) -> Tensor:
             for layer in (self.grouped, self.depthwise, self.dilated, self.strided):
@@ -1077,7 +1070,7 @@ def _padding_by_copies_and_a_kernel_larger_than_the_map() -> nn.Module:
             self.circular = nn.Conv2d(3, 2, 3, padding=1, stride=2, padding_mode="circular")
             self.replicate = nn.Conv2d(2, 2, 2, padding="same", padding_mode="replicate")
             self.larger = nn.Conv2d(2, 2, 7, padding=3)
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, x: Tensor) -> Tensor:
             for layer in (self.reflect, self.circular, self.replicate, self.larger):
@@ -1092,11 +1085,11 @@ def _transposed_decoder() -> nn.Module:
     return on_grid(
         sequence(
             nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1),
-            Fire(),
+            Surrogate(),
             nn.ConvTranspose2d(4, 4, (2, 3), dilation=(1, 2), groups=2, bias=False),
-            Fire(),
+            Surrogate(),
             nn.ConvTranspose2d(4, 2, 2, stride=3),
-            Fire(),
+            Surrogate(),
             nn.Conv2d(2, 1, 1),
         )
     )
@@ -1110,7 +1103,7 @@ def _one_and_three_dimensions() -> nn.Module:
             self.conv1 = nn.Conv1d(2, 3, 3, stride=2, padding=1)
             self.conv3 = nn.Conv3d(1, 2, (1, 2, 3), padding=(0, 1, 1))
             self.up = nn.ConvTranspose1d(2, 1, 2, stride=2)
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.fire(self.conv1(x)).reshape(-1, 1, 1, 3, 5)
@@ -1125,9 +1118,9 @@ def _layer_shared_by_two_parents_and_one_called_twice() -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             conv = nn.Conv2d(2, 2, 3, padding=1)
-            self.a, self.b = sequence(conv, Fire()), sequence(conv, Fire())
+            self.a, self.b = sequence(conv, Surrogate()), sequence(conv, Surrogate())
             self.fc = nn.Linear(50, 50)
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.b(self.a(x)).flatten(1)
@@ -1185,7 +1178,7 @@ def _keyword_arguments() -> nn.Module:
             self.fc = nn.Linear(6, 8)
             self.conv = nn.Conv1d(2, 2, 3)
             self.out = nn.Linear(4, 2)
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, *, inputs: Tensor) -> Tensor:
             out = []
@@ -1220,7 +1213,7 @@ def _pruned_and_masked_weights() -> nn.Module:
             self.conv = nn.Conv2d(2, 3, 3)
             self.fc = nn.Linear(48, 8)
             self.masked = Masked(8, 4)
-            self.fire = Fire()
+            self.fire = Surrogate()
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.fire(self.fc(self.fire(self.conv(x)).flatten(1)))
@@ -1239,7 +1232,9 @@ def _parametrized_weights() -> nn.Module:
         def forward(self, weight: Tensor) -> Tensor:
             return weight * weight.abs().gt(0.5)
 
-    net = on_grid(sequence(nn.Linear(6, 8), Fire(), nn.Linear(8, 8), Fire(), nn.Linear(8, 3)))
+    net = on_grid(
+        sequence(nn.Linear(6, 8), Surrogate(), nn.Linear(8, 8), Surrogate(), nn.Linear(8, 3))
+    )
     parametrize.register_parametrization(net[0], "weight", Sparse())
     parametrizations.weight_norm(net[2])
     parametrizations.weight_norm(net[4], dim=1)
@@ -1430,7 +1425,7 @@ def _checkpointed() -> nn.Module:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.block = sequence(nn.Linear(6, 8), Fire(), nn.Linear(8, 5), Fire())
+            self.block = sequence(nn.Linear(6, 8), Surrogate(), nn.Linear(8, 5), Surrogate())
             self.out = nn.Linear(5, 2)
 
         def forward(self, x: Tensor) -> Tensor:

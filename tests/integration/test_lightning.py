@@ -528,6 +528,17 @@ def test_hooks_of_a_batch_take_their_arguments_by_name(stage: str) -> None:
         getattr(callback, f"on_{stage}_{hook}")(trainer, None, **dict.fromkeys(names))
 
 
+@pytest.mark.parametrize("stage", ["train", "validation", "test"])
+@pytest.mark.parametrize("hook", ["start", "batch_start", "batch_end", "epoch_end", "end"])
+def test_hooks_say_what_lightning_gives_them_and_what_they_do(stage: str, hook: str) -> None:
+    name = f"on_{stage}_{hook}"
+    ours, theirs = getattr(SNNMetricsCallback, name), getattr(Callback, name)
+    assert ours.__name__ == name
+    assert set(inspect.signature(theirs).parameters) <= set(inspect.signature(ours).parameters)
+    assert ours.__doc__
+    assert ours.__doc__ != theirs.__doc__
+
+
 def test_without_lightning_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "snnmetrics.integrations.lightning"
     monkeypatch.delitem(sys.modules, name)

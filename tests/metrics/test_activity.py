@@ -12,6 +12,7 @@ from torch import Tensor
 
 import snnmetrics as sm
 from tests.helpers.metric_trials import DTYPES, Batch, MetricTrials
+from tests.helpers.toy import Fire
 
 F = sm.functional
 
@@ -295,12 +296,8 @@ def test_firing_rate_is_that_of_sinabs(squeezed: bool) -> None:
 
 
 def test_the_monitor_says_the_same_of_its_neurons() -> None:
-    class Threshold(torch.nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return (x > 0.5).float()
-
-    sm.register_neuron(Threshold, lead="TB")
-    monitor = sm.Monitor(torch.nn.Sequential(Threshold()), batch_dim=1, time_dim=0, dt=0.01)
+    sm.register_neuron(Fire, lead="TB")
+    monitor = sm.Monitor(torch.nn.Sequential(Fire()), batch_dim=1, time_dim=0, dt=0.01)
     rate, silent = sm.FiringRate(0, 0.01), sm.SilentNeurons(0)
     sparsity = sm.ActivationSparsity()
     with monitor:

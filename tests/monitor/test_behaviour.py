@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
@@ -19,12 +18,7 @@ from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
 from snnmetrics.report import run_data
-from tests.helpers.toy import StraightThrough
-
-
-class Spike(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return StraightThrough.apply(x, 0.0)
+from tests.helpers.toy import Fire, Surrogate, sum_with_ones
 
 
 class Net(nn.Module):
@@ -33,7 +27,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.spike = Spike()
+        self.spike = Surrogate(0.0)
         self.drop = nn.Dropout(0.5)
         self.fc = nn.Linear(48, 5)
 
@@ -47,11 +41,9 @@ def spikes(samples: int = 4) -> Tensor:
 
 def by_hand(model: Net, x: Tensor) -> dict[str, float]:
     """The sum of each layer's output with weights one and no bias, per sample."""
-    with torch.no_grad():
-        hidden = (model.conv(x) > 0).double().flatten(1)
-        conv = F.conv2d(x.double(), torch.ones_like(model.conv.weight).double(), padding=1).sum()
-        fc = F.linear(hidden, torch.ones_like(model.fc.weight).double()).sum()
-    return {"conv": float(conv) / len(x), "fc": float(fc) / len(x)}
+    hidden = (model.conv(x) > 0).flatten(1)
+    found = {"conv": sum_with_ones(model.conv, x), "fc": sum_with_ones(model.fc, hidden)}
+    return {name: synops.mean().item() for name, synops in found.items()}
 
 
 def synops(report: sm.Report) -> dict[str, Any]:
@@ -315,12 +307,12 @@ def test_spikes_written_into_after_they_left_the_neurons(mode: Callable[[], Any]
     class Written(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.spike, self.fc = Spike(), nn.Linear(3, 2)
+            self.spike, self.fc = Fire(0.0), nn.Linear(3, 2)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.spike(x).mul_(3))
 
-    sm.register_neuron(Spike, lead="B")
+    sm.register_neuron(Fire, lead="B")
     model = Written()
     with sm.Monitor(model, batch_dim=0) as monitor, mode():
         model(torch.tensor([[1.0, -1.0, 1.0]]))
@@ -349,8 +341,9 @@ def test_memory_grows_with_nothing() -> None:
 
 def test_no_activation_outlives_its_call() -> None:
     """Not in a batch that is complete, nor between the steps of one that is open."""
-    sm.register_neuron(Spike, lead="B")
+    sm.register_neuron(Fire, lead="B")
     model, seen = Net().eval(), []
+    model.spike = Fire(0.0)
     for module in model.modules():
         module.register_forward_hook(
             lambda m, args, out: seen.extend(weakref.ref(t) for t in (*args, out))

@@ -4,40 +4,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
-from tests.helpers.toy import Fire, draw_weights
+from tests.helpers.toy import Fire, TwoLayers
 
 pytestmark = pytest.mark.xdist_group("ranks")
-
-
-class Net(nn.Module):
-    """Two layers with neurons between; one of them may be skipped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
-        draw_weights(self, seed=3)
-
-    def forward(self, x: Tensor, skip: bool = False) -> Tensor:
-        hidden = self.first(x)
-        return hidden if skip else self.second(self.fire(hidden))
 
 
 def batches() -> list[Tensor]:
     return [torch.randint(0, 2, (n, 6)).float() for n in (4, 4, 1, 3)]
 
 
-def _measure(shares: list[Tensor], wrapped: bool, skip: bool = False) -> sm.Report:
+def _measure(shares: list[Tensor], wrapped: bool, other: bool = False) -> sm.Report:
     sm.register_neuron(Fire, lead="B")
-    model: Any = DistributedDataParallel(Net()) if wrapped else Net()
+    model: Any = DistributedDataParallel(TwoLayers()) if wrapped else TwoLayers()
     monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
     with monitor:
         for x in shares:
-            model(x, skip=skip)
+            model(x, other)
     report = monitor.compute()
     assert monitor.compute() == report, "computing changes nothing"
     return report

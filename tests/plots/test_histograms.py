@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 import snnmetrics as sm
 from snnmetrics import plots
+from tests.helpers.toy import Fire
 from tests.report import made
 
 
@@ -78,12 +79,8 @@ def test_what_is_no_rate_is_refused(rates: Any, error: str) -> None:
 
 
 def test_rates_of_a_report_are_those_of_the_metric() -> None:
-    class Fire(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (x > 1).float()
-
     sm.register_neuron(Fire, lead="BT")
-    model, x = torch.nn.Sequential(torch.nn.Linear(6, 9), Fire()), torch.randn(5, 8, 6) * 3
+    model, x = torch.nn.Sequential(torch.nn.Linear(6, 9), Fire(1.0)), torch.randn(5, 8, 6) * 3
     monitor = sm.Monitor(model, batch_dim=0, time_dim=1, dt=0.001, per_neuron=True)
     row = monitor.run([x], progress=False).neurons["1"]
     metric = sm.FiringRate(dt=0.001, per_neuron=True)

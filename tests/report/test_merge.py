@@ -7,43 +7,31 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import snnmetrics as sm
 from snnmetrics.report import Report
-from tests.helpers.toy import Fire, draw_weights
+from tests.helpers.toy import Fire, TwoLayers
 from tests.report.made import COUNTS, full_report, layer, neurons, report
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.fire, self.second = nn.Linear(6, 5), Fire(), nn.Linear(5, 2)
-        self.extra = nn.Linear(5, 3)
-        draw_weights(self, seed=3)
-
-    def forward(self, x: Tensor, extra: bool = False) -> Tensor:
-        hidden = self.fire(self.first(x))
-        return self.extra(hidden) if extra else self.second(hidden)
 
 
 def measured(*batches: tuple[Tensor, bool], **options: Any) -> Report:
     sm.register_neuron(Fire, lead="TB")
     options = {"per_neuron": True, "per_sample": True, "dt": 0.01} | options
-    model = Net()
+    model = TwoLayers()
     monitor = sm.Monitor(
         model, batch_dim=1, time_dim=0, groups={"core": ["first", "second"]}, **options
     )
     with monitor:
-        for x, extra in batches:
-            model(x, extra=extra)
+        for x, other in batches:
+            model(x, other)
     return monitor.compute()
 
 
 def shards() -> list[tuple[Tensor, bool]]:
     torch.manual_seed(0)
     sizes = [(3, 4, False), (5, 1, True), (2, 3, False)]
-    return [(torch.randint(0, 2, (t, b, 6)).float(), extra) for t, b, extra in sizes]
+    return [(torch.randint(0, 2, (t, b, 6)).float(), other) for t, b, other in sizes]
 
 
 @pytest.mark.parametrize("cut", [1, 2])

@@ -42,14 +42,14 @@ def _never_whole(scale: float) -> bool:
 
 
 def _maybe_spikes(counts: Counts, scale: float) -> bool:
-    """Whether all events of a call may be 1 or -1 when scaled: of one call their mean tells."""
+    """Whether all events of a call may be 1 or -1 when scaled: decided by the mean of one call."""
     return counts.calls > 1 or abs(counts.magnitude * scale - counts.events) < 0.5 * scale
 
 
 # ------------------------------------------------------------------------------- neurobench
 
-HEARD_BY_NEUROBENCH = ("Linear", "Conv1d", "Conv2d", "Conv3d")
-UNHEARD_BY_NEUROBENCH = ("MultiheadAttention",)
+HOOKED_BY_NEUROBENCH = ("Linear", "Conv1d", "Conv2d", "Conv3d")
+UNHOOKED_BY_NEUROBENCH = ("MultiheadAttention",)
 
 
 @convention(
@@ -67,28 +67,28 @@ UNHEARD_BY_NEUROBENCH = ("MultiheadAttention",)
 def neurobench(layer: Layer) -> Figures:
     """Figures of ``SynapticOperations`` of NeuroBench.
 
-    It listens to modules of the classes Linear and Conv1d/2d/3d below the model. A recurrent cell
-    it counts as one, with the arithmetic of its gates. Not to be seen in a report, and not
+    It hooks modules of the classes Linear and Conv1d/2d/3d below the model. A recurrent cell
+    it counts as one, with the arithmetic of its gates. Not visible in a report, and not
     reproduced: its sums in float32, and layers in two places, pruned or parametrized.
     """
     operation = layer.operation
     if operation.module == layer.name == layer.model:
-        return _unheard(layer, "a model that is a layer itself")
+        return _unhooked_by_neurobench(layer, "a model that is a layer itself")
     if layer.is_product:
-        return _unheard(layer, "a product of two activations")
+        return _unhooked_by_neurobench(layer, "a product of two activations")
     if layer.is_transposed:
-        return _unheard(layer, "a transposed convolution")
+        return _unhooked_by_neurobench(layer, "a transposed convolution")
     if layer.is_recurrent:
         raise NotInReport(
             "neurobench counts a recurrent cell as a whole, sorted by its input alone, with the "
             "arithmetic of its gates"
         )
-    if operation.module in UNHEARD_BY_NEUROBENCH:
-        return _unheard(layer, f"a function called in {operation.module}")
-    if operation.module not in HEARD_BY_NEUROBENCH:
+    if operation.module in UNHOOKED_BY_NEUROBENCH:
+        return _unhooked_by_neurobench(layer, f"a function called in {operation.module}")
+    if operation.module not in HOOKED_BY_NEUROBENCH:
         raise NotInReport(
-            f"the report does not tell whether {operation.module} is a class that neurobench "
-            "listens to, derived from Linear or Conv1d/2d/3d; if not, it counts 0"
+            f"the report does not show whether {operation.module} is a class that neurobench "
+            "hooks, derived from Linear or Conv1d/2d/3d; if not, it counts 0"
         )
     fed = _as_fed(layer)
     acs = sum(fed[kind].effective_synops for kind in ("binary", "ternary") if kind in fed)
@@ -98,9 +98,9 @@ def neurobench(layer: Layer) -> Figures:
     return Figures(printed, layer.samples, acs + macs, acs, macs)
 
 
-def _unheard(layer: Layer, what: str) -> Figures:
+def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
     printed = {"Effective_MACs": 0, "Effective_ACs": 0, "Dense": 0}
-    note = f"0: neurobench does not listen to {what}"
+    note = f"0: neurobench does not hook {what}"
     return Figures(printed, layer.samples, 0, 0, 0, note)
 
 
@@ -127,7 +127,7 @@ def spikingjelly(layer: Layer) -> Figures:
 
     A product of two activations has SynOps if either is binary: where both are not zero if both
     are, else one per event of the binary one and element that it meets. Its MACCounter also counts
-    batch norm, which a report does not have. Not to be seen in a report, and not reproduced:
+    batch norm, which a report does not have. Not visible in a report, and not reproduced:
     weights of 0 and 1 alone, which it takes for spikes.
     """
     operation = layer.operation.operation
@@ -201,7 +201,7 @@ def sinabs(layer: Layer) -> Figures:
         return _unhooked("Conv2d and Linear alone have hooks")
     if operation.module not in ("Conv2d", "Linear"):
         raise NotInReport(
-            f"the report does not tell whether {operation.module} is derived from Conv2d or "
+            f"the report does not show whether {operation.module} is derived from Conv2d or "
             "Linear; if not, it has no hook and counts 0"
         )
     if layer.is_convolution and not _padded_by_zeros(layer):
@@ -241,7 +241,7 @@ def _padded_by_zeros(layer: Layer) -> bool:
 # ------------------------------------------------------------------------------------ syops
 
 
-HEARD_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for n in (1, 2, 3)))
+HOOKED_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for n in (1, 2, 3)))
 
 
 @convention(
@@ -266,10 +266,10 @@ def syops(layer: Layer) -> Figures:
     model's input, which must be the batch for its figures to be per sample.
     """
     if layer.is_product:
-        return _acs_and_macs(layer, 0, 0, "0: syops listens to modules alone")
+        return _acs_and_macs(layer, 0, 0, "0: syops hooks modules alone")
     if layer.is_recurrent or layer.operation.module == "MultiheadAttention":
         return _acs_and_macs(layer, 0, 0, "0: to syops neither ACs nor MACs, only in its sum")
-    if layer.operation.module not in HEARD_BY_SYOPS:
+    if layer.operation.module not in HOOKED_BY_SYOPS:
         raise NotInReport(
             f"syops counts 0 in {layer.operation.module}, unless it stands for a class it knows: "
             "Linear, Conv1d/2d/3d, ConvTranspose1d/2d/3d"

@@ -27,7 +27,7 @@ def ann_baseline(
     Every layer does its dense MACs of one step: ``dense_macs / steps`` where it ran in every step.
     A layer that ran once, such as a direct-coded first layer outside of the loop, keeps its
     ``dense_macs``. A layer ran in every step if its input vectors divide by the steps, unless
-    ``once`` names it: 196 tokens in 4 steps look like 49 in each, and only the user can tell.
+    ``once`` names it: 196 tokens in 4 steps look like 49 in each, and only the user knows.
     Every spiking neuron becomes an activation function (ReLU) that is evaluated once.
 
     Assumed is that the ANN needs no other width or depth to reach the same accuracy, and that its
@@ -99,7 +99,7 @@ def quantised_ann_baseline(
 ) -> Workload:
     """The operations of the equivalent ANN with quantised activations.
 
-    A rate code of T steps tells T + 1 values apart, which ``ceil(log2(T + 1))`` bits do as well:
+    A rate code of T steps distinguishes T + 1 values, which ``ceil(log2(T + 1))`` bits do as well:
     Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
     (arXiv:2409.08290). The MACs are those of :func:`ann_baseline`; it is their price that falls
     with the bits. Price both networks with one profile of integers that is at least so wide,
@@ -236,7 +236,7 @@ def steps_of(report: Report) -> float:
 
 
 def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
-    """Layers that ran once per sample, and not in every step: named, or as their counts tell."""
+    """Layers that ran once per sample, not in every step: named, or inferred from counts."""
     if isinstance(once, str):
         raise TypeError(f"once: expected a collection of names, found the string {once!r}")
     for pattern in once:

@@ -7,8 +7,8 @@ with the fewest multiplications and then the fewest additions:
   layer (``sigmoid(w)`` of a PLIF, ``exp(-1 / tau)``) costs nothing. Division by a constant is a
   multiplication.
 - To compare with the threshold is to subtract and to keep the sign: one addition.
-- A product with a spike chooses between two values and is no operation. So a reset to a value costs
-  nothing, and a reset by subtraction one addition. It is counted in every step, spike or not.
+- A product with a spike chooses between two values and is not an operation. So a reset to a value
+  costs nothing, and a reset by subtraction one addition. It is counted in every step, spike or not.
 - A recurrent connection within the neurons is a layer of its own; adding its output is counted.
 
 Classes are recognised by name, so that none need be installed, and one by one: what inherits from
@@ -74,7 +74,7 @@ def _alpha(module: Any) -> NeuronOperations | None:
 
 
 def _with_recurrence(rule: Rule) -> Rule:
-    """What comes back from the neurons is one more input to add."""
+    """Add one addition: that of the recurrent input."""
 
     def counted(module: Any) -> NeuronOperations | None:
         found = rule(module)

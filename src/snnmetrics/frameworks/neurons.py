@@ -43,7 +43,7 @@ class NeuronType:
         lead: Leading dimensions of the spikes, or a function of the module that says so.
         spikes: The spikes in an output; None if this module emits none.
         only_weights: Whether all that these neurons contract is their weights, so that without
-            weights nothing need be heard in them. Known of the frameworks only.
+            weights their calls need not be traced. Known of the frameworks only.
         state: Names of the buffers that hold the running state, of a module.
     """
 
@@ -162,12 +162,12 @@ def register_neuron(
         operations: Additions and multiplications of one neuron in one time step, or a function of
             the module that gives both, for energy estimates. A comparison is an addition, and a
             product with a spike is nothing. They are of this class alone: subclasses, whose
-            equation may be another one, tell their own.
+            equation may be another one, give their own.
 
     Raises:
-        TypeError: If ``cls`` is no subclass of ``nn.Module``, ``spikes`` no function, or ``state``
-            one string.
-        ValueError: If ``lead`` is unknown, or ``operations`` are no two integers >= 0.
+        TypeError: If ``cls`` is not a subclass of ``nn.Module``, ``spikes`` is not a function, or
+            ``state`` is one string.
+        ValueError: If ``lead`` is unknown, or ``operations`` are not two integers >= 0.
 
     Example:
         >>> import torch

@@ -47,7 +47,7 @@ def spike_count_update(
 def firing_rate_compute(
     spikes: Tensor, counted_in: Tensor, dt: float | None, per_neuron: bool
 ) -> Tensor | dict[str, Tensor]:
-    """Turn what ``spike_count_update`` gives, summed, into rates. NaN where nothing was seen."""
+    """Turn what ``spike_count_update`` gives, summed, into rates. NaN without samples."""
     if not per_neuron:
         return _per_time(spikes / counted_in, dt)
     return {
@@ -181,7 +181,7 @@ def activation_sparsity(activations: Tensor) -> Tensor:
         element is zero; NaN if there is no element (NeuroBench: 0).
 
     Raises:
-        TypeError: If ``activations`` is no tensor.
+        TypeError: If ``activations`` is not a tensor.
         ValueError: If they are complex or (on the CPU) not finite.
 
     Example:
@@ -271,7 +271,7 @@ def as_potential(name: str, value: object) -> float:
     """A finite number as float.
 
     Raises:
-        TypeError: If ``value`` is no real number.
+        TypeError: If ``value`` is not a real number.
         ValueError: If it is not finite, or an integer that float64 does not hold.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -309,7 +309,7 @@ def _differs(potentials: Tensor, initial: float) -> Tensor:
     """Where potentials are not ``initial``."""
     if potentials.is_floating_point():
         return potentials != initial
-    # A floating comparison, which PyTorch would make, cannot tell large integers apart.
+    # A floating comparison, which PyTorch would make, does not distinguish large integers.
     lowest, highest = 0, 1
     if potentials.dtype is not torch.bool:
         limits = torch.iinfo(potentials.dtype)
@@ -343,8 +343,8 @@ def membrane_updates(
     - The strict one (``initial`` is the potential at rest): as at all other steps only a change
       counts, :math:`u = [v_{b,1,i} \ne \text{initial}]`.
 
-    A step at which a potential stays as it was, down to the last bit, is no change; +0 and -0 are
-    equal.
+    A step at which a potential stays as it was, down to the last bit, is not a change; +0 and -0
+    are equal.
 
     Args:
         potentials: Membrane potential after each step: batch, time (at ``time_dim``) and one or

@@ -28,7 +28,7 @@ def require_tensor(name: str, value: object) -> None:
     """Refuse what is not a real tensor in a layout that can be summed.
 
     Raises:
-        TypeError: If ``value`` is no tensor.
+        TypeError: If ``value`` is not a tensor.
         ValueError: If it is complex, quantised or of less than 8 bits (floats: 16), or neither
             strided nor sparse COO.
     """
@@ -100,7 +100,7 @@ def samples_that_count(mask: object, samples: int, name: str) -> Tensor:
         name: What the argument with these samples is called.
 
     Raises:
-        TypeError: If ``mask`` is no dense bool tensor.
+        TypeError: If ``mask`` is not a dense bool tensor.
         ValueError: If it does not have one entry per sample.
     """
     if not isinstance(mask, Tensor):
@@ -121,7 +121,7 @@ def select_samples(name: str, value: Tensor, dim: int, counted: Tensor, samples:
     """The samples of one argument at the indices ``counted``; the host does not wait.
 
     Raises:
-        TypeError: If ``value`` is no tensor.
+        TypeError: If ``value`` is not a tensor.
         ValueError: If it has another number of samples along ``dim``, or is refused by
             :func:`require_tensor`.
     """

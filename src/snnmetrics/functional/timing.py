@@ -87,7 +87,7 @@ def accuracy_over_time(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If shapes do not fit, or (on the CPU) if outputs are not finite or, as integers,
-            so large that their sum over time may be beyond int64, or if targets are no classes.
+            so large that their sum over time may be beyond int64, or if targets are not classes.
 
     Example:
         >>> import torch
@@ -162,7 +162,7 @@ def time_to_first_spike_compute(
     dt: float | None,
     per_neuron: bool,
 ) -> dict[str, Tensor]:
-    """Turn sums into means; NaN where nothing was seen."""
+    """Turn sums into means; NaN where there is nothing to divide by."""
     unit = 1.0 if dt is None else dt
     values = {}
     if per_neuron:
@@ -226,12 +226,12 @@ def time_to_first_spike(
         ``"time"`` (0-dim; over all pairs that spike; NaN if there is none), ``"never_fraction"``
         (0-dim; fraction of all pairs) and ``"accuracy"`` (0-dim; NaN without targets). Dtype of
         the spikes, at least float32. All spikes: time 1. T = 1: time 1 wherever there is a spike.
-        T = 0: nobody spikes. NaN if there is no sample. No gradient.
+        T = 0: no neuron spikes. NaN if there is no sample. No gradient.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If shapes do not fit, if ``dt`` is not positive, or (on the CPU) if spikes are
-            not finite or targets are no classes.
+            not finite or targets are not classes.
 
     Example:
         >>> import torch
@@ -394,7 +394,7 @@ def early_exit(
         TypeError: If an argument is of the wrong type.
         ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``evidence`` is
             unknown, or (on the CPU) if outputs are not finite or, as integers, so large that their
-            sum over time may be beyond int64, or if targets are no classes.
+            sum over time may be beyond int64, or if targets are not classes.
 
     Example:
         >>> import torch
@@ -484,7 +484,7 @@ def _evidence(outputs: Tensor, pred_type: PredType) -> tuple[Tensor, Tensor]:
 
 
 def _poison_if_not_finite(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """What to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
+    """Value to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
 
     Raises:
         ValueError: On the CPU, instead of NaN.

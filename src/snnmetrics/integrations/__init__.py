@@ -1,4 +1,4 @@
-"""What connects snnmetrics with other libraries. A module each, imported by its name only.
+"""Connections to other libraries: one module each, imported by its name only.
 
 Example:
     >>> from snnmetrics.integrations.lightning import SNNMetricsCallback

@@ -1,16 +1,17 @@
 """A Lightning callback that measures a network while Lightning trains, validates or tests it.
 
 The callback owns one :class:`snnmetrics.Monitor` per stage, attached only while its stage runs:
-training stops to count while Lightning validates in the middle of it, and the sanity check counts
+training is not counted while Lightning validates in the middle of it, and the sanity check counts
 nothing. What is logged are figures of a report, so that every logger takes them.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,26 @@ if TYPE_CHECKING:
 
     Picture = Callable[[Report], tuple[Figure, Axes]]
 
-STAGES = ("train", "val", "test")
+# By name of the stage, as in ``stages``: its name in the hooks of Lightning.
+STAGES = {"train": "train", "val": "validation", "test": "test"}
+
+
+def _for_each_stage(method: Callable[..., None]) -> list[Callable[..., None]]:
+    """The hook of each stage: ``method`` with the stage as its first argument."""
+    return [_hook(method, stage) for stage in STAGES]
+
+
+def _hook(method: Callable[..., None], stage: str) -> Callable[..., None]:
+    @functools.wraps(method)
+    def hook(self: SNNMetricsCallback, *args: Any, **kwargs: Any) -> None:
+        method(self, stage, *args, **kwargs)
+
+    signature = inspect.signature(method)
+    parameters = [p for name, p in signature.parameters.items() if name != "stage"]
+    hook.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    hook.__name__ = f"on_{STAGES[stage]}{method.__name__}"
+    hook.__qualname__ = f"SNNMetricsCallback.{hook.__name__}"
+    return hook
 
 
 class SNNMetricsCallback(Callback):
@@ -53,9 +73,9 @@ class SNNMetricsCallback(Callback):
     training under way, over all ranks; resuming goes on from there.
 
     Args:
-        model: What to measure: the name of the module in the ``LightningModule`` that is called
-            with the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for
-            the ``LightningModule`` itself (where it calls ``self(x)``).
+        model: Name of the module to measure: the one in the ``LightningModule`` that is called with
+            the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for the
+            ``LightningModule`` itself (where it calls ``self(x)``).
         stages: When to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
             attached a compiled model runs without its compilation.
         every_n_steps: Log figures of training after every so many optimiser steps, of the steps
@@ -64,7 +84,7 @@ class SNNMetricsCallback(Callback):
         prefix: Put before the name of the stage.
         sizes: For a network that is called once per time step, or otherwise not once per batch: a
             function from the batch to the number of samples in it and of time steps (or None).
-            By default the input of the model tells, by ``batch_dim`` and ``time_dim``.
+            By default they follow from the input of the model, ``batch_dim`` and ``time_dim``.
         dirpath: Where to write reports and figures; by default a directory ``snnmetrics`` in that
             of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
         figures: Pictures to make of each report, by name; by default
@@ -103,8 +123,8 @@ class SNNMetricsCallback(Callback):
     ) -> None:
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model: expected a name or None, found {type(model).__name__}")
-        if isinstance(stages, str) or not stages or not set(stages) <= set(STAGES):
-            raise ValueError(f"stages: expected some of {STAGES}, found {stages!r}")
+        if isinstance(stages, str) or not stages or not set(stages) <= STAGES.keys():
+            raise ValueError(f"stages: expected some of {tuple(STAGES)}, found {stages!r}")
         if every_n_steps is not None:
             if not isinstance(every_n_steps, int) or every_n_steps < 1:
                 raise ValueError(
@@ -135,7 +155,7 @@ class SNNMetricsCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells callbacks for several modules apart in a checkpoint."""
+        """Distinguishes callbacks for several modules in a checkpoint."""
         return self._generate_state_key(model=self.model, prefix=self.prefix)
 
     # ------------------------------------------------------------------------- start and end
@@ -160,87 +180,36 @@ class SNNMetricsCallback(Callback):
         self._abandon_batch()
         self._detach_all()
 
+    # ---------------------------------------------------------- hooks of one stage
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what training and the validation within it found."""
+        """Write the reports of training and of the validation within it."""
         self._keep(trainer, ("train", "val"))
 
-    # ------------------------------------------------------------------------------ training
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach; where training is resumed, go on from what was counted."""
-        if "train" not in self.stages:
-            return
-        monitor = self._attach("train", trainer, pl_module)
-        if self._resumed is not None and trainer.is_global_zero:
-            monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
-        self._resumed = None
-        self._logged_at = trainer.global_step
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin an epoch; Lightning does not call this where it resumes one."""
+        """Reset the counts; Lightning does not call this where it resumes an epoch."""
         if "train" in self._attached and self.every_n_steps is None:
             self._monitors["train"].reset()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Close the batch, and log if it is time."""
-        self._close_batch()
-        step = trainer.global_step
-        if self.every_n_steps is None or step == self._logged_at or step % self.every_n_steps:
+    # ------------------------------------------- hooks of every stage, bound to it below
+
+    def _start(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach the monitor of this stage, in place of that of training, and reset it.
+
+        Training that is resumed goes on from its counts. The sanity check attaches nothing.
+        """
+        self._detach("train")
+        if stage not in self.stages or trainer.sanity_checking:
             return
-        self._logged_at = step
-        scalars = self._report("train").scalars(self._prefix("train"))
-        self._monitors["train"].reset()
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=step)
+        monitor = self._attach(stage, trainer, pl_module)
+        monitor.reset()
+        if stage == "train":
+            if self._resumed is not None and trainer.is_global_zero:
+                monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
+            self._resumed = None
+            self._logged_at = trainer.global_step
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch."""
-        self._abandon_batch()  # a hook of the user's may have ended the epoch in it
-        if self.every_n_steps is None:
-            self._log("train", trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Detach."""
-        self._detach("train")
-
-    # --------------------------------------------------------------------- validation, test
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach for validation in place of training, unless it is the sanity check."""
-        self._detach("train")
-        if not trainer.sanity_checking:
-            self._begin("val", trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to training, or write what was found."""
-        self._detach("val")
-        if trainer.state.fn == TrainerFn.FITTING:
-            if "train" in self._monitors:
-                self._attach("train", trainer, pl_module)
-        else:
-            self._keep(trainer, ("val",))
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what was found."""
-        self._detach("test")
-        self._keep(trainer, ("test",))
-
-    # What stages share, under the names that Lightning calls: the stage comes first.
-
-    def _begin(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach with nothing counted."""
-        if stage in self.stages:
-            self._attach(stage, trainer, pl_module).reset()
-
-    def _open_batch(
+    def _batch_start(
         self,
         stage: str,
         trainer: Trainer,
@@ -249,21 +218,42 @@ class SNNMetricsCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Open the batch, where ``sizes`` says how large it is."""
+        """Open a batch of the monitor, if ``sizes`` is given."""
         if self.sizes is not None and stage in self._attached:
             samples, steps = self.sizes(batch)
             self._batch = self._monitors[stage].batch(samples, steps)
             self._batch.__enter__()
 
-    def _close_batch(self, *_: Any, **__: Any) -> None:
-        """Close the batch, if one is open."""
+    def _batch_end(
+        self,
+        stage: str,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Close the batch, and log figures of training if ``every_n_steps`` have passed."""
         if self._batch is not None:
-            batch, self._batch = self._batch, None
-            batch.__exit__(None, None, None)
+            opened, self._batch = self._batch, None
+            opened.__exit__(None, None, None)
+        step = trainer.global_step
+        if stage != "train" or self.every_n_steps is None:
+            return
+        if step == self._logged_at or step % self.every_n_steps:
+            return
+        self._logged_at = step
+        scalars = self._report("train").scalars(self._prefix("train"))
+        self._monitors["train"].reset()
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)
 
-    def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch of a stage that was measured, all loaders together."""
-        if stage not in self._attached:
+    def _epoch_end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures of the epoch, all loaders together."""
+        self._abandon_batch()  # a hook of the user's may have ended the epoch in it
+        if stage not in self._attached or (stage == "train" and self.every_n_steps is not None):
             return
         scalars = self._report(stage).scalars(self._prefix(stage))
         # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
@@ -271,13 +261,21 @@ class SNNMetricsCallback(Callback):
             scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
         )
 
-    on_train_batch_start = partialmethod(_open_batch, "train")
-    on_validation_batch_start = partialmethod(_open_batch, "val")
-    on_test_batch_start = partialmethod(_open_batch, "test")
-    on_validation_batch_end = on_test_batch_end = _close_batch
-    on_validation_epoch_end = partialmethod(_log, "val")
-    on_test_epoch_end = partialmethod(_log, "test")
-    on_test_start = partialmethod(_begin, "test")
+    def _end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Detach; attach to training again, or write the report if there is no training."""
+        self._detach(stage)
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._keep(trainer, (stage,))
+        elif stage == "val" and "train" in self._monitors:
+            self._attach("train", trainer, pl_module)
+
+    on_train_start, on_validation_start, on_test_start = _for_each_stage(_start)
+    on_train_batch_start, on_validation_batch_start, on_test_batch_start = _for_each_stage(
+        _batch_start
+    )
+    on_train_batch_end, on_validation_batch_end, on_test_batch_end = _for_each_stage(_batch_end)
+    on_train_epoch_end, on_validation_epoch_end, on_test_epoch_end = _for_each_stage(_epoch_end)
+    on_train_end, on_validation_end, on_test_end = _for_each_stage(_end)
 
     # ---------------------------------------------------------------------- save and resume
 
@@ -390,6 +388,6 @@ def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None
 
 
 def _without_names(monitor: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be checked before there is a model: all but what refers to names in it."""
+    """The arguments that can be checked without a model: those that name no part of it."""
     named = ("input_scale", "kinds", "groups", "include", "exclude", "probes", "process_group")
     return {key: value for key, value in monitor.items() if key not in named}

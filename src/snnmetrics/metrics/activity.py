@@ -118,7 +118,7 @@ class FiringRate(SNNMetric[Any]):
     def result(
         self, sums: Mapping[str, Tensor], samples: int | Tensor
     ) -> Tensor | dict[str, Tensor]:
-        """Rates over all that was seen."""
+        """Rates over all batches."""
         return firing_rate_compute(sums["spikes"], sums["counted_in"], self.dt, self.per_neuron)
 
     @property
@@ -127,7 +127,7 @@ class FiringRate(SNNMetric[Any]):
         return "spikes/step" if self.dt is None else "Hz"
 
     def axis_label(self, key: str = "") -> str:
-        """What the axis of a picture says, with the unit."""
+        """Label of an axis, with the unit."""
         return f"{super().axis_label(key)} [{self.unit}]"
 
     def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
@@ -166,7 +166,7 @@ class ActivationSparsity(SNNMetric[Tensor]):
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        TypeError: By ``update`` and ``forward``: if the activations are no tensor.
+        TypeError: By ``update`` and ``forward``: if ``activations`` is not a tensor.
         ValueError: By ``update`` and ``forward``, with everything accumulated left as it was: if
             the activations are complex or, on the CPU, not finite (on accelerators ``compute``
             raises then).
@@ -217,8 +217,8 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
     with the rate r of neuron i in spikes per step over all samples and steps of the epoch. Neither
     carries information: a silent neuron gets no gradient through most surrogates, a saturated one
     costs the most. A neuron is silent if it spikes in no sample at no step (as a dead ReLU, Maas et
-    al., ICML workshops 2013): over more data there are fewer, and the value of an epoch is no mean
-    of those of its batches.
+    al., ICML workshops 2013): over more data there are fewer, and the value of an epoch is not the
+    mean of those of its batches.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -304,7 +304,7 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         return Contribution(sums, samples, shape, value_dtype(activations))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
-        """Fractions over all that was seen, and masks if asked for."""
+        """Fractions over all batches, and masks if asked for."""
         return silent_neurons_compute(sums["spikes"], sums["steps"], self.saturation, self.masks)
 
 
@@ -323,8 +323,8 @@ class MembraneUpdates(SNNMetric[Tensor]):
     - The strict one (``initial`` is the potential at rest): as at all other steps only a change
       counts, :math:`u = [v_{n,1,i} \ne \text{initial}]`.
 
-    A step at which a potential stays as it was, down to the last bit, is no change; +0 and -0 are
-    equal. How many updates a processor makes that updates every neuron at every step is neurons
+    A step at which a potential stays as it was, down to the last bit, is not a change; +0 and -0
+    are equal. How many updates a processor makes that updates every neuron at every step is neurons
     times steps, whatever the values.
 
     As input to ``forward`` and ``update`` the metric accepts:

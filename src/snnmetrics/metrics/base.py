@@ -5,24 +5,25 @@ A subclass says what one batch contributes and how a result follows from sums:
     contribution(inputs) -> Contribution      validates, and touches no state
     result(sums, samples) -> tensor or dict   pure
 
-Everything else follows here once: ``update``, a ``forward`` that looks at the batch a single time,
+Everything else follows here once: ``update``, a ``forward`` that reads the batch once,
 ``compute``, sync, merge, resume, casts. What torchmetrics does and where this differs:
 
 - Nothing changes before a batch is validated, torchmetrics' own bookkeeping included.
-- Samples that a ``mask`` leaves out are gone before ``contribution`` looks at the batch.
+- Samples that a ``mask`` leaves out are removed before ``contribution`` reads the batch.
 - ``forward`` neither resets nor copies states; it adds the batch detached and returns its value
   with gradient. Nothing that is kept holds a graph.
 - States are sums, added up over ranks with all-reduce instead of gathered. A state whose shape is
   not known before the first batch starts as a 0-dim zero and takes its shape then.
 - States and buffers move between devices and keep their dtype, whatever a cast of the model says.
 - The ``signature`` state keeps apart what must not be added (``snnmetrics.ranks.signature``). It
-  stays on the CPU, where a look at it makes no accelerator wait.
+  stays on the CPU, where reading it does not make an accelerator wait.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -52,7 +53,7 @@ Result = TypeVar("Result", Tensor, dict[str, Tensor])
 
 
 class Contribution(NamedTuple):
-    """What one batch adds to the states of a metric.
+    """Sums that one batch adds to the states of a metric.
 
     Attributes:
         sums: What to add to each state declared with ``add_sum``; may carry a gradient.
@@ -93,7 +94,7 @@ class SNNMetric(Metric, Generic[Result]):
     full_state_update = False
     # What a shape that differs from earlier batches is called in an error: argument and meaning.
     shape_is: ClassVar[str] = "activations: expected neuron shape"
-    # What the axis of a picture says of an entry of the value ("" where the value is one tensor),
+    # Label of the axis for an entry of the value ("" where the value is one tensor),
     # and which entries of a dict are drawn from one evaluation to the next: they share a unit.
     axis_labels: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()
@@ -157,7 +158,7 @@ class SNNMetric(Metric, Generic[Result]):
                 an accelerator, not for one on the CPU.
 
         Raises:
-            TypeError: If an argument is of the wrong type, or ``mask`` no bool tensor.
+            TypeError: If an argument is of the wrong type, or ``mask`` is not a bool tensor.
             ValueError: If shapes, dtypes or values are refused (see the class), or the mask does
                 not have one entry per sample. Nothing that was accumulated changes then.
         """
@@ -332,7 +333,7 @@ class SNNMetric(Metric, Generic[Result]):
         return self._draw(values[0], ax) if len(values) == 1 else self._draw_all(values, ax)
 
     def axis_label(self, key: str = "") -> str:
-        """What the axis of a picture says, with the unit.
+        """Label of an axis, with the unit.
 
         Args:
             key: Entry of the value; ``""`` where the value is one tensor.
@@ -356,7 +357,7 @@ class SNNMetric(Metric, Generic[Result]):
         return evaluations(series, label, ax, lower=lower, upper=upper)
 
     def _entries(self, value: Any) -> dict[str, Tensor]:
-        """What pictures show of a value, by key."""
+        """Entries of a value that pictures show, by key."""
         found: dict[str, Tensor] = {}
         if isinstance(value, dict):
             found = {key: value[key] for key in self.drawn if key in value}
@@ -467,7 +468,7 @@ class SNNMetric(Metric, Generic[Result]):
     def _problem_with(self, states: Mapping[str, Tensor], signature: Tensor) -> str | None:
         """Why foreign states cannot be added to such with a signature, in words, or None."""
         shape: tuple[int, ...] = ()
-        for name in ["signature", *self._sums, "samples"]:  # the signature tells the shape
+        for name in ["signature", *self._sums, "samples"]:  # the signature holds the shape
             own, state = self._defaults[name], states[name]
             assert isinstance(own, Tensor)
             expected = shape if name in self._shaped else tuple(own.shape)
@@ -577,4 +578,20 @@ def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
     signature = named.replace(parameters=parameters, return_annotation="None")
     update.__signature__ = signature  # type: ignore[attr-defined]
     update.__qualname__ = f"{cls.__qualname__}.update"
+    update.__doc__ = _update_doc(cls)
     return update
+
+
+def _update_doc(cls: type[SNNMetric[Any]]) -> str:
+    """The docstring of ``update``, with the inputs that the docstring of the class lists."""
+    general = inspect.getdoc(SNNMetric.update) or ""
+    inputs = re.search(
+        r"^As input to.*?(?=^As output of)",
+        inspect.cleandoc(cls.__doc__ or ""),
+        re.DOTALL | re.MULTILINE,
+    )
+    if inputs is None:
+        return general
+    before, _, rest = general.partition("Args:\n")
+    _, raises, after = rest.partition("Raises:\n")
+    return before + inputs[0] + raises + after

@@ -31,7 +31,7 @@ class ScalarView(Metric):
         key: The entry to show, for example ``"synops"``.
 
     Raises:
-        TypeError: If ``metric`` is no metric or ``key`` no string.
+        TypeError: If ``metric`` is not a metric or ``key`` is not a string.
         ValueError: By ``forward`` and ``compute``, if there is no scalar at ``key``.
 
     Example:

@@ -59,10 +59,10 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        TypeError: If ``time_dim`` is no integer.
+        TypeError: If ``time_dim`` is not an integer.
         ValueError: If ``pred_type`` is unknown. By ``update`` and ``forward``, with everything
             accumulated left as it was: if shapes do not fit or the number of steps changes, or, on
-            the CPU, if outputs are not finite or targets are no classes (on accelerators
+            the CPU, if outputs are not finite or targets are not classes (on accelerators
             ``compute`` raises then).
 
     Example:
@@ -163,8 +163,8 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
     - ``"accuracy"``: 0-dim; fraction of right predictions among the samples that came with
       targets, NaN if none did
 
-    Every neuron in the first step: time 1. T = 1: time 1 wherever there is a spike. T = 0: nobody
-    spikes. No samples: NaN.
+    Every neuron in the first step: time 1. T = 1: time 1 wherever there is a spike. T = 0: no
+    neuron spikes. No samples: NaN.
 
     Args:
         time_dim: Dimension of ``spikes`` that is time.
@@ -176,7 +176,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         TypeError: If ``time_dim``, ``dt`` or ``per_neuron`` is of the wrong type.
         ValueError: If ``dt`` is not positive. By ``update`` and ``forward``, with everything
             accumulated left as it was: if shapes do not fit or the neuron shape changes, or, on
-            the CPU, if spikes are not finite or targets are no classes (on accelerators
+            the CPU, if spikes are not finite or targets are not classes (on accelerators
             ``compute`` raises then).
 
     Example:
@@ -244,7 +244,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         return "steps" if self.dt is None else "s"
 
     def axis_label(self, key: str = "") -> str:
-        """What the axis of a picture says, with the unit."""
+        """Label of an axis, with the unit."""
         label = super().axis_label(key)
         return f"{label} [{self.unit}]" if key in self.drawn else label
 
@@ -306,7 +306,7 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         TypeError: If ``threshold`` or ``time_dim`` is of the wrong type.
         ValueError: If a threshold is outside of [0, 1] or ``evidence`` is unknown. By ``update``
             and ``forward``, with everything accumulated left as it was: if shapes do not fit, or,
-            on the CPU, if outputs are not finite or targets are no classes (on accelerators
+            on the CPU, if outputs are not finite or targets are not classes (on accelerators
             ``compute`` raises then).
 
     Example:

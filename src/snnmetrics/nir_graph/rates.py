@@ -22,7 +22,7 @@ _MOST = 2.0**53
 
 
 class Signal(NamedTuple):
-    """What leaves or enters a node.
+    """Expected spikes at the output or the input of a node.
 
     Attributes:
         spikes: Expected spikes per element and step, float64; ``None`` if not known.
@@ -41,8 +41,8 @@ def checked_rates(
     """The rates that a user gave, as float64 tensors of the shape of their nodes.
 
     Raises:
-        TypeError: If ``rates`` is no mapping, or a rate is no number or array.
-        ValueError: If a name is no node that a rate may be given for, or a rate is negative, not
+        TypeError: If ``rates`` is not a mapping, or a rate is not a number or array.
+        ValueError: If a name is not a node that a rate may be given for, or a rate is negative, not
             finite or of another shape.
     """
     if rates is None:
@@ -67,7 +67,7 @@ def takes_rate(node: Node) -> bool:
 
 
 def signals_of(nodes: Nodes, shapes: Shapes, rates: Mapping[str, Tensor]) -> dict[str, Signal]:
-    """What leaves each node."""
+    """The output signal of each node."""
     found: dict[str, Signal] = {}
     waiting = dict(nodes)
     news = True
@@ -85,7 +85,7 @@ def signals_of(nodes: Nodes, shapes: Shapes, rates: Mapping[str, Tensor]) -> dic
 
 
 def fed(name: str, nodes: Nodes, shapes: Shapes, signals: Mapping[str, Signal]) -> Signal:
-    """What enters a node: the sum of what its sources emit."""
+    """The input signal of a node: the sum of what its sources emit."""
     sources = [signals[source] for source in nodes[name].sources]
     if name in shapes.why:
         return Signal(None, None, shapes.why[name])

@@ -84,8 +84,8 @@ def from_nir(
 
     Raises:
         ImportError: If ``nir`` is not installed.
-        TypeError: If ``graph`` is no ``nir.NIRGraph``, ``steps`` no integer, ``dt`` no number, or
-            ``rates`` no mapping to numbers and arrays.
+        TypeError: If ``graph`` is not a ``nir.NIRGraph``, ``steps`` is not an integer, ``dt`` is
+            not a number, or ``rates`` is not a mapping to numbers and arrays.
         ValueError: If ``steps`` or ``dt`` is not positive; if a rate is of no node that emits
             spikes, negative, not finite, or of another shape; if an edge leads to no node.
 

@@ -33,7 +33,7 @@ SHAPED_BY = {
 
 
 class Shape(NamedTuple):
-    """What enters a node, and what leaves it."""
+    """Sizes of the input and the output of a node."""
 
     input: Size
     output: Size
@@ -130,7 +130,7 @@ def _take_stated(nodes: Nodes, found: Shapes) -> bool:
 
 
 def _take_from_readers(nodes: Nodes, found: Shapes) -> bool:
-    """What leaves one node enters the next one as it is."""
+    """Take the input size of a node as the output size of its sources."""
     read = {
         source: found.known[name].input
         for name, node in nodes.items()
@@ -139,7 +139,7 @@ def _take_from_readers(nodes: Nodes, found: Shapes) -> bool:
     }
     news = False
     for name, size in read.items():
-        # Of other nodes the output does not tell the input.
+        # For other nodes the input size does not follow from the output size.
         if name not in found.known | found.why and nodes[name].type in {
             "Input",
             "Output",

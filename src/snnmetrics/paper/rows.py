@@ -100,7 +100,7 @@ def _under(under: ConventionReport) -> dict[str, Found]:
     total, name = under.total, under.name
     if total.operations is None:
         return dict.fromkeys(COUNTED, f"{total.reason} under {name}")
-    apart = f"{name} does not tell ACs and MACs apart"
+    apart = f"{name} does not distinguish ACs and MACs"
     found: dict[str, Found] = {
         "acs": apart if total.acs is None else total.acs,
         "macs": apart if total.macs is None else total.macs,

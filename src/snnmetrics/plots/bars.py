@@ -39,7 +39,7 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
         The figure and its axes.
 
     Raises:
-        TypeError: If ``report`` is no report.
+        TypeError: If ``report`` is not a report.
         ValueError: If the report has no layer or no sample.
         ImportError: If matplotlib is not installed.
 
@@ -76,11 +76,11 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
 
 
 def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
-    """What published tools and formulas would print for the same run, and the exact counts.
+    """Figures of published tools and formulas for the same run, and the exact counts.
 
-    A bar per convention: ACs and MACs stacked, or all operations in grey where it does not tell
-    them apart. A black line marks the exact count that it is compared with; the text is how far it
-    is from that. Nothing is drawn where a convention has no figure.
+    A bar per convention: ACs and MACs stacked, or all operations in grey where it does not
+    distinguish them. A black line marks the exact count that it is compared with; the text is the
+    difference from that. Nothing is drawn where a convention has no figure.
 
     Args:
         report: The report; its figures per sample are drawn.
@@ -90,7 +90,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         The figure and its axes.
 
     Raises:
-        TypeError: If ``report`` is no report.
+        TypeError: If ``report`` is not a report.
         ValueError: If the report has no layer or no sample.
         ImportError: If matplotlib is not installed.
 
@@ -148,7 +148,7 @@ def _require_something(report: ReportData) -> None:
 
 
 class _Bar(NamedTuple):
-    """What is drawn of one convention."""
+    """Bar of one convention."""
 
     name: str
     acs: float

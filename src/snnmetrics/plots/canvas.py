@@ -1,8 +1,8 @@
-"""What all pictures share: axes, colours that everyone tells apart, numbers at axes, labels.
+"""Parts that all pictures share: axes, colours, numbers at axes, labels.
 
-Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with any common
-kind of colour blindness tell apart. They are never alone: hatches, outlines, markers and line
-styles say the same, so that a print in grey does.
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), which can be distinguished with
+any common kind of colour blindness. Colour never carries a meaning alone: hatches, outlines,
+markers and line styles carry the same, so that a print in grey does, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAP = "viridis"
 """Colours of heat maps: the lighter the more, in grey and for colour-blind readers as well."""
 LONGEST_NAME = 60
 SMALLEST_TEXT = 5.0
-"""Points below which nobody reads a label."""
+"""Points below which a label is not legible."""
 
 
 def canvas(ax: Axes | None, width: float | None = None, height: float | None = None) -> Picture:
@@ -40,7 +40,7 @@ def canvas(ax: Axes | None, width: float | None = None, height: float | None = N
         height: Likewise.
 
     Raises:
-        TypeError: If ``ax`` are no matplotlib axes.
+        TypeError: If ``ax`` are not matplotlib axes.
         ImportError: If matplotlib is not installed.
     """
     pyplot = optional_module("matplotlib.pyplot", extra="plots")

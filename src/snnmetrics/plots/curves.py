@@ -48,7 +48,7 @@ def accuracy_over_time(
         The figure and its axes.
 
     Raises:
-        TypeError: If ``accuracy`` is neither, or a curve is no tensor.
+        TypeError: If ``accuracy`` is neither, or a curve is not a tensor.
         ValueError: If there is no curve, one is not ``(T,)`` with T >= 1, or ``dt`` is not
             positive.
         ImportError: If matplotlib is not installed.
@@ -113,7 +113,7 @@ def early_exit(
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """Which points no other one beats: at most the cost, at least the accuracy, one of them better.
+    """Points that no other beats: at most the cost, at least the accuracy, one of them better.
 
     Args:
         costs: Cost of each point; less is better.
@@ -167,7 +167,7 @@ def pareto(
         The figure and its axes.
 
     Raises:
-        ValueError: If there is no point, numbers of entries differ, or one is no finite number.
+        ValueError: If there is no point, numbers of entries differ, or one is not a finite number.
         ImportError: If matplotlib is not installed.
 
     Example:

@@ -1,4 +1,9 @@
-"""The plain data that pictures read: what a report, its rows and a limit show of themselves."""
+"""The plain data that pictures read, so that they depend on no report.
+
+Protocols of read-only properties: the classes that match them are frozen dataclasses.
+"""
+
+# ruff: noqa: D102 - the docstring of a Protocol explains its properties
 
 from __future__ import annotations
 
@@ -10,68 +15,49 @@ class Operations(Protocol):
     """Operations of a layer or of all layers, per sample."""
 
     @property
-    def acs(self) -> float:
-        """Accumulations."""
-
+    def acs(self) -> float: ...
     @property
-    def macs(self) -> float:
-        """Multiply-accumulations."""
-
+    def macs(self) -> float: ...
     @property
-    def dense_macs(self) -> float:
-        """Multiply-accumulations of all inputs, padded taps included."""
+    def dense_macs(self) -> float: ...
 
 
 class ConventionFigures(Protocol):
-    """The total under one convention, per sample; None where it has no such figure."""
+    """The total under one convention, per sample; None where it has no such figure.
+
+    ``exact`` is the exact count that it is compared with, ``difference`` is in percent of it.
+    """
 
     @property
-    def acs(self) -> float | None:
-        """Accumulations."""
-
+    def acs(self) -> float | None: ...
     @property
-    def macs(self) -> float | None:
-        """Multiply-accumulations."""
-
+    def macs(self) -> float | None: ...
     @property
-    def operations(self) -> float | None:
-        """All operations."""
-
+    def operations(self) -> float | None: ...
     @property
-    def exact(self) -> float | None:
-        """The exact count that they are compared with."""
-
+    def exact(self) -> float | None: ...
     @property
-    def difference(self) -> float | None:
-        """Difference to the exact count, in percent."""
+    def difference(self) -> float | None: ...
 
 
 class ConventionTotals(Protocol):
-    """Totals under several conventions."""
+    """Totals by name of the convention."""
 
     @property
-    def total(self) -> Mapping[str, ConventionFigures]:
-        """By name of the convention."""
+    def total(self) -> Mapping[str, ConventionFigures]: ...
 
 
 class Spread(Protocol):
-    """A quantity of each sample, over all samples."""
+    """A quantity of each sample: number of samples, samples without any, mean and largest."""
 
     @property
-    def samples(self) -> int:
-        """Number of samples."""
-
+    def samples(self) -> int: ...
     @property
-    def zeros(self) -> int:
-        """Samples of which the quantity is zero."""
-
+    def zeros(self) -> int: ...
     @property
-    def mean(self) -> float:
-        """Mean over samples."""
-
+    def mean(self) -> float: ...
     @property
-    def largest(self) -> float:
-        """Largest value."""
+    def largest(self) -> float: ...
 
     def percentile(self, percent: float) -> float:
         """The value that so many percent of the samples do not exceed."""
@@ -81,48 +67,28 @@ class Spread(Protocol):
 
 
 class Spreads(Protocol):
-    """A layer, a group or a report, with what is kept of its samples."""
+    """Synops, and synops per second, of each sample in a layer, a group or the whole model."""
 
     @property
-    def per_sample(self) -> Spread | None:
-        """Synops of each sample."""
-
+    def per_sample(self) -> Spread | None: ...
     @property
-    def per_second(self) -> Spread | None:
-        """Synops per second of each sample."""
+    def per_second(self) -> Spread | None: ...
 
 
 @runtime_checkable
-class ReportData(Protocol):
-    """What pictures read of a report."""
+class ReportData(Spreads, Protocol):
+    """A report, as far as pictures read it."""
 
     @property
-    def samples(self) -> int:
-        """Number of samples."""
-
+    def samples(self) -> int: ...
     @property
-    def layers(self) -> Mapping[str, Operations]:
-        """Operations of each layer, by name."""
-
+    def layers(self) -> Mapping[str, Operations]: ...
     @property
-    def total(self) -> Operations:
-        """Operations of all layers."""
-
+    def total(self) -> Operations: ...
     @property
-    def layers_data(self) -> Mapping[str, Spreads]:
-        """Samples of each layer."""
-
+    def layers_data(self) -> Mapping[str, Spreads]: ...
     @property
-    def groups_data(self) -> Mapping[str, Spreads]:
-        """Samples of each group."""
-
-    @property
-    def per_sample(self) -> Spread | None:
-        """Synops of each sample in the whole model."""
-
-    @property
-    def per_second(self) -> Spread | None:
-        """Synops per second of each sample in the whole model."""
+    def groups_data(self) -> Mapping[str, Spreads]: ...
 
     def conventions(self) -> ConventionTotals:
         """The same run under all conventions."""
@@ -130,26 +96,21 @@ class ReportData(Protocol):
 
 @runtime_checkable
 class Budget(Protocol):
-    """What synops must not exceed, and of which statistic over samples."""
+    """Upper limits, and the statistic over samples that they hold for (``"mean"``, ``"p99"``)."""
 
     @property
-    def synops(self) -> float | None:
-        """Per sample."""
-
+    def synops(self) -> float | None: ...
     @property
-    def synops_per_second(self) -> float | None:
-        """Per second."""
-
+    def synops_per_second(self) -> float | None: ...
     @property
-    def statistic(self) -> str:
-        """``"mean"``, ``"max"``, ``"p99"``, ..."""
+    def statistic(self) -> str: ...
 
 
 def require_report(report: object) -> None:
-    """Refuse what is not a report.
+    """Refuse objects that lack the data of a report.
 
     Raises:
-        TypeError: If it lacks what pictures read of one.
+        TypeError: If an attribute of :class:`ReportData` is missing.
     """
     if not isinstance(report, ReportData):
         raise TypeError(f"report: expected a Report, found {type(report).__name__}")

@@ -53,8 +53,8 @@ def rate_histogram(
         The figure and its axes.
 
     Raises:
-        TypeError: If ``rates`` is no tensor.
-        ValueError: If it is None, as in a report without maps, empty, or holds what is no rate.
+        TypeError: If ``rates`` is not a tensor.
+        ValueError: If it is None, as in a report without maps, empty, or holds what is not a rate.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -106,7 +106,7 @@ def sample_spread(
         The figure and its axes.
 
     Raises:
-        TypeError: If ``report`` is no report, or ``limit`` no :class:`snnmetrics.Limit`.
+        TypeError: If ``report`` is not a report, or ``limit`` is not a :class:`snnmetrics.Limit`.
         ValueError: If there is no such name, the report has no such figures of samples, or the
             limit is one of single time steps, or of two figures.
         ImportError: If matplotlib is not installed.

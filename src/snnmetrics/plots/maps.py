@@ -32,7 +32,7 @@ def synops_map(values: Tensor | None, ax: Axes | None = None) -> Picture:
         The figure and its axes.
 
     Raises:
-        TypeError: If ``values`` is no tensor.
+        TypeError: If ``values`` is not a tensor.
         ValueError: If it is None, as in a report without maps, or has no neuron dimension or no
             neuron.
         ImportError: If matplotlib is not installed.

@@ -21,7 +21,7 @@ _MANY = 20_000
 def raster(
     spikes: Tensor, ax: Axes | None = None, *, time_dim: int = 0, dt: float | None = None
 ) -> Picture:
-    """Which neuron spikes when, in one sample.
+    """Spikes of each neuron over the steps of one sample.
 
     A mark per event, whatever its value; those of negative spikes look different. Steps count from
     1, and with ``dt`` a spike is drawn at the end of its step, as in
@@ -38,7 +38,7 @@ def raster(
         The figure and its axes.
 
     Raises:
-        TypeError: If ``spikes`` is no tensor or ``time_dim`` no integer.
+        TypeError: If ``spikes`` is not a tensor or ``time_dim`` is not an integer.
         ValueError: If there is no such dimension, no neuron dimension, step or neuron, or ``dt`` is
             not positive.
         ImportError: If matplotlib is not installed.

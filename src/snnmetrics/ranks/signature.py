@@ -1,4 +1,4 @@
-"""What two states must share before they may be added: arguments and shape.
+"""Arguments and shape that two states must share before they may be added.
 
 A signature is an int64 vector, so that it travels wherever states travel (``state_dict``, pickle,
 a process group, torchmetrics' compute groups):
@@ -6,7 +6,7 @@ a process group, torchmetrics' compute groups):
     [ digest: 4 words of 16 bits | 0 if no batch was seen, else ndim + 1 | sizes, padded with 0 ]
 
 The digest covers every argument that decides what a batch contributes. Its words are short
-because torchmetrics compares states with ``allclose``, which cannot tell large integers apart.
+because torchmetrics compares states with ``allclose``, which does not distinguish large integers.
 The shape is that of the neurons (or the number of time steps): what may not change between
 batches, and what a rank without data learns from the others.
 """

@@ -33,7 +33,7 @@ class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a report, as a convention may look at it.
+    """One layer of a report, as given to a convention.
 
     Attributes:
         name: Name of the row.
@@ -114,7 +114,7 @@ class Layer:
         spatial = len(weight) - 2
         shapes = (operation.input_shape[1:], operation.output_shape[1:], *facts)
         if spatial < 1 or any(len(shape) != spatial for shape in shapes) or 0 in facts[0]:
-            raise NotInReport("its shapes are no convolution's")
+            raise NotInReport("its shapes are not those of a convolution")
         return weight, facts
 
     def only_feedforward(self) -> None:
@@ -161,14 +161,14 @@ class Figures:
         printed: What the tool prints, by its own names, in total over all samples.
         per: What the tool divides it by, such as the samples.
         operations: All operations, in total over all samples.
-        acs: Those that are accumulations, where the convention tells them apart.
+        acs: Those that are accumulations, where the convention distinguishes them.
         macs: Those that are multiply-accumulations, likewise.
         note: What a reader must know about it.
 
     Example:
         >>> from snnmetrics.conventions import Figures
         >>> figures = Figures({"SynOps": 9}, per=2, operations=9)  # 4.5 per sample
-        >>> figures.acs is None  # not told apart
+        >>> figures.acs is None  # not distinguished
         True
     """
 

@@ -44,7 +44,7 @@ class ConventionRow(Record):
         printed: What the tool prints, by its own names and in its own unit.
         operations: All operations, per sample.
         acs: Those that are accumulations, per sample; ``None`` also where the convention does not
-            tell them apart.
+            distinguish them.
         macs: Those that are multiply-accumulations, likewise.
         exact: The exact count that they are compared with, per sample; ``None`` where it has no
             meaning.

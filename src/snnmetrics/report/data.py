@@ -1,4 +1,4 @@
-"""What a report is made of: exact totals and static facts, as plain frozen data.
+"""The data of a report: exact totals and static facts, as plain frozen dataclasses.
 
 These are sufficient statistics: every figure, table and export follows from them alone.
 """
@@ -144,7 +144,7 @@ class NeuronKey:
 
 @dataclass(frozen=True)
 class Operation:
-    """What is fixed about an operation, as its first call showed it.
+    """Static facts of an operation, as found at its first call.
 
     Attributes:
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...

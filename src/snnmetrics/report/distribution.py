@@ -1,6 +1,6 @@
 """How synops are spread over samples, kept in constant memory: what a budget must know.
 
-A mean says nothing to whoever must not exceed a limit. Percentiles of a stream want a sketch; this
+A mean does not show whether a limit is exceeded. Percentiles of a stream want a sketch; this
 one is a histogram of fixed logarithmic bins, so that sketches of batches and of ranks add up
 exactly, whatever the order. With 64 bins per octave a bin is 1.09 % wide. Bins include their upper
 edge, and the upper edge stands for the bin: a percentile is never below the true one, and at most

@@ -143,7 +143,7 @@ def _statistic(spread: Distribution | None, statistic: str) -> float | None:
 
 
 def _missing(report: Report, row: SynopsRow, figure: str) -> str:
-    """What a report would need to have the figure."""
+    """The data that a report lacks for the figure."""
     if not report.samples:
         return "at least one sample"
     if row.synops is None:

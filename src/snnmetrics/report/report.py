@@ -191,11 +191,11 @@ class Report(Record, Tabular):
             limits: Limits by name of a group, of a layer, or ``"total"``.
 
         Returns:
-            What is above its limit, in the order of the limits, empty if all is well. Each has the
-            figures, and says it in words with ``str``.
+            The violations, in the order of the limits, empty if no limit is exceeded. Each has the
+            figures, and describes itself with ``str``.
 
         Raises:
-            TypeError: If a limit is no :class:`~snnmetrics.Limit`.
+            TypeError: If a limit is not a :class:`~snnmetrics.Limit`.
             ValueError: If there is no such name, or the report lacks the figure: no sample was
                 seen, durations are not known, or the figures of samples were not kept.
 
@@ -224,7 +224,7 @@ class Report(Record, Tabular):
             Figures of both, and ratios other / self, per layer and in total.
 
         Raises:
-            TypeError: If ``other`` is no report.
+            TypeError: If ``other`` is not a report.
 
         Example:
             >>> import torch
@@ -241,7 +241,7 @@ class Report(Record, Tabular):
         return Comparison(self, other)
 
     def under(self, convention: str) -> ConventionReport:
-        """What a published tool or formula would print for the same run.
+        """Figures that a published tool or formula would print for the same run.
 
         Args:
             convention: ``"neurobench"``, ``"spikingjelly"``, ``"sinabs"``, ``"syops"``,
@@ -308,7 +308,7 @@ class Report(Record, Tabular):
         return evaluations(series, "operations per sample", ax, lower=0.0)
 
     def conventions(self) -> ConventionTable:
-        """What all conventions of :meth:`under` make of the same run, side by side.
+        """Figures of the same run under all conventions of :meth:`under`, side by side.
 
         Returns:
             Operations per sample, per layer and in total, and how far they are from the exact ones.
@@ -326,7 +326,7 @@ class Report(Record, Tabular):
             all takes maps to know (``Monitor(per_neuron=True)``); else these fractions may be NaN.
 
         Raises:
-            TypeError: If one is no report.
+            TypeError: If one is not a report.
             ValueError: If they are of different models, declarations or layers.
 
         Example:
@@ -373,7 +373,7 @@ class Report(Record, Tabular):
 
         Raises:
             TypeError: If ``text`` is neither text nor bytes.
-            ValueError: If it is no JSON, longer than 256 MiB, of another version, or not what a
+            ValueError: If it is not JSON, longer than 256 MiB, of another version, or not what a
                 report holds; the message names the place.
         """
         return cls(**report_json.read_json(cls, text))

@@ -30,7 +30,7 @@ MAX_VALUE = 2**1000
 MAX_DIMS = 32
 """Most dimensions of a shape that is read."""
 MISSING: Any = object()
-"""What a check is given where there is nothing."""
+"""Given to a check in place of an absent value."""
 
 
 def short(name: str) -> str:
@@ -269,7 +269,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain_as(hint: Any, value: Any) -> Any:
-    """The same; a mapping whose keys are no names becomes pairs."""
+    """The same; a mapping whose keys are not names becomes pairs."""
     base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(base) is Mapping and get_args(base)[0] is int:
         return [[key, entry] for key, entry in sorted(value.items())]

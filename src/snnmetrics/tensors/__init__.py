@@ -1,1 +1,1 @@
-"""What is in a tensor: kinds, events and exact sums, in one read."""
+"""Kinds, events and exact sums of tensors, in one read."""

@@ -1,4 +1,4 @@
-"""What kind of numbers a tensor holds: spikes, signed spikes, spike counts, or anything."""
+"""Kinds of numbers in a tensor: spikes, signed spikes, spike counts, or any."""
 
 from __future__ import annotations
 

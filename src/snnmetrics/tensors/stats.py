@@ -14,7 +14,7 @@ from snnmetrics.tensors.tiles import read
 
 
 class InputStats(NamedTuple):
-    """What is in a tensor, summed over batch, time and positions.
+    """Kind, magnitudes and events of a tensor, summed over batch, time and positions.
 
     Attributes:
         kind: Kind of its values; on accelerators its number in a 0-dim tensor.
@@ -33,7 +33,7 @@ class InputStats(NamedTuple):
         return self.magnitudes if self.events is None else self.events
 
     def add(self, other: InputStats) -> InputStats:
-        """What is in both of two tensors of the same kind and neurons."""
+        """Add the sums of two tensors of the same kind and neurons."""
         events = None
         if self.events is not None or other.events is not None:
             events = self.event_counts + other.event_counts

@@ -4,13 +4,13 @@ A floating dtype stops counting at some integer: bfloat16 at 256, float16 at 2,0
 16,777,216 = 2**24. Summing in float64 is exact up to 2**53 but many times slower on a CPU. So a
 sum is taken in float32 where float32 is provably enough, and in float64 elsewhere.
 
-The proof for integers costs one look at the result. Magnitudes are not negative, hence no partial
+The proof for integers costs one read of the result. Magnitudes are not negative, hence no partial
 sum exceeds the total, also after rounding, which is monotone: a total below 2**24 means that every
 partial sum was below 2**24, and there float32 holds each integer.
 
-Graded values are no counts and have no such proof. A total that is no integer betrays them, and
-they are summed in float64; where their totals happen to be integers, they are summed as exactly as
-float32 sums (a few parts in 10**7).
+Graded values are not counts and have no such proof. A total that is not an integer reveals them,
+and they are summed in float64; where their totals happen to be integers, they are summed as exactly
+as float32 sums (a few parts in 10**7).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLOCK = 2**17
 
 # Dtypes whose sums take longer than to count spikes byte by byte.
 _COUNTED_QUICKER = frozenset({torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16})
-# Up to here float64 is as fast as any look at the data that could spare it.
+# Up to here float64 is as fast as any check of the data that could spare it.
 _SMALL = 2**15
 
 

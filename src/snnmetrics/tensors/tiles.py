@@ -1,10 +1,10 @@
-"""What is in a tensor, found in one read of its memory.
+"""Range, events and magnitudes of a tensor, from one read of its memory.
 
 Most activations of a spiking network are zeros and ones, and knowing that spares everything else:
 the sum is the count, the count is exact, and no event has a value. Both questions, whether all
 elements are 0 or 1 and how many ones each neuron has, are answered tile by tile, while a tile is in
-the cache of the processor: it is compared with 0 and with 1, and what is neither is no spike, also
-where it is as close to 1 as a dtype goes. The results of a comparison are bytes of 0 and 1. Eight
+the cache of the processor: it is compared with 0 and with 1, and any other value is not a spike,
+however close to 1 it is. The results of a comparison are bytes of 0 and 1. Eight
 of them are added at once, as one integer of 64 bits, in which no byte can run over before 255 rows
 are added. Only of tiles with other values more is asked: their range, whether all are integers, and
 the sums of their magnitudes.
@@ -68,7 +68,7 @@ _EVERYWHERE: Place = (slice(None), slice(None))
 
 
 class Reading(NamedTuple):
-    """What is in a tensor.
+    """Range, events and magnitudes of a tensor.
 
     Attributes:
         low: Smallest element, or 0 if that is smaller; NaN where there is one.
@@ -87,7 +87,7 @@ class Reading(NamedTuple):
 
 
 def readable(x: Tensor) -> bool:
-    """Whether NumPy may look at the elements of a tensor, and there are any."""
+    """Whether NumPy can read the elements of a tensor, and there are any."""
     return in_memory(x) and x.numel() > 0 and not torch.compiler.is_compiling()
 
 
@@ -135,7 +135,7 @@ class _Memory:
 
 
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
-    """How many ones there are along ``dims``, if all elements are 0 or 1 and that can be told soon.
+    """How many ones there are along ``dims``, if all elements are 0 or 1 and a check is quick.
 
     Args:
         x: Dense real tensor.
@@ -144,7 +144,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     Returns:
         float64 tensor of the shape that remains, exact; None where an element is neither, and
         where the answer would not be quick: on accelerators, of subclasses of tensors, of layouts
-        in which rows cannot be told without a copy. None therefore says nothing about ``x``.
+        in which rows cannot be read without a copy. None therefore says nothing about ``x``.
 
     Example:
         >>> import torch
@@ -326,7 +326,7 @@ _scratch = _Scratch()
 
 
 class _OtherTiles:
-    """What tiles hold that are not all zeros and ones.
+    """Sums and range of the tiles that are not all zeros and ones.
 
     Args:
         shape: ``(matrices, rows, columns)`` of what is read.
@@ -336,7 +336,7 @@ class _OtherTiles:
         low: As of a ``Reading``; so are ``high`` and ``integral``.
         found: Whether there is such a tile.
         magnitudes: Their sums over these tiles.
-        events: Theirs, which are no further magnitudes.
+        events: Their nonzero elements, not further magnitudes.
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int) -> None:

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from tests.helpers.toy import sum_with_ones
 
 SAMPLES, STEPS, CLASSES = 22, 3, 4
 
@@ -65,19 +66,12 @@ def data(samples: int = SAMPLES) -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, CLASSES, (samples,), generator=generator)
 
 
-@torch.no_grad()
 def operations(net: Any, x: Tensor, effective: bool = False) -> dict[str, float]:
     """Synaptic operations of a batch: what each layer adds up with ones for weights."""
-
-    def ones(layer: Any) -> Tensor:
-        return (layer.weight != 0).double() if effective else layer.weight.new_ones(()).double()
-
-    frames, spikes = x.flatten(0, 1).double(), net.hidden(x).double()
-    taps = ones(net.conv).expand(net.conv.weight.shape)
-    synapses = ones(net.fc).expand(net.fc.weight.shape)
+    inputs = {"conv": x.flatten(0, 1), "fc": net.hidden(x)}
     return {
-        "conv": F.conv2d(frames, taps, padding=1).sum().item(),
-        "fc": F.linear(spikes, synapses).sum().item(),
+        name: sum_with_ones(getattr(net, name), entering, effective=effective).sum().item()
+        for name, entering in inputs.items()
     }
 
 
