@@ -138,7 +138,7 @@ class BatchRecorder:
         """
         self.clear()
         self.synops.clear()
-        if weights_may_differ:
+        if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
             self._compare_weights()
 
     def clear(self) -> None:
@@ -148,11 +148,13 @@ class BatchRecorder:
         self.cache.clear()
         for site in self._active:
             site.reset()
+        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes: keep the most recent ones
+            self.sites = {key: s for key, s in self.sites.items() if s in self._active}
+            for key in list(self.sites)[:-_MOST_SITES]:
+                del self.sites[key]
         self._active.clear()
         self._orders.clear()
         self._emitted.clear()
-        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes
-            self.sites.clear()
 
     def forget_names(self) -> None:
         """Forget all rows, and call sites, which have their names."""
@@ -180,7 +182,11 @@ class BatchRecorder:
         Raises:
             RuntimeError: If other weights are zero than were at the first batch.
         """
-        before = [(site, site.map) for site in self.sites.values() if site.map is not None]
+        before = [
+            (site, site.map)
+            for site in self.sites.values()
+            if site.map is not None and not _is_freed(site.weight)
+        ]
         self._compare_weights()
         for site, synapse_map in before:
             if not _same(site.map_of(site.weight).effective, synapse_map.effective):
@@ -508,6 +514,11 @@ class BatchRecorder:
         """Record a call that is known to contract something and cannot be counted."""
         known = self.root.uncounted.get((name, what), Uncounted(name, what, reason))
         self.root.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def _is_freed(weight: Tensor) -> bool:
+    """Whether a weight has no memory at present, as between the forwards of FSDP."""
+    return weight.numel() > 0 and weight.untyped_storage().size() == 0
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -39,6 +39,15 @@ _CALLERS = frozenset(
 )
 
 
+# Hooks of all modules.
+GLOBAL_HOOKS = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+
+
 class Tracing(Enum):
     """How the calls of a module are traced.
 
@@ -115,16 +124,8 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether functions of the user run in a call of a module, beside its forward."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or torch_module._global_forward_hooks
-        or torch_module._global_forward_pre_hooks
-        or torch_module._global_backward_hooks
-        or torch_module._global_backward_pre_hooks
-    )
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+    return any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS))
 
 
 def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
@@ -150,7 +151,8 @@ def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracin
         return Tracing.FUNCTIONS if weights or not neurons.only_weights else Tracing.NEURONS
     if isinstance(module, _LAYERS) and list(module._parameters) == ["weight", "bias"]:
         return Tracing.LAYER
-    return Tracing.PASSIVE if isinstance(module, _PASSIVE) else Tracing.FUNCTIONS
+    passive = isinstance(module, _PASSIVE) and not getattr(module, "inplace", False)
+    return Tracing.PASSIVE if passive else Tracing.FUNCTIONS
 
 
 def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str | None] | None:

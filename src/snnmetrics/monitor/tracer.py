@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack
-from torch.nn.modules import module as torch_module
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -25,7 +24,14 @@ from snnmetrics.monitor.interception import run_compiled_modules_eagerly
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.monitor.row_keys import RowKeys
-from snnmetrics.monitor.scopes import Scope, Tracing, has_hooks, runs_in_hook, scopes_of
+from snnmetrics.monitor.scopes import (
+    GLOBAL_HOOKS,
+    Scope,
+    Tracing,
+    has_hooks,
+    runs_in_hook,
+    scopes_of,
+)
 from snnmetrics.monitor.transforms import (
     outside_of_transforms,
     unwrapped,
@@ -174,23 +180,10 @@ class Tracer(TorchFunctionMode):
             scope.tracing is not Tracing.FUNCTIONS
             and self._plain
             and torch._C._len_torch_function_stack() == 1  # this mode, and none of the user's
-            and not (
-                module._forward_hooks
-                or module._forward_pre_hooks
-                or module._backward_hooks
-                or module._backward_pre_hooks
-                or torch_module._global_forward_hooks
-                or torch_module._global_forward_pre_hooks
-                or torch_module._global_backward_hooks
-                or torch_module._global_backward_pre_hooks
-                or "forward" in module.__dict__
-            )
         ):
             _pop_mode()
             try:
-                quiet = scope.tracing is Tracing.NEURONS
-                if not quiet and len(args) == 1 and not kwargs:
-                    quiet, key, site = self._may_be_quiet(scope, args[0])
+                quiet, key, site = self._may_be_quiet(scope, args, kwargs)
                 if quiet:
                     self._open.append(scope)
                     self._quiet = True
@@ -229,8 +222,19 @@ class Tracer(TorchFunctionMode):
                 self._returned(scope, args, kwargs, output)
         return output
 
-    def _may_be_quiet(self, scope: Scope, x: Any) -> tuple[bool, Any, CallSite | None]:
+    def _may_be_quiet(
+        self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any, CallSite | None]:
         """Whether a call needs no function mode; key and site of a layer's operation."""
+        module = scope.module
+        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+        if any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS)) or "forward" in vars(module):
+            return False, None, None
+        if scope.tracing is Tracing.NEURONS:
+            return self._after is None, None, None
+        if len(args) != 1 or kwargs:
+            return False, None, None
+        x = args[0]
         if type(x) is not Tensor or not x.is_cpu or x.layout is not torch.strided:
             return False, None, None
         lineage, identity = self._lineage, id(x)
@@ -239,7 +243,7 @@ class Tracer(TorchFunctionMode):
             return False, None, None  # a weight in the making
         if scope.tracing is Tracing.PASSIVE:
             return True, None, None
-        weight = scope.module._parameters.get("weight")
+        weight = module._parameters.get("weight")
         if weight is None:
             return False, None, None
         # The shape of the weight: assigned to, ``weight.data`` may change it.
