@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from types import FrameType, GeneratorType
 from typing import Any, NamedTuple
 
@@ -25,12 +24,13 @@ from snnmetrics.frameworks.neurons import NeuronType, neuron_type
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, Sources
 from snnmetrics.monitor.names import class_name, plain_name
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
-from snnmetrics.ops.parsers import (
-    OPERATORS,
-    PARSERS,
-    refused_operand,
+from snnmetrics.ops.functions import (
+    leaves_no_trace,
+    may_write,
     why_uncounted,
 )
+from snnmetrics.ops.parsers import PARSERS, refused_operand
+from snnmetrics.ops.scripts import read_script
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
 
@@ -38,22 +38,6 @@ from snnmetrics.tensors.tiles import in_memory
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
-# Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
-# trace in its version.
-_DATA: Any = Tensor.data
-_UNTRACED = frozenset(
-    {
-        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.resize_, Tensor.data_ptr),
-        *(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__),
-        *(Tensor.untyped_storage, Tensor.storage),
-    }
-)
-# Operators that write; functions that do have a name with an underscore at the end.
-_WRITING = frozenset(
-    {"__setitem__", "__set__"}
-    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")}
-    | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift", "matmul", "div")}
-)
 _HASHABLE = frozenset({int, str, tuple})
 # Python functions of torch that pass on to an operation: not the place where it was called.
 _PASSING_ON = frozenset({"torch.overrides", "torch.functional", "torch.nn.functional"})
@@ -223,6 +207,17 @@ class Tracer(TorchFunctionMode):
                 "padding mask its outputs differ at padded positions"
             }
 
+    def called_script(self, func: Any) -> None:
+        """Record that a scripted function was called: what happens in it cannot be heard."""
+        scope = self._open[-1] if self._open and self._thread == threading.get_ident() else None
+        if scope is None or scope.quiet or isinstance(scope.module, torch.jit.ScriptModule):
+            return  # of a scripted module it is said as such
+        script = read_script(func)
+        if script.writes:
+            self._recorder.cache.invalidate()
+        if scope.counted and script.uncounted is not None:
+            self._recorder.record_uncounted(scope.name, func.name, script.uncounted)
+
     # ----------------------------------------------------------------------- operations
 
     def __torch_function__(
@@ -235,7 +230,7 @@ class Tracer(TorchFunctionMode):
         """Run an operation, then record it if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if _may_write(func) or "out" in kwargs or kwargs.get("inplace"):
+        if may_write(func, kwargs):
             self._recorder.cache.invalidate()
         if func in PARSERS:
             key = self._site_key(func, args, kwargs)
@@ -248,11 +243,11 @@ class Tracer(TorchFunctionMode):
             place = _place_in_code(sys._getframe(1))
             with torch._C.DisableTorchFunction():
                 self._operation(func, args, kwargs, output, place, key)
-        elif func in _UNTRACED:
+        elif leaves_no_trace(func):
             self._recorder.cache.disable()
         elif func is F.pad:
             self._pad(*args, **kwargs, output=output)
-        elif (reason := why_uncounted(func)) is not None:
+        elif (reason := why_uncounted(func)) is not None and not _makes_a_weight(self._open[-1]):
             self._uncounted(func, reason)
         else:
             self._lineage.derive(func, (*args, *kwargs.values()), output)
@@ -286,7 +281,7 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         """Record one operation and cache its call site under ``key``."""
         scope = self._open[-1]
-        if "parametrizations" in scope.name.split("."):  # a weight in the making
+        if _makes_a_weight(scope):
             self._lineage.derive(func, (*args, *kwargs.values()), output)
             return
         try:
@@ -393,22 +388,16 @@ class Tracer(TorchFunctionMode):
             self._padded[output] = (self._open[-1].name, copies)
 
 
+def _makes_a_weight(scope: Scope) -> bool:
+    return "parametrizations" in scope.name.split(".")
+
+
 def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
     """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
     if getattr(module, "autapses", True) is not False:
         return True
     square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
     return not (square and weight is getattr(module, "recurrent_weights", None))
-
-
-def _may_write(func: Callable[..., Any]) -> bool:
-    """Whether a function may write into one of its arguments, as far as its name says."""
-    return _is_of_a_write(getattr(func, "__name__", "")) or isinstance(func, OPERATORS)
-
-
-@lru_cache(maxsize=1024)  # by name: functions of the user's must not live longer for it
-def _is_of_a_write(name: str) -> bool:
-    return (name.endswith("_") and not name.endswith("__")) or name in _WRITING
 
 
 def _is_remarkable(module: nn.Module, kind: str, counted: bool) -> bool:

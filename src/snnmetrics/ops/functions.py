@@ -48,6 +48,7 @@ OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 _INTERNAL = "a kernel called by its internal name"
 _QUANTISED_KERNEL = "a quantised kernel"
+_NOT_KNOWN = "a function that is not known"
 
 _ROLE_OF_NAME: dict[str, Role] = {}
 _REASON_OF_NAME: dict[str, str] = {}
@@ -99,6 +100,12 @@ ROLES: dict[Function, Role] = {}
 UNCOUNTED: dict[Function, str] = {}
 """Contractions that are seen and not counted, with the reason that the report gives."""
 _WRITING: set[Function] = set()
+_WRITING_OPERATORS = frozenset(
+    {"__setitem__", "__delitem__", *(f"__i{name}__" for name in names.OPERATORS.split())}
+)
+
+
+_ACCESSES = ("__get__", "__set__", "__delete__")
 
 
 def _namespaces() -> Iterator[tuple[str, Any]]:
@@ -128,7 +135,11 @@ def _enter(name: str, function: Function) -> None:
     ROLES[function] = _ROLE_OF_NAME[known]
     if known in _REASON_OF_NAME:
         UNCOUNTED[function] = _REASON_OF_NAME[known]
-    if _in_place(name) or (name.startswith("__i") and known.startswith("__i")):
+    _enter_write(name, function)
+
+
+def _enter_write(name: str, function: Function) -> None:
+    if _in_place(name) or name in _WRITING_OPERATORS:
         _WRITING.add(function)
 
 
@@ -137,13 +148,12 @@ for _name, _function in _namespaces():
 for _words, _role in ((names.VIEWS, Role.MOVEMENT), (names.FACTS, Role.METADATA)):
     for _name in _words.split():
         _property: Any = getattr(Tensor, _name, None)
-        for _access in ("__get__", "__set__", "__delete__"):
+        for _access in _ACCESSES:
             if hasattr(_property, _access):
                 ROLES[getattr(_property, _access)] = _role
                 if _access == "__set__":
                     _WRITING.add(getattr(_property, _access))
 ROLES |= {torch.device: Role.METADATA, torch.autocast: Role.METADATA}
-_WRITING.add(Tensor.__setitem__)
 UNCOUNTED[torch.autograd.grad] = UNCOUNTED[torch.autograd.backward]
 # Below the Python functions that have parsers.
 UNCOUNTED |= {torch._VF.einsum: _INTERNAL, torch._VF.tensordot: _INTERNAL}  # type: ignore[attr-defined]
@@ -153,8 +163,10 @@ ROLES |= dict.fromkeys(UNCOUNTED, Role.UNCOUNTED)
 def register_counted(functions: Iterable[Function]) -> None:
     """Give functions that have a parser their role."""
     for function in functions:
-        ROLES[function] = Role.COUNTED
-        _ROLE_OF_NAME[getattr(function, "__name__", "")] = Role.COUNTED
+        name = getattr(function, "__name__", "")
+        ROLES[function] = _ROLE_OF_NAME[name] = Role.COUNTED
+        UNCOUNTED.pop(function, None)
+        _enter_write(name, function)
 
 
 # Python functions of these modules pass on to nothing that contracts.
@@ -179,20 +191,22 @@ def role_of(func: Function) -> Role:
         return _operator(_operator_name(func))[0]
     if isinstance(func, torch._ops.HigherOrderOperator):
         return Role.UNCOUNTED if _known_name(func.name()) in _REASON_OF_NAME else Role.UNKNOWN
+    if getattr(func, "__name__", None) in _ACCESSES:
+        return Role.METADATA  # a property that is not known
     module = getattr(func, "__module__", None) or ""
     return next((r for name, r in _MODULES.items() if module.startswith(name)), Role.UNKNOWN)
 
 
 def why_uncounted(func: Function) -> str | None:
-    """Why a function that contracts something is not counted; None for all others."""
+    """Why a function that contracts something, or may do so, is not counted; None for others."""
     reason = UNCOUNTED.get(func)
     if reason is not None or func in ROLES:
         return reason
     if isinstance(func, OPERATORS):
-        return _operator(_operator_name(func))[1]
+        reason = _operator(_operator_name(func))[1]
     if isinstance(func, torch._ops.HigherOrderOperator):
-        return _REASON_OF_NAME.get(_known_name(func.name()) or "")
-    return None
+        reason = _REASON_OF_NAME.get(_known_name(func.name()) or "")
+    return _NOT_KNOWN if reason is None and role_of(func) is Role.UNKNOWN else reason
 
 
 def role_of_operator(qualified_name: str) -> Role:
@@ -261,7 +275,7 @@ def may_write(func: Function, kwargs: dict[str, Any]) -> bool:
     mistake for an activation: running statistics of normalisations, observed ranges of fake
     quantisation, and embeddings that are scaled to a ``max_norm``.
     """
-    if "out" in kwargs or kwargs.get("inplace"):
+    if kwargs.get("out") is not None or kwargs.get("inplace"):
         return True
     if func in ROLES:
         return func in _WRITING
