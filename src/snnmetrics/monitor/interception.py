@@ -2,7 +2,8 @@
 
 Hooks would have to be registered on every module, change what ``deepcopy`` and ``pickle`` see, and
 are not run for a ``KeyboardInterrupt``. ``nn.Module.__call__`` is patched while a monitor is
-attached and restored when the last one detaches.
+attached and restored when the last one detaches; so is ``__call__`` of scripted functions, which no
+mode of PyTorch sees.
 
 A call may outlive the patch: ``model.__call__`` that was bound while a monitor was attached, which
 ``torch.compile(model)`` does, a call in another thread, or a patch that another library put on top.
@@ -21,22 +22,28 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from snnmetrics.ops.scripts import SCRIPTED
+
 ModuleCall = Callable[..., Any]
 
 
 class Interceptor(Protocol):
-    """Receives every module call."""
+    """Receives every call of a module or scripted function."""
 
     def around(
         self, call: ModuleCall, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Make the call of a module, and what is to be done before and after it."""
 
+    def called_script(self, func: Any) -> None:
+        """Take note of a scripted function or method that was called."""
+
 
 _TORCH_CALL: ModuleCall = nn.Module.__call__
 _lock = threading.RLock()
 _interceptors: tuple[Interceptor, ...] = ()  # replaced, never changed: other threads read it
 _original: ModuleCall = _TORCH_CALL
+_scripted_calls: dict[Any, ModuleCall] = {}  # of the types of scripted functions
 _patched_over = False  # another library's patch of ours remained when the last monitor detached
 _eager: AbstractContextManager[Any] | None = None
 
@@ -51,6 +58,10 @@ def intercept(interceptor: Interceptor) -> None:
         if not (_interceptors or _patched_over or current is _intercepted):
             _original = current
             nn.Module.__call__ = _intercepted  # type: ignore[method-assign]
+        if not _interceptors:
+            for scripted in SCRIPTED:
+                _scripted_calls[scripted] = scripted.__call__
+                scripted.__call__ = _reporting(scripted.__call__)
         _interceptors = (*_interceptors, interceptor)
     run_compiled_modules_eagerly()
 
@@ -62,6 +73,9 @@ def release(interceptor: Interceptor) -> None:
         _interceptors = tuple(one for one in _interceptors if one is not interceptor)
         if _interceptors:
             return
+        for scripted, call in _scripted_calls.items():
+            scripted.__call__ = call
+        _scripted_calls.clear()
         _patched_over = nn.Module.__call__ is not _intercepted
         if not _patched_over:
             nn.Module.__call__ = _original  # type: ignore[method-assign]
@@ -92,6 +106,18 @@ def _intercepted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     for interceptor in interceptors:
         call = _within(interceptor, call)
     return call(module, *args, **kwargs)
+
+
+def _reporting(call: ModuleCall) -> ModuleCall:
+    """The call of a scripted function, of which interceptors take note."""
+
+    def intercepted(func: Any, *args: Any, **kwargs: Any) -> Any:
+        output = call(func, *args, **kwargs)
+        for interceptor in _interceptors:
+            interceptor.called_script(func)
+        return output
+
+    return intercepted
 
 
 def _within(interceptor: Interceptor, call: ModuleCall) -> ModuleCall:

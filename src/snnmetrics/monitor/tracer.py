@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
-from types import FrameType, FunctionType, GeneratorType
+from types import FrameType, GeneratorType
 from typing import Any
 
 import torch
@@ -37,29 +37,21 @@ from snnmetrics.monitor.transforms import (
     unwrapped,
     why_not_traced,
 )
-from snnmetrics.ops.parsers import OPERATORS, PARSERS, refused_operand, why_uncounted
+from snnmetrics.ops.functions import (
+    OPERATORS,
+    ROLES,
+    leaves_no_trace,
+    may_write,
+    why_uncounted,
+)
+from snnmetrics.ops.parsers import PARSERS, refused_operand
+from snnmetrics.ops.scripts import read_script
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
 
 _IN_HOOK = "it happens in a hook of a module; Monitor(hooks=True) counts it"
 # Operations that loops over time repeat, called with input, weight, bias and options.
 _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
-# Ways to the memory of a tensor through which writing, or a change of the memory itself, leaves no
-# trace in its version.
-_DATA: Any = Tensor.data
-_UNTRACED = frozenset(
-    {
-        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.resize_, Tensor.data_ptr),
-        *(Tensor.numpy, Tensor.__array__, Tensor.__dlpack__),
-        *(Tensor.untyped_storage, Tensor.storage),
-    }
-)
-# Operators that write; functions that do have a name with an underscore at the end.
-_WRITING = frozenset(
-    {"__setitem__", "__set__"}
-    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")}
-    | {f"__i{name}__" for name in ("and", "or", "xor", "lshift", "rshift", "matmul", "div")}
-)
 _HASHABLE = frozenset({int, str, tuple})
 
 _nothing = nullcontext()
@@ -369,6 +361,19 @@ class Tracer(TorchFunctionMode):
         if same:
             self._recorder.sites[key] = site
 
+    def called_script(self, func: Any) -> None:
+        """Record that a scripted function was called: no mode sees what happens in it."""
+        if not self._open or self._quiet or self._thread != threading.get_ident():
+            return
+        scope = self._open[-1]
+        if scope.uncounted is not None:
+            return  # a scripted module is listed as such
+        script = read_script(func)
+        if script.writes:
+            self._recorder.cache.invalidate()
+        if scope.counted and script.uncounted is not None:
+            self._recorder.record_uncounted(scope.name, func.name, script.uncounted)
+
     # ----------------------------------------------------------------------- operations
 
     def __torch_function__(
@@ -381,8 +386,8 @@ class Tracer(TorchFunctionMode):
         """Run an operation, then record it if it is one that counts."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        role = _ROLES.get(func) or _role_of(func)
-        if role is _Role.OTHER and self._open:
+        step = _STEPS.get(func) or _step_of(func)
+        if step is _Step.FOLLOW and self._open:
             lineage, activations = self._lineage, False
             slots, derived = lineage.slots, lineage.derived
             for value in args:
@@ -401,31 +406,35 @@ class Tracer(TorchFunctionMode):
             lineage.follow(func, args, kwargs, output, kwargs.get("out"))
             return output
         if not self._open:
-            if role is _Role.UNTRACED or role is _Role.WRITES:
+            if step is _Step.LOSE or step is _Step.WRITE:
                 with torch._C.DisableTorchFunction():
                     self._written(args)
             return output
         frame = sys._getframe(1)
         with torch._C.DisableTorchFunction():
-            if role is _Role.COUNTED:
+            if step is _Step.COUNT:
                 if torch._C._len_torch_dispatch_stack():
                     with _without_dispatch_modes():
                         self._counted(func, args, kwargs, output, frame)
                 else:
                     self._counted(func, args, kwargs, output, frame)
                 return output
-            if role is _Role.PADS and self._pad(*args, **kwargs, output=output):
+            if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
                 return output
             target = kwargs.get("out")
-            if role is _Role.WRITES or role is _Role.UNTRACED:
+            if step is _Step.WRITE or step is _Step.LOSE:
                 self._recorder.cache.invalidate()
-                if role is _Role.UNTRACED:
+                if step is _Step.LOSE:
                     self._recorder.cache.disable()
                     self._written(args)
                 elif args and target is None:
                     target = args[0]
-            elif role is _Role.UNCOUNTED:
-                self._uncounted(func, why_uncounted(func) or "")
+            elif step is _Step.LIST:
+                if may_write(func, kwargs):
+                    self._recorder.cache.invalidate()
+                    target = args[0] if args and target is None else target
+                if not _makes_a_weight(self._open[-1]):
+                    self._uncounted(func, why_uncounted(func) or "")
             self._lineage.follow(func, args, kwargs, output, target)
         return output
 
@@ -479,7 +488,7 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         """Record one operation and keep its call site under ``key``."""
         scope = self._open[-1]
-        if "parametrizations" in scope.name.split("."):  # a weight in the making
+        if _makes_a_weight(scope):
             self._lineage.follow(func, args, kwargs, output, None)
             return
         try:
@@ -599,6 +608,10 @@ def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
     return tuple(None if t.is_inference() else t._version for t in tensors)
 
 
+def _makes_a_weight(scope: Scope) -> bool:
+    return "parametrizations" in scope.name.split(".")
+
+
 def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
     """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
     if getattr(module, "autapses", True) is not False:
@@ -607,40 +620,34 @@ def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
     return not (square and weight is getattr(module, "recurrent_weights", None))
 
 
-class _Role(Enum):
-    """What a function means to the tracer."""
+class _Step(Enum):
+    """What the tracer does when a function was called."""
 
-    COUNTED = "contracts, and has a parser"
-    UNCOUNTED = "contracts, and is not counted"
-    PADS = "pads"
-    UNTRACED = "gives access to memory, so that writes leave no trace"
-    WRITES = "may write into its first argument"
-    OTHER = "contracts nothing"
+    FOLLOW = "follows what the output is made of"
+    COUNT = "records an operation"
+    LIST = "lists a contraction that is not counted"
+    PAD = "remembers what was padded"
+    WRITE = "follows a write into the first argument"
+    LOSE = "gives up to detect writes: they leave no trace from now on"
 
 
-_ROLES: dict[Any, _Role] = {}  # of PyTorch's functions, which live as long as the process
+_STEPS: dict[Any, _Step] = {}  # of PyTorch's functions, which live as long as the process
 _CONTAINERS = frozenset({tuple, list, dict})
 
 
-def _role_of(func: Callable[..., Any]) -> _Role:
+def _step_of(func: Callable[..., Any]) -> _Step:
     if func in PARSERS:
-        role = _Role.COUNTED
-    elif why_uncounted(func) is not None:
-        role = _Role.UNCOUNTED
+        step = _Step.COUNT
     elif func is F.pad:
-        role = _Role.PADS
-    elif func in _UNTRACED:
-        role = _Role.UNTRACED
-    elif isinstance(func, OPERATORS) or _is_of_a_write(getattr(func, "__name__", "")):
-        role = _Role.WRITES
+        step = _Step.PAD
+    elif leaves_no_trace(func):
+        step = _Step.LOSE
+    elif why_uncounted(func) is not None:
+        step = _Step.LIST
+    elif may_write(func, {}):
+        step = _Step.WRITE
     else:
-        role = _Role.OTHER
-    if str(getattr(func, "__module__", "")).startswith("torch") or not isinstance(
-        func, FunctionType
-    ):
-        _ROLES[func] = role
-    return role
-
-
-def _is_of_a_write(name: str) -> bool:
-    return (name.endswith("_") and not name.endswith("__")) or name in _WRITING
+        step = _Step.FOLLOW
+    if func in ROLES or isinstance(func, OPERATORS):
+        _STEPS[func] = step
+    return step

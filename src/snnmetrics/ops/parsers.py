@@ -14,52 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.ops.functions import OPERATORS as OPERATORS
+from snnmetrics.ops.functions import UNCOUNTED as UNCOUNTED
+from snnmetrics.ops.functions import register_counted
+from snnmetrics.ops.functions import why_uncounted as why_uncounted
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import Call, Letters, OpSpec
 
 Parser = Callable[..., Iterator[Call]]
 PARSERS: dict[Callable[..., Any], Parser] = {}
-
-# Contractions that are seen and not counted, with the reason that the report gives.
-UNCOUNTED: dict[Callable[..., Any], str] = {
-    function: reason
-    for reason, functions in {
-        "a fused recurrent network: the spikes between its steps cannot be seen": (
-            torch.lstm,
-            torch.gru,
-            torch.rnn_tanh,
-            torch.rnn_relu,
-        ),
-        "a contraction of three operands": (torch.bilinear,),
-        "a sparse kernel": (
-            torch.sparse.mm,
-            torch.smm,
-            torch.hspmm,
-            torch.sspaddmm,
-            torch.sparse.sampled_addmm,
-        ),
-        "a chain of products in one call": (torch.linalg.multi_dot, torch.chain_matmul),
-        "a convolution called by its internal name": (torch.convolution, torch.conv_tbc),
-        "a product of vectors": (torch.linalg.vecdot, torch.outer, Tensor.outer, torch.kron),
-    }.items()
-    for function in functions
-}
-
-
-# What is called by an internal name.
-OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
-# The same contractions, called so.
-_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot", "conv")
-_ATTENTION = ("scaled_dot", "_scaled_dot")
-_INTERNAL = ("quantized::", *(f"aten::{name}" for name in (*_PRODUCTS, *_ATTENTION)))
-
-
-def why_uncounted(func: Callable[..., Any]) -> str | None:
-    """Why a function that contracts something is not counted; None for all others."""
-    if isinstance(func, OPERATORS):
-        name = str(getattr(func, "_qualified_op_name", getattr(func, "_name", "")))
-        return "a kernel called by its internal name" if name.startswith(_INTERNAL) else None
-    return UNCOUNTED.get(func)
 
 
 def refused_operand(*operands: Tensor) -> str | None:
@@ -79,6 +42,7 @@ def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
 
     def register(parser: Parser) -> Parser:
         PARSERS.update(dict.fromkeys(functions, parser))
+        register_counted(functions)
         return parser
 
     return register
@@ -148,6 +112,7 @@ def _rmatmul(right: Tensor, left: Tensor) -> Iterator[Call]:
     Tensor.addbmm,
     Tensor.addbmm_,
     torch.addmv,
+    torch.addmv_,
     Tensor.addmv,
     Tensor.addmv_,
 )

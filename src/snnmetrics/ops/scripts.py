@@ -1,0 +1,64 @@
+"""What happens in a scripted or traced function.
+
+``torch.jit.ScriptFunction`` runs in an interpreter of its own: a ``TorchFunctionMode`` does not see
+the call, nor the operations in it. Its graph names them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from snnmetrics.ops.functions import Role, role_of_operator
+
+SCRIPTED: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
+"""Types of scripted callables, on which calls can be intercepted."""
+
+
+class Script(NamedTuple):
+    """What a scripted callable does.
+
+    Attributes:
+        uncounted: Why it may contract something that is not counted, or None.
+        writes: Whether it writes into a tensor.
+    """
+
+    uncounted: str | None
+    writes: bool
+
+
+# Reading a graph takes half a millisecond.
+_known: weakref.WeakKeyDictionary[Any, Script] = weakref.WeakKeyDictionary()
+
+
+def read_script(func: Any) -> Script:
+    """What a scripted function or method does, by the operators of its graph."""
+    known = _known.get(func)
+    if known is None:
+        known = _known[func] = _read(func.inlined_graph)
+    return known
+
+
+def _read(graph: Any) -> Script:
+    uncounted, writes = None, False
+    for kind, overload in _operators(graph):
+        writes |= kind.endswith("_") and not kind.endswith("__")
+        role = role_of_operator(kind)
+        # Of TorchScript's own operators, on numbers and lists, the dispatcher knows nothing.
+        unknown = role is Role.UNKNOWN and torch._C._dispatch_has_kernel(overload)
+        if uncounted is None and (unknown or role is Role.UNCOUNTED):
+            uncounted = f"a scripted function with {kind}"
+    return Script(uncounted, writes)
+
+
+def _operators(block: Any) -> Iterator[tuple[str, str]]:
+    """Names of all operators, without and with their overloads; branches and loops included."""
+    for node in block.nodes():
+        schema = node.schema()
+        if not node.kind().startswith("prim::") and "(" in schema:
+            yield node.kind(), schema.partition("(")[0]
+        for inner in node.blocks():
+            yield from _operators(inner)
