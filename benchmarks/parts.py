@@ -33,7 +33,7 @@ from snnmetrics.tensors import stats
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "reading activations": ((stats, "read"), (InputBuffer, "flush")),
     "copying small ones": ((InputBuffer, "append"),),
-    "looking at weights": ((maps, "is_dense"), (maps, "not_zero")),
+    "looking at weights": ((maps, "sparsity_pattern"), (maps, "events_along")),
 }
 REST = "calls and entries"
 
