@@ -33,7 +33,7 @@ from snnmetrics.synapses import maps
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "reading activations": ((recorder, "summarize"),),
     "adding up": ((InputSums, "add"), (InputSums, "settle")),
-    "comparing weights": ((maps, "is_dense"), (maps, "not_zero")),
+    "comparing weights": ((maps, "sparsity_pattern"), (maps, "events_along")),
 }
 REST = "calls and entries"
 

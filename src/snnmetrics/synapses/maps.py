@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.synapses.paths import paths
 from snnmetrics.synapses.weights import version_of
-from snnmetrics.tensors.stats import InputStats
-from snnmetrics.tensors.tiles import NUMPY_FLOATS, array_of, has_no_zero, readable
+from snnmetrics.tensors.sparsity import SparsityPattern, sparsity_pattern
+from snnmetrics.tensors.stats import InputStats, events_along
+from snnmetrics.tensors.tiles import numpy_view
 
-_MAX_MAPS = 64
+_MAX_MAPS = 64  # beside those of the last batch: inputs of ever new sizes must not fill the memory
 
 
 class SynapseFigures(NamedTuple):
@@ -92,20 +92,24 @@ def _dot(counts: Tensor, fanout: Tensor) -> Tensor:
 
 
 class SynapseMaps:
-    """Maps of the operations of a model, made once per shape and pattern of zero weights.
+    """Maps of the operations of a model, made once per shape and sparsity pattern of the weight.
 
     The pattern is compared once per batch and version of a weight: the version alone would not do,
     since optimisers and assignments to ``.data`` write without leaving a trace in it.
     """
 
     def __init__(self) -> None:
-        self._dense: OrderedDict[Any, tuple[Tensor, int]] = OrderedDict()
-        self._effective: OrderedDict[Any, tuple[Tensor, Tensor]] = OrderedDict()
-        self._this_batch: dict[Any, tuple[weakref.ref[Tensor], SynapseMap]] = {}
+        # By operation, the least recently used first: the pattern of the weight, and the map.
+        self._maps: OrderedDict[Any, tuple[object, SynapseMap]] = OrderedDict()
+        self._used: set[Any] = set()  # keys of these in this batch
+        self._patterns: dict[Any, tuple[Callable[[], Tensor | None], object]] = {}  # of this batch
 
     def invalidate(self) -> None:
-        """Weights may hold other zeros from now on."""
-        self._this_batch.clear()
+        """Compare every weight again: each may hold other zeros from now on."""
+        self._patterns.clear()
+        while len(self._maps) > max(_MAX_MAPS, len(self._used)):
+            self._maps.popitem(last=False)
+        self._used.clear()
 
     def get(
         self,
@@ -115,75 +119,100 @@ class SynapseMaps:
         device: torch.device,
         autapses: bool = True,
     ) -> SynapseMap:
-        """The map of an operation; of this very weight it is made once per batch.
+        """The map of an operation, a normal tensor whatever mode the model runs in.
 
         Args:
             row: Identity of the row: the last pattern of zeros is kept for each.
             spec: The operation.
-            weight: Its weight.
-            device: Where the map of a convolution is to be.
-            autapses: Whether neurons connect to themselves.
+            weight: Its weight, read once per batch and version.
+            device: Where the input is.
+            autapses: Whether neurons connect to themselves; if not, the weight is square.
         """
         shapes = (spec.left_shape[1:] if spec.is_convolution else None, spec.right_shape)
         key = (row, spec.form, shapes, device, autapses)
-        known = self._this_batch.get((id(weight), version_of(weight), key))
-        if known is not None and known[0]() is weight:
-            return known[1]
-        if spec.is_convolution:
-            made = self._of_convolution(row, spec, weight, device)
-        else:
-            made = _of_contraction(spec, weight.detach(), autapses)
-        if len(self._this_batch) >= _MAX_MAPS:
-            self._this_batch.clear()  # a weight that is computed anew at every step
-        self._this_batch[id(weight), version_of(weight), key] = (weakref.ref(weight), made)
+        known, made = self._maps.get(key, (None, None))
+        pattern = self._pattern(weight, known)
+        if made is None or pattern is not known:
+            # Tensors of inference mode would take no part in a gradient.
+            with torch.inference_mode(False), torch.no_grad():
+                if made is None:
+                    made = _dense_map(spec, device, autapses)
+                effective = None
+                if pattern is not None:
+                    effective = _effective_fanout(spec, weight.detach(), autapses)
+                made = made._replace(effective=effective)
+            self._maps[key] = pattern, made
+        self._maps.move_to_end(key)
+        self._used.add(key)
         return made
 
-    def _of_convolution(
-        self, row: Hashable, spec: OpSpec, weight: Tensor, device: torch.device
-    ) -> SynapseMap:
-        key = (spec.form, spec.left_shape[1:], spec.right_shape, device)
-        known = _recall(self._dense, key)
-        if known is None:
-            # Made on the CPU, where its sum can be read without making a device wait.
-            dense = _convolution_paths(spec, None)
-            synapses = int(dense.sum()) * (spec.left_shape[1] // len(dense))
-            known = _remember(self._dense, key, (dense.to(device), synapses))
-        dense, synapses = known
-        if is_dense(weight):
-            return SynapseMap(dense, None, synapses)
-        return SynapseMap(dense, self._effective_map((row, key), spec, weight), synapses)
+    def _pattern(self, weight: Tensor, known: object) -> object:
+        """Sparsity pattern of a weight; None if it is known that no element is zero.
 
-    def _effective_map(self, key: Any, spec: OpSpec, weight: Tensor) -> Tensor:
-        present = not_zero(weight.detach())
-        if not present.is_cpu:
-            return _convolution_paths(spec, present)
-        known = _recall(self._effective, key)
-        if known is None or not _equal(known[0], present):
-            known = _remember(self._effective, key, (present, _convolution_paths(spec, present)))
-        effective: Tensor = known[1]
-        return effective
+        A tensor that the host cannot read without waiting has a new pattern in every batch.
+        """
+        owner, view = weight, None
+        if weight._base is not None:  # such as a transpose, which is made anew at every call
+            owner = weight._base
+            view = (weight.dtype, weight.shape, weight.stride(), weight.storage_offset())
+        key = (id(owner), version_of(weight), view)
+        reference, pattern = self._patterns.get(key, (None, None))
+        if reference is None or reference() is not owner:
+            pattern = _compare(weight.detach(), known)
+            self._patterns[key] = self._reference(owner, key), pattern
+        return pattern
+
+    def _reference(self, owner: Tensor, key: Any) -> Callable[[], Tensor | None]:
+        """A weak reference, but for a parameter: PyTorch swaps none that has one."""
+        if isinstance(owner, nn.Parameter):
+            return lambda: owner
+        forget = self._patterns.pop
+        return weakref.ref(owner, lambda _: forget(key, None))
 
 
-def _of_contraction(spec: OpSpec, weight: Tensor, autapses: bool) -> SynapseMap:
-    """The map over the letters that input and weight share, in the order of the input."""
-    letters, shared = spec.letters.right, spec.letters.shared
-    own = [d for d, letter in enumerate(letters) if letter not in shared]
-    order = [letters.index(letter) for letter in shared]
-    exists = None
+def _compare(weight: Tensor, known: object) -> object:
+    if weight.is_cpu and numpy_view(weight) is None:  # such as complex or negated numbers
+        weight = weight != 0
+    if numpy_view(weight) is None:
+        return object()
+    return sparsity_pattern(weight, known if isinstance(known, SparsityPattern) else None)
+
+
+def _dense_map(spec: OpSpec, device: torch.device, autapses: bool) -> SynapseMap:
+    if spec.is_convolution:
+        # Made on the CPU, where its sum can be read without making a device wait.
+        dense = _convolution_paths(spec, None)
+        return SynapseMap(dense.to(device), None, spec.left_shape[1] * int(dense.sum()))
+    own, shared = _dims(spec)
+    count = math.prod(spec.right_shape[d] for d in own) - (0 if autapses else 1)
+    shape = [spec.right_shape[d] for d in shared]
+    dense = torch.full(shape, float(count), dtype=torch.float64, device=device)
+    return SynapseMap(dense, None, count * math.prod(shape))
+
+
+def _effective_fanout(spec: OpSpec, weight: Tensor, autapses: bool) -> Tensor:
+    if spec.is_convolution:
+        return _convolution_paths(spec, weight)
+    own, shared = _dims(spec)
+    counts = events_along(weight, own)
     if not autapses:
-        exists = ~torch.eye(*weight.shape, dtype=torch.bool, device=weight.device)
-    dense = _reduced(exists, weight, own, order)
-    synapses = weight.numel() - (0 if exists is None else len(weight))
-    if is_dense(weight):
-        return SynapseMap(dense, None, synapses)
-    present = not_zero(weight) if exists is None else not_zero(weight) & exists
-    return SynapseMap(dense, _reduced(present, weight, own, order), synapses)
+        counts = counts - weight.diagonal().ne(0).to(torch.float64)
+    kept = sorted(shared)
+    return counts.permute([kept.index(d) for d in shared])
 
 
-def _convolution_paths(spec: OpSpec, present: Tensor | None) -> Tensor:
+def _dims(spec: OpSpec) -> tuple[tuple[int, ...], list[int]]:
+    """Dimensions that a weight has alone, and those it shares, in the order of the input."""
+    letters, shared = spec.letters.right, spec.letters.shared
+    own = tuple(d for d, letter in enumerate(letters) if letter not in shared)
+    return own, [letters.index(letter) for letter in shared]
+
+
+def _convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
     """Synapses of each element of one input, channel by channel.
 
-    The map is ``(C, *spatial)``, or ``(1, *spatial)`` where all channels have the same.
+    The map is ``(C, *spatial)``; without a weight all synapses count, all channels have the same,
+    and it is ``(1, *spatial)``.
 
     What an input element reaches does not depend on the output channel, but for the weights that
     are zero: kernels are first added up over the output channels of a group, and the map of each
@@ -192,65 +221,16 @@ def _convolution_paths(spec: OpSpec, present: Tensor | None) -> Tensor:
     geometry, spatial, kernel = spec.geometry, spec.left_shape[2:], spec.right_shape[2:]
     outputs = spec.right_shape[1 if geometry.transposed else 0]
     outputs //= 1 if geometry.transposed else geometry.groups
-    device = torch.device("cpu") if present is None else present.device
-    if present is None:
-        kernels = torch.full((1, 1, *kernel), float(outputs), dtype=torch.float64, device=device)
+    if weight is None:
+        kernels = torch.full((1, *kernel), float(outputs), dtype=torch.float64, device="cpu")
     elif geometry.transposed:
-        kernels = present.to(torch.float64).sum(1, keepdim=True)
+        kernels = events_along(weight, (1,))
     else:
-        grouped = present.to(torch.float64).unflatten(0, (geometry.groups, outputs))
-        kernels = grouped.sum(1).flatten(0, 1).unsqueeze(1)
-    channels = len(kernels)
+        grouped = weight.unflatten(0, (geometry.groups, outputs))
+        kernels = events_along(grouped, (1,)).flatten(0, 1)
+    channels, kernels = len(kernels), kernels.unsqueeze(1)
 
     def each_with_its_kernel(x: Tensor) -> Tensor:
-        # Cloned: a tensor of inference mode takes no part in a gradient.
-        return geometry.convolve(x, kernels.clone(), groups=channels)
+        return geometry.convolve(x, kernels, groups=channels)
 
-    return paths(each_with_its_kernel, (1, channels, *spatial), device)[0]
-
-
-def is_dense(weight: Tensor) -> bool:
-    """Whether it is known that no weight is zero; not asked where that would make a device wait."""
-    if not weight.is_cpu or weight.numel() == 0:
-        return False
-    if weight.dtype in NUMPY_FLOATS and readable(weight) and weight.is_contiguous():
-        return has_no_zero(weight)
-    return bool(weight.detach().all())
-
-
-def not_zero(weight: Tensor) -> Tensor:
-    """Where a weight is not zero. NumPy compares many times quicker than PyTorch."""
-    if weight.dtype in NUMPY_FLOATS and readable(weight):
-        return torch.from_numpy(np.not_equal(array_of(weight), 0))
-    return weight != 0
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether masks on the CPU are the same."""
-    return one.shape == other.shape and np.array_equal(one.numpy(), other.numpy())
-
-
-def _reduced(present: Tensor | None, weight: Tensor, own: list[int], order: list[int]) -> Tensor:
-    """Sum over a weight's own dimensions of one per synapse; what remains in the given order."""
-    if present is None:
-        count = math.prod(weight.shape[d] for d in own)
-        shape = [weight.shape[d] for d in order]
-        return torch.full(shape, float(count), dtype=torch.float64, device=weight.device)
-    kept = sorted(order)
-    total = present.sum(own) if own else present
-    return total.permute([kept.index(d) for d in order]).to(torch.float64)
-
-
-def _recall(maps: OrderedDict[Any, Any], key: Any) -> Any:
-    if key in maps:
-        maps.move_to_end(key)
-        return maps[key]
-    return None
-
-
-def _remember(maps: OrderedDict[Any, Any], key: Any, value: Any) -> Any:
-    """Keep the most recent maps only: inputs of ever new sizes must not fill the memory."""
-    maps[key] = value
-    if len(maps) > _MAX_MAPS:
-        maps.popitem(last=False)
-    return value
+    return paths(each_with_its_kernel, (1, channels, *spatial), kernels.device)[0]

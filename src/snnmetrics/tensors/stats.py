@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from snnmetrics.tensors.kinds import InputKind, kind_of, kind_within
 from snnmetrics.tensors.small import read_small
+from snnmetrics.tensors.sparsity import nonzero
 from snnmetrics.tensors.sums import blocks, magnitude_sum
 from snnmetrics.tensors.tiles import read
 
@@ -101,5 +104,15 @@ def events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     if not x.is_cpu:
         return magnitude_sum(x.ne(0), dims)
     # Block by block: where events are would be a tensor of half the size of one in half precision.
-    counts = [magnitude_sum(block.ne(0), dims) for block in blocks(x, dims)]
-    return sum(counts[1:], counts[0])
+    first, *others = blocks(x, dims)
+    counts = _events_in_block(first, dims)
+    for block in others:
+        counts += _events_in_block(block, dims)
+    return counts
+
+
+def _events_in_block(block: Tensor, dims: tuple[int, ...]) -> Tensor:
+    present = nonzero(block)
+    if present is None:
+        return magnitude_sum(block.ne(0), dims)
+    return torch.from_numpy(np.asarray(np.add.reduce(present, axis=dims, dtype=np.float64)))

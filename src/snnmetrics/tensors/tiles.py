@@ -50,7 +50,7 @@ _TYPES = {
 NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
 # Elements per tile: with its comparisons it stays in the second-level cache of a core.
-_TILE = 2**17
+TILE = 2**17
 _WIDTH = 2**16
 _SHORT = 2**12
 # Rows of bytes that may be added before one runs over.
@@ -134,6 +134,19 @@ class _Memory:
         self.__array_interface__ = interface
 
 
+def numpy_view(x: Tensor) -> Tensor | None:
+    """A readable tensor as a dtype that NumPy has, with the same memory.
+
+    Half precision is viewed as int16 and bool as uint8. None where the tensor is not readable, or
+    its dtype has no such view.
+    """
+    known = _ONE.get(x.dtype)
+    if known is None or not readable(x):
+        return None
+    x = x.detach()
+    return x if x.dtype is known[0] else x.view(known[0])
+
+
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     """How many ones there are along ``dims``, if all elements are 0 or 1 and a check is quick.
 
@@ -197,24 +210,6 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     return Reading(others.low, others.high, others.integral, magnitudes, events)
 
 
-def has_no_zero(x: Tensor) -> bool:
-    """Whether no element is zero, of a contiguous readable tensor of float32 or float64.
-
-    Example:
-        >>> import torch
-        >>> from snnmetrics.tensors.tiles import has_no_zero
-        >>> has_no_zero(torch.tensor([1.0, -2.0])), has_no_zero(torch.tensor([1.0, -0.0]))
-        (True, False)
-    """
-    values = array_of(x.detach().view(-1))
-    for start in range(0, len(values), _TILE):
-        tile = values[start : start + _TILE]
-        # Compared first: to ask for all of the numbers themselves reads the memory more slowly.
-        if not np.not_equal(tile, 0, out=_scratch.flags[0, : len(tile)]).all():
-            return False
-    return True
-
-
 class _Matrices(NamedTuple):
     """A tensor in the order of its memory, as matrices whose rows are to be added up.
 
@@ -249,12 +244,10 @@ class _Matrices(NamedTuple):
 
 def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
     """None where it is not readable, and where rows are not evenly spaced in memory."""
-    known = _ONE.get(x.dtype)
-    if known is None or not readable(x):
+    viewed = numpy_view(x)
+    if viewed is None:
         return None
-    dtype, one = known
-    x = x.detach() if x.dtype is dtype else x.detach().view(dtype)
-    lead = len(dims)
+    one, x, lead = _ONE[x.dtype][1], viewed, len(dims)
     if dims == _LEADING[:lead] and x.is_contiguous():
         shape = x.shape[lead:]
         values, folded = _rows_joined(x.view(1, -1, shape.numel()))
@@ -306,7 +299,7 @@ def _rows_to_add(
 def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
     """Several short rows as a long one, which takes fewer steps, where there are many."""
     matrices, rows, columns = values.shape
-    if rows * columns <= _TILE and rows <= _ROWS:
+    if rows * columns <= TILE and rows <= _ROWS:
         return values, 1
     folded = math.gcd(rows, max(1, _SHORT // columns))
     if folded == 1 or not values.is_contiguous():
@@ -318,8 +311,8 @@ class _Scratch(threading.local):
     """Memory for what is made of a tile: to ask the system for it costs as much as to use it."""
 
     def __init__(self) -> None:
-        self.flags = np.zeros((2, _TILE + _ROWS * 8), np.bool_)
-        self.floats = np.zeros(_TILE, np.float64)
+        self.flags = np.zeros((2, TILE + _ROWS * 8), np.bool_)
+        self.floats = np.zeros(TILE, np.float64)
 
 
 _scratch = _Scratch()
@@ -377,12 +370,12 @@ def _count(values: Values, one: int, others: _OtherTiles | None) -> Values | Non
         others: Where to note tiles with anything but zeros and ones; without, they give None.
     """
     matrices, rows, columns = values.shape
-    if rows <= _ROWS and matrices * rows * _by_eight(columns) <= _TILE:  # the usual small case
+    if rows <= _ROWS and matrices * rows * _by_eight(columns) <= TILE:  # the usual small case
         events = _events(values, one, others, _EVERYWHERE)
         return None if events is None else events.view(np.uint8)[:, :columns]
     some, width = 1, min(columns, _WIDTH)
-    if rows <= _ROWS and rows * columns <= _TILE:  # several matrices in a tile
-        some, width = max(1, _TILE // (rows * _by_eight(columns))), columns
+    if rows <= _ROWS and rows * columns <= TILE:  # several matrices in a tile
+        some, width = max(1, TILE // (rows * _by_eight(columns))), columns
     counts = np.zeros((matrices, columns), np.uint8 if rows <= _ROWS else np.int64)
     for first in range(0, matrices, some):
         for left in range(0, columns, width):
@@ -398,7 +391,7 @@ def _count_part(
 ) -> bool:
     """Add the events of a part, of which one row fits into a tile, to counts; False: stopped."""
     matrices, rows, columns = part.shape
-    height = max(1, min(rows, _ROWS, _TILE // (matrices * _by_eight(columns))))
+    height = max(1, min(rows, _ROWS, TILE // (matrices * _by_eight(columns))))
     held, rows_held = None, 0
     for top in range(0, rows, height):
         tile = part[:, top : top + height]
@@ -420,7 +413,7 @@ def _count_part(
 def _count_along(values: Values, one: int, others: _OtherTiles | None) -> Values | None:
     """Events per row of one matrix, of at most 255 columns; as ``_count``."""
     _, rows, columns = values.shape
-    height = _TILE // _by_eight(columns)
+    height = TILE // _by_eight(columns)
     counts = np.empty((1, rows), np.uint8)
     for top in range(0, rows, height):
         place = slice(None), slice(top, top + height)
