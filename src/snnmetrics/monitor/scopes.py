@@ -172,8 +172,4 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
 
 
 def _uncounted(module: nn.Module) -> str | None:
-    if isinstance(module, torch.jit.ScriptModule):
-        return "a scripted module"
-    origin = type(module).__module__
-    quantised = origin.startswith("torch.ao.nn") and "quantized" in origin
-    return "a quantised kernel" if quantised else None
+    return "a scripted module" if isinstance(module, torch.jit.ScriptModule) else None

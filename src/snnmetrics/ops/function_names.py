@@ -57,12 +57,11 @@ UNCOUNTED = {
     "a fused kernel": """
         _addmm_activation _cudnn_attention _cudnn_attention_forward _efficient_attention
         _efficient_attention_forward _flash_attention _flash_attention_forward
-        _flash_attention_forward_no_dropout_inplace flex_attention _foreach_mm linear_cross_entropy
-        mkldnn_linear mkldnn_linear_backward_input mkldnn_linear_backward_weights
-        _native_multi_head_attention _scaled_dot_product_attention_math
-        _scaled_dot_product_attention_math_for_mps _scaled_dot_product_cudnn_attention
-        _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
-        _scaled_dot_product_flash_attention_for_cpu
+        _flash_attention_forward_no_dropout_inplace _foreach_mm linear_cross_entropy mkldnn_linear
+        mkldnn_linear_backward_input mkldnn_linear_backward_weights _native_multi_head_attention
+        _scaled_dot_product_attention_math _scaled_dot_product_attention_math_for_mps
+        _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention
+        _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
         _scaled_dot_product_fused_attention_overrideable _transformer_encoder_layer_fwd
         _triton_multi_head_attention _triton_scaled_dot_attention
     """,

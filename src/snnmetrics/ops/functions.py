@@ -179,6 +179,8 @@ _NAMESPACES_OF_NOTHING = frozenset(
     {"prim", "profiler", "quantization", "c10d", "c10d_functional", "_c10d_functional"}
     | {"_c10d_functional_autograd", "_dtensor", "fsdp"}
 )
+# Of other operators that take functions, what happens in these is not heard: they are unknown.
+_HIGHER_ORDER = {"flex_attention": "a fused kernel", "flex_attention_backward": "a fused kernel"}
 _QUANTISED_NAMESPACES = frozenset({"quantized", "_quantized", "onednn", "quantized_decomposed"})
 
 
@@ -190,7 +192,7 @@ def role_of(func: Function) -> Role:
     if isinstance(func, OPERATORS):
         return _operator(_operator_name(func))[0]
     if isinstance(func, torch._ops.HigherOrderOperator):
-        return Role.UNCOUNTED if _known_name(func.name()) in _REASON_OF_NAME else Role.UNKNOWN
+        return Role.UNCOUNTED if func.name() in _HIGHER_ORDER else Role.UNKNOWN
     if getattr(func, "__name__", None) in _ACCESSES:
         return Role.METADATA  # a property that is not known
     module = getattr(func, "__module__", None) or ""
@@ -205,7 +207,7 @@ def why_uncounted(func: Function) -> str | None:
     if isinstance(func, OPERATORS):
         reason = _operator(_operator_name(func))[1]
     if isinstance(func, torch._ops.HigherOrderOperator):
-        reason = _REASON_OF_NAME.get(_known_name(func.name()) or "")
+        reason = _HIGHER_ORDER.get(func.name())
     return _NOT_KNOWN if reason is None and role_of(func) is Role.UNKNOWN else reason
 
 
@@ -279,7 +281,7 @@ def may_write(func: Function, kwargs: dict[str, Any]) -> bool:
         return True
     if func in ROLES:
         return func in _WRITING
-    return any(map(_mutates, _overloads(func))) if isinstance(func, OPERATORS) else True
+    return _mutates(func) if isinstance(func, OPERATORS) else True
 
 
 def leaves_no_trace(func: Function) -> bool:
@@ -294,16 +296,13 @@ def leaves_no_trace(func: Function) -> bool:
     )
 
 
-def _overloads(func: Any) -> Iterator[Any]:
-    if isinstance(func, torch._ops.OpOverload):
-        yield func
-    else:
-        yield from (getattr(func, name) for name in func.overloads())
-
-
-def _mutates(overload: Any) -> bool:
-    """Whether an overload writes into an argument other than ``out``, by its schema."""
+@lru_cache(maxsize=1024)
+def _mutates(func: Any) -> bool:
+    """Whether an operator writes into an argument other than ``out``, by its schemas."""
+    single = isinstance(func, torch._ops.OpOverload)
+    overloads = [func] if single else [getattr(func, name) for name in func.overloads()]
     return any(
         argument.alias_info is not None and argument.alias_info.is_write and not argument.is_out
+        for overload in overloads
         for argument in overload._schema.arguments
     )
