@@ -201,6 +201,24 @@ def test_maps_of_an_unchanged_pattern_are_kept() -> None:
         assert get(maps, linear(computed), computed) is made
 
 
+def test_the_map_before_a_padding_is_made_once() -> None:
+    maps, weight = SynapseMaps(), with_zeros((2, 3, 3))
+    spec = convolution((1, 3, 9), weight)
+    for mode in ("circular", "reflect"):
+        made = get(maps, spec, weight).before_padding((3, 7), (1, 1), mode)
+        units = torch.eye(21, dtype=torch.float64).reshape(21, 3, 7)
+        padded = torch.nn.functional.pad(units, (1, 1), mode=mode)
+        expected = torch.conv1d(padded, (weight != 0).double()).sum((1, 2)).reshape(3, 7)
+        assert torch.equal(effective(made), expected)
+        maps.invalidate()
+        assert get(maps, spec, weight).before_padding((3, 7), (1, 1), mode) is made
+    weight.data.fill_(1)
+    maps.invalidate()
+    found = get(maps, spec, weight).before_padding((3, 7), (1, 1), mode)
+    assert found.effective is None
+    assert torch.equal(found.dense, made.dense)
+
+
 def test_memory_does_not_grow_with_sizes_or_weights() -> None:
     maps, weight = SynapseMaps(), with_zeros((2, 3, 3))
     for size in range(3, 3 * _MAX_MAPS):

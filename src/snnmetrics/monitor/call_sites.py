@@ -161,11 +161,18 @@ class CallSite:
         dims, dense = self.batch_dims, self.map.dense
         if self._fanout is None or self._fanout_of is not self.map:
             neurons = [size for d, size in enumerate(self.input_shape) if d not in dims]
-            self._fanout = dense.expand(neurons).reshape(-1).to(torch.float32)
+            with torch.inference_mode(False), torch.no_grad():
+                self._fanout = dense.expand(neurons).reshape(-1).to(torch.float32)
             self._fanout_of = self.map
-        leading = dims == tuple(range(len(dims)))
-        exact = self.map.synapses < FLOAT32_INTEGERS
-        if kind is InputKind.BINARY and x.dtype is torch.float32 and leading and exact:
+        exact = (
+            kind is InputKind.BINARY
+            and x.dtype is torch.float32
+            and dims == tuple(range(len(dims)))
+            and self.map.synapses < FLOAT32_INTEGERS
+            and not torch.is_autocast_enabled("cpu")  # which leaves float64 alone
+            and torch.get_float32_matmul_precision() == "highest"
+        )
+        if exact:
             vectors = x if x.ndim == len(dims) + 1 else x.flatten(len(dims))
             return torch.matmul(vectors, self._fanout)
         return vector_synops(x, dims, dense)

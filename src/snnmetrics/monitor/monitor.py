@@ -415,7 +415,8 @@ class Monitor:
             ``"total"``. Products of two activations have no gradient and are left out.
 
         Raises:
-            RuntimeError: If the monitor is not differentiable, or no batch was complete.
+            RuntimeError: If the monitor is not differentiable, no batch was complete, or a
+                reentrant checkpoint ran a part of it without gradient.
 
         Example:
             >>> import torch
@@ -435,6 +436,11 @@ class Monitor:
             )
         if self._batch_samples is None:
             raise RuntimeError("batch_synops: expected a complete batch before it, found none")
+        if self._recorder.checkpointed:
+            raise RuntimeError(
+                "batch_synops: expected a forward with gradient, found a checkpoint with "
+                "use_reentrant=True, which makes it in the backward; give use_reentrant=False"
+            )
         # A batch without samples has no synops: zero, which leaves a loss as it is.
         samples = max(1, self._batch_samples)
         values = {

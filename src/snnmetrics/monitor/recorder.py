@@ -25,7 +25,7 @@ from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
-from snnmetrics.monitor.transforms import require_no_reentrant_checkpoint
+from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
@@ -79,6 +79,7 @@ class _RootCall:
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     vectors: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
+    checkpointed: bool = False
 
 
 @dataclass
@@ -98,6 +99,7 @@ class BatchRecorder:
         names: Names of rows, as far as rows are known.
         synops: Synops of input vectors of the batch by row, with gradient.
         vectors: Synops of input vectors of the batch, by row.
+        checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -116,7 +118,9 @@ class BatchRecorder:
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
+    checkpointed: bool = False
     _weights_may_differ: bool = False
+    _with_gradient: bool = False  # the root call that runs
 
     def detached(self) -> BatchRecorder:
         """The same declarations, without anything of a batch or of the model."""
@@ -138,6 +142,7 @@ class BatchRecorder:
         """
         self.clear()
         self.synops.clear()
+        self.checkpointed = False
         if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
             self._compare_weights()
 
@@ -198,6 +203,7 @@ class BatchRecorder:
 
     def begin_root(self) -> None:
         """A root call begins."""
+        self._with_gradient = self.differentiable and torch.is_grad_enabled()
         if self._weights_may_differ:
             self._compare_weights()
         else:
@@ -231,6 +237,7 @@ class BatchRecorder:
         for name, entry in root.uncounted.items():
             known = staged.uncounted.get(name)
             staged.uncounted[name] = entry if known is None else known.add(entry)
+        self.checkpointed |= root.checkpointed
         staged.calls += 1
         staged.called |= root.called
         staged.contracted |= root.contracted
@@ -476,7 +483,8 @@ class BatchRecorder:
             with own_saved_tensors():
                 synops = site.vector_synops(x, kind)
         else:
-            require_no_reentrant_checkpoint(site.name)
+            if self._with_gradient and not torch.is_grad_enabled():
+                self.root.checkpointed |= runs_in_reentrant_checkpoint()
             synops = site.vector_synops(x.detach(), kind)
         self.root.synops.append((site.key, synops))
 

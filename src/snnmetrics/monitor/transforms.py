@@ -71,23 +71,12 @@ def outside_of_transforms(plain: bool) -> Iterator[None]:
             yield
 
 
-def require_no_reentrant_checkpoint(name: str) -> None:
-    """Refuse to take synops without gradient for those of a checkpointed forward.
+def runs_in_reentrant_checkpoint() -> bool:
+    """Whether a forward runs without gradient, and again with gradient in the backward.
 
-    ``torch.utils.checkpoint`` with ``use_reentrant=True`` runs the forward without gradient, and
-    again in the backward, when the loss is already known.
-
-    Args:
-        name: Name of the row.
-
-    Raises:
-        RuntimeError: If such a checkpoint runs.
+    ``torch.utils.checkpoint`` with ``use_reentrant=True`` does so.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _REENTRANT:
-            raise RuntimeError(
-                f"differentiable: expected a forward with gradient at '{name}', found a checkpoint "
-                "with use_reentrant=True; use use_reentrant=False"
-            )
+    while frame is not None and frame.f_code is not _REENTRANT:
         frame = frame.f_back
+    return frame is not None

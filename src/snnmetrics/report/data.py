@@ -83,7 +83,7 @@ def add_counts(counts: Iterable[Counts]) -> Counts:
 class RowKey:
     """Identity of a row, the same in all batches, ranks, shards and resumed runs.
 
-    Names are derived from keys (:func:`snnmetrics.report.row_names.row_names`), never keys from
+    Names are derived from keys (``report/row_names.py``), never keys from
     names.
 
     Attributes:

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +43,8 @@ class SynapseFigures(NamedTuple):
     effective_magnitude: Tensor
 
 
-class SynapseMap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SynapseMap:
     """Synapses of every input neuron. A map of one channel serves all channels of a convolution.
 
     Attributes:
@@ -54,6 +56,7 @@ class SynapseMap(NamedTuple):
     dense: Tensor
     effective: Tensor | None
     synapses: int
+    _before: dict[Any, SynapseMap] = field(default_factory=dict, repr=False)  # by padding
 
     def figures(self, stats: InputStats) -> SynapseFigures:
         """What inputs with these statistics cost."""
@@ -75,13 +78,18 @@ class SynapseMap(NamedTuple):
 
     def before_padding(self, shape: Sequence[int], pad: Sequence[int], mode: str) -> SynapseMap:
         """The map of what was padded by copies: an element adds up those of all its copies."""
+        key = tuple(shape), tuple(pad), mode
+        known = self._before.get(key)
+        if known is not None:
+            return known
 
         def gathered(fanout: Tensor) -> Tensor:
             return paths(lambda x: F.pad(x, list(pad), mode=mode) * fanout, (1, *shape), device)[0]
 
         device = self.dense.device
         effective = None if self.effective is None else gathered(self.effective)
-        return SynapseMap(gathered(self.dense), effective, self.synapses)
+        made = self._before[key] = SynapseMap(gathered(self.dense), effective, self.synapses)
+        return made
 
 
 def _dot(counts: Tensor, fanout: Tensor) -> Tensor:
@@ -140,7 +148,7 @@ class SynapseMaps:
                 effective = None
                 if pattern is not None:
                     effective = _effective_fanout(spec, weight.detach(), autapses)
-                made = made._replace(effective=effective)
+                made = SynapseMap(made.dense, effective, made.synapses)
             self._maps[key] = pattern, made
         self._maps.move_to_end(key)
         self._used.add(key)

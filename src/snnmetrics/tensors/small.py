@@ -1,6 +1,6 @@
 """Small tensors on the CPU, read by a few PyTorch calls.
 
-Up to some 65,000 elements these calls take less time than the tiles of :mod:`~.tiles`, whose
+Up to some 65,000 elements these calls take less time than the tiles of ``tiles.py``, whose
 time is that of Python and not of reading. The proof that all elements are 0 or 1 is
 ``x == |sign(x)|``, or for more elements ``x - x * x == 0``: in floating arithmetic, too, no other
 number, infinity or NaN fulfils either. The count of such elements is exact in float32.
