@@ -31,7 +31,7 @@ from snnmetrics.synapses import maps
 
 # What is timed, by the name of the part that it is.
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "reading activations": ((recorder, "summarize"),),
+    "reading activations": ((recorder, "summarize_narrowly"),),
     "adding up": ((InputSums, "add"), (InputSums, "settle")),
     "comparing weights": ((maps, "sparsity_pattern"), (maps, "events_along")),
 }

@@ -252,8 +252,8 @@ def test_a_tensor_that_two_layers_take_in_is_read_once(
         reads.append(tuple(x.shape))
         return summarize(x, dims, expected)
 
-    summarize = recorder.summarize
-    monkeypatch.setattr(recorder, "summarize", counted)
+    summarize = recorder.summarize_narrowly
+    monkeypatch.setattr(recorder, "summarize_narrowly", counted)
     monitor = sm.Monitor(Shared(lambda x: None), batch_dim=0)
     with monitor, torch.no_grad():
         monitor.model(torch.ones(4, 20_000))

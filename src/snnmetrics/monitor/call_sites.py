@@ -28,22 +28,26 @@ class InputSums:
     """Statistics of tensors, summed: of complete root calls, and of the one that runs.
 
     Attributes:
-        stats: The sum over complete root calls; None before the first one.
-        calls: Tensors in it.
+        calls: Tensors in complete root calls.
         vectors: Their vectors.
         open_calls: Tensors in the root call that runs.
     """
 
     __slots__ = (
-        *("_is_shared", "_open", "_open_is_shared", "_open_vectors"),
-        *("calls", "open_calls", "stats", "vectors"),
+        *("_is_shared", "_open", "_open_is_shared", "_open_vectors", "_stats"),
+        *("calls", "open_calls", "vectors"),
     )
 
     def __init__(self) -> None:
         self.calls = self.vectors = self.open_calls = self._open_vectors = 0
-        self.stats: InputStats | None = None
+        self._stats: InputStats | None = None
         self._open: InputStats | None = None
         self._is_shared = self._open_is_shared = False
+
+    @property
+    def stats(self) -> InputStats | None:
+        """The sum over complete root calls, float64; None before the first one."""
+        return None if self._stats is None else self._stats.widened()
 
     def add(self, stats: InputStats, vectors: int) -> None:
         """Add one tensor of the root call that runs."""
@@ -55,21 +59,25 @@ class InputSums:
             self._open, self._open_is_shared = self._open.add(stats), False
         else:
             self._open = self._open.add_(stats)
+        if self._open_vectors >= FLOAT32_INTEGERS:
+            self._open = self._open.widened()
 
     def settle(self) -> None:
         """The root call is complete."""
-        stats, more = self.stats, self._open
+        stats, more = self._stats, self._open
         assert more is not None  # only such sums are listed
-        if stats is None:
-            self.stats, self._is_shared = more, self._open_is_shared
-        elif self._is_shared or stats.events is not None or stats.magnitudes.is_inference():
-            self.stats, self._is_shared = stats.add(more), False
-        elif more.events is None:  # the usual case, in short
-            stats.magnitudes.add_(more.magnitudes)
-        else:
-            self.stats, self._is_shared = stats.add(more), False
         self.calls += self.open_calls
         self.vectors += self._open_vectors
+        if stats is not None and self.vectors >= FLOAT32_INTEGERS:
+            stats, more = stats.widened(), more.widened()
+        if stats is None:
+            self._stats, self._is_shared = more, self._open_is_shared
+        elif self._is_shared or stats.events is not None or stats.magnitudes.is_inference():
+            self._stats, self._is_shared = stats.add(more), False
+        elif more.events is None and stats.magnitudes.dtype is more.magnitudes.dtype:
+            stats.magnitudes.add_(more.magnitudes)  # the usual case, in short
+        else:
+            self._stats = stats.add(more)
         self._open, self.open_calls, self._open_vectors = None, 0, 0
 
     def discard(self) -> None:

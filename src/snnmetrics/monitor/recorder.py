@@ -33,7 +33,7 @@ from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.tensors.stats import InputStats, summarize
+from snnmetrics.tensors.stats import InputStats, summarize_narrowly
 
 _MOST_SITES = 1024
 
@@ -278,13 +278,14 @@ class BatchRecorder:
     def _flush_site(self, site: CallSite) -> None:
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
-                if sums.stats is None:  # a root call that failed
+                stats = sums.stats
+                if stats is None:  # a root call that failed
                     continue
                 row = self._row(site.key, site.operation)
-                figures = synapse_map.figures(sums.stats)
+                figures = synapse_map.figures(stats)
                 row.record(kind, site.known(sums.calls) | figures._asdict())
                 if self.per_neuron:
-                    row.record_map(sums.stats.magnitudes * synapse_map.dense)
+                    row.record_map(stats.magnitudes * synapse_map.dense)
 
     def _row(self, key: RowKey, operation: Operation) -> RowTotals:
         row = self._staged.rows.get(key)
@@ -397,7 +398,7 @@ class BatchRecorder:
         if site.scale is not None:
             x, live = unscaled(site.name, x, site.scale), live / site.scale
         with torch.no_grad():
-            stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
+            stats = (self.cache.get(x, site.batch_dims) or self._read(site, x)).widened()
             check_kind(site.name, site.declared, stats.kind)
             figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
@@ -441,7 +442,7 @@ class BatchRecorder:
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
         """What is in an input; cached for other layers that take it in."""
         try:
-            stats = summarize(x.detach(), site.batch_dims, site.expected)
+            stats = summarize_narrowly(x, site.batch_dims, site.expected)
         except ValueError as error:
             shape = tuple(x.shape)
             raise ValueError(f"{site.name}: input of shape {shape}: {error}") from None
@@ -510,7 +511,7 @@ class BatchRecorder:
             emitted = self._emitted[key] = _Emitted(key, type_, InputSums())
         sums = emitted.sums
         try:
-            stats = summarize(spikes.detach(), LEADING[lead])
+            stats = summarize_narrowly(spikes, LEADING[lead], None)
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)

@@ -32,7 +32,8 @@ def read_small(
 
     Returns:
         The kind; magnitudes per neuron, float64; events per neuron, float64, or None where every
-        event has magnitude one. None for tensors that are not read more quickly here.
+        event has magnitude one. Counts of zeros and ones are float32, which holds them. None for
+        tensors that are not read more quickly here.
 
     Raises:
         ValueError: If it is not finite.
@@ -40,7 +41,7 @@ def read_small(
     Example:
         >>> import torch
         >>> read_small(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), (0,), None)
-        (<InputKind.BINARY: 0>, tensor([1., 2.], dtype=torch.float64), None)
+        (<InputKind.BINARY: 0>, tensor([1., 2.]), None)
     """
     is_small = (
         0 < x.numel() <= LARGEST
@@ -52,7 +53,8 @@ def read_small(
     )
     if not is_small:
         return None
-    x = x.detach()
+    if x.requires_grad:
+        x = x.detach()
     if expected is None or expected is InputKind.BINARY:
         if x.numel() <= _COMPARED_QUICKER:
             binary = torch.equal(x, x.sign().abs_())
@@ -60,10 +62,9 @@ def read_small(
             least, most = torch.addcmul(x, x, x, value=-1).aminmax()
             binary = least.item() == 0 == most.item()
         if binary:
-            # Counts below 2**24, which float32 holds.
-            single = x.dtype in (torch.float32, torch.float64)
+            single = x.dtype is torch.float32
             total = x.sum(dims) if single else x.sum(dims, dtype=torch.float32)
-            return InputKind.BINARY, total.double(), None
+            return InputKind.BINARY, total, None
     low, high = (extreme.item() for extreme in x.aminmax())
     kind = kind_within(low, high, torch.equal(x, x.round()))
     magnitudes = (x.abs() if low < 0 else x).sum(dims, dtype=torch.float64)

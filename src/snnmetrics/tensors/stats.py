@@ -21,7 +21,7 @@ class InputStats(NamedTuple):
 
     Attributes:
         kind: Kind of its values; on accelerators its number in a 0-dim tensor.
-        magnitudes: Sum of ``|x|`` per neuron, float64.
+        magnitudes: Sum of ``|x|`` per neuron, float64; float32 of :func:`summarize_narrowly`.
         events: Nonzero elements per neuron, float64; None where every event has magnitude one, so
             that magnitudes are events.
     """
@@ -42,9 +42,20 @@ class InputStats(NamedTuple):
             events = self.event_counts + other.event_counts
         return InputStats(self.kind, self.magnitudes + other.magnitudes, events)
 
+    def widened(self) -> InputStats:
+        """The same in float64."""
+        if self.magnitudes.dtype is torch.float64:
+            return self
+        return InputStats(self.kind, self.magnitudes.double(), self.events)
+
     def add_(self, other: InputStats) -> InputStats:
         """The same in place, where nothing else holds these sums."""
-        if (self.events is None) is not (other.events is None) or self.magnitudes.is_inference():
+        other_form = (
+            (self.events is None) is not (other.events is None)
+            or self.magnitudes.dtype is not other.magnitudes.dtype
+            or self.magnitudes.is_inference()
+        )
+        if other_form:
             return self.add(other)
         self.magnitudes.add_(other.magnitudes)
         if self.events is not None:
@@ -62,13 +73,12 @@ class InputStats(NamedTuple):
         return InputStats(self.kind, self.magnitudes.permute(*order), events)
 
 
-def summarize(x: Tensor, dims: tuple[int, ...], expected: InputKind | None = None) -> InputStats:
+def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
     """Read a tensor.
 
     Args:
         x: The tensor.
         dims: Its dimensions that are not neurons.
-        expected: The kind that is tried first; the result does not depend on it.
 
     Raises:
         ValueError: On the CPU, if it is not finite.
@@ -79,11 +89,26 @@ def summarize(x: Tensor, dims: tuple[int, ...], expected: InputKind | None = Non
         >>> stats.kind.label, stats.magnitudes.tolist(), stats.event_counts.tolist()
         ('integer', [1.0, 4.0], [1.0, 2.0])
     """
+    return summarize_narrowly(x, dims, None).widened()
+
+
+def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | None) -> InputStats:
+    """Read a tensor; what float32 holds stays in float32, to be added up below 2**24 vectors.
+
+    Args:
+        x: The tensor.
+        dims: Its dimensions that are not neurons.
+        expected: The kind that is tried first; the result does not depend on it.
+
+    Raises:
+        ValueError: On the CPU, if it is not finite.
+    """
     if not dims:
         x, dims = x.unsqueeze(0), (0,)
     small = read_small(x, dims, expected)
     if small is not None:
         return InputStats(*small)
+    x = x.detach()
     found = read(x, dims)
     if found is not None:
         kind: InputKind | Tensor = kind_within(found.low, found.high, found.integral)
