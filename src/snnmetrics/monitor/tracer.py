@@ -28,6 +28,7 @@ from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.ops.parsers import (
     OPERATORS,
     PARSERS,
+    calls_of,
     refused_operand,
     why_uncounted,
 )
@@ -290,7 +291,7 @@ class Tracer(TorchFunctionMode):
             self._lineage.derive(func, (*args, *kwargs.values()), output)
             return
         try:
-            calls = list(PARSERS[func](*args, **kwargs))
+            calls = calls_of(func, args, kwargs, output)
         except NotImplementedError as error:
             self._uncounted(func, str(error))
             return

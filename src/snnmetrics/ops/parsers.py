@@ -1,7 +1,8 @@
 """Which PyTorch functions contract an input with weights, or two activations, and in what form.
 
 A function is added by one parser, registered with ``@parses``; it takes the arguments of the
-function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`).
+function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`). A parser that
+is registered with ``@parses_output`` takes the output before them.
 """
 
 from __future__ import annotations
@@ -14,22 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.ops import recurrent
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import Call, Letters, OpSpec
 
 Parser = Callable[..., Iterator[Call]]
 PARSERS: dict[Callable[..., Any], Parser] = {}
+_TAKE_OUTPUT: set[Parser] = set()
 
 # Contractions that are seen and not counted, with the reason that the report gives.
 UNCOUNTED: dict[Callable[..., Any], str] = {
     function: reason
     for reason, functions in {
-        "a fused recurrent network: the spikes between its steps cannot be seen": (
-            torch.lstm,
-            torch.gru,
-            torch.rnn_tanh,
-            torch.rnn_relu,
-        ),
         "a contraction of three operands": (torch.bilinear,),
         "a sparse kernel": (
             torch.sparse.mm,
@@ -82,6 +79,28 @@ def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
         return parser
 
     return register
+
+
+def parses_output(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
+    """Register a parser that takes the output of a call before its arguments."""
+
+    def register(parser: Parser) -> Parser:
+        _TAKE_OUTPUT.add(parser)
+        return parses(*functions)(parser)
+
+    return register
+
+
+def calls_of(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> list[Call]:
+    """The operations in one call of a function that has a parser.
+
+    Raises:
+        NotImplementedError: If they cannot be counted; the message says why.
+    """
+    parser = PARSERS[func]
+    return list(parser(*((output,) if parser in _TAKE_OUTPUT else ()), *args, **kwargs))
 
 
 # ------------------------------------------------------------------------- contractions
@@ -302,7 +321,7 @@ for _ndim in (1, 2, 3):
     parses(getattr(torch, f"conv_transpose{_ndim}d"))(_transposed(f"conv_transpose{_ndim}d", _ndim))
 
 
-# ------------------------------------------------------------- recurrent cells, attention
+# ------------------------------------------------------------- recurrent cells and networks
 
 
 @parses(torch.lstm_cell)
@@ -319,6 +338,27 @@ def _rnn_cell(
 ) -> Iterator[Call]:
     yield linear("rnn_cell", input, w_ih, b_ih, "ih")
     yield linear("rnn_cell", hx, w_hh, b_hh, "hh")
+
+
+def _fused_recurrent(function: Callable[..., Any]) -> Parser:
+    def parse(output: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Iterator[Call]:
+        network = recurrent.Network.of(function, args, kwargs)
+        if (reason := refused_operand(network.inputs[0], output[0])) is not None:
+            raise NotImplementedError(reason)
+        with torch.no_grad():  # nothing of this is to be part of the model's graph
+            products = list(network.products(output[0]))
+        for product in products:
+            x = network.sequences.rows(product.input)
+            yield linear("rnn", x, product.weight, product.bias, product.part)
+
+    return parse
+
+
+for _function in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu):
+    parses_output(_function)(_fused_recurrent(_function))
+
+
+# ------------------------------------------------------------------------------- attention
 
 
 @parses(F.scaled_dot_product_attention)
