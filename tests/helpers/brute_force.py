@@ -310,7 +310,7 @@ def _of_multihead(name: str, layer: Any, args: Any, kwargs: Any, output: Any) ->
         if mask is None:
             continue
         if mask.dtype != torch.bool:
-            mask = mask == -torch.inf
+            mask = mask <= -1e4
         if mask is given.get("key_padding_mask"):
             mask = mask.reshape(len(q), 1, 1, -1)
         elif mask.ndim == 3:

@@ -99,6 +99,9 @@ def calls_of(
     Raises:
         NotImplementedError: If they cannot be counted; the message says why.
     """
+    given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    if (reason := refused_operand(*given)) is not None:
+        raise NotImplementedError(reason)
     parser = PARSERS[func]
     return list(parser(*((output,) if parser in _TAKE_OUTPUT else ()), *args, **kwargs))
 
@@ -343,8 +346,6 @@ def _rnn_cell(
 def _fused_recurrent(function: Callable[..., Any]) -> Parser:
     def parse(output: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Iterator[Call]:
         network = recurrent.Network.of(function, args, kwargs)
-        if (reason := refused_operand(network.inputs[0], output[0])) is not None:
-            raise NotImplementedError(reason)
         with torch.no_grad():  # nothing of this is to be part of the model's graph
             products = list(network.products(output[0]))
         for product in products:
@@ -374,8 +375,8 @@ def _attention(
 ) -> Iterator[Call]:
     with torch.no_grad():  # nothing of this is to be part of the model's graph
         if enable_gqa:
-            repeats = query.shape[-3] // key.shape[-3]
-            key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
+            heads = query.shape[-3]
+            key, value = (t.repeat_interleave(heads // t.shape[-3], -3) for t in (key, value))
         parts = list(attention(query, key, value, attn_mask, is_causal))
     yield from parts
 
@@ -384,16 +385,36 @@ def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
 ) -> Iterator[Call]:
     """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
-    shape = (*query.shape[:-1], key.shape[-2])
-    allowed = torch.ones(shape[-2:], dtype=torch.bool, device=query.device)
+    sizes = query.shape[-2], key.shape[-2]
+    allowed = torch.ones(sizes, dtype=torch.bool, device=query.device)
     if is_causal:
         allowed = allowed.tril()
     if mask is not None:
-        allowed = allowed & (mask if mask.dtype is torch.bool else mask != -torch.inf)
+        allowed = allowed & _allows(mask)
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], allowed.shape[:-2])
     # Half where it is allowed: neither zero nor a spike.
-    weights = (allowed.to(torch.float32) / 2).expand(shape)
+    weights = (allowed.to(torch.float32) / 2).expand(*lead, *sizes)
     yield _known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
     yield _known(matmul("av", weights, value, "av"), weighted=False)
+
+
+# By so much a mask makes a score smaller than another one to forbid it. Masks that forbid add -inf,
+# the lowest number of a dtype (-65504 in float16), -1e9 or -1e4 (-9984 in bfloat16); biases of
+# positions add some hundreds. exp(-5000) is zero in every dtype: scores that differ by less than
+# 4000 do not make up for it.
+_FORBIDDING = 5000.0
+
+
+def _allows(mask: Tensor) -> Tensor:
+    """Where a mask lets through: True in a boolean one; in others, softmax weights are not zero.
+
+    A softmax compares the scores of a row: where a mask adds the same number to all of them, be it
+    -1e9, it forbids none, unless it is -inf.
+    """
+    if mask.dtype is torch.bool or mask.numel() == 0:
+        return mask.bool()
+    # Two times -inf differ by NaN, which is not larger.
+    return mask - mask.amax(-1, keepdim=True) > -_FORBIDDING
 
 
 def _known(call: Call, **facts: Any) -> Call:
