@@ -55,10 +55,9 @@ def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Ten
 
 def vector_products(call: Call) -> Tensor:
     """Operations of each vector of the left operand of a product of two activations, float64."""
-    left, right, contracted = call.spec.letters
+    left, right, contracted, leading = call.spec.letters
     # Where the left operand is one for all samples, the batch is the right one's.
-    matrices = call.right.ndim > 2 and "Y" in right  # of matmul: batch first
-    batch = [c for c in right[:-2] if matrices and c not in left]
+    batch = [c for c in leading if c in right and c not in left]
     kept = [c for c in right if c in left or c in batch]
     letters = batch + [c for c in left if c not in contracted]
     dims = tuple(d for d, letter in enumerate(right) if letter not in kept)

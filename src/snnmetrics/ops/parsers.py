@@ -233,7 +233,7 @@ def matmul(operation: str, left: Tensor, right: Tensor, part: str = "") -> Call:
             return vector
         return batch[len(batch) - (operand.ndim - 2) :] + matrix
 
-    both = Letters(letters(left, "XZ", "Z"), letters(right, "ZY", "Z"))
+    both = Letters(letters(left, "XZ", "Z"), letters(right, "ZY", "Z"), batch=batch)
     return contraction(operation, left, right, both, part=part)
 
 
