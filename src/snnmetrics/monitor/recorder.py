@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor import counting
+from snnmetrics.monitor import products
 from snnmetrics.monitor.call_sites import CallSite, InputSums, check_kind, kind_called
 from snnmetrics.monitor.input_buffer import InputBuffer
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.monitor.per_sample import VectorSynops
+from snnmetrics.monitor.per_sample import VectorSynops, vector_synops
 from snnmetrics.monitor.stats_cache import LEADING, StatsCache
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import Operation, Uncounted, product_kind
@@ -261,7 +261,7 @@ class BatchRecorder:
             if self.per_neuron:
                 row.record_map(stats.magnitudes * synapse_map.dense)
             if self.per_sample:
-                synops = counting.vector_synops(x, dims, synapse_map.dense)
+                synops = vector_synops(x, dims, synapse_map.dense)
                 self._keep_vectors(name, synops, stats.kind, samples_first)
         if self.differentiable:
             with own_saved_tensors():
@@ -278,7 +278,7 @@ class BatchRecorder:
         )
         with torch.no_grad():
             try:
-                kinds, figures = counting.product_of(call)
+                kinds, figures = products.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, self.declared_kind(name), *kinds)
@@ -294,8 +294,8 @@ class BatchRecorder:
             row = self._row(name, operation)
             row.record(kind, known | figures._asdict())
             if self.per_sample:
-                products, kind = counting.vector_products(call), counting.tighter(*kinds)
-                self._keep_vectors(name, products, kind, spec.samples_first)
+                operations, kind = products.vector_products(call), products.tighter(*kinds)
+                self._keep_vectors(name, operations, kind, spec.samples_first)
 
     def _keep_vectors(
         self, name: str, synops: Tensor, kind: int | Tensor, samples_first: bool

@@ -1,8 +1,6 @@
-"""From the operands of one call to numbers: products of two activations, and single vectors."""
+"""Operations of products of two activations: where both operands are not zero."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -10,7 +8,6 @@ from torch import Tensor
 from snnmetrics.ops.spec import Call
 from snnmetrics.synapses.maps import SynapseFigures
 from snnmetrics.tensors.stats import InputStats, events_along, summarize
-from snnmetrics.tensors.sums import blocks
 
 Kinds = tuple[int | Tensor, int | Tensor]
 
@@ -41,16 +38,6 @@ def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
     return summarize(operand, dims).permuted([kept.index(letter) for letter in shared])
-
-
-def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
-    """Synops of each input vector, float64, in the shape of the batch dimensions."""
-    sizes = [x.shape[d] for d in batch_dims]
-    neurons = [d for d in range(x.ndim) if d not in batch_dims]
-    fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
-    rows = x.permute(*batch_dims, *neurons).reshape(math.prod(sizes), fanout.numel())
-    parts = [block.to(torch.float64).abs() @ fanout for block in blocks(rows, (0,))]
-    return torch.cat(parts).reshape(sizes)
 
 
 def vector_products(call: Call) -> Tensor:
