@@ -104,8 +104,6 @@ NEUROBENCH_ERRS: dict[str, Any] = {
     "buffers_refilled_in_place": (120.0, 0.0, 144.0),
     # It looks at positional arguments alone.
     "keyword_arguments": IndexError,
-    # It raises a text.
-    "snntorch_fused_recurrence": TypeError,
 }
 
 
@@ -187,9 +185,8 @@ def by_spikingjelly(run: Callable[[], Any]) -> tuple[int, int]:
     return synops.get_total(), sum(n for op, n in found.items() if "batch_norm" not in str(op))
 
 
-# Models with operations that the report says it does not count, or that are arithmetic of neurons.
+# Models with operations that are arithmetic of neurons.
 BESIDE_THE_REPORT = {
-    "snntorch_fused_recurrence": (303, 200),  # a fused kernel, in `uncounted`
     "snntorch_all_steps_at_once": (195, 324),  # neurons that decay by a convolution over time
 }
 

@@ -214,6 +214,77 @@ def _of_cell(name: str, cell: Any, args: Any, kwargs: Any, output: Any) -> Itera
     yield linear(f"{name}.hh", hidden, cell.weight_hh)
 
 
+StepInputs = dict[str, list[list[tuple[int, Tensor]]]]
+
+
+def _step(net: nn.RNNBase, w: dict[str, Tensor], x: Tensor, state: list[Tensor]) -> Tensor | None:
+    """One step of one sample, as the documentation of PyTorch has it; what is projected, if so."""
+    ih = w["ih"] @ x + w.get("bias_ih", torch.zeros(1))
+    hh = w["hh"] @ state[0] + w.get("bias_hh", torch.zeros(1))
+    if net.mode == "LSTM":
+        i, f, g, o = (ih + hh).chunk(4)
+        state[1] = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        state[0] = o.sigmoid() * state[1].tanh()
+        if "hr" in w:
+            mixed = state[0]
+            state[0] = w["hr"] @ mixed
+            return mixed
+    elif net.mode == "GRU":
+        (r, z, n), (hr, hz, hn) = ih.chunk(3), hh.chunk(3)
+        r, z = (r + hr).sigmoid(), (z + hz).sigmoid()
+        state[0] = (1 - z) * (n + r * hn).tanh() + z * state[0]
+    else:
+        state[0] = (ih + hh).relu() if net.mode == "RNN_RELU" else (ih + hh).tanh()
+    return None
+
+
+def recurrent_inputs(net: nn.RNNBase, samples: list[Tensor], hx: Any = None) -> StepInputs:
+    """Input vectors of every part with their steps, by sample."""
+    found: StepInputs = {}
+    states = hx if isinstance(hx, tuple) else (hx, None)
+    for number, x in enumerate(samples):
+        for layer in range(net.num_layers):
+            outputs = []
+            for direction in range(2 if net.bidirectional else 1):
+                suffix = f"_l{layer}" + ("_reverse" if direction else "")
+                w = {
+                    name.removesuffix(suffix).removeprefix("weight_"): value
+                    for name, value in net.named_parameters()
+                    if name.endswith(suffix)
+                }
+                each = layer * (2 if net.bidirectional else 1) + direction
+                sizes = (net.proj_size or net.hidden_size, net.hidden_size)
+                state = [
+                    torch.zeros(size) if given is None else given[each, number]
+                    for given, size in zip(states, sizes, strict=True)
+                ]
+                after: dict[int, Tensor] = {}
+                order = range(len(x))
+                parts: dict[str, list[tuple[int, Tensor]]] = {"ih": [], "hh": [], "hr": []}
+                for t in reversed(order) if direction else order:
+                    parts["ih"].append((t, x[t]))
+                    parts["hh"].append((t, state[0]))
+                    mixed = _step(net, w, x[t], state)
+                    if mixed is not None:
+                        parts["hr"].append((t, mixed))
+                    after[t] = state[0]
+                for part, vectors in parts.items():
+                    if vectors:
+                        found.setdefault(part + suffix, []).append(vectors)
+                outputs.append(torch.stack([after[t] for t in order]))
+            x = torch.cat(outputs, 1)
+    return found
+
+
+def _of_recurrent(name: str, net: Any, args: Any, kwargs: Any, output: Any) -> Iterator[Call]:
+    x = _first(args, kwargs)
+    hx = args[1] if len(args) > 1 else kwargs.get("hx")
+    samples = list(x.unbind(0 if net.batch_first else 1))
+    for part, inputs in recurrent_inputs(net, samples, hx).items():
+        vectors = torch.stack([vector for steps in inputs for _, vector in steps])
+        yield linear(f"{name}.{part}", vectors, getattr(net, f"weight_{part}"))
+
+
 def _of_multihead(name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> Iterator[Call]:
     names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask")
     given = dict(zip(names, args, strict=False)) | kwargs
@@ -239,7 +310,7 @@ def _of_multihead(name: str, layer: Any, args: Any, kwargs: Any, output: Any) ->
         if mask is None:
             continue
         if mask.dtype != torch.bool:
-            mask = mask == -torch.inf
+            mask = mask <= -1e4
         if mask is given.get("key_padding_mask"):
             mask = mask.reshape(len(q), 1, 1, -1)
         elif mask.ndim == 3:
@@ -258,6 +329,7 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.RNNCell: _of_cell,
     nn.LSTMCell: _of_cell,
     nn.GRUCell: _of_cell,
+    **dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), _of_recurrent),
     nn.MultiheadAttention: _of_multihead,
 }
 

@@ -393,9 +393,9 @@ def _snntorch_all_steps_at_once() -> nn.Module:
     return on_grid(Net())
 
 
-@case(spikes(T, B, 6), "fc", "lif:LeakyParallel", lead=2, uncounted=("lif.rnn",), cut=False)
+@case(spikes(T, B, 6), "lif.rnn.ih_l0 lif.rnn.hh_l0 fc", "lif:LeakyParallel", lead=2, cut=False)
 def _snntorch_fused_recurrence() -> nn.Module:
-    """A fused recurrent kernel is said not to be counted."""
+    """Neurons whose state is that of a fused recurrent network."""
     import snntorch as snn
 
     class Net(nn.Module):
@@ -1414,6 +1414,26 @@ def _recurrent_cells() -> nn.Module:
                 two = self.rnn(one, hx=two)
             assert two is not None
             return two
+
+    return on_grid(Net())
+
+
+@case(
+    spikes(T, B, 5),
+    "lstm.ih_l0 lstm.hh_l0 lstm.ih_l0_reverse lstm.hh_l0_reverse "
+    "gru.ih_l0 gru.hh_l0 gru.ih_l1 gru.hh_l1 rnn.ih_l0 rnn.hh_l0",
+)
+def _recurrent_networks() -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(5, 3, bidirectional=True)
+            self.gru = nn.GRU(6, 4, 2, bias=False)
+            self.rnn = nn.RNN(4, 3, nonlinearity="relu")
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.gru(_fire(self.lstm(x)[0]))[0]
+            return self.rnn(x, hx=x.new_ones(1, x.shape[1], 3))[0]
 
     return on_grid(Net())
 

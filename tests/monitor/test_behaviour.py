@@ -632,13 +632,13 @@ def test_not_a_model() -> None:
 class Opaque(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(4, 3)
+        self.pair = nn.Bilinear(4, 4, 3)
         self.table = nn.Embedding(5, 4)
         self.idle = nn.Linear(4, 4)
         self.bare = nn.Parameter(torch.ones(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lstm(self.table(x))[0]
+        return self.pair(self.table(x), self.table(x))
 
 
 def test_what_is_not_counted_is_said() -> None:
@@ -649,7 +649,7 @@ def test_what_is_not_counted_is_said() -> None:
     assert not report.layers
     found = {(entry.name, entry.what) for entry in report.uncounted}
     assert found == {
-        ("lstm", "lstm"),
+        ("pair", "bilinear"),
         ("Opaque", "parameter bare"),
     }  # `idle` was never called; a table is indexed
 

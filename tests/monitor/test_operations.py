@@ -218,6 +218,10 @@ def test_a_buffer_written_from_outside_remains_a_weight() -> None:
 # ------------------------------------------------------------------- said, not counted
 
 
+def _attend(x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x)
+
+
 def _generator(x: Tensor) -> Iterator[Tensor]:
     yield x @ x.t()
 
@@ -225,6 +229,24 @@ def _generator(x: Tensor) -> Iterator[Tensor]:
 OPAQUE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "sparse input": (lambda: Calls(lambda m, x: torch.mm(x.to_sparse(), m.w)), "sparse_coo"),
     "sparse weight": (lambda: Calls(lambda m, x: x @ m.w.detach().to_sparse_csr()), "sparse_csr"),
+    "nested input": (
+        lambda: Calls(lambda m, x: F.linear(torch.nested.nested_tensor([x, x[:1]]), m.w.t())),
+        "nested",
+    ),
+    "nested attention": (
+        lambda: Calls(lambda m, x: _attend(torch.nested.nested_tensor([x[None], x[None, :1]]))),
+        "nested",
+    ),
+    "jagged attention": (
+        lambda: Calls(
+            lambda m, x: _attend(
+                torch.nested.nested_tensor(
+                    [x[:, None], x[:1, None]], layout=torch.jagged
+                ).transpose(1, 2)
+            )
+        ),
+        "nested",
+    ),
     "complex": (lambda: Calls(lambda m, x: x.to(torch.complex64) @ m.w.cfloat()), "complex64"),
     "vmap": (lambda: Calls(lambda m, x: torch.vmap(lambda r: r @ m.w)(x)), "vmap"),
     "three operands": (
@@ -309,10 +331,11 @@ def test_attention_under_a_checkpoint_trains_as_before(reentrant: bool) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_grouped_query_attention_under_a_checkpoint() -> None:
+@pytest.mark.parametrize("values", [2, 1, 4])
+def test_grouped_query_attention_under_a_checkpoint(values: int) -> None:
     """Four query heads share two key heads; the truth is written out head by head."""
     query = (torch.rand(2, 4, 3, 5) < 0.5).float().requires_grad_()
-    key, value = ((torch.rand(2, 2, 6, 5) < 0.5).float().requires_grad_() for _ in range(2))
+    key, value = ((torch.rand(2, n, 6, 5) < 0.5).float().requires_grad_() for n in (2, values))
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
@@ -323,11 +346,119 @@ def test_grouped_query_attention_under_a_checkpoint() -> None:
     counts = monitor.compute().counts()
     scores = mixed = 0
     for head in range(4):
-        q, k, v = query[:, head], key[:, head // 2], value[:, head // 2]
+        q, k, v = query[:, head], key[:, head // 2], value[:, head * values // 4]
         scores += int(((q[:, :, None] != 0) & (k[:, None] != 0)).sum())
         mixed += int((v != 0).sum()) * 3
     assert counts["Calls.qk"]["effective_synops"] == scores
     assert counts["Calls.av"]["effective_synops"] == mixed
+
+
+def test_attention_of_operands_that_are_broadcast() -> None:
+    """Keys and values are the same for all samples, and queries for all heads."""
+    q, k, v = (torch.rand(size) for size in ((3, 1, 4, 5), (1, 2, 6, 5), (2, 6, 7)))
+    model = Calls(lambda m, x: F.scaled_dot_product_attention(x, k, v))
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        assert model(q).shape == (3, 2, 4, 7)
+    counts = monitor.compute().counts()
+    assert counts["Calls.qk"]["event_synops"] == 3 * 2 * 4 * 6 * 5
+    assert counts["Calls.av"]["event_synops"] == 3 * 2 * 4 * 6 * 7
+
+
+LOWEST = {
+    "-inf": lambda dtype: -torch.inf,
+    "lowest": lambda dtype: torch.finfo(dtype).min,
+    "-1e9": lambda dtype: max(-1e9, torch.finfo(dtype).min),
+    "-1e4": lambda dtype: -1e4,
+}
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+STAIRS = torch.ones(4, 6).tril(1).bool()  # 2, 3, 4 and 5 of six keys
+
+
+def weights_not_zero(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """Those that a softmax gives in the same dtype; a row without any is NaN."""
+    scores = (q @ k.mT) / q.shape[-1] ** 0.5 + mask
+    return (scores.softmax(-1) > 0).double()
+
+
+@pytest.mark.parametrize("low", LOWEST)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("as_float", [False, True])
+def test_masks_forbid_by_any_low_number(low: str, dtype: torch.dtype, as_float: bool) -> None:
+    q, k = torch.rand(2, 3, 4, 5).to(dtype), torch.rand(2, 3, 6, 5).to(dtype)
+    v = (torch.rand(2, 3, 6, 5) < 0.5).to(dtype)
+    made = torch.where(STAIRS, torch.zeros(4, 6), -torch.ones(4, 6))  # a bias of at most one
+    mask = made.to(torch.float32 if as_float else dtype)
+    mask = mask.masked_fill(~STAIRS, LOWEST[low](mask.dtype))
+    model = Calls(lambda m, x: F.scaled_dot_product_attention(x, k, v, attn_mask=mask))
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        model(q)
+    expected = int(torch.einsum("bhls,bhsz->", STAIRS.double().expand(2, 3, 4, 6), v.double()))
+    truth = weights_not_zero(q.double(), k.double(), mask.double())
+    assert torch.equal(truth, STAIRS.double().expand_as(truth))
+    assert monitor.compute().counts()["Calls.av"]["event_synops"] == expected
+
+
+@pytest.mark.parametrize("low", LOWEST)
+def test_a_row_whose_keys_are_all_forbidden_alike(low: str) -> None:
+    """A finite number that is added to all scores of a row forbids none of them."""
+    q, v = torch.rand(1, 1, 4, 5), torch.ones(1, 1, 6, 3)
+    mask = torch.zeros(4, 6).masked_fill(~STAIRS, LOWEST[low](torch.float32))
+    mask[0] = LOWEST[low](torch.float32)
+    mask[1, :] = torch.linspace(-100, 100, 6)  # a bias of positions
+    k = torch.rand(1, 1, 6, 5)
+    model = Calls(lambda m, x: F.scaled_dot_product_attention(x, k, v, attn_mask=mask))
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        model(q)
+    first = 0 if low == "-inf" else 6
+    assert weights_not_zero(q, k, mask)[..., 0, :].sum() == first
+    assert monitor.compute().counts()["Calls.av"]["event_synops"] == (first + 6 + 4 + 5) * 3
+
+
+def test_a_mask_of_one_number_for_each_query_forbids_nothing() -> None:
+    q = torch.rand(2, 1, 4, 5)
+    mask = torch.tensor([0.0, -1e9, -1e4, torch.finfo(torch.float32).min])[:, None]
+    model = Calls(lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=mask))
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        model(q)
+    assert monitor.compute().counts()["Calls.av"]["event_synops"] == 2 * 4 * 4 * 5
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask and attn_mask")
+@pytest.mark.parametrize("low", LOWEST)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("padding", ["none", "bool", "float"])
+def test_masks_of_multi_head_attention(
+    low: str, dtype: torch.dtype, need_weights: bool, padding: str
+) -> None:
+    """The truth are the softmax weights that it returns."""
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).to(dtype)
+    x, number = torch.rand(3, 6, 4).to(dtype), LOWEST[low](dtype)
+    causal = torch.zeros(6, 6, dtype=dtype).masked_fill(torch.ones(6, 6).triu(1).bool(), number)
+    padded = torch.arange(6) >= torch.tensor([[6], [4], [1]])
+    given = {
+        "none": None,
+        "bool": padded,
+        "float": torch.zeros(3, 6, dtype=dtype).masked_fill(padded, number),
+    }[padding]
+
+    def attend(m: Any, x: Tensor, need_weights: bool = need_weights) -> Any:
+        return attention(
+            x,
+            x,
+            x,
+            attn_mask=causal,
+            key_padding_mask=given,
+            need_weights=need_weights,
+            average_attn_weights=False,
+        )
+
+    weights = attend(None, x, need_weights=True)[1]
+    model = Calls(attend)
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        model(x)
+    found = monitor.compute().counts()["Calls.av"]["event_synops"]
+    assert found == int((weights != 0).sum()) * 2  # values have two features in each head
 
 
 def test_declarations_of_a_module_hold_for_all_its_rows() -> None:

@@ -1105,3 +1105,23 @@ def test_products_that_share_all_dimensions_are_told_sample_by_sample(neurons: i
         monitor.model(x)
     row = monitor.compute().layers["Similarity.einsum"]
     assert (row.synops, row.max) == (x.sum() / 4, x.sum(1).max())
+
+
+@pytest.mark.parametrize("equation", ["ij,bjk->bik", "XZ,AZY->AXY", "ij,yzjk->yzik"])
+def test_letters_of_an_einsum_do_not_tell_its_batch(equation: str) -> None:
+    """The left operand is one for all samples; a matrix product has the batch in front."""
+    right = (torch.rand(2, 5, 3, 4) < 0.5).float()
+    right = right if right.ndim == len(equation.split("->")[0].split(",")[1]) else right[0]
+
+    def measure(product: Callable[[Tensor], Tensor]) -> sm.Report:
+        model = nn.Identity()
+        model.forward = product  # type: ignore[method-assign]
+        monitor = sm.Monitor(model, batch_dim=0, per_sample=True)
+        with monitor, torch.no_grad():
+            monitor.model(right)
+        return monitor.compute()
+
+    with pytest.raises(ValueError, match=r"per_sample: Identity\.einsum: expected an input whose"):
+        measure(lambda x: torch.einsum(equation, torch.ones(7, 3), x))
+    row = measure(lambda x: torch.matmul(torch.ones(7, 3), x)).layers["Identity.matmul"]
+    assert row.max == 7 * right.flatten(1).sum(1).max()

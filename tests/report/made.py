@@ -109,7 +109,7 @@ def full_report() -> Report:
         steps=20,
         dt=0.001,
         neurons_data={"lif": neurons()},
-        uncounted=(Uncounted("rnn", "torch.lstm", "several layers in one kernel", 7),),
+        uncounted=(Uncounted("rnn", "bilinear", "several layers in one kernel", 7),),
         parameters=1234,
         model="Net",
         notes=("bn1 is folded into conv",),

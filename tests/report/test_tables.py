@@ -131,7 +131,7 @@ def test_footnotes_say_what_a_reader_must_know() -> None:
         "bn1 is folded into conv",
         "out of scope: element-wise arithmetic",
         "pooling are not counted",
-        "not counted: rnn: torch.lstm (7 calls): several layers in one kernel",
+        "not counted: rnn: bilinear (7 calls): several layers in one kernel",
     ):
         assert note in text
     assert "not counted: " not in unwrapped(report())

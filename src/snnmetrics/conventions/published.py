@@ -81,7 +81,7 @@ def neurobench(layer: Layer) -> Figures:
     if layer.is_recurrent:
         raise NotInReport(
             "neurobench counts a recurrent cell as a whole, sorted by its input alone, with the "
-            "arithmetic of its gates"
+            "arithmetic of its gates; RNN, LSTM and GRU it refuses"
         )
     if operation.module in UNHOOKED_BY_NEUROBENCH:
         return _unhooked_by_neurobench(layer, f"a function called in {operation.module}")
@@ -135,6 +135,11 @@ def spikingjelly(layer: Layer) -> Figures:
         raise NotInReport(
             "spikingjelly counts nothing in a fused attention kernel; which kernel ran is not in "
             "the report"
+        )
+    if operation == "rnn":
+        raise NotInReport(
+            "spikingjelly decides by the steps that the kernel of a recurrent network takes; the "
+            "report has them in one call"
         )
     synops = macs = 0
     for kind, counts in (layer.data.counts if layer.is_product else _as_fed(layer)).items():

@@ -296,7 +296,7 @@ def _unsuited(data: LayerData) -> str | None:
     operation, counts = data.operation, add_counts(data.counts.values())
     if operation.weight_shape is None:
         return f"a product of two activations ({operation.operation}): the model has none"
-    if operation.operation == "rnn_cell":
+    if operation.operation in ("rnn_cell", "rnn"):
         return f"a part of a recurrent cell ({operation.module}): the model has none"
     if operation.operation not in PLAIN:
         return f"{operation.operation}: the model has linear layers and convolutions"

@@ -6,7 +6,6 @@ the sums meet the synapse map when the batch is complete, or when the weight has
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 from snnmetrics.monitor.lineage import Sources
+from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats
-from snnmetrics.tensors.sums import blocks, magnitudes
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
 
@@ -199,16 +198,6 @@ class CallSite:
     def reset(self) -> None:
         """Drop what the batch added."""
         self.sums, self.closed = {}, []
-
-
-def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
-    """Synops of each input vector, float64, in the shape of the batch dimensions."""
-    sizes = [x.shape[d] for d in batch_dims]
-    neurons = [d for d in range(x.ndim) if d not in batch_dims]
-    fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
-    rows = x.permute(*batch_dims, *neurons).reshape(math.prod(sizes), fanout.numel())
-    parts = [magnitudes(block.to(torch.float64)) @ fanout for block in blocks(rows, (0,))]
-    return torch.cat(parts).reshape(sizes)
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:

@@ -37,7 +37,7 @@ class Monitor:
 
     The model is left untouched: no hook, attribute or mode is added to it, its outputs and
     gradients stay as they are, and ``deepcopy``, ``pickle`` and ``state_dict`` work all the time.
-    Counted are linear layers, convolutions, matrix products, attention and recurrent cells,
+    Counted are linear layers, convolutions, matrix products, attention and recurrent networks,
     wherever they happen, also as functions with bare parameters; the neurons of snnTorch,
     SpikingJelly, Norse and sinabs (others by :func:`register_neuron`) get rows of their own.
 

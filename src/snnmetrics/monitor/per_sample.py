@@ -20,6 +20,7 @@ from torch import Tensor
 from snnmetrics.report.data import RowKey
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.run_data import Key
+from snnmetrics.tensors.sums import blocks, magnitudes
 
 
 class VectorSynops(NamedTuple):
@@ -32,6 +33,16 @@ class VectorSynops(NamedTuple):
 
     call: int
     synops: Tensor
+
+
+def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
+    """Synops of each input vector, float64, in the shape of the batch dimensions."""
+    sizes = [x.shape[d] for d in batch_dims]
+    neurons = [d for d in range(x.ndim) if d not in batch_dims]
+    fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
+    rows = x.permute(*batch_dims, *neurons).reshape(math.prod(sizes), fanout.numel())
+    parts = [magnitudes(block.to(torch.float64)) @ fanout for block in blocks(rows, (0,))]
+    return torch.cat(parts).reshape(sizes)
 
 
 @dataclass(frozen=True)

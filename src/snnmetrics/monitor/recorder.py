@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.monitor import counting
+from snnmetrics.monitor import products
 from snnmetrics.monitor.call_sites import (
     CallSite,
     InputSums,
@@ -420,7 +420,7 @@ class BatchRecorder:
         declared = self.declared_kind(name)
         with torch.no_grad():
             try:
-                kinds, figures = counting.product_of(call)
+                kinds, figures = products.product_of(call)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             check_kind(name, declared, *kinds)
@@ -435,9 +435,8 @@ class BatchRecorder:
             record = known | figures._asdict()
             self.root.counted.append(_Counted(key, operation, product_kind(*kinds), record, None))
             if self.per_sample:
-                products = counting.vector_products(call)
-                kind = counting.tighter(*kinds)
-                self._keep(key, declared, products, kind, spec.samples_first)
+                synops, kind = products.vector_products(call), products.tighter(*kinds)
+                self._keep(key, declared, synops, kind, spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
         """What is in an input; cached for other layers that take it in."""

@@ -44,7 +44,7 @@ from snnmetrics.ops.functions import (
     may_write,
     why_uncounted,
 )
-from snnmetrics.ops.parsers import PARSERS, refused_operand
+from snnmetrics.ops.parsers import PARSERS, calls_of, refused_operand
 from snnmetrics.ops.scripts import read_script
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
@@ -492,13 +492,12 @@ class Tracer(TorchFunctionMode):
             self._lineage.follow(func, args, kwargs, output, None)
             return
         try:
-            calls = list(PARSERS[func](*args, **kwargs))
+            calls = calls_of(func, args, kwargs, output)
         except NotImplementedError as error:
             self._uncounted(func, str(error))
             return
         for call in calls:
-            operands = unwrapped(call.left), unwrapped(call.right)
-            if (reason := refused_operand(*operands)) is not None:
+            if (reason := refused_operand(call.left, call.right)) is not None:
                 self._uncounted(func, reason)
                 continue
             weighted = self._with_weight_second(func, call, output, frame)

@@ -15,8 +15,7 @@ from __future__ import annotations
 # report the reason follows on the name of the function.
 UNCOUNTED = {
     "a fused recurrent network: the spikes between its steps cannot be seen": """
-        _cudnn_rnn gru lstm _lstm_mps lstm_mps miopen_rnn mkldnn_rnn_layer quantized_gru
-        quantized_lstm rnn_relu rnn_tanh
+        _cudnn_rnn _lstm_mps lstm_mps miopen_rnn mkldnn_rnn_layer quantized_gru quantized_lstm
     """,
     "a fused recurrent cell called by its internal name": """
         _thnn_differentiable_gru_cell _thnn_differentiable_lstm_cell _thnn_fused_gru_cell

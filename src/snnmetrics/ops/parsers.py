@@ -1,7 +1,8 @@
 """Which PyTorch functions contract an input with weights, or two activations, and in what form.
 
 A function is added by one parser, registered with ``@parses``; it takes the arguments of the
-function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`).
+function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`). A parser that
+is registered with ``@parses_output`` takes the output before them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.ops import recurrent
 from snnmetrics.ops.functions import OPERATORS as OPERATORS
 from snnmetrics.ops.functions import UNCOUNTED as UNCOUNTED
 from snnmetrics.ops.functions import register_counted
@@ -23,11 +25,14 @@ from snnmetrics.ops.spec import Call, Letters, OpSpec
 
 Parser = Callable[..., Iterator[Call]]
 PARSERS: dict[Callable[..., Any], Parser] = {}
+_TAKE_OUTPUT: set[Parser] = set()
 
 
 def refused_operand(*operands: Tensor) -> str | None:
     """Why elements of an operand cannot be looked at, or None."""
     for operand in operands:
+        while torch._C._functorch.is_gradtrackingtensor(operand):  # whose value can be seen
+            operand = torch._C._functorch.get_unwrapped(operand)
         if torch._C._functorch.is_functorch_wrapped_tensor(operand):
             return "it happens under a transformation of torch.func, such as vmap"
         if operand.layout is not torch.strided or operand.is_nested:
@@ -46,6 +51,31 @@ def parses(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
         return parser
 
     return register
+
+
+def parses_output(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
+    """Register a parser that takes the output of a call before its arguments."""
+
+    def register(parser: Parser) -> Parser:
+        _TAKE_OUTPUT.add(parser)
+        return parses(*functions)(parser)
+
+    return register
+
+
+def calls_of(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> list[Call]:
+    """The operations in one call of a function that has a parser.
+
+    Raises:
+        NotImplementedError: If they cannot be counted; the message says why.
+    """
+    given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    if (reason := refused_operand(*given)) is not None:
+        raise NotImplementedError(reason)
+    parser = PARSERS[func]
+    return list(parser(*((output,) if parser in _TAKE_OUTPUT else ()), *args, **kwargs))
 
 
 # ------------------------------------------------------------------------- contractions
@@ -176,7 +206,7 @@ def matmul(operation: str, left: Tensor, right: Tensor, part: str = "") -> Call:
             return vector
         return batch[len(batch) - (operand.ndim - 2) :] + matrix
 
-    both = Letters(letters(left, "XZ", "Z"), letters(right, "ZY", "Z"))
+    both = Letters(letters(left, "XZ", "Z"), letters(right, "ZY", "Z"), batch=batch)
     return contraction(operation, left, right, both, part=part)
 
 
@@ -267,7 +297,7 @@ for _ndim in (1, 2, 3):
     parses(getattr(torch, f"conv_transpose{_ndim}d"))(_transposed(f"conv_transpose{_ndim}d", _ndim))
 
 
-# ------------------------------------------------------------- recurrent cells, attention
+# ------------------------------------------------------------- recurrent cells and networks
 
 
 @parses(torch.lstm_cell)
@@ -286,6 +316,25 @@ def _rnn_cell(
     yield linear("rnn_cell", hx, w_hh, b_hh, "hh")
 
 
+def _fused_recurrent(function: Callable[..., Any]) -> Parser:
+    def parse(output: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Iterator[Call]:
+        network = recurrent.Network.of(function, args, kwargs)
+        with torch.no_grad():  # nothing of this is to be part of the model's graph
+            products = list(network.products(output[0]))
+        for product in products:
+            x = network.sequences.rows(product.input)
+            yield linear("rnn", x, product.weight, product.bias, product.part)
+
+    return parse
+
+
+for _function in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu):
+    parses_output(_function)(_fused_recurrent(_function))
+
+
+# ------------------------------------------------------------------------------- attention
+
+
 @parses(F.scaled_dot_product_attention)
 def _attention(
     query: Tensor,
@@ -299,8 +348,8 @@ def _attention(
 ) -> Iterator[Call]:
     with torch.no_grad():  # nothing of this is to be part of the model's graph
         if enable_gqa:
-            repeats = query.shape[-3] // key.shape[-3]
-            key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
+            heads = query.shape[-3]
+            key, value = (t.repeat_interleave(heads // t.shape[-3], -3) for t in (key, value))
         parts = list(attention(query, key, value, attn_mask, is_causal))
     yield from parts
 
@@ -309,16 +358,36 @@ def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
 ) -> Iterator[Call]:
     """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
-    shape = (*query.shape[:-1], key.shape[-2])
-    allowed = torch.ones(shape[-2:], dtype=torch.bool, device=query.device)
+    sizes = query.shape[-2], key.shape[-2]
+    allowed = torch.ones(sizes, dtype=torch.bool, device=query.device)
     if is_causal:
         allowed = allowed.tril()
     if mask is not None:
-        allowed = allowed & (mask if mask.dtype is torch.bool else mask != -torch.inf)
+        allowed = allowed & _allows(mask)
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], allowed.shape[:-2])
     # Half where it is allowed: neither zero nor a spike.
-    weights = (allowed.to(torch.float32) / 2).expand(shape)
+    weights = (allowed.to(torch.float32) / 2).expand(*lead, *sizes)
     yield _known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
     yield _known(matmul("av", weights, value, "av"), weighted=False)
+
+
+# By so much a mask makes a score smaller than another one to forbid it. Masks that forbid add -inf,
+# the lowest number of a dtype (-65504 in float16), -1e9 or -1e4 (-9984 in bfloat16); biases of
+# positions add some hundreds. exp(-5000) is zero in every dtype: scores that differ by less than
+# 4000 do not make up for it.
+_FORBIDDING = 5000.0
+
+
+def _allows(mask: Tensor) -> Tensor:
+    """Where a mask lets through: True in a boolean one; in others, softmax weights are not zero.
+
+    A softmax compares the scores of a row: where a mask adds the same number to all of them, be it
+    -1e9, it forbids none, unless it is -inf.
+    """
+    if mask.dtype is torch.bool or mask.numel() == 0:
+        return mask.bool()
+    # Two times -inf differ by NaN, which is not larger.
+    return mask - mask.amax(-1, keepdim=True) > -_FORBIDDING
 
 
 def _known(call: Call, **facts: Any) -> Call:

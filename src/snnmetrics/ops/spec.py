@@ -24,11 +24,14 @@ class Letters(NamedTuple):
         left: Of the first operand; the activation where the other operand is a weight.
         right: Of the second operand.
         contracted: Shared letters that are summed over, and so not in the output.
+        batch: Of a matrix product, the letters of batch dimensions: they come first in the output,
+            also those that one operand lacks.
     """
 
     left: str
     right: str
     contracted: str = "Z"
+    batch: str = ""
 
     @property
     def shared(self) -> list[str]:
@@ -230,18 +233,18 @@ class Call(NamedTuple):
 
     def swapped(self) -> Call:
         """The same contraction with its operands in the other order."""
-        left, right, contracted = self.spec.letters
+        letters = self.spec.letters
         spec = self.spec._replace(
             left_shape=self.spec.right_shape,
             right_shape=self.spec.left_shape,
-            form=Letters(right, left, contracted),
+            form=letters._replace(left=letters.right, right=letters.left),
         )
         return Call(spec, self.right, self.left)
 
     def aligned(self) -> Call:
         """The same without broadcasting: dimensions that only repeat an operand are taken away."""
         left, right = self.left, self.right
-        left_letters, right_letters, contracted = self.spec.letters
+        left_letters, right_letters = self.spec.letters.left, self.spec.letters.right
         sizes = dict(zip(left_letters, left.shape, strict=True))
         others = dict(zip(right_letters, right.shape, strict=True))
         for letter in self.spec.letters.shared:
@@ -260,7 +263,7 @@ class Call(NamedTuple):
         spec = self.spec._replace(
             left_shape=tuple(left.shape),
             right_shape=tuple(right.shape),
-            form=Letters(left_letters, right_letters, contracted),
+            form=self.spec.letters._replace(left=left_letters, right=right_letters),
         )
         return Call(spec, left, right)
 

@@ -97,8 +97,8 @@ class Layer:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether it is a part of PyTorch's LSTMCell, GRUCell or RNNCell."""
-        return self.operation.operation == "rnn_cell"
+        """Whether it is a part of PyTorch's LSTM, GRU or RNN, or of one of their cells."""
+        return self.operation.operation in ("rnn_cell", "rnn")
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
         """Of a convolution: the shape of the weight; stride, padding, dilation; checked.

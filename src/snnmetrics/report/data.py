@@ -296,17 +296,18 @@ class Uncounted:
 
     Attributes:
         name: Where, such as ``"attn"``.
-        what: What, such as ``"torch.lstm"`` or ``"parameter weight"``.
+        what: What, such as ``"bilinear"`` or ``"parameter weight"``.
         reason: Why it was not counted.
         calls: How often it was called.
 
     Example:
         >>> import torch
         >>> import snnmetrics as sm
-        >>> monitor = sm.Monitor(torch.nn.LSTM(4, 3), batch_dim=1)
-        >>> item = monitor.run([torch.ones(5, 2, 4)], progress=False).uncounted[0]
+        >>> with sm.Monitor(torch.nn.Bilinear(4, 3, 2), batch_dim=0) as monitor:
+        ...     _ = monitor.model(torch.ones(5, 4), torch.ones(5, 3))
+        >>> item = monitor.compute().uncounted[0]
         >>> item.what, item.reason
-        ('lstm', 'a fused recurrent network: the spikes between its steps cannot be seen')
+        ('bilinear', 'a contraction of three operands')
     """
 
     name: str

@@ -100,6 +100,7 @@ def is_plain(x: Tensor) -> bool:
     """Whether the elements of a tensor are in memory of its device as its strides say."""
     return (
         x.layout is torch.strided
+        and not x.is_nested
         and type(x) in PLAIN
         and not x.is_neg()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

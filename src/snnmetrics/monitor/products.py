@@ -1,4 +1,4 @@
-"""From the operands of one call to numbers: products of two activations, and single vectors."""
+"""Operations of products of two activations: where both operands are not zero."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
 
 def vector_products(call: Call) -> Tensor:
     """Operations of each vector of the left operand of a product of two activations, float64."""
-    left, right, contracted = call.spec.letters
+    left, right, contracted, leading = call.spec.letters
     # Where the left operand is one for all samples, the batch is the right one's.
-    matrices = call.right.ndim > 2 and "Y" in right  # of matmul: batch first
-    batch = [c for c in right[:-2] if matrices and c not in left]
+    batch = [c for c in leading if c in right and c not in left]
     kept = [c for c in right if c in left or c in batch]
     letters = batch + [c for c in left if c not in contracted]
     dims = tuple(d for d, letter in enumerate(right) if letter not in kept)
