@@ -413,13 +413,28 @@ def test_dropout_of_a_network_of_one_layer_does_nothing() -> None:
     assert not monitor.compute().uncounted
 
 
-def test_under_a_function_transform_it_is_said() -> None:
-    model = Function(lambda g, x: torch.func.grad(lambda t: g(t)[0].sum())(x))
+def test_what_a_transform_differentiates_is_counted() -> None:
+    x = torch.ones(STEPS, SAMPLES, FEATURES)
+    net = nn.GRU(FEATURES, HIDDEN)
+    reports = []
+    for does in (lambda g, x: g(x)[0], lambda g, x: torch.func.grad(lambda t: g(t)[0].sum())(x)):
+        model = Function(does)
+        model.net = net
+        with sm.Monitor(model, batch_dim=1, time_dim=0) as monitor:
+            model(x)
+        reports.append(monitor.compute())
+    assert reports[0].counts() == reports[1].counts()
+    (said,) = reports[1].uncounted
+    assert "backward pass" in said.reason
+
+
+def test_under_vmap_it_is_said() -> None:
+    model = Function(lambda g, x: torch.vmap(lambda t: t @ t.mT)(x))
     with sm.Monitor(model, batch_dim=1, time_dim=0) as monitor:
         model(torch.ones(STEPS, SAMPLES, FEATURES))
     report = monitor.compute()
     assert not report.layers
-    (said,) = (entry for entry in report.uncounted if entry.what == "gru")
+    (said,) = (entry for entry in report.uncounted if entry.what == "matmul")
     assert said.calls == 1
     assert "torch.func" in said.reason
 

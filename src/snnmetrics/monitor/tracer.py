@@ -99,7 +99,6 @@ class Tracer(TorchFunctionMode):
         self._thread: int | None = None  # which the forward runs in
         self._pushed: int | None = None  # the thread with this mode on its stack
         self._quiet = False  # a module runs with the mode off
-        self._plain = True  # no transform of torch.func runs
         self._several_calls = False  # in the batch
         self._scanned = False  # the slots of the model, in a batch of several calls
         self._lineage = Lineage(model, state)
@@ -170,7 +169,7 @@ class Tracer(TorchFunctionMode):
         key = site = None
         if (
             scope.tracing is not Tracing.FUNCTIONS
-            and self._plain
+            and peek_interpreter_stack() is None
             and torch._C._len_torch_function_stack() == 1  # this mode, and none of the user's
         ):
             _pop_mode()
@@ -257,10 +256,10 @@ class Tracer(TorchFunctionMode):
             found = (output, lead) if lead else scope.neurons.read(scope.module, output)
             if found is None:
                 pass  # these emit no spikes
-            elif self._plain and not torch._C._len_torch_dispatch_stack():
+            elif peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack():
                 recorder.record_neurons(scope.name, scope.kind, *found)
             else:
-                with outside_of_transforms(self._plain), _without_dispatch_modes():
+                with outside_of_transforms(), _without_dispatch_modes():
                     spikes = unwrapped(found[0])
                     recorder.record_neurons(scope.name, scope.kind, spikes, found[1])
         if scope.note is not None and (note := scope.note(scope.module)) is not None:
@@ -294,7 +293,6 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        self._plain = True
         if (
             torch._C._len_torch_dispatch_stack()
             or type(args[0] if args else None) is not Tensor
@@ -302,7 +300,7 @@ class Tracer(TorchFunctionMode):
             or torch._C._get_tracing_state() is not None
             or torch.compiler.is_compiling()
         ):
-            reason, self._plain = why_not_traced(args, kwargs)
+            reason = why_not_traced(args, kwargs)
             if reason is not None:
                 self._not_traced(reason)
                 return call(module, *args, **kwargs)
@@ -461,7 +459,7 @@ class Tracer(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """What identifies further calls of a layer; None where they cannot be recognised."""
-        if func not in _LOOPED or kwargs or len(args) < 2 or self._padded or not self._plain:
+        if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not in_memory(x):
@@ -543,7 +541,7 @@ class Tracer(TorchFunctionMode):
         if not call.spec.is_convolution:
             call = call.aligned()
         key = self._row_keys.key(scope.name, scope.module, call, sources, frame, _AROUND)
-        with outside_of_transforms(self._plain):
+        with outside_of_transforms():
             return self._recorder.record(
                 key,
                 scope.kind,

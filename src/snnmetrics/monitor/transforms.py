@@ -34,24 +34,22 @@ _SYMBOLIC_MODES = (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL)
 _SYMBOLIC_TENSORS = frozenset({"FakeTensor", "FunctionalTensor"})
 
 
-def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, bool]:
-    """Why a root call with these arguments cannot be traced, and whether no transform runs."""
+def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Why a root call with these arguments cannot be traced; None if it can."""
     if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
-        return "it was traced or compiled", True
+        return "it was traced or compiled"
     symbolic = torch._C._len_torch_dispatch_stack() and any(
         torch._C._get_dispatch_mode(mode) is not None for mode in _SYMBOLIC_MODES
     )
     if symbolic:
-        return "it ran with fake tensors", True
+        return "it ran with fake tensors"
     for tensor in tensors_in((*args, *kwargs.values())):
         if type(tensor) is not Tensor and type(tensor).__name__ in _SYMBOLIC_TENSORS:
-            return "it ran with fake tensors", True
-    if peek_interpreter_stack() is None:
-        return None, True
+            return "it ran with fake tensors"
     transforms = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
     if all(transform in _DIFFERENTIATION for transform in transforms):
-        return None, False
-    return "it ran under a transform of torch.func, such as vmap", False
+        return None
+    return "it ran under a transform of torch.func, such as vmap"
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
@@ -62,9 +60,9 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def outside_of_transforms(plain: bool) -> Iterator[None]:
+def outside_of_transforms() -> Iterator[None]:
     """Compute with plain values, out of the transforms that run, if any do."""
-    if plain:
+    if peek_interpreter_stack() is None:
         yield
     else:
         with temporarily_clear_interpreter_stack():
