@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from benchmarks.figure import overhead_figure
 from benchmarks.machine import description
-from benchmarks.tables import OURS, PLAIN, overhead_table
+from benchmarks.tables import IN_RUN, OURS, PLAIN, overhead_table
 from benchmarks.timing import Ratio, Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 from torch import nn
@@ -159,6 +159,33 @@ def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str
     return ratios, errors
 
 
+def inside_run(workload: Workload, rounds: int, batches: int = 16) -> Ratio | None:
+    """Ours in ``Monitor.run``, where weights are compared at the start and end alone.
+
+    Returns:
+        The ratio of a run of some batches over as many plain forwards; None for models that a loop
+        outside calls once per time step.
+    """
+    if workload.steps_outside:
+        return None
+    monitor = sm.Monitor(workload.model, batch_dim=1, time_dim=0)
+
+    def loader() -> Iterator[torch.Tensor]:
+        for _ in range(batches):
+            workload.reset()
+            yield workload.x
+
+    def plain() -> None:
+        for x in loader():
+            workload.model(x)
+
+    def run() -> None:
+        monitor.run(loader(), progress=False)
+
+    with torch.no_grad():
+        return paired_ratios(plain, {OURS: Timed(run)}, rounds)[OURS]
+
+
 def main() -> None:
     """Measure and print; write JSON, a table and a picture if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -176,6 +203,9 @@ def main() -> None:
         torch.manual_seed(0)
         workload = WORKLOADS[key]()
         ratios, errors = compare(workload, args.rounds)
+        run = inside_run(workload, max(1, args.rounds // 3))
+        if run is not None:
+            ratios[IN_RUN] = run
         print(f"\n{workload.name}: {workload.what}")
         print(f"plain forward {ratios[PLAIN].seconds * 1e3:.1f} ms")
         for name, ratio in ratios.items():

@@ -12,9 +12,11 @@ Found = Mapping[str, Any]
 """What a benchmark wrote."""
 
 OURS, PLAIN = "snnmetrics", "plain again"
+IN_RUN = "snnmetrics in Monitor.run"
 # What a row or column of the tables is called.
 TITLES = {
     OURS: "snnmetrics",
+    IN_RUN: "snnmetrics, in `Monitor.run`",
     "spikingjelly SynOps": "SpikingJelly SynOps",
     "spikingjelly energy": "SpikingJelly energy",
     "neurobench": "NeuroBench",
@@ -55,7 +57,7 @@ def overhead_table(found: Found) -> str:
     rows = [[title, *(_ratio(w, name) for w in workloads)] for name, title in TITLES.items()]
     aims = ["aimed at", *(f"{workload['limit']:.2f}" for workload in workloads)]
     plain = [_milliseconds(workload["ratios"][PLAIN]["seconds"]) for workload in workloads]
-    rows[1:1] = [aims]
+    rows[2:2] = [aims]
     return "\n\n".join(
         (
             markdown(head, [*rows, ["plain forward", *plain]]),
@@ -74,7 +76,9 @@ def short_overhead_table(found: Found) -> str:
 
 def _ratio(workload: Found, name: str) -> str:
     ratio = workload["ratios"].get(name)
-    return "fails" if ratio is None else f"{ratio['median']:.3f} ({ratio['minimum']:.3f})"
+    if ratio is None:
+        return "-" if name == IN_RUN else "fails"
+    return f"{ratio['median']:.3f} ({ratio['minimum']:.3f})"
 
 
 def _median(workload: Found, name: str) -> str:
