@@ -206,6 +206,14 @@ def neuron_type(module: nn.Module) -> NeuronType | None:
     return None
 
 
+def has_autapses(module: nn.Module, weight: Tensor) -> bool:
+    """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
+    if getattr(module, "autapses", True) is not False:
+        return True
+    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    return not (square and weight is getattr(module, "recurrent_weights", None))
+
+
 def running_state(module: nn.Module) -> set[str]:
     """Names of a module's own buffers that hold the running state of neurons."""
     keys = [(cls.__module__, cls.__qualname__) for cls in type(module).__mro__]

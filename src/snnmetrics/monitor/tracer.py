@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from snnmetrics.frameworks.neurons import has_autapses
 from snnmetrics.monitor.call_sites import CallSite
 from snnmetrics.monitor.interception import run_compiled_modules_eagerly
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
@@ -549,7 +550,7 @@ class Tracer(TorchFunctionMode):
                 output,
                 sources,
                 padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
-                autapses=call.spec.is_convolution or _has_autapses(scope.module, call.right),
+                autapses=call.spec.is_convolution or has_autapses(scope.module, call.right),
             )
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
@@ -607,14 +608,6 @@ def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
 
 def _makes_a_weight(scope: Scope) -> bool:
     return "parametrizations" in scope.name.split(".")
-
-
-def _has_autapses(module: nn.Module, weight: Tensor) -> bool:
-    """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
-    if getattr(module, "autapses", True) is not False:
-        return True
-    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
-    return not (square and weight is getattr(module, "recurrent_weights", None))
 
 
 class _Step(Enum):

@@ -60,7 +60,7 @@ _EACH_BYTE, _LAST_BYTE = np.uint64(0x0101010101010101), np.uint64(56)
 # Sums of integers that stay below are exact in float32.
 FLOAT32_INTEGERS = 2**24
 # The first dimensions.
-_LEADING = tuple(range(64))
+_FIRST_DIMS = tuple(range(64))
 
 Values = NDArray[Any]
 Place = tuple[slice, slice]
@@ -249,7 +249,7 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
     if viewed is None:
         return None
     one, x, lead = _ONE[x.dtype][1], viewed, len(dims)
-    if dims == _LEADING[:lead] and x.is_contiguous():
+    if dims == _FIRST_DIMS[:lead] and x.is_contiguous():
         shape = x.shape[lead:]
         values, folded = _rows_joined(x.view(1, -1, shape.numel()))
         return _Matrices(values, one, False, folded, shape, None)
