@@ -19,12 +19,18 @@ from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.tensors.stats import InputStats
+from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
+
+_FEW_NEURONS = 2**12
+_MOST_PARTS = 64
 
 
 class InputSums:
     """Statistics of tensors, summed: of complete root calls, and of the one that runs.
+
+    Statistics of few neurons are kept in lists of limited length and added up together, since each
+    call of PyTorch costs more than what it adds.
 
     Attributes:
         calls: Tensors in complete root calls.
@@ -32,56 +38,43 @@ class InputSums:
         open_calls: Tensors in the root call that runs.
     """
 
-    __slots__ = (
-        *("_is_shared", "_open", "_open_is_shared", "_open_vectors", "_stats"),
-        *("calls", "open_calls", "vectors"),
-    )
+    __slots__ = ("_most", "_open", "_open_vectors", "_parts", "calls", "open_calls", "vectors")
 
     def __init__(self) -> None:
         self.calls = self.vectors = self.open_calls = self._open_vectors = 0
-        self._stats: InputStats | None = None
-        self._open: InputStats | None = None
-        self._is_shared = self._open_is_shared = False
+        self._most = 1  # parts that are added up; not known before the first one
+        self._parts: list[InputStats] = []
+        self._open: list[InputStats] = []
 
     @property
     def stats(self) -> InputStats | None:
         """The sum over complete root calls, float64; None before the first one."""
-        return None if self._stats is None else self._stats.widened()
+        if not self._parts:
+            return None
+        self._parts = [total(self._parts).widened()]
+        return self._parts[0]
 
     def add(self, stats: InputStats, vectors: int) -> None:
         """Add one tensor of the root call that runs."""
         self.open_calls += 1
         self._open_vectors += vectors
-        if self._open is None:
-            self._open, self._open_is_shared = stats, True  # others may hold it, too
-        elif self._open_is_shared:
-            self._open, self._open_is_shared = self._open.add(stats), False
-        else:
-            self._open = self._open.add_(stats)
-        if self._open_vectors >= FLOAT32_INTEGERS:
-            self._open = self._open.widened()
+        self._open.append(stats)
+        if len(self._open) >= self._most:
+            self._most = _MOST_PARTS if stats.magnitudes.numel() <= _FEW_NEURONS else 2
+            self._open = [total(self._open)]
 
     def settle(self) -> None:
         """The root call is complete."""
-        stats, more = self._stats, self._open
-        assert more is not None  # only such sums are listed
+        self._parts += self._open
         self.calls += self.open_calls
         self.vectors += self._open_vectors
-        if stats is not None and self.vectors >= FLOAT32_INTEGERS:
-            stats, more = stats.widened(), more.widened()
-        if stats is None:
-            self._stats, self._is_shared = more, self._open_is_shared
-        elif self._is_shared or stats.events is not None or stats.magnitudes.is_inference():
-            self._stats, self._is_shared = stats.add(more), False
-        elif more.events is None and stats.magnitudes.dtype is more.magnitudes.dtype:
-            stats.magnitudes.add_(more.magnitudes)  # the usual case, in short
-        else:
-            self._stats = stats.add(more)
-        self._open, self.open_calls, self._open_vectors = None, 0, 0
+        if len(self._parts) >= self._most:
+            self._parts = [total(self._parts)]
+        self._open, self.open_calls, self._open_vectors = [], 0, 0
 
     def discard(self) -> None:
         """The root call failed."""
-        self._open, self.open_calls, self._open_vectors = None, 0, 0
+        self._open, self.open_calls, self._open_vectors = [], 0, 0
 
 
 Sums = dict[InputKind, InputSums]

@@ -32,7 +32,7 @@ from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
-from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import InputStats, summarize_narrowly
 
 _MOST_SITES = 1024
@@ -244,6 +244,7 @@ class BatchRecorder:
         staged.touched |= root.touched
         staged.expanded |= root.expanded
         staged.notes |= root.notes
+        self.cache.last = None
         self.cache.entries.clear()  # what happens to tensors until the next root call is not seen
 
     def discard_root(self) -> None:
@@ -251,7 +252,7 @@ class BatchRecorder:
         for sums in self.root.sums:
             sums.discard()
         self.root = _RootCall()
-        self.cache.entries.clear()
+        self.cache.invalidate()
 
     @property
     def calls(self) -> int:
@@ -265,12 +266,14 @@ class BatchRecorder:
         for key, type_, sums in self._emitted.values():
             stats = sums.stats
             if stats is not None:
-                neurons = stats.magnitudes.numel()
+                neurons, events = stats.magnitudes.numel(), stats.event_counts.sum()
+                if events.is_cpu and not math.isfinite(events):
+                    raise ValueError(f"{key.module}: output: {NOT_FINITE}")
                 self._staged.neurons[key] = NeuronTotals(
                     type=type_,
                     neurons=neurons,
                     elements=neurons * sums.vectors,
-                    events=stats.event_counts.sum(),
+                    events=events,
                     spikes_per_neuron=stats.magnitudes,
                 )
         return self._staged
@@ -283,6 +286,9 @@ class BatchRecorder:
                     continue
                 row = self._row(site.key, site.operation)
                 figures = synapse_map.figures(stats)
+                if not math.isfinite(figures.magnitude):
+                    shape = tuple(site.input_shape)
+                    raise ValueError(f"{site.name}: input of shape {shape}: {NOT_FINITE}")
                 row.record(kind, site.known(sums.calls) | figures._asdict())
                 if self.per_neuron:
                     row.record_map(stats.magnitudes * synapse_map.dense)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from snnmetrics.tensors.sums import blocks
 
+NOT_FINITE = "expected finite values, found NaN or infinity"
+
 
 class InputKind(IntEnum):
     """Kinds of input, tight to loose: a looser kind holds everything that a tighter one holds.
@@ -83,7 +85,7 @@ def kind_within(low: float, high: float, whole: bool) -> InputKind:
         'ternary'
     """
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("expected finite values, found NaN or infinity")
+        raise ValueError(NOT_FINITE)
     if not whole:
         return InputKind.ANALOG
     if low >= -1 and high <= 1:

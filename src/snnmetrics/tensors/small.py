@@ -1,9 +1,10 @@
 """Small tensors on the CPU, read by a few PyTorch calls.
 
-Up to some 65,000 elements these calls take less time than the tiles of ``tiles.py``, whose
-time is that of Python and not of reading. The proof that all elements are 0 or 1 is
-``x == |sign(x)|``, or for more elements ``x - x * x == 0``: in floating arithmetic, too, no other
-number, infinity or NaN fulfils either. The count of such elements is exact in float32.
+Up to some 65,000 elements these calls take less time than the tiles of ``tiles.py``, whose time is
+that of Python and not of reading. The proof that all elements are 0 or 1 is ``x == x * x``, or for
+more elements ``x - x * x == 0``: in floating arithmetic, too, no other finite number fulfils one of
+them, nor does NaN. Infinity fulfils the first one, and shows in the count. The count of zeros and
+ones is exact in float32.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def read_small(
         x = x.detach()
     if expected is None or expected is InputKind.BINARY:
         if x.numel() <= _COMPARED_QUICKER:
-            binary = torch.equal(x, x.sign().abs_())
+            binary = torch.equal(x, x * x)
         else:
             least, most = torch.addcmul(x, x, x, value=-1).aminmax()
             binary = least.item() == 0 == most.item()

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnmetrics.tensors.kinds import InputKind, kind_of, kind_within
+from snnmetrics.tensors.kinds import NOT_FINITE, InputKind, kind_of, kind_within
 from snnmetrics.tensors.small import read_small
 from snnmetrics.tensors.sparsity import nonzero
-from snnmetrics.tensors.sums import blocks, magnitude_sum
+from snnmetrics.tensors.sums import all_finite, blocks, magnitude_sum
 from snnmetrics.tensors.tiles import read
 
 
@@ -35,32 +35,11 @@ class InputStats(NamedTuple):
         """Nonzero elements per neuron."""
         return self.magnitudes if self.events is None else self.events
 
-    def add(self, other: InputStats) -> InputStats:
-        """Add the sums of two tensors of the same kind and neurons."""
-        events = None
-        if self.events is not None or other.events is not None:
-            events = self.event_counts + other.event_counts
-        return InputStats(self.kind, self.magnitudes + other.magnitudes, events)
-
     def widened(self) -> InputStats:
         """The same in float64."""
         if self.magnitudes.dtype is torch.float64:
             return self
         return InputStats(self.kind, self.magnitudes.double(), self.events)
-
-    def add_(self, other: InputStats) -> InputStats:
-        """The same in place, where nothing else holds these sums."""
-        other_form = (
-            (self.events is None) is not (other.events is None)
-            or self.magnitudes.dtype is not other.magnitudes.dtype
-            or self.magnitudes.is_inference()
-        )
-        if other_form:
-            return self.add(other)
-        self.magnitudes.add_(other.magnitudes)
-        if self.events is not None:
-            self.events.add_(other.event_counts)
-        return self
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
@@ -71,6 +50,36 @@ class InputStats(NamedTuple):
         """The same with the dimensions of the neurons in another order."""
         events = None if self.events is None else self.events.permute(*order)
         return InputStats(self.kind, self.magnitudes.permute(*order), events)
+
+
+def total(parts: Sequence[InputStats]) -> InputStats:
+    """The sum of statistics of tensors of the same neurons, float64; of one, itself.
+
+    Example:
+        >>> import torch
+        >>> one = summarize(torch.tensor([[0.0, 1.0]]), (0,))
+        >>> two = summarize(torch.tensor([[3.0, 0.0]]), (0,))
+        >>> both = total([one, two])
+        >>> both.magnitudes.tolist(), both.event_counts.tolist()
+        ([3.0, 1.0], [1.0, 1.0])
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    magnitudes, events = _total([part.magnitudes for part in parts]), None
+    for part in parts:
+        if part.events is not None:
+            events = _total([one.event_counts for one in parts])
+            break
+    return InputStats(first.kind, magnitudes, events)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    found = [part for part in parts if part.dtype is torch.float64]
+    narrow = [part for part in parts if part.dtype is not torch.float64]
+    if narrow:
+        found.append(torch.stack(narrow).sum(0, dtype=torch.float64))
+    return found[0] if len(found) == 1 else sum(found[1:], found[0])
 
 
 def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
@@ -89,11 +98,17 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
         >>> stats.kind.label, stats.magnitudes.tolist(), stats.event_counts.tolist()
         ('integer', [1.0, 4.0], [1.0, 2.0])
     """
-    return summarize_narrowly(x, dims, None).widened()
+    stats = summarize_narrowly(x, dims, None).widened()
+    if x.is_cpu and stats.kind is InputKind.BINARY and not all_finite(stats.magnitudes):
+        raise ValueError(NOT_FINITE)
+    return stats
 
 
 def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | None) -> InputStats:
-    """Read a tensor; what float32 holds stays in float32, to be added up below 2**24 vectors.
+    """Read a tensor in as few calls as possible.
+
+    Counts that float32 holds stay in float32. A positive infinity in a small tensor makes a sum
+    infinite that says it is of zeros and ones: check the sums.
 
     Args:
         x: The tensor.
