@@ -640,3 +640,35 @@ def test_functions_of_the_users_do_not_live_longer() -> None:
         model(torch.ones(2, 3))
         gc.collect()
         assert held[0]() is None
+
+
+class Applying(nn.Module):
+    """Calls a function of itself and its input."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Any], **attributes: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def counted(model: nn.Module, *inputs: Tensor) -> sm.Report:
+    monitor = sm.Monitor(model, batch_dim=0)
+    with torch.no_grad(), monitor:
+        for x in inputs:
+            model(x)
+    return monitor.compute()
+
+
+def test_vectors_of_one_forward_beyond_float32() -> None:
+    calls, vectors = 258, 2**16 - 1
+
+    def repeat(model: Any, x: Tensor) -> None:
+        for _ in range(calls):
+            model.layer(x)
+
+    model = Applying(repeat, layer=nn.Linear(1, 1, bias=False))
+    assert counted(model, torch.ones(vectors, 1)).counts()["layer"]["synops"] == calls * vectors

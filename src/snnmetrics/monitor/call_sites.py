@@ -52,14 +52,15 @@ class InputSums:
         """Add one tensor of the root call that runs."""
         self.open_calls += 1
         self._open_vectors += vectors
+        if self._open_vectors >= FLOAT32_INTEGERS:  # before they are added: the sum may round
+            stats = stats.widened()
+            self._open = None if self._open is None else self._open.widened()
         if self._open is None:
             self._open, self._open_is_shared = stats, True  # others may hold it, too
         elif self._open_is_shared:
             self._open, self._open_is_shared = self._open.add(stats), False
         else:
             self._open = self._open.add_(stats)
-        if self._open_vectors >= FLOAT32_INTEGERS:
-            self._open = self._open.widened()
 
     def settle(self) -> None:
         """The root call is complete."""
