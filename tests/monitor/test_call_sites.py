@@ -672,3 +672,18 @@ def test_vectors_of_one_forward_beyond_float32() -> None:
 
     model = Applying(repeat, layer=nn.Linear(1, 1, bias=False))
     assert counted(model, torch.ones(vectors, 1)).counts()["layer"]["synops"] == calls * vectors
+
+
+def test_layers_with_one_weight_while_modules_come_and_go() -> None:
+    # Modules that are not the model's make the monitor look for its modules again.
+    def call(model: Any, x: Tensor) -> None:
+        nn.Identity()(x)
+        model.one(x)
+        for _ in range(2):
+            nn.ReLU()(model.other(x))
+
+    one, other = nn.Linear(3, 4), nn.Linear(3, 4)
+    other.weight = one.weight
+    counts = counted(Applying(call, one=one, other=other), *[torch.ones(1, 3)] * 60).counts()
+    assert counts["one"]["synops"] == 60 * 12
+    assert counts["other"]["synops"] == 60 * 24

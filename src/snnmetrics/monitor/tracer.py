@@ -238,7 +238,7 @@ class Tracer(TorchFunctionMode):
         if weight is None:
             return False, None, None
         # The shape of the weight: assigned to, ``weight.data`` may change it.
-        key = id(scope), id(weight), weight.shape, x.shape, x.dtype
+        key = id(module), id(weight), weight.shape, x.shape, x.dtype
         if scope.options:
             key = *key, *scope.call_options()
         site = self._recorder.sites.get(key)
@@ -279,7 +279,10 @@ class Tracer(TorchFunctionMode):
             return self._scopes[id(self._model)]  # the compiled handle of the model
         if not self._open or module in self._foreign:
             return None
-        self._scopes = scopes_of(self._model, self._is_counted)
+        before, self._scopes = self._scopes, scopes_of(self._model, self._is_counted)
+        if any(number not in self._scopes for number in before):
+            # Sites are kept by the address of their module, which another one may get now.
+            self._recorder.sites.clear()
         scope = self._scopes.get(id(module))
         if scope is None:
             self._foreign.add(module)
