@@ -687,3 +687,29 @@ def test_layers_with_one_weight_while_modules_come_and_go() -> None:
     counts = counted(Applying(call, one=one, other=other), *[torch.ones(1, 3)] * 60).counts()
     assert counts["one"]["synops"] == 60 * 12
     assert counts["other"]["synops"] == 60 * 24
+
+
+class Contracting(nn.LayerNorm):
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.mixing = nn.Parameter(torch.ones(3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.mixing)
+
+
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_parametrized_subclass_of_a_layer_that_contracts_nothing() -> None:
+    layer = Contracting()
+    nn.utils.parametrize.register_parametrization(layer, "bias", Same())
+    assert counted(nn.Sequential(layer), torch.ones(2, 3)).counts()["0.linear"]["synops"] == 18
+
+
+def test_a_forward_replaced_in_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: nn.functional.linear(x, weight))
+    assert counted(nn.Sequential(nn.ReLU()), torch.ones(2, 3)).total.synops == 9

@@ -141,8 +141,7 @@ def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
 
 def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracing:
     cls = type(module)
-    trusted = cls.__module__.partition(".")[0] in _TRUSTED
-    if not trusted or "forward" in module.__dict__ or "parametrizations" in path.split("."):
+    if not _is_trusted(cls) or "forward" in vars(module) or "parametrizations" in path.split("."):
         return Tracing.FUNCTIONS
     if isinstance(module, torch.jit.ScriptModule):
         return Tracing.FUNCTIONS
@@ -153,6 +152,17 @@ def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracin
         return Tracing.LAYER
     passive = isinstance(module, _PASSIVE) and not getattr(module, "inplace", False)
     return Tracing.PASSIVE if passive else Tracing.FUNCTIONS
+
+
+def _is_trusted(cls: type[nn.Module]) -> bool:
+    """Whether a class and its forward are those of PyTorch or of a framework.
+
+    PyTorch makes subclasses of the user's classes under its own name, for parametrizations and
+    FSDP; and a forward may have been replaced in the class.
+    """
+    owners = [base.__module__ for base in cls.__mro__ if issubclass(base, nn.Module)]
+    owners.append(getattr(cls.forward, "__module__", None) or "")
+    return all(owner.partition(".")[0] in _TRUSTED for owner in owners)
 
 
 def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str | None] | None:
