@@ -713,3 +713,24 @@ def test_a_forward_replaced_in_the_class(monkeypatch: pytest.MonkeyPatch) -> Non
     weight = nn.Parameter(torch.ones(3, 3))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: nn.functional.linear(x, weight))
     assert counted(nn.Sequential(nn.ReLU()), torch.ones(2, 3)).total.synops == 9
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("first", [None, 0, 0.0])
+def test_state_in_an_attribute_that_held_no_tensor(first: float | None, steps: int) -> None:
+    def recur(model: Any, x: Tensor) -> Tensor:
+        state = model.state if isinstance(model.state, Tensor) else torch.zeros_like(x)
+        model.state = (x + state > 0).float()
+        out: Tensor = state @ model.weight
+        return out
+
+    model = Applying(recur, state=first, weight=nn.Parameter(torch.ones(3, 4)))
+    monitor = sm.Monitor(model)
+    with torch.no_grad(), monitor:
+        for _ in range(3):
+            with monitor.batch(samples=2, steps=steps):
+                for _ in range(steps):
+                    model(torch.ones(2, 3))
+    report = monitor.compute()
+    assert not report.uncounted
+    assert report.counts()["Applying.matmul"]["synops"] == (3 * steps - 1) * 2 * 12
