@@ -734,3 +734,19 @@ def test_state_in_an_attribute_that_held_no_tensor(first: float | None, steps: i
     report = monitor.compute()
     assert not report.uncounted
     assert report.counts()["Applying.matmul"]["synops"] == (3 * steps - 1) * 2 * 12
+
+
+@pytest.mark.parametrize("alias", [lambda w: w.data, lambda w: w.detach().data])
+def test_weights_zeroed_without_a_trace_between_two_uses(alias: Callable[[Any], Tensor]) -> None:
+    def zero_between(model: Any, x: Tensor) -> None:
+        same = alias(model.layer.weight)
+        same.fill_(1.0)
+        model.layer(x)
+        same.zero_()
+        model.layer(x)
+
+    counts = counted(
+        Applying(zero_between, layer=nn.Linear(3, 4)), *[torch.ones(1, 3)] * 2
+    ).counts()
+    assert counts["layer"]["synops"] == 4 * 12
+    assert counts["layer"]["effective_synops"] == 2 * 12

@@ -171,12 +171,18 @@ class BatchRecorder:
         self.sites.clear()
         self.maps.invalidate()
 
-    def weights_may_differ(self) -> None:
-        """Compare the zeros of all weights before their next use: they may have been written."""
-        self._weights_may_differ = True
+    def weights_may_differ(self, now: bool = False) -> None:
+        """Compare the zeros of all weights before their next use: they may have been written.
 
-    def _compare_weights(self) -> None:
-        self._weights_may_differ = False
+        Args:
+            now: Whether that may be in the root call that runs; else it is in the next one.
+        """
+        self._weights_may_differ = True
+        if now:
+            self._compare_weights(again=True)
+
+    def _compare_weights(self, again: bool = False) -> None:
+        self._weights_may_differ = again
         self.maps.invalidate()
         for site in self.sites.values():
             site.close()

@@ -427,8 +427,9 @@ class Tracer(TorchFunctionMode):
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
+                if self._recorder.cache.disabled:
                     self._written(args)
-                elif args and target is None:
+                if step is _Step.WRITE and args and target is None:
                     target = args[0]
             elif step is _Step.LIST:
                 if may_write(func, kwargs):
@@ -456,7 +457,7 @@ class Tracer(TorchFunctionMode):
 
     def _written(self, args: tuple[Any, ...]) -> None:
         if any(self._lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
-            self._recorder.weights_may_differ()
+            self._recorder.weights_may_differ(now=bool(self._open))
 
     def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
