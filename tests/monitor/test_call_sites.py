@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode,
+    _pop_mode_temporarily,
+    handle_torch_function,
+    has_torch_function,
+)
 
 import snnmetrics as sm
 from snnmetrics.monitor import recorder
@@ -750,3 +756,23 @@ def test_weights_zeroed_without_a_trace_between_two_uses(alias: Callable[[Any], 
     ).counts()
     assert counts["layer"]["synops"] == 4 * 12
     assert counts["layer"]["effective_synops"] == 2 * 12
+
+
+def test_a_mode_that_the_forward_puts_in_place_of_the_monitors_stays() -> None:
+    class Passing(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **(kwargs or {}))
+
+    modes = []
+
+    def exchange(model: Any, x: Tensor) -> Any:
+        with _pop_mode_temporarily(), Passing() as mode:
+            model.passive(x)
+            modes.append(_get_current_function_mode() is mode)
+        return model.layer(x)
+
+    model = Applying(exchange, passive=nn.ReLU(), layer=nn.Linear(3, 4))
+    assert counted(model, *[torch.ones(1, 3)] * 2).counts()["layer"]["synops"] == 24
+    assert modes == [True, True]

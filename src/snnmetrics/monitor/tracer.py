@@ -55,6 +55,7 @@ _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 _HASHABLE = frozenset({int, str, tuple})
 
 _nothing = nullcontext()
+_mode_at = torch._C._get_function_stack_at
 _pop_mode = torch._C._pop_torch_function_stack
 _push_mode = torch._C._push_on_torch_function_stack
 
@@ -170,7 +171,8 @@ class Tracer(TorchFunctionMode):
         if (
             scope.tracing is not Tracing.FUNCTIONS
             and peek_interpreter_stack() is None
-            and torch._C._len_torch_function_stack() == 1  # this mode, and none of the user's
+            and torch._C._len_torch_function_stack() == 1
+            and _mode_at(0) is self  # this mode, and none of the user's
         ):
             _pop_mode()
             try:
