@@ -116,8 +116,8 @@ class Lineage:
 
     def end(self) -> None:
         """End a root call: find the state that it bound, and drop what was computed."""
-        for place in self._places:
-            if place.attributes.get(place.name) is not place.value:
+        for attributes, name, value, _ in self._places:
+            if attributes.get(name) is not value:
                 self._find_bound()
                 break
         for number, (attributes, size, prefix) in enumerate(self._attributes):
@@ -139,13 +139,15 @@ class Lineage:
         self._addresses = None
 
     def _find_bound(self) -> None:
-        places, self._places = self._places, []
-        for place in places:
+        for number, place in reversed(list(enumerate(self._places))):
             value = place.attributes.get(place.name)
-            if value is not place.value:
-                self._bound(place.path, value)
-            if place.path not in self._state:
-                self._places.append(place._replace(value=value))
+            if value is place.value:
+                continue
+            self._bound(place.path, value)
+            if place.path in self._state:
+                del self._places[number]
+            else:
+                self._places[number] = place._replace(value=value)
 
     def _bound(self, path: str, value: Any) -> None:
         """A forward bound another tensor to a buffer or attribute."""
