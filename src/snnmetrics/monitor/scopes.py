@@ -141,9 +141,9 @@ def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
 
 def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracing:
     cls = type(module)
-    if not _is_trusted(cls) or "forward" in vars(module) or "parametrizations" in path.split("."):
+    if isinstance(module, torch.jit.ScriptModule):  # whose class has no forward to ask for
         return Tracing.FUNCTIONS
-    if isinstance(module, torch.jit.ScriptModule):
+    if not _is_trusted(cls) or "forward" in vars(module) or "parametrizations" in path.split("."):
         return Tracing.FUNCTIONS
     if neurons is not None:
         weights = any(p.ndim >= 2 and p.is_floating_point() for p in module.parameters())
