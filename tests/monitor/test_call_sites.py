@@ -1,4 +1,4 @@
-"""Loops over time: small inputs are looked at together, and counted as if each were alone."""
+"""Further calls of a call site are counted as the first one is."""
 
 from __future__ import annotations
 

@@ -229,11 +229,6 @@ class Lineage:
             self._addresses = {_address(slot.tensor) for slot in self.slots.values()} - {None}
         return _address(tensor) in self._addresses
 
-    def may_know(self, tensor: Tensor) -> bool:
-        """Whether a tensor may have sources; quick, for the many that have none."""
-        key = id(tensor)
-        return key in self.slots or key in self.derived or tensor._base is not None
-
     def has_matrix(self, sources: Sources) -> bool:
         """Whether one of some sources has two or more dimensions of more than one element."""
         return not self._matrices.isdisjoint(sources)

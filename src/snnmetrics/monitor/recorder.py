@@ -47,7 +47,7 @@ class Padded(NamedTuple):
 
 
 class _Emitted(NamedTuple):
-    """What neurons of one layer and shape emitted in this batch."""
+    """Spikes that neurons of one layer and shape emitted in this batch."""
 
     key: NeuronKey
     type: str
@@ -66,7 +66,7 @@ class _Counted(NamedTuple):
 
 @dataclass
 class _RootCall:
-    """What the root call that runs adds."""
+    """Additions of the root call that runs; dropped if it fails."""
 
     order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
     sums: list[InputSums] = field(default_factory=list)
@@ -265,7 +265,7 @@ class BatchRecorder:
         return self._staged.calls
 
     def flush(self) -> RunData:
-        """What the batch adds, complete."""
+        """Multiply the sums with their maps; returns all that the batch adds."""
         for site in self._active:
             self._flush_site(site)
         for key, type_, sums in self._emitted.values():
@@ -445,7 +445,7 @@ class BatchRecorder:
                 self._keep(key, declared, synops, kind, spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
-        """What is in an input; cached for other layers that take it in."""
+        """Read an input, and cache its statistics for other layers that take it in."""
         try:
             stats = summarize_narrowly(x, site.batch_dims, site.expected)
         except ValueError as error:

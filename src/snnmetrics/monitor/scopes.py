@@ -79,7 +79,8 @@ class Scope:
         options: Names of the attributes that change what a call does.
         note: What a report must say if it was called, and whether that depends on training.
         uncounted: Why its call cannot be counted.
-        made: Operations in the call that runs, of a layer.
+        operations: Site and input of each operation in the call of a layer that runs; the tracer
+            fills and clears it.
         needs_more: Whether anything but operations may have to be recorded of a call.
     """
 
@@ -92,7 +93,7 @@ class Scope:
     options: tuple[str, ...]
     note: Callable[[nn.Module], str | None] | None
     uncounted: str | None
-    made: list[tuple[Any, Tensor]]
+    operations: list[tuple[Any, Tensor]]
     needs_more: bool
 
     def call_options(self) -> tuple[Any, ...]:

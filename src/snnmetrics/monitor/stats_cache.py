@@ -34,7 +34,7 @@ LEADING = tuple(tuple(range(number)) for number in range(64))
 
 
 class _Entry(NamedTuple):
-    """What was in a tensor.
+    """Statistics of a tensor, and how it is recognised.
 
     Attributes:
         owner: The tensor whose memory it is; while it lives, its address is not used again.
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
         elements: Number of elements.
         dtype: Their dtype.
         neurons: Its dimensions behind the leading ones.
-        stats: What was in it.
+        stats: The statistics.
     """
 
     owner: weakref.ref[Tensor]
