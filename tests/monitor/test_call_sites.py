@@ -1,4 +1,4 @@
-"""Loops over time: small inputs are looked at together, and counted as if each were alone."""
+"""Further calls of a call site are counted as the first one is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode,
+    _pop_mode_temporarily,
+    handle_torch_function,
+    has_torch_function,
+)
 
 import snnmetrics as sm
 from snnmetrics.monitor import recorder
@@ -640,3 +646,133 @@ def test_functions_of_the_users_do_not_live_longer() -> None:
         model(torch.ones(2, 3))
         gc.collect()
         assert held[0]() is None
+
+
+class Applying(nn.Module):
+    """Calls a function of itself and its input."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Any], **attributes: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def counted(model: nn.Module, *inputs: Tensor) -> sm.Report:
+    monitor = sm.Monitor(model, batch_dim=0)
+    with torch.no_grad(), monitor:
+        for x in inputs:
+            model(x)
+    return monitor.compute()
+
+
+def test_vectors_of_one_forward_beyond_float32() -> None:
+    calls, vectors = 258, 2**16 - 1
+
+    def repeat(model: Any, x: Tensor) -> None:
+        for _ in range(calls):
+            model.layer(x)
+
+    model = Applying(repeat, layer=nn.Linear(1, 1, bias=False))
+    assert counted(model, torch.ones(vectors, 1)).counts()["layer"]["synops"] == calls * vectors
+
+
+def test_layers_with_one_weight_while_modules_come_and_go() -> None:
+    # Modules that are not the model's make the monitor look for its modules again.
+    def call(model: Any, x: Tensor) -> None:
+        nn.Identity()(x)
+        model.one(x)
+        for _ in range(2):
+            nn.ReLU()(model.other(x))
+
+    one, other = nn.Linear(3, 4), nn.Linear(3, 4)
+    other.weight = one.weight
+    counts = counted(Applying(call, one=one, other=other), *[torch.ones(1, 3)] * 60).counts()
+    assert counts["one"]["synops"] == 60 * 12
+    assert counts["other"]["synops"] == 60 * 24
+
+
+class Contracting(nn.LayerNorm):
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.mixing = nn.Parameter(torch.ones(3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.mixing)
+
+
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_parametrized_subclass_of_a_layer_that_contracts_nothing() -> None:
+    layer = Contracting()
+    nn.utils.parametrize.register_parametrization(layer, "bias", Same())
+    assert counted(nn.Sequential(layer), torch.ones(2, 3)).counts()["0.linear"]["synops"] == 18
+
+
+def test_a_forward_replaced_in_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: nn.functional.linear(x, weight))
+    assert counted(nn.Sequential(nn.ReLU()), torch.ones(2, 3)).total.synops == 9
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("first", [None, 0, 0.0])
+def test_state_in_an_attribute_that_held_no_tensor(first: float | None, steps: int) -> None:
+    def recur(model: Any, x: Tensor) -> Tensor:
+        state = model.state if isinstance(model.state, Tensor) else torch.zeros_like(x)
+        model.state = (x + state > 0).float()
+        out: Tensor = state @ model.weight
+        return out
+
+    model = Applying(recur, state=first, weight=nn.Parameter(torch.ones(3, 4)))
+    monitor = sm.Monitor(model)
+    with torch.no_grad(), monitor:
+        for _ in range(3):
+            with monitor.batch(samples=2, steps=steps):
+                for _ in range(steps):
+                    model(torch.ones(2, 3))
+    report = monitor.compute()
+    assert not report.uncounted
+    assert report.counts()["Applying.matmul"]["synops"] == (3 * steps - 1) * 2 * 12
+
+
+@pytest.mark.parametrize("alias", [lambda w: w.data, lambda w: w.detach().data])
+def test_weights_zeroed_without_a_trace_between_two_uses(alias: Callable[[Any], Tensor]) -> None:
+    def zero_between(model: Any, x: Tensor) -> None:
+        same = alias(model.layer.weight)
+        same.fill_(1.0)
+        model.layer(x)
+        same.zero_()
+        model.layer(x)
+
+    counts = counted(
+        Applying(zero_between, layer=nn.Linear(3, 4)), *[torch.ones(1, 3)] * 2
+    ).counts()
+    assert counts["layer"]["synops"] == 4 * 12
+    assert counts["layer"]["effective_synops"] == 2 * 12
+
+
+def test_a_mode_that_the_forward_puts_in_place_of_the_monitors_stays() -> None:
+    class Passing(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **(kwargs or {}))
+
+    modes = []
+
+    def exchange(model: Any, x: Tensor) -> Any:
+        with _pop_mode_temporarily(), Passing() as mode:
+            model.passive(x)
+            modes.append(_get_current_function_mode() is mode)
+        return model.layer(x)
+
+    model = Applying(exchange, passive=nn.ReLU(), layer=nn.Linear(3, 4))
+    assert counted(model, *[torch.ones(1, 3)] * 2).counts()["layer"]["synops"] == 24
+    assert modes == [True, True]

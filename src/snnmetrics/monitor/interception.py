@@ -67,7 +67,7 @@ def intercept(interceptor: Interceptor) -> None:
 
 
 def release(interceptor: Interceptor) -> None:
-    """End it; the last interceptor restores ``nn.Module.__call__``."""
+    """Pass no more calls to an interceptor; the last one restores ``nn.Module.__call__``."""
     global _interceptors, _patched_over, _eager
     with _lock:
         _interceptors = tuple(one for one in _interceptors if one is not interceptor)

@@ -13,6 +13,11 @@ Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
 UNREGISTERED = "(unregistered)"
 
+# Types of what an attribute may hold before a forward binds a tensor to it, and the attributes that
+# every module has.
+_STAND_INS = (type(None), int, float)
+_OF_MODULES = frozenset({"_is_full_backward_hook"})
+
 # A product with one of these may be larger than the activation in it: then it is a contraction in
 # the making, such as ``(x[..., None] * W).sum(1)``.
 _PRODUCTS = frozenset(
@@ -40,11 +45,14 @@ class _Derived(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a module keeps a buffer or a plain tensor attribute."""
+    """Where a module keeps a buffer or a plain attribute, and what was there at the last look.
 
-    tensors: dict[str, Any]
+    That is a tensor, or what stands in for one until the first forward: None or a number.
+    """
+
+    attributes: dict[str, Any]
     name: str
-    tensor: Tensor
+    value: Any
     path: str
 
 
@@ -108,8 +116,8 @@ class Lineage:
 
     def end(self) -> None:
         """End a root call: find the state that it bound, and drop what was computed."""
-        for place in self._places:
-            if place.tensors.get(place.name) is not place.tensor:
+        for attributes, name, value, _ in self._places:
+            if attributes.get(name) is not value:
                 self._find_bound()
                 break
         for number, (attributes, size, prefix) in enumerate(self._attributes):
@@ -131,13 +139,15 @@ class Lineage:
         self._addresses = None
 
     def _find_bound(self) -> None:
-        places, self._places = self._places, []
-        for place in places:
-            value = place.tensors.get(place.name)
-            if value is place.tensor:
-                self._places.append(place)
+        for number, place in reversed(list(enumerate(self._places))):
+            value = place.attributes.get(place.name)
+            if value is place.value:
+                continue
+            self._bound(place.path, value)
+            if place.path in self._state:
+                del self._places[number]
             else:
-                self._bound(place.path, value)
+                self._places[number] = place._replace(value=value)
 
     def _bound(self, path: str, value: Any) -> None:
         """A forward bound another tensor to a buffer or attribute."""
@@ -153,12 +163,16 @@ class Lineage:
             prefix = f"{path}." if path else ""
             for name, parameter in module._parameters.items():
                 self._keep(prefix + name, parameter, True)
-            for tensors in (module._buffers, module.__dict__):
-                for name, value in tensors.items():
+            # PyTorch's modules bind no tensor to an attribute that was a number.
+            stand_ins = () if type(module).__module__.startswith("torch.nn.") else _STAND_INS
+            for attributes in (module._buffers, vars(module)):
+                for name, value in attributes.items():
                     if isinstance(value, Tensor):
                         self._keep(prefix + name, value, False)
-                        if prefix + name not in self._state:
-                            self._places.append(_Place(tensors, name, value, prefix + name))
+                    elif type(value) not in stand_ins or name in _OF_MODULES:
+                        continue
+                    if prefix + name not in self._state:
+                        self._places.append(_Place(attributes, name, value, prefix + name))
             self._attributes.append((module.__dict__, len(module.__dict__), prefix))
 
     def _keep(self, path: str, tensor: Any, is_parameter: bool) -> None:
@@ -214,11 +228,6 @@ class Lineage:
         if self._addresses is None:
             self._addresses = {_address(slot.tensor) for slot in self.slots.values()} - {None}
         return _address(tensor) in self._addresses
-
-    def may_know(self, tensor: Tensor) -> bool:
-        """Whether a tensor may have sources; quick, for the many that have none."""
-        key = id(tensor)
-        return key in self.slots or key in self.derived or tensor._base is not None
 
     def has_matrix(self, sources: Sources) -> bool:
         """Whether one of some sources has two or more dimensions of more than one element."""

@@ -47,7 +47,7 @@ class Padded(NamedTuple):
 
 
 class _Emitted(NamedTuple):
-    """What neurons of one layer and shape emitted in this batch."""
+    """Spikes that neurons of one layer and shape emitted in this batch."""
 
     key: NeuronKey
     type: str
@@ -66,7 +66,7 @@ class _Counted(NamedTuple):
 
 @dataclass
 class _RootCall:
-    """What the root call that runs adds."""
+    """Additions of the root call that runs; dropped if it fails."""
 
     order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
     sums: list[InputSums] = field(default_factory=list)
@@ -171,12 +171,18 @@ class BatchRecorder:
         self.sites.clear()
         self.maps.invalidate()
 
-    def weights_may_differ(self) -> None:
-        """Compare the zeros of all weights before their next use: they may have been written."""
-        self._weights_may_differ = True
+    def weights_may_differ(self, now: bool = False) -> None:
+        """Compare the zeros of all weights before their next use: they may have been written.
 
-    def _compare_weights(self) -> None:
-        self._weights_may_differ = False
+        Args:
+            now: Whether that may be in the root call that runs; else it is in the next one.
+        """
+        self._weights_may_differ = True
+        if now:
+            self._compare_weights(again=True)
+
+    def _compare_weights(self, again: bool = False) -> None:
+        self._weights_may_differ = again
         self.maps.invalidate()
         for site in self.sites.values():
             site.close()
@@ -260,7 +266,7 @@ class BatchRecorder:
         return self._staged.calls
 
     def flush(self) -> RunData:
-        """What the batch adds, complete."""
+        """Multiply the sums with their maps; returns all that the batch adds."""
         for site in self._active:
             self._flush_site(site)
         for key, type_, sums in self._emitted.values():
@@ -445,7 +451,7 @@ class BatchRecorder:
                 self._keep(key, declared, synops, kind, spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
-        """What is in an input; cached for other layers that take it in."""
+        """Read an input, and cache its statistics for other layers that take it in."""
         try:
             stats = summarize_narrowly(x, site.batch_dims, site.expected)
         except ValueError as error:

@@ -79,7 +79,8 @@ class Scope:
         options: Names of the attributes that change what a call does.
         note: What a report must say if it was called, and whether that depends on training.
         uncounted: Why its call cannot be counted.
-        made: Operations in the call that runs, of a layer.
+        operations: Site and input of each operation in the call of a layer that runs; the tracer
+            fills and clears it.
         needs_more: Whether anything but operations may have to be recorded of a call.
     """
 
@@ -92,7 +93,7 @@ class Scope:
     options: tuple[str, ...]
     note: Callable[[nn.Module], str | None] | None
     uncounted: str | None
-    made: list[tuple[Any, Tensor]]
+    operations: list[tuple[Any, Tensor]]
     needs_more: bool
 
     def call_options(self) -> tuple[Any, ...]:
@@ -141,10 +142,9 @@ def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
 
 def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracing:
     cls = type(module)
-    trusted = cls.__module__.partition(".")[0] in _TRUSTED
-    if not trusted or "forward" in module.__dict__ or "parametrizations" in path.split("."):
+    if isinstance(module, torch.jit.ScriptModule):  # whose class has no forward to ask for
         return Tracing.FUNCTIONS
-    if isinstance(module, torch.jit.ScriptModule):
+    if not _is_trusted(cls) or "forward" in vars(module) or "parametrizations" in path.split("."):
         return Tracing.FUNCTIONS
     if neurons is not None:
         weights = any(p.ndim >= 2 and p.is_floating_point() for p in module.parameters())
@@ -153,6 +153,17 @@ def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracin
         return Tracing.LAYER
     passive = isinstance(module, _PASSIVE) and not getattr(module, "inplace", False)
     return Tracing.PASSIVE if passive else Tracing.FUNCTIONS
+
+
+def _is_trusted(cls: type[nn.Module]) -> bool:
+    """Whether a class and its forward are those of PyTorch or of a framework.
+
+    PyTorch makes subclasses of the user's classes under its own name, for parametrizations and
+    FSDP; and a forward may have been replaced in the class.
+    """
+    owners = [base.__module__ for base in cls.__mro__ if issubclass(base, nn.Module)]
+    owners.append(getattr(cls.forward, "__module__", None) or "")
+    return all(owner.partition(".")[0] in _TRUSTED for owner in owners)
 
 
 def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str | None] | None:

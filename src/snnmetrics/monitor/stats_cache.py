@@ -35,7 +35,7 @@ LEADING = tuple(tuple(range(number)) for number in range(64))
 
 
 class _Entry(NamedTuple):
-    """What was in a tensor.
+    """Statistics of a tensor, and how it is recognised.
 
     Attributes:
         owner: The tensor whose memory it is; while it lives, its address is not used again.
@@ -43,7 +43,7 @@ class _Entry(NamedTuple):
         elements: Number of elements.
         dtype: Their dtype.
         neurons: Its dimensions behind the leading ones.
-        stats: What was in it.
+        stats: The statistics.
     """
 
     owner: weakref.ref[Tensor]
@@ -61,12 +61,13 @@ class StatsCache:
         entries: By the address of their memory.
         last: The small tensor that was read last, its version, its leading dimensions and what was
             in it: to find it costs less than to find an address.
+        disabled: Whether nothing is kept until the batch ends.
     """
 
     def __init__(self) -> None:
         self.entries: dict[int, _Entry] = {}
         self.last: tuple[Tensor, int, tuple[int, ...], InputStats] | None = None
-        self._disabled = False
+        self.disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
         """Statistics of the same memory, added up to the neurons that are asked for."""
@@ -96,7 +97,7 @@ class StatsCache:
 
     def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
         """Keep the statistics of a tensor, if writes into it can be detected."""
-        if self._disabled or x.is_inference() or type(x) not in PLAIN:
+        if self.disabled or x.is_inference() or type(x) not in PLAIN:
             return
         if x.numel() <= _SMALL:
             self.last = x, x._version, batch_dims, stats
@@ -126,9 +127,9 @@ class StatsCache:
     def disable(self) -> None:
         """Disable the cache until the batch ends: writes can no longer be detected."""
         self.invalidate()
-        self._disabled = True
+        self.disabled = True
 
     def clear(self) -> None:
         """End the batch."""
         self.invalidate()
-        self._disabled = False
+        self.disabled = False

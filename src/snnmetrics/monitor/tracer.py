@@ -56,6 +56,7 @@ _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 _HASHABLE = frozenset({int, str, tuple})
 
 _nothing = nullcontext()
+_mode_at = torch._C._get_function_stack_at
 _pop_mode = torch._C._pop_torch_function_stack
 _push_mode = torch._C._push_on_torch_function_stack
 
@@ -95,7 +96,7 @@ class Tracer(TorchFunctionMode):
         self._hooks = hooks
         self._scopes = scopes_of(model, is_counted)
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._open: list[Scope] = []
+        self._stack: list[Scope] = []  # modules whose forward runs
         self._row_keys = RowKeys(model)
         self._thread: int | None = None  # which the forward runs in
         self._pushed: int | None = None  # the thread with this mode on its stack
@@ -156,7 +157,7 @@ class Tracer(TorchFunctionMode):
             scope = self._scope_of(module)
             if scope is None:  # not of this model
                 return call(module, *args, **kwargs)
-        if not self._open:
+        if not self._stack:
             # Else it is part of the model alone, or a checkpoint's second forward in a backward.
             if scope.module is not self._model or torch._C._current_graph_task_id() != -1:
                 return call(module, *args, **kwargs)
@@ -167,23 +168,24 @@ class Tracer(TorchFunctionMode):
             return call(module, *args, **kwargs)
         if self._quiet:
             return call(module, *args, **kwargs)
-        key = site = None
+        site_key = site = None
         if (
             scope.tracing is not Tracing.FUNCTIONS
             and peek_interpreter_stack() is None
-            and torch._C._len_torch_function_stack() == 1  # this mode, and none of the user's
+            and torch._C._len_torch_function_stack() == 1
+            and _mode_at(0) is self  # this mode, and none of the user's
         ):
             _pop_mode()
             try:
-                quiet, key, site = self._may_be_quiet(scope, args, kwargs)
+                quiet, site_key, site = self._may_be_quiet(scope, args, kwargs)
                 if quiet:
-                    self._open.append(scope)
+                    self._stack.append(scope)
                     self._quiet = True
                     try:
                         output = call(module, *args, **kwargs)
                     finally:
                         self._quiet = False
-                        self._open.pop()
+                        self._stack.pop()
                     self._recorder.root.called.add(scope.name)
                     if site is not None:
                         x = args[0] if args[0].shape == site.input_shape else None
@@ -198,16 +200,16 @@ class Tracer(TorchFunctionMode):
                     return output
             finally:
                 _push_mode(self)
-        self._open.append(scope)
+        self._stack.append(scope)
         try:
             output = call(module, *args, **kwargs)
-            if key is not None:
+            if site_key is not None:
                 with torch._C.DisableTorchFunction():
-                    self._keep_layer(scope, key, args[0])
+                    self._keep_layer(scope, site_key, args[0])
         finally:
-            self._open.pop()
-            if scope.made:
-                scope.made.clear()
+            self._stack.pop()
+            if scope.operations:
+                scope.operations.clear()
         self._recorder.root.called.add(scope.name)
         if scope.needs_more or self._after is not None or type(output) is GeneratorType:
             with torch._C.DisableTorchFunction():
@@ -217,7 +219,7 @@ class Tracer(TorchFunctionMode):
     def _may_be_quiet(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bool, Any, CallSite | None]:
-        """Whether a call needs no function mode; key and site of a layer's operation."""
+        """Whether a call needs no function mode; call site of a layer's operation and its key."""
         module = scope.module
         hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
         if any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS)) or "forward" in vars(module):
@@ -239,18 +241,18 @@ class Tracer(TorchFunctionMode):
         if weight is None:
             return False, None, None
         # The shape of the weight: assigned to, ``weight.data`` may change it.
-        key = id(scope), id(weight), weight.shape, x.shape, x.dtype
+        site_key = id(module), id(weight), weight.shape, x.shape, x.dtype
         if scope.options:
-            key = *key, *scope.call_options()
-        site = self._recorder.sites.get(key)
+            site_key = *site_key, *scope.call_options()
+        site = self._recorder.sites.get(site_key)
         if site is None or site.weight is not weight:
-            return False, key, None
-        return True, key, site
+            return False, site_key, None
+        return True, site_key, site
 
     def _returned(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        """What follows the call of a module, beside the operations in it."""
+        """Record what a call of a module gives beside operations: spikes, notes, probes."""
         recorder = self._recorder
         if scope.neurons is not None:
             lead = scope.neurons.fixed_lead if isinstance(output, Tensor) else None
@@ -278,9 +280,12 @@ class Tracer(TorchFunctionMode):
         children = vars(module).get("_modules")
         if type(children) is dict and children.get("_orig_mod") is self._model:
             return self._scopes[id(self._model)]  # the compiled handle of the model
-        if not self._open or module in self._foreign:
+        if not self._stack or module in self._foreign:
             return None
-        self._scopes = scopes_of(self._model, self._is_counted)
+        before, self._scopes = self._scopes, scopes_of(self._model, self._is_counted)
+        if any(number not in self._scopes for number in before):
+            # Sites are kept by the address of their module, which another one may get now.
+            self._recorder.sites.clear()
         scope = self._scopes.get(id(module))
         if scope is None:
             self._foreign.add(module)
@@ -316,7 +321,7 @@ class Tracer(TorchFunctionMode):
                 self._scanned = True
                 recorder.begin_root()
             self._thread = thread
-            self._open.append(scope)
+            self._stack.append(scope)
             try:
                 output = call(module, *args, **kwargs)
                 with torch._C.DisableTorchFunction():
@@ -338,16 +343,16 @@ class Tracer(TorchFunctionMode):
                     recorder.discard_root()
                 raise
             finally:
-                self._open.clear()
+                self._stack.clear()
                 if self._padded:
                     self._padded.clear()
         return output
 
-    def _keep_layer(self, scope: Scope, key: Any, x: Tensor) -> None:
+    def _keep_layer(self, scope: Scope, site_key: Any, x: Tensor) -> None:
         """Keep the site of a layer whose call was one operation on its own input and weight."""
-        if len(scope.made) != 1:
+        if len(scope.operations) != 1:
             return
-        site, operand = scope.made[0]
+        site, operand = scope.operations[0]
         weight = scope.module._parameters.get("weight")
         if site is None or site.weight is not weight or type(weight) is not nn.Parameter:
             return
@@ -358,13 +363,13 @@ class Tracer(TorchFunctionMode):
             and operand.numel() == x.numel()
         )
         if same:
-            self._recorder.sites[key] = site
+            self._recorder.sites[site_key] = site
 
     def called_script(self, func: Any) -> None:
         """Record that a scripted function was called: no mode sees what happens in it."""
-        if not self._open or self._quiet or self._thread != threading.get_ident():
+        if not self._stack or self._quiet or self._thread != threading.get_ident():
             return
-        scope = self._open[-1]
+        scope = self._stack[-1]
         if scope.uncounted is not None:
             return  # a scripted module is listed as such
         script = read_script(func)
@@ -386,7 +391,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         step = _STEPS.get(func) or _step_of(func)
-        if step is _Step.FOLLOW and self._open:
+        if step is _Step.FOLLOW and self._stack:
             lineage, activations = self._lineage, False
             slots, derived = lineage.slots, lineage.derived
             for value in args:
@@ -404,7 +409,7 @@ class Tracer(TorchFunctionMode):
                 self._recorder.cache.invalidate()
             lineage.follow(func, args, kwargs, output, kwargs.get("out"))
             return output
-        if not self._open:
+        if not self._stack:
             if step is _Step.LOSE or step is _Step.WRITE:
                 with torch._C.DisableTorchFunction():
                     self._written(args)
@@ -425,14 +430,15 @@ class Tracer(TorchFunctionMode):
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
+                if self._recorder.cache.disabled:
                     self._written(args)
-                elif args and target is None:
+                if step is _Step.WRITE and args and target is None:
                     target = args[0]
             elif step is _Step.LIST:
                 if may_write(func, kwargs):
                     self._recorder.cache.invalidate()
                     target = args[0] if args and target is None else target
-                if not _makes_a_weight(self._open[-1]):
+                if not _makes_a_weight(self._stack[-1]):
                     self._uncounted(func, why_uncounted(func) or "")
             self._lineage.follow(func, args, kwargs, output, target)
         return output
@@ -445,21 +451,21 @@ class Tracer(TorchFunctionMode):
         output: Any,
         frame: FrameType,
     ) -> None:
-        key = self._site_key(func, args, kwargs)
-        site = None if key is None else self._recorder.sites.get(key)
+        site_key = self._site_key(func, args, kwargs)
+        site = None if site_key is None else self._recorder.sites.get(site_key)
         if site is not None and site.weight is args[1]:
             self._recorder.record_again(site, args[0])
         else:
-            self._operation(func, args, kwargs, output, frame, key)
+            self._operation(func, args, kwargs, output, frame, site_key)
 
     def _written(self, args: tuple[Any, ...]) -> None:
         if any(self._lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
-            self._recorder.weights_may_differ()
+            self._recorder.weights_may_differ(now=bool(self._stack))
 
     def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """What identifies further calls of a layer; None where they cannot be recognised."""
+        """Key of the call site of a function; None where further calls cannot be recognised."""
         if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
@@ -469,7 +475,7 @@ class Tracer(TorchFunctionMode):
             return None  # an input without batch dimension is counted with one
         if options and not all(type(option) in _HASHABLE for option in options):
             return None
-        module = self._open[-1].module
+        module = self._stack[-1].module
         if has_hooks(module):
             return None  # it may happen in a hook
         biased = len(args) > 2 and args[2] is not None
@@ -483,10 +489,10 @@ class Tracer(TorchFunctionMode):
         kwargs: dict[str, Any],
         output: Any,
         frame: FrameType,
-        key: Any,
+        site_key: Any,
     ) -> None:
-        """Record one operation and keep its call site under ``key``."""
-        scope = self._open[-1]
+        """Record one operation and keep its call site under ``site_key``."""
+        scope = self._stack[-1]
         if _makes_a_weight(scope):
             self._lineage.follow(func, args, kwargs, output, None)
             return
@@ -507,9 +513,9 @@ class Tracer(TorchFunctionMode):
                 continue
             site = self._record(scope, weighted, output, frame)
             if scope.tracing is Tracing.LAYER:
-                scope.made.append((site, call.left))
-            if site is not None and key is not None:
-                self._recorder.sites[key] = site
+                scope.operations.append((site, call.left))
+            if site is not None and site_key is not None:
+                self._recorder.sites[site_key] = site
 
     def _with_weight_second(
         self, func: Callable[..., Any], call: Call, output: Any, frame: FrameType
@@ -523,7 +529,7 @@ class Tracer(TorchFunctionMode):
         if all(is_weight):
             # A weight in the making; or a learned state, and then it must not go unsaid.
             self._lineage.follow(func, (call.left, call.right), {}, output, None)
-            if not self._runs_in_hook(self._open[-1], frame):
+            if not self._runs_in_hook(self._stack[-1], frame):
                 self._uncounted(func, "a product of parameters and buffers alone")
             return None
         if is_weight[0]:
@@ -533,7 +539,7 @@ class Tracer(TorchFunctionMode):
     def _runs_in_hook(self, scope: Scope, frame: FrameType) -> bool:
         return not self._hooks and has_hooks(scope.module) and runs_in_hook(frame, scope.module)
 
-    def _record(self, scope: Scope, call: Call, output: Any, frame: FrameType) -> Any:
+    def _record(self, scope: Scope, call: Call, output: Any, frame: FrameType) -> CallSite | None:
         """Record a call; returns its site, if it has one."""
         weight = call.right if call.spec.weighted else None
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
@@ -554,7 +560,7 @@ class Tracer(TorchFunctionMode):
             )
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
-        """What the input of a convolution was made of, where its module padded by copies."""
+        """Source of the input of a convolution, where its module padded by copies."""
         padded, base = self._padded.get(call.left), call.left._base
         if padded is None and base is not None and base.shape == call.left.shape[1:]:
             padded = self._padded.get(base)  # an input without batch dimension
@@ -571,7 +577,7 @@ class Tracer(TorchFunctionMode):
         return scope.neurons is not None and not self._lineage.has_matrix(sources)
 
     def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
-        scope = self._open[-1]
+        scope = self._stack[-1]
         if scope.counted:
             what = getattr(func, "__name__", str(func))
             self._recorder.record_uncounted(scope.name, what, reason)
@@ -589,7 +595,7 @@ class Tracer(TorchFunctionMode):
         if mode == "constant" or self._lineage.sources(input) is not None:
             return False
         copies = Padded(input, tuple(pad), mode)
-        self._padded[output] = (self._open[-1].name, copies, _versions(input, output))
+        self._padded[output] = (self._stack[-1].name, copies, _versions(input, output))
         return True
 
 
@@ -611,7 +617,7 @@ def _makes_a_weight(scope: Scope) -> bool:
 
 
 class _Step(Enum):
-    """What the tracer does when a function was called."""
+    """Step of the tracer after a function was called."""
 
     FOLLOW = "follows what the output is made of"
     COUNT = "records an operation"

@@ -24,7 +24,7 @@ _MAX_MAPS = 64  # beside those of the last batch: inputs of ever new sizes must 
 
 
 class SynapseFigures(NamedTuple):
-    """What calls with some input cost, 0-dim float64 each; for an explanation see ``Counts``.
+    """Figures of calls by their input and a map, 0-dim float64 each; ``Counts`` explains them.
 
     Attributes:
         events: Nonzero elements of the input.
@@ -59,7 +59,7 @@ class SynapseMap:
     _before: dict[Any, SynapseMap] = field(default_factory=dict, repr=False)  # by padding
 
     def figures(self, stats: InputStats) -> SynapseFigures:
-        """What inputs with these statistics cost."""
+        """Figures of inputs with these statistics."""
         synops = _dot(stats.magnitudes, self.dense)
         effective = synops if self.effective is None else _dot(stats.magnitudes, self.effective)
         event_synops, event_effective = synops, effective
