@@ -98,6 +98,7 @@ class Tracer(TorchFunctionMode):
         self._row_keys = RowKeys(model)
         self._thread: int | None = None  # which the forward runs in
         self._pushed: int | None = None  # the thread with this mode on its stack
+        self._beside_modes = False  # modes below this one would see what it calls
         self._quiet = False  # a module runs with the mode off
         self._several_calls = False  # in the batch
         self._scanned = False  # the slots of the model, in a batch of several calls
@@ -134,6 +135,7 @@ class Tracer(TorchFunctionMode):
             yield
             return
         before, self._pushed = self._pushed, threading.get_ident()
+        self._beside_modes = torch._C._len_torch_function_stack() > 0
         try:
             with self:
                 yield
@@ -385,7 +387,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         step = _STEPS.get(func) or _step_of(func)
-        if step is _Step.FOLLOW and self._open:
+        if step is _Step.FOLLOW and self._open and not self._beside_modes:
             lineage, activations = self._lineage, False
             slots, derived = lineage.slots, lineage.derived
             for value in args:
@@ -420,7 +422,10 @@ class Tracer(TorchFunctionMode):
             if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
                 return output
             target = kwargs.get("out")
-            if step is _Step.WRITE or step is _Step.LOSE:
+            if step is _Step.FOLLOW:
+                if target is not None or kwargs.get("inplace"):
+                    self._recorder.cache.invalidate()
+            elif step is _Step.WRITE or step is _Step.LOSE:
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
