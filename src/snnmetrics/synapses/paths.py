@@ -46,6 +46,6 @@ def paths(
 
 def own_saved_tensors() -> AbstractContextManager[None]:
     """Keep tensors that are saved for a backward of ours out of the model's own hooks."""
-    if not torch._C._autograd._saved_tensors_hooks_is_enabled():
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
         return nullcontext()  # as under torch.func.grad: there are none, and none may be added
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
