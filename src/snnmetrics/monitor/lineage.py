@@ -94,8 +94,18 @@ class Lineage:
         Args:
             args: Arguments of the root.
             kwargs: Its arguments by keyword.
-            scan: Whether modules may hold other tensors than at the last call.
+            scan: Whether modules may hold other tensors than at the last call; buffers and
+                attributes that were replaced since are found also without.
         """
+        if not scan:
+            for place in self._places:
+                if place.tensors.get(place.name) is not place.tensor:
+                    scan = True
+                    break
+            for attributes, size, _ in self._attributes:
+                if len(attributes) != size:
+                    scan = True
+                    break
         if scan or not self.slots:
             self._scan()
         self.touched, self.expanded = set(), set()
@@ -116,8 +126,8 @@ class Lineage:
             if len(attributes) != size:
                 known = {place.path for place in self._places} | self._state
                 for name, value in attributes.items():
-                    if isinstance(value, Tensor) and prefix + name not in known:
-                        self._bound(prefix + name, value)
+                    if prefix + name not in known:
+                        self._bound(attributes, name, value, prefix + name)
                 self._attributes[number] = attributes, len(attributes), prefix
         self.derived.clear()
         self._unregistered = 0
@@ -137,13 +147,20 @@ class Lineage:
             if value is place.tensor:
                 self._places.append(place)
             else:
-                self._bound(place.path, value)
+                self._bound(place.tensors, place.name, value, place.path)
 
-    def _bound(self, path: str, value: Any) -> None:
+    def _bound(self, tensors: dict[str, Any], name: str, value: Any, path: str) -> None:
         """A forward bound another tensor to a buffer or attribute."""
-        if isinstance(value, Tensor) and self.sources(value) is None:
+        if not isinstance(value, Tensor):
+            return
+        sources = self.sources(value)
+        if sources is None:
             self._state.add(path)
+        if sources is None or sources:
             self.slots = {key: slot for key, slot in self.slots.items() if slot.path != path}
+        if sources:  # a weight that was made once, for further calls
+            self._keep(path, value, False)
+            self._places.append(_Place(tensors, name, value, path))
 
     def _scan(self) -> None:
         self.clear()
