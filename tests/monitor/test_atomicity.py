@@ -6,6 +6,7 @@ it in ``test_faults``.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_synops_with_gradient_leave_out_a_forward_that_failed() -> None:
             model(x)
         model(x)
     expected = sum(truth(model, [x, x]).values()) / 2
-    assert float(monitor.batch_synops()["total"]) == expected
+    assert float(monitor.batch_synops()["total"].detach()) == expected
 
 
 @pytest.mark.parametrize("calls_after", [0, 1, 3])
@@ -124,7 +125,8 @@ def test_synops_of_a_batch_that_is_no_longer_the_last_one_are_refused(what: str)
     monitor = sm.Monitor(model, batch_dim=0, differentiable=True)
     with monitor:
         model(x)
-        assert float(monitor.batch_synops()["total"]) == sum(truth(model, [x]).values()) / 2
+        total = monitor.batch_synops()["total"].detach()
+        assert float(total) == sum(truth(model, [x]).values()) / 2
         if what == "reset":
             monitor.reset()
         elif what == "load_state_dict":
@@ -137,8 +139,6 @@ def test_synops_of_a_batch_that_is_no_longer_the_last_one_are_refused(what: str)
             with pytest.raises(BrokenError):
                 model(x)
         else:
-            import copy
-
             monitor = copy.deepcopy(monitor)
     with pytest.raises(RuntimeError, match="batch_synops: expected a complete batch before it"):
         monitor.batch_synops()
@@ -161,9 +161,11 @@ def test_a_batch_with_samples_and_no_call_of_the_model_is_an_error(how: str) -> 
     model, steps = Net(), spikes(3, 2, 6)
     monitor = sm.Monitor(model)
     with monitor:
-        with pytest.raises(RuntimeError, match=r"expected a call of the model.*call the model it"):
-            with monitor.batch(samples=2, steps=3):
-                AROUND_THE_MODEL[how](model, steps)
+        with (
+            pytest.raises(RuntimeError, match=r"expected a call of the model.*call the model it"),
+            monitor.batch(samples=2, steps=3),
+        ):
+            AROUND_THE_MODEL[how](model, steps)
         assert monitor.compute().samples == 0
         with monitor.batch(samples=0):  # an empty one has nothing to call
             AROUND_THE_MODEL[how](model, steps)
@@ -177,9 +179,8 @@ def test_a_batch_with_samples_and_no_call_of_the_model_is_an_error(how: str) -> 
 
 def test_what_was_raised_in_a_batch_is_not_hidden_by_a_missing_call() -> None:
     monitor = sm.Monitor(Net())
-    with monitor, pytest.raises(BrokenError):
-        with monitor.batch(samples=2):
-            raise BrokenError
+    with monitor, pytest.raises(BrokenError), monitor.batch(samples=2):
+        raise BrokenError
 
 
 # ------------------------------------------------------------------ checkpoints, gradients
@@ -196,6 +197,7 @@ class Checkpointed(Net):
         return output
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_checkpoint_gives_a_gradient_or_an_error(reentrant: bool) -> None:
     model, plain, x = Checkpointed(reentrant), Net(), spikes(2, 6)
@@ -210,13 +212,12 @@ def test_a_checkpoint_gives_a_gradient_or_an_error(reentrant: bool) -> None:
                     monitor.batch_synops()
                 with torch.no_grad():
                     one(x)  # without gradient nothing is lost
-            one.zero_grad()
-            if one is not model or not reentrant:
-                one(x)
-                monitor.batch_synops()["total"].backward()
-                gradients.append(one.first.weight.grad)
-            else:
                 assert not monitor.batch_synops()["total"].requires_grad
+                continue
+            one.zero_grad()
+            one(x)
+            monitor.batch_synops()["total"].backward()
+            gradients.append(one.first.weight.grad)
     for gradient in gradients:
         torch.testing.assert_close(gradient, gradients[-1])
         assert gradient.abs().sum() > 0
@@ -311,7 +312,8 @@ def test_zeros_of_a_weight_are_those_at_the_time_of_the_call(
             calls()
     report = monitor.compute()
     (row,) = report.layers.values()
-    assert expected == int(x.sum()) * (5 + 4 + 3 + 3 + 2)
+    zeros = 4 if how == "vector_to_parameters" else 8  # in all calls; that one restores other rows
+    assert expected == int(x.sum()) * (5 * len(rows) - zeros)
     assert row.effective_synops * report.samples == expected
     assert row.acs * report.samples == expected
     assert row.synops * report.samples == 5 * len(rows) * int(x.sum())
@@ -366,11 +368,14 @@ def test_a_run_never_counts_a_weight_with_zeros_of_another_batch(how: str) -> No
         loader = Loader(batches, at, lambda: ZEROING[how](layer, 2))
         rows = [4 if number >= at else 5 for number in range(3)]
         expected = sum(int(x.sum()) * n for x, n in zip(batches, rows, strict=True))
+        message = ""
         try:
             report = monitor.run(loader, progress=False)
         except RuntimeError as error:
-            assert at > 0
-            assert "expected the same weights in all batches of run()" in str(error)
+            message = str(error)
+        if message:
+            assert at > 0, "nothing was counted before the write"
+            assert "expected the same weights in all batches of run()" in message
         else:
             assert report.layers["0"].effective_synops * report.samples == expected
 
@@ -429,7 +434,9 @@ def test_a_contraction_spelled_by_an_expansion_is_listed_and_strict_raises(how: 
             with pytest.raises(ValueError, match=r"strict: expected nothing uncounted.*w"):
                 monitor.compute()
         else:
-            assert [entry.name for entry in monitor.compute().uncounted] == ["w"]
+            (entry,) = monitor.compute().uncounted
+            assert (entry.name, entry.what) == ("Uses", "parameter w")
+            assert "a contraction that is not counted" in entry.reason
             assert monitor.compute().layers["layer"].synops == 4 * float(x.sum()) / 2
 
 
