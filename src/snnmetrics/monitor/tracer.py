@@ -564,9 +564,22 @@ class Tracer(TorchFunctionMode):
             padded = self._padded.get(base)  # an input without batch dimension
         if padded is None:
             return None
-        name, copies, versions = padded
-        if versions != _versions(copies.source, call.left):
+        name, copies, versions, writes = padded
+        source, cache = copies.source, self._recorder.cache
+        if versions != _versions(source, call.left):
             return None  # written since: what is convolved are no longer copies
+        # Versions do not tell of all writes. Comparing makes the host wait for an accelerator.
+        may_be_written = (
+            cache.writes != writes
+            or cache.disabled
+            or any(
+                in_memory(t) and not t.untyped_storage().resizable() for t in (source, call.left)
+            )
+        )
+        if may_be_written:
+            again = F.pad(source, copies.pad, copies.mode) if source.is_cpu else None
+            if again is None or not torch.equal(again.reshape(call.left.shape), call.left):
+                return None
         # Where another module padded, its output is this one's input.
         return copies if name == scope.name else None
 
@@ -593,7 +606,8 @@ class Tracer(TorchFunctionMode):
         if mode == "constant" or self._lineage.sources(input) is not None:
             return False
         copies = Padded(input, tuple(pad), mode)
-        self._padded[output] = (self._open[-1].name, copies, _versions(input, output))
+        versions, writes = _versions(input, output), self._recorder.cache.writes
+        self._padded[output] = (self._open[-1].name, copies, versions, writes)
         return True
 
 
