@@ -353,7 +353,7 @@ class Loader:
             yield batch
 
 
-@pytest.mark.parametrize("how", [h for h in ZEROING if h not in ("fused optimiser",)])
+@pytest.mark.parametrize("how", ZEROING)
 def test_a_run_never_counts_a_weight_with_zeros_of_another_batch(how: str) -> None:
     """It raises, or counts the zeros of each batch; before the first batch it may be written."""
     layer: Any = nn.Linear(6, 5, bias=False)
@@ -378,6 +378,56 @@ def test_a_run_never_counts_a_weight_with_zeros_of_another_batch(how: str) -> No
             assert "expected the same weights in all batches of run()" in message
         else:
             assert report.layers["0"].effective_synops * report.samples == expected
+
+
+# ------------------------------------------------------------- inputs that are written to
+
+Written = Callable[[Tensor, Tensor], Any]
+WRITES: dict[str, Written] = {
+    "nothing": lambda source, padded: None,
+    "padded": lambda source, padded: padded[..., 1:3].zero_(),
+    "padded, by data": lambda source, padded: padded.data[..., 0].zero_(),
+    "padded, by a view": lambda source, padded: padded.view(-1)[:3].fill_(1.0),
+    "padded, by out=": lambda source, padded: torch.mul(padded, 0.0, out=padded),
+    "padded, by NumPy": lambda source, padded: padded.numpy().fill(1.0),
+    "source": lambda source, padded: source.zero_(),
+    "source, by data": lambda source, padded: source.data.fill_(1.0),
+    "source, in part": lambda source, padded: source[..., 0].fill_(1.0),
+    "both": lambda source, padded: (source.zero_(), padded.fill_(1.0)),
+}
+
+
+class Padding(nn.Module):
+    def __init__(self, mode: str, write: Written) -> None:
+        super().__init__()
+        self.weight, self.mode, self.write = nn.Parameter(torch.ones(2, 1, 3)), mode, write
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = x.clone()
+        padded = nn.functional.pad(source, (2, 1), mode=self.mode)
+        self.write(source, padded)
+        self.seen.append(padded.detach().clone())
+        return nn.functional.conv1d(padded, self.weight)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate", "constant"])
+@pytest.mark.parametrize("how", WRITES)
+def test_a_convolution_counts_its_input_as_it_was_at_the_call(
+    how: str, mode: str, context: Any
+) -> None:
+    """Of what was padded and then written; two outputs per tap, from the padded input itself."""
+    model, x = Padding(mode, WRITES[how]), spikes(2, 1, 5)
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor, torch.no_grad():
+        for _ in range(2):
+            model(x)
+    expected = sum(
+        2 * float(nn.functional.conv1d(p, torch.ones(1, 1, 3)).sum()) for p in model.seen
+    )
+    (row,) = monitor.compute().layers.values()
+    assert row.synops * 4 == expected
 
 
 # --------------------------------------------------------------------------- what is uncounted
