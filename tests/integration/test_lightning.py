@@ -363,6 +363,30 @@ def test_a_module_that_is_never_called_is_warned_of(tmp_path: Path) -> None:
         trainer_of(tmp_path, callback).validate(Silent(), loaders()[1], verbose=False)
 
 
+@pytest.mark.parametrize("stage", ["train", "val", "test"])
+@pytest.mark.parametrize("how", ["forward", "a part"])
+def test_with_sizes_a_batch_without_a_call_of_the_module_raises(
+    tmp_path: Path, how: str, stage: str
+) -> None:
+    """As a batch of the Monitor does; a figure of 0 would be logged otherwise."""
+
+    class Around(Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if how == "forward":
+                return self.net.forward(x)[0]
+            return self.net.fc(torch.zeros(1, self.net.fc.in_features)).expand(len(x), 1, -1)
+
+    memory = Memory()
+    callback = SNNMetricsCallback("net", stages=(stage,), sizes=lambda batch: (len(batch[0]), 3))
+    trainer = trainer_of(tmp_path, callback, logger=memory, num_sanity_val_steps=0)
+    does = {"train": trainer.fit, "val": trainer.validate, "test": trainer.test}[stage]
+    with pytest.raises(RuntimeError, match="expected a call of the model in a batch of 4 samples"):
+        does(Around(), loaders()[0])
+    require_detached()
+    assert not memory.of(f"{stage}/synops")
+    assert not any(f"{stage}/" in name for _, metrics in memory.logged for name in metrics)
+
+
 # ----------------------------------------------------------------- failures and resumption
 
 

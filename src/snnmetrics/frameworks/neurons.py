@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from snnmetrics.frameworks import arithmetic
 
+PACKAGES = frozenset({"torch", "snntorch", "spikingjelly", "norse", "sinabs"})
+"""Packages whose layers and neurons are known."""
+
 LEADS = {"B": 1, "TB": 2, "BT": 2, "B*T": 1}
 
 

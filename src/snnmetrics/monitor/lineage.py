@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snnmetrics.frameworks.neurons import PACKAGES
+
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
 UNREGISTERED = "(unregistered)"
@@ -102,8 +104,18 @@ class Lineage:
         Args:
             args: Arguments of the root.
             kwargs: Its arguments by keyword.
-            scan: Whether modules may hold other tensors than at the last call.
+            scan: Whether modules may hold other tensors than at the last call; buffers and
+                attributes that were replaced since are found also without.
         """
+        if not scan:
+            for attributes, name, value, _ in self._places:
+                if attributes.get(name) is not value:
+                    scan = True
+                    break
+            for attributes, size, _ in self._attributes:
+                if len(attributes) != size:
+                    scan = True
+                    break
         if scan or not self.slots:
             self._scan()
         self.touched, self.expanded = set(), set()
@@ -124,8 +136,10 @@ class Lineage:
             if len(attributes) != size:
                 known = {place.path for place in self._places} | self._state
                 for name, value in attributes.items():
-                    if isinstance(value, Tensor) and prefix + name not in known:
+                    if prefix + name not in known:
                         self._bound(prefix + name, value)
+                        if isinstance(value, Tensor) and prefix + name not in self._state:
+                            self._places.append(_Place(attributes, name, value, prefix + name))
                 self._attributes[number] = attributes, len(attributes), prefix
         self.derived.clear()
         self._unregistered = 0
@@ -151,9 +165,15 @@ class Lineage:
 
     def _bound(self, path: str, value: Any) -> None:
         """A forward bound another tensor to a buffer or attribute."""
-        if isinstance(value, Tensor) and self.sources(value) is None:
+        if not isinstance(value, Tensor):
+            return
+        sources = self.sources(value)
+        if sources is None:
             self._state.add(path)
+        if sources is None or sources:
             self.slots = {key: slot for key, slot in self.slots.items() if slot.path != path}
+        if sources:  # a weight that was made once, for further calls
+            self._keep(path, value, False)
 
     def _scan(self) -> None:
         self.clear()
@@ -163,8 +183,9 @@ class Lineage:
             prefix = f"{path}." if path else ""
             for name, parameter in module._parameters.items():
                 self._keep(prefix + name, parameter, True)
-            # PyTorch's modules bind no tensor to an attribute that was a number.
-            stand_ins = () if type(module).__module__.startswith("torch.nn.") else _STAND_INS
+            # Modules of PyTorch and the frameworks bind no weight to what was a number.
+            package = type(module).__module__.partition(".")[0]
+            stand_ins = () if package in PACKAGES else _STAND_INS
             for attributes in (module._buffers, vars(module)):
                 for name, value in attributes.items():
                     if isinstance(value, Tensor):

@@ -23,6 +23,7 @@ from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
+from snnmetrics.monitor.transforms import unseen_by_modes
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
 from snnmetrics.report.run_data import RunData, require_same_layers
@@ -268,13 +269,14 @@ class Monitor:
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
         self._in_batch, self._discarded, self._untraced_calls = True, False, 0
-        self._recorder.open(weights_may_differ=not self._weights_are_fixed)
+        with torch._C.DisableTorchFunction():
+            self._recorder.open(weights_may_differ=not self._weights_are_fixed)
         self._batch_samples = None
         self._probes.remember()
         try:
             yield
             if not self._discarded:
-                with torch._C.DisableTorchFunction():  # another monitor may be attached
+                with unseen_by_modes():
                     self._commit(samples, steps, seconds)
         except BaseException:
             self._probes.restore()
@@ -290,7 +292,9 @@ class Monitor:
         """The batch of a root call: the open one, or one of its own."""
         if self._in_batch:
             return nullcontext()
-        return self._open_batch(*self._size(args, kwargs), None)
+        with torch._C.DisableTorchFunction():
+            size = self._size(args, kwargs)
+        return self._open_batch(*size, None)
 
     def _not_traced(self, reason: str) -> None:
         """A root call could not be traced: report it, whatever becomes of the batch."""
@@ -402,7 +406,8 @@ class Monitor:
                         inputs = batch[0] if isinstance(batch, list | tuple) else batch
                         self.model(_to(inputs, device))
                     self._weights_are_fixed = True
-                self._recorder.require_same_weights()
+                with unseen_by_modes():
+                    self._recorder.require_same_weights()
             finally:
                 self._weights_are_fixed = False
         return self.compute()

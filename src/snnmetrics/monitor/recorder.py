@@ -291,6 +291,7 @@ class BatchRecorder:
                 if stats is None:  # a root call that failed
                     continue
                 row = self._row(site.key, site.operation)
+                self._staged.contracted |= site.sources
                 figures = synapse_map.figures(stats)
                 if not math.isfinite(figures.magnitude):
                     shape = tuple(site.input_shape)
@@ -385,7 +386,6 @@ class BatchRecorder:
             root.order[site.key] = len(root.order)
         if site not in self._active:
             self._active[site] = None
-            root.contracted |= site.sources
         if site.scale is not None or not x.is_cpu:
             self._record_alone(site, x, synapse_map)
             return
@@ -415,6 +415,7 @@ class BatchRecorder:
             figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
+            self.root.contracted |= site.sources
             if self.per_sample:
                 self._keep_vectors(site, x, stats.kind)
         if self.differentiable:

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from snnmetrics.frameworks.neurons import NeuronType, neuron_type
+from snnmetrics.frameworks.neurons import PACKAGES, NeuronType, neuron_type
 from snnmetrics.monitor.names import class_name, plain_name
 
-# Packages whose layers and neurons do at every call what they did at the first one.
-_TRUSTED = frozenset({"torch", "snntorch", "spikingjelly", "norse", "sinabs"})
 # PyTorch's modules that contract nothing, whatever their options are.
 _PASSIVE = (
     *(nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Identity, nn.Flatten),
@@ -163,7 +161,7 @@ def _is_trusted(cls: type[nn.Module]) -> bool:
     """
     owners = [base.__module__ for base in cls.__mro__ if issubclass(base, nn.Module)]
     owners.append(getattr(cls.forward, "__module__", None) or "")
-    return all(owner.partition(".")[0] in _TRUSTED for owner in owners)
+    return all(owner.partition(".")[0] in PACKAGES for owner in owners)
 
 
 def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str | None] | None:

@@ -61,12 +61,14 @@ class StatsCache:
         entries: By the address of their memory.
         last: The small tensor that was read last, its version, its leading dimensions and what was
             in it: to find it costs less than to find an address.
-        disabled: Whether nothing is kept until the batch ends.
+        writes: Number of times that something may have been written.
+        disabled: Whether writes can no longer be detected.
     """
 
     def __init__(self) -> None:
         self.entries: dict[int, _Entry] = {}
         self.last: tuple[Tensor, int, tuple[int, ...], InputStats] | None = None
+        self.writes = 0
         self.disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
@@ -123,6 +125,7 @@ class StatsCache:
         """Drop all entries: something was written, or what happens from now on is not seen."""
         self.entries.clear()
         self.last = None
+        self.writes += 1
 
     def disable(self) -> None:
         """Disable the cache until the batch ends: writes can no longer be detected."""

@@ -100,6 +100,7 @@ class Tracer(TorchFunctionMode):
         self._row_keys = RowKeys(model)
         self._thread: int | None = None  # which the forward runs in
         self._pushed: int | None = None  # the thread with this mode on its stack
+        self._beside_modes = False  # modes below this one would see what it calls
         self._quiet = False  # a module runs with the mode off
         self._several_calls = False  # in the batch
         self._scanned = False  # the slots of the model, in a batch of several calls
@@ -136,6 +137,7 @@ class Tracer(TorchFunctionMode):
             yield
             return
         before, self._pushed = self._pushed, threading.get_ident()
+        self._beside_modes = torch._C._len_torch_function_stack() > 0
         try:
             with self:
                 yield
@@ -391,7 +393,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         step = _STEPS.get(func) or _step_of(func)
-        if step is _Step.FOLLOW and self._stack:
+        if step is _Step.FOLLOW and self._stack and not self._beside_modes:
             lineage, activations = self._lineage, False
             slots, derived = lineage.slots, lineage.derived
             for value in args:
@@ -426,7 +428,10 @@ class Tracer(TorchFunctionMode):
             if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
                 return output
             target = kwargs.get("out")
-            if step is _Step.WRITE or step is _Step.LOSE:
+            if step is _Step.FOLLOW:
+                if target is not None or kwargs.get("inplace"):
+                    self._recorder.cache.invalidate()
+            elif step is _Step.WRITE or step is _Step.LOSE:
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
@@ -566,9 +571,22 @@ class Tracer(TorchFunctionMode):
             padded = self._padded.get(base)  # an input without batch dimension
         if padded is None:
             return None
-        name, copies, versions = padded
-        if versions != _versions(copies.source, call.left):
+        name, copies, versions, writes = padded
+        source, cache = copies.source, self._recorder.cache
+        if versions != _versions(source, call.left):
             return None  # written since: what is convolved are no longer copies
+        # Versions do not tell of all writes. Comparing makes the host wait for an accelerator.
+        may_be_written = (
+            cache.writes != writes
+            or cache.disabled
+            or any(
+                in_memory(t) and not t.untyped_storage().resizable() for t in (source, call.left)
+            )
+        )
+        if may_be_written:
+            again = F.pad(source, copies.pad, copies.mode) if source.is_cpu else None
+            if again is None or not torch.equal(again.reshape(call.left.shape), call.left):
+                return None
         # Where another module padded, its output is this one's input.
         return copies if name == scope.name else None
 
@@ -595,7 +613,8 @@ class Tracer(TorchFunctionMode):
         if mode == "constant" or self._lineage.sources(input) is not None:
             return False
         copies = Padded(input, tuple(pad), mode)
-        self._padded[output] = (self._stack[-1].name, copies, _versions(input, output))
+        versions, writes = _versions(input, output), self._recorder.cache.writes
+        self._padded[output] = (self._stack[-1].name, copies, versions, writes)
         return True
 
 

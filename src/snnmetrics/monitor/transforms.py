@@ -69,6 +69,17 @@ def outside_of_transforms() -> Iterator[None]:
             yield
 
 
+@contextmanager
+def unseen_by_modes() -> Iterator[None]:
+    """Compute unseen by function modes and dispatch modes, the user's and another monitor's."""
+    with torch._C.DisableTorchFunction():
+        if torch._C._len_torch_dispatch_stack():
+            with torch._C._DisableTorchDispatch():
+                yield
+        else:
+            yield
+
+
 def runs_in_reentrant_checkpoint() -> bool:
     """Whether a forward runs without gradient, and again with gradient in the backward.
 

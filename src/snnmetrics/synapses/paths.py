@@ -10,6 +10,7 @@ in place of ones it leaves out pruned synapses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ def paths(
         return taps.round()
 
 
-def own_saved_tensors() -> saved_tensors_hooks:
+def own_saved_tensors() -> AbstractContextManager[None]:
     """Keep tensors that are saved for a backward of ours out of the model's own hooks."""
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+        return nullcontext()  # as under torch.func.grad: there are none, and none may be added
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
