@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from torchmetrics.aggregation import SumMetric
 
 import snnmetrics as sm
+from snnmetrics.monitor.recorder import BatchRecorder
 from tests.helpers.limits import SECONDS
 
 
@@ -271,6 +272,7 @@ RANK = """
 import os, signal, sys
 import torch, torch.distributed as dist
 import snnmetrics as sm
+from snnmetrics.monitor.recorder import BatchRecorder
 from tests.helpers.limits import PATIENCE
 
 rank, store, what, death = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
@@ -335,3 +337,21 @@ def test_a_rank_that_died_makes_the_others_raise(tmp_path: Path, what: str, deat
     assert first.startswith("raised "), first + err
     assert alone == ("alone 24.0 False" if what == "metric" else "alone 24.0 6")
     assert ranks[1].returncode == (3 if death == "exit" else -9)
+
+
+def test_a_batch_that_is_interrupted_as_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Linear(3, 4)
+    monitor = sm.Monitor(model, batch_dim=0)
+
+    def interrupt(self: BatchRecorder) -> None:
+        raise KeyboardInterrupt
+
+    with monitor, torch.no_grad():
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchRecorder, "_compare_weights", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                model(torch.ones(2, 3))
+        model(torch.ones(2, 3))
+    report = monitor.compute()
+    assert report.samples == 2
+    assert report.counts()["Linear"]["synops"] == 24

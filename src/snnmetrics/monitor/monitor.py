@@ -268,12 +268,13 @@ class Monitor:
 
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
-        self._in_batch, self._discarded, self._untraced_calls = True, False, 0
-        with torch._C.DisableTorchFunction():
-            self._recorder.open(weights_may_differ=not self._weights_are_fixed)
-        self._batch_samples = None
+        self._discarded, self._untraced_calls = False, 0
         self._probes.remember()
         try:
+            self._in_batch = True
+            with torch._C.DisableTorchFunction():
+                self._recorder.open(weights_may_differ=not self._weights_are_fixed)
+            self._batch_samples = None
             yield
             if not self._discarded:
                 with unseen_by_modes():

@@ -136,9 +136,10 @@ class Tracer(TorchFunctionMode):
         if self._pushed == threading.get_ident():
             yield
             return
-        before, self._pushed = self._pushed, threading.get_ident()
+        before = self._pushed
         self._beside_modes = torch._C._len_torch_function_stack() > 0
         try:
+            self._pushed = threading.get_ident()
             with self:
                 yield
         finally:
@@ -177,8 +178,8 @@ class Tracer(TorchFunctionMode):
             and torch._C._len_torch_function_stack() == 1
             and _mode_at(0) is self  # this mode, and none of the user's
         ):
-            _pop_mode()
             try:
+                _pop_mode()
                 quiet, site_key, site = self._may_be_quiet(scope, args, kwargs)
                 if quiet:
                     self._stack.append(scope)
@@ -201,7 +202,8 @@ class Tracer(TorchFunctionMode):
                         self._returned(scope, args, kwargs, output)
                     return output
             finally:
-                _push_mode(self)
+                if not torch._C._len_torch_function_stack():  # an interrupt may come before the pop
+                    _push_mode(self)
         self._stack.append(scope)
         try:
             output = call(module, *args, **kwargs)
