@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_gradtrackingtensor
 
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
@@ -79,6 +80,7 @@ class Lineage:
         self.slots: dict[int, _Slot] = {}
         self.derived: dict[int, _Derived] = {}
         self._places: list[_Place] = []
+        self._parameters: list[tuple[dict[str, Any], str, Any]] = []
         self._attributes: list[tuple[dict[str, Any], int, str]] = []
         self._matrices: set[str] = set()
         self._addresses: set[int | None] | None = None
@@ -96,7 +98,20 @@ class Lineage:
             kwargs: Its arguments by keyword.
             scan: Whether modules may hold other tensors than at the last call.
         """
-        if scan or not self.slots:
+        scan = scan or not self.slots
+        for place in () if scan else self._places:
+            if place.tensors.get(place.name) is not place.tensor:
+                scan = True  # a tensor was replaced
+                break
+        for tensors, name, tensor in () if scan else self._parameters:
+            if tensors.get(name) is not tensor:
+                scan = True
+                break
+        for attributes, size, _ in () if scan else self._attributes:
+            if len(attributes) != size:
+                scan = True
+                break
+        if scan:
             self._scan()
         self.touched, self.expanded = set(), set()
         for value in (*args, *kwargs.values()) if kwargs else args:
@@ -127,6 +142,7 @@ class Lineage:
         self.slots.clear()
         self.derived.clear()
         self._places.clear()
+        self._parameters.clear()
         self._attributes.clear()
         self._addresses = None
 
@@ -153,6 +169,7 @@ class Lineage:
             prefix = f"{path}." if path else ""
             for name, parameter in module._parameters.items():
                 self._keep(prefix + name, parameter, True)
+                self._parameters.append((module._parameters, name, parameter))
             for tensors in (module._buffers, module.__dict__):
                 for name, value in tensors.items():
                     if isinstance(value, Tensor):
@@ -165,6 +182,7 @@ class Lineage:
         if not isinstance(tensor, Tensor) or id(tensor) in self.slots or path in self._state:
             return
         self.slots[id(tensor)] = _Slot(tensor, path, frozenset({path}), is_parameter)
+        self._addresses = None
         if sum(size > 1 for size in tensor.shape) >= 2:
             self._matrices.add(path)
 
@@ -220,6 +238,10 @@ class Lineage:
         key = id(tensor)
         return key in self.slots or key in self.derived or tensor._base is not None
 
+    def forget_addresses(self) -> None:
+        """Tensors in slots may have other memory."""
+        self._addresses = None
+
     def has_matrix(self, sources: Sources) -> bool:
         """Whether one of some sources has two or more dimensions of more than one element."""
         return not self._matrices.isdisjoint(sources)
@@ -266,6 +288,8 @@ class Lineage:
                 self.touched |= sources
             if isinstance(target, Tensor):
                 self._write(target)
+        elif isinstance(target, Tensor) and target.ndim and self.sources(target) is not None:
+            self._write(target)  # it was a constant
 
     def _remember(self, tensor: Tensor, sources: Sources | None) -> None:
         key = id(tensor)
@@ -287,6 +311,7 @@ class Lineage:
             if not slot.is_parameter and _address(slot.tensor) == address:
                 self._state.add(slot.path)
                 del self.slots[key]
+                self._addresses = None
         for key, derived in list(self.derived.items()):
             tensor = derived.tensor()
             if tensor is not None and _address(tensor) == address:
@@ -306,6 +331,8 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def _address(tensor: Tensor) -> int | None:
     """Where the memory of a tensor begins; None where it has none."""
+    while is_gradtrackingtensor(tensor):  # a transform differentiates it
+        tensor = get_unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
         return None
     address = tensor.untyped_storage().data_ptr()

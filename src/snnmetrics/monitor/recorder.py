@@ -69,6 +69,7 @@ class _RootCall:
     """What the root call that runs adds."""
 
     order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
+    sites: list[CallSite] = field(default_factory=list)  # called for the first time in the batch
     sums: list[InputSums] = field(default_factory=list)
     counted: list[_Counted] = field(default_factory=list)
     contracted: set[str] = field(default_factory=set)
@@ -144,7 +145,7 @@ class BatchRecorder:
         self.synops.clear()
         self.checkpointed = False
         if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
-            self._compare_weights()
+            self.compare_weights()
 
     def clear(self) -> None:
         """Drop the batch: it is complete, or it failed."""
@@ -175,7 +176,8 @@ class BatchRecorder:
         """Compare the zeros of all weights before their next use: they may have been written."""
         self._weights_may_differ = True
 
-    def _compare_weights(self) -> None:
+    def compare_weights(self) -> None:
+        """Compare the zeros of all weights before their next use, in this root call, too."""
         self._weights_may_differ = False
         self.maps.invalidate()
         for site in self.sites.values():
@@ -192,7 +194,7 @@ class BatchRecorder:
             for site in self.sites.values()
             if site.map is not None and not _is_freed(site.weight)
         ]
-        self._compare_weights()
+        self.compare_weights()
         for site, synapse_map in before:
             if not _same(site.map_of(site.weight).effective, synapse_map.effective):
                 raise RuntimeError(
@@ -205,12 +207,12 @@ class BatchRecorder:
         """A root call begins."""
         self._with_gradient = self.differentiable and torch.is_grad_enabled()
         if self._weights_may_differ:
-            self._compare_weights()
+            self.compare_weights()
         else:
             for site in self._active:
                 # Memory that is shared with NumPy may be written without a trace.
                 if site.map is not None and not site.weight.untyped_storage().resizable():
-                    self._compare_weights()
+                    self.compare_weights()
                     break
 
     def settle_root(self) -> None:
@@ -250,6 +252,9 @@ class BatchRecorder:
         """The root call failed: it adds nothing."""
         for sums in self.root.sums:
             sums.discard()
+        for site in self.root.sites:
+            site.reset()
+            del self._active[site]
         self.root = _RootCall()
         self.cache.entries.clear()
 
@@ -373,6 +378,7 @@ class BatchRecorder:
             root.order[site.key] = len(root.order)
         if site not in self._active:
             self._active[site] = None
+            root.sites.append(site)
             root.contracted |= site.sources
         if site.scale is not None or not x.is_cpu:
             self._record_alone(site, x, synapse_map)

@@ -58,11 +58,12 @@ class StatsCache:
 
     Attributes:
         entries: By the address of their memory.
+        disabled: Whether writes can no longer be detected, until the batch ends.
     """
 
     def __init__(self) -> None:
         self.entries: dict[int, _Entry] = {}
-        self._disabled = False
+        self.disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
         """Statistics of the same memory, added up to the neurons that are asked for."""
@@ -89,7 +90,7 @@ class StatsCache:
     def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
         """Keep the statistics of a tensor, if writes into it can be detected."""
         may_keep = (
-            not self._disabled
+            not self.disabled
             and batch_dims == LEADING[len(batch_dims)]
             and x.layout is torch.strided
             and type(x) in PLAIN
@@ -114,9 +115,9 @@ class StatsCache:
     def disable(self) -> None:
         """Disable the cache until the batch ends: writes can no longer be detected."""
         self.invalidate()
-        self._disabled = True
+        self.disabled = True
 
     def clear(self) -> None:
         """End the batch."""
         self.invalidate()
-        self._disabled = False
+        self.disabled = False
