@@ -434,7 +434,7 @@ class BatchRecorder:
                 "calls": 1,
                 "frames": spec.vectors,
                 "elements": call.left.numel(),
-                "dense_synops": spec.dense_macs,
+                "dense_synops": products.dense_products(call),
                 "dense_macs": spec.dense_macs,
                 "output_elements": spec.outputs(output),
             }
