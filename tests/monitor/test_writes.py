@@ -193,3 +193,53 @@ def test_neurons_of_a_framework_leave_nothing_uncounted_under_another_mode() -> 
     report = monitor.compute()
     assert list(report.neurons) == ["0"]
     assert not report.uncounted
+
+
+class Caching(nn.Module):
+    """Keeps the weight that its first forward makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 4))
+        self.cached: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.cached is None:
+            self.cached = self.weight * 2
+        return F.linear(x, self.cached)
+
+
+def test_a_weight_that_a_forward_keeps_is_a_weight_at_the_next_call_of_the_batch() -> None:
+    model = Caching()
+    monitor = sm.Monitor(model)
+    with monitor, monitor.batch(samples=2), torch.no_grad():
+        for _ in range(3):
+            model(3 * ONES)  # of a weight, three spikes are three accumulations
+    report = monitor.compute()
+    assert sum(counts["acs"] for counts in report.counts().values()) == 3 * 3 * 24
+    assert not report.uncounted
+
+
+class Recurrent(nn.Module):
+    """Its state is None until the first forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 4))
+        self.state: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.zeros_like(x) if self.state is None else self.state
+        self.state = (x + before @ self.weight > 0.5).to(x.dtype)
+        return self.state  # type: ignore[no-any-return]
+
+
+def test_state_that_begins_as_none_is_an_activation_from_the_second_call_on() -> None:
+    model = Recurrent()
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor, torch.no_grad():
+        for _ in range(3):
+            model(ONES)
+    report = monitor.compute()
+    assert effective(report) == {"Recurrent.matmul": 2 * 8 * 4}
+    assert not report.uncounted

@@ -24,6 +24,9 @@ _PRODUCTS = frozenset(
 )
 
 
+_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every module has
+
+
 class _Slot(NamedTuple):
     """A tensor of a module as it stood when the root call began."""
 
@@ -41,11 +44,11 @@ class _Derived(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a module keeps a buffer or a plain tensor attribute."""
+    """Where a module keeps a buffer or attribute: a tensor, or None until a forward binds one."""
 
     tensors: dict[str, Any]
     name: str
-    tensor: Tensor
+    tensor: Tensor | None
     path: str
 
 
@@ -152,6 +155,13 @@ class Lineage:
             value = place.tensors.get(place.name)
             if value is place.tensor:
                 self._places.append(place)
+            elif isinstance(value, Tensor) and self.sources(value):
+                # A weight that is kept for the next call.
+                old = self.slots.get(id(place.tensor))
+                if old is not None and old.path == place.path:
+                    del self.slots[id(place.tensor)]
+                self._keep(place.path, value, False)
+                self._places.append(place._replace(tensor=value))
             else:
                 self._bound(place.path, value)
 
@@ -174,8 +184,10 @@ class Lineage:
                 for name, value in tensors.items():
                     if isinstance(value, Tensor):
                         self._keep(prefix + name, value, False)
-                        if prefix + name not in self._state:
-                            self._places.append(_Place(tensors, name, value, prefix + name))
+                    elif value is not None or name in _OF_MODULES:
+                        continue
+                    if prefix + name not in self._state:
+                        self._places.append(_Place(tensors, name, value, prefix + name))
             self._attributes.append((module.__dict__, len(module.__dict__), prefix))
 
     def _keep(self, path: str, tensor: Any, is_parameter: bool) -> None:
