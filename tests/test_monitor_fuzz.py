@@ -29,9 +29,9 @@ pytestmark = pytest.mark.slow
 KINDS = ("binary", "ternary", "integer", "analog")  # tight to loose
 CHANNELS, LENGTH = 3, 5
 LARGE = 4500  # samples of more than 65,536 elements together
-GROUPS = 24  # tests that share the seeds
+GROUPS = 16  # tests that share the seeds
 _ONE = os.environ.get("SNNMETRICS_FUZZ_SEED")
-_SEEDS = int(os.environ.get("SNNMETRICS_FUZZ_SEEDS", "480"))
+_SEEDS = int(os.environ.get("SNNMETRICS_FUZZ_SEEDS", "320"))
 
 
 # ------------------------------------------------------------------------------ the truth
