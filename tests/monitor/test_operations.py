@@ -526,3 +526,32 @@ def test_a_declaration_that_met_nothing_is_noted() -> None:
     with sm.Monitor(model, batch_dim=0, input_scale={"1": 0.5}) as monitor:
         model(X)
     assert "input_scale: no row of the name '1' was seen" in monitor.compute().notes
+
+
+class TwoActivations(nn.Module):
+    """A convolution whose kernel was computed from an input."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.convolve = F.conv_transpose1d if transposed else F.conv1d
+
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return self.convolve(x, kernel, padding=1)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_convolution_of_two_activations_counts_where_both_are_not_zero(
+    transposed: bool, mode: Callable[[], Any]
+) -> None:
+    x = torch.randint(0, 3, (2, 3, 5)).float()
+    kernel = torch.randn(3, 3, 3) * torch.randint(0, 2, (3, 3, 3))
+    model = TwoActivations(transposed)
+    monitor = sm.Monitor(model, batch_dim=0, per_sample=True)
+    with monitor, mode():
+        model(x, kernel)
+    met = model((x != 0).double(), (kernel != 0).double()).sum().item()
+    dense = model(torch.ones_like(x), torch.ones_like(kernel)).sum().item()
+    (row,) = monitor.compute().counts().values()
+    assert (row["synops"], row["effective_synops"], row["event_synops"]) == (met, met, met)
+    assert (row["dense_synops"], row["macs"], row["acs"]) == (dense, met, 0)

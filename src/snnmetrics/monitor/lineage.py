@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_gradtrackingtensor
 
 from snnmetrics.frameworks.neurons import PACKAGES
 
@@ -28,6 +29,9 @@ _PRODUCTS = frozenset(
         *(Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
     }
 )
+
+
+_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every module has
 
 
 class _Slot(NamedTuple):
@@ -89,6 +93,7 @@ class Lineage:
         self.slots: dict[int, _Slot] = {}
         self.derived: dict[int, _Derived] = {}
         self._places: list[_Place] = []
+        self._parameters: list[tuple[dict[str, Any], str, Any]] = []
         self._attributes: list[tuple[dict[str, Any], int, str]] = []
         self._matrices: set[str] = set()
         self._addresses: set[int | None] | None = None
@@ -109,6 +114,10 @@ class Lineage:
         """
         if not scan:
             for attributes, name, value, _ in self._places:
+                if attributes.get(name) is not value:
+                    scan = True
+                    break
+            for attributes, name, value in self._parameters:
                 if attributes.get(name) is not value:
                     scan = True
                     break
@@ -149,6 +158,7 @@ class Lineage:
         self.slots.clear()
         self.derived.clear()
         self._places.clear()
+        self._parameters.clear()
         self._attributes.clear()
         self._addresses = None
 
@@ -183,6 +193,7 @@ class Lineage:
             prefix = f"{path}." if path else ""
             for name, parameter in module._parameters.items():
                 self._keep(prefix + name, parameter, True)
+                self._parameters.append((module._parameters, name, parameter))
             # Modules of PyTorch and the frameworks bind no weight to what was a number.
             package = type(module).__module__.partition(".")[0]
             stand_ins = () if package in PACKAGES else _STAND_INS
@@ -200,6 +211,7 @@ class Lineage:
         if not isinstance(tensor, Tensor) or id(tensor) in self.slots or path in self._state:
             return
         self.slots[id(tensor)] = _Slot(tensor, path, frozenset({path}), is_parameter)
+        self._addresses = None
         if sum(size > 1 for size in tensor.shape) >= 2:
             self._matrices.add(path)
 
@@ -250,6 +262,10 @@ class Lineage:
             self._addresses = {_address(slot.tensor) for slot in self.slots.values()} - {None}
         return _address(tensor) in self._addresses
 
+    def forget_addresses(self) -> None:
+        """Tensors in slots may have other memory."""
+        self._addresses = None
+
     def has_matrix(self, sources: Sources) -> bool:
         """Whether one of some sources has two or more dimensions of more than one element."""
         return not self._matrices.isdisjoint(sources)
@@ -296,6 +312,8 @@ class Lineage:
                 self.touched |= sources
             if isinstance(target, Tensor):
                 self._write(target)
+        elif isinstance(target, Tensor) and target.ndim and self.sources(target) is not None:
+            self._write(target)  # it was a constant
 
     def _remember(self, tensor: Tensor, sources: Sources | None) -> None:
         key = id(tensor)
@@ -317,6 +335,7 @@ class Lineage:
             if not slot.is_parameter and _address(slot.tensor) == address:
                 self._state.add(slot.path)
                 del self.slots[key]
+                self._addresses = None
         for key, derived in list(self.derived.items()):
             tensor = derived.tensor()
             if tensor is not None and _address(tensor) == address:
@@ -336,6 +355,8 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def _address(tensor: Tensor) -> int | None:
     """Where the memory of a tensor begins; None where it has none."""
+    while is_gradtrackingtensor(tensor):  # a transform differentiates it
+        tensor = get_unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
         return None
     address = tensor.untyped_storage().data_ptr()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from snnmetrics.ops.spec import Call
-from snnmetrics.synapses.maps import SynapseFigures
+from snnmetrics.synapses.maps import SynapseFigures, convolution_paths
 from snnmetrics.tensors.stats import InputStats, events_along, summarize
 
 Kinds = tuple[int | Tensor, int | Tensor]
@@ -18,6 +20,8 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     Returns:
         The kinds of both, and the figures.
     """
+    if call.spec.is_convolution:
+        return _convolution_of(call)
     letters = call.spec.letters
     left = _factor(call.left, letters.left, letters.shared)
     right = _factor(call.right, letters.right, letters.shared)
@@ -33,6 +37,36 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     return (left.kind, right.kind), figures
 
 
+def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:
+    left = summarize(call.left, (0,))
+    right = summarize(call.right, tuple(range(call.right.ndim)))
+    both = (left.event_counts * _met(call)).sum()
+    figures = SynapseFigures(
+        events=left.event_counts.sum(),
+        magnitude=left.magnitudes.sum(),
+        synops=both,
+        event_synops=both,
+        effective_synops=both,
+        effective_magnitude=both,
+    )
+    return (left.kind, right.kind), figures
+
+
+def _met(call: Call) -> Tensor:
+    """Elements of a kernel that are not zero and that each input element meets."""
+    with torch.inference_mode(False), torch.no_grad():
+        return convolution_paths(call.spec, call.right.detach())
+
+
+def dense_products(call: Call) -> int:
+    """Operations where no element is zero; of a convolution without padded taps."""
+    spec = call.spec
+    if not spec.is_convolution:
+        return spec.dense_macs
+    with torch.inference_mode(False), torch.no_grad():
+        return math.prod(spec.left_shape[:2]) * int(convolution_paths(spec, None).sum())
+
+
 def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
     """What is in a factor, by the letters that both factors have."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
@@ -42,6 +76,8 @@ def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
 
 def vector_products(call: Call) -> Tensor:
     """Operations of each vector of the left operand of a product of two activations, float64."""
+    if call.spec.is_convolution:
+        return (call.left.ne(0) * _met(call)).flatten(1).sum(1)
     left, right, contracted, leading = call.spec.letters
     # Where the left operand is one for all samples, the batch is the right one's.
     batch = [c for c in leading if c in right and c not in left]

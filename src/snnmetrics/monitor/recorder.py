@@ -69,6 +69,7 @@ class _RootCall:
     """Additions of the root call that runs; dropped if it fails."""
 
     order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
+    sites: list[CallSite] = field(default_factory=list)  # called for the first time in the batch
     sums: list[InputSums] = field(default_factory=list)
     counted: list[_Counted] = field(default_factory=list)
     contracted: set[str] = field(default_factory=set)
@@ -144,7 +145,7 @@ class BatchRecorder:
         self.synops.clear()
         self.checkpointed = False
         if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
-            self._compare_weights()
+            self.compare_weights()
 
     def clear(self) -> None:
         """Drop the batch: it is complete, or it failed."""
@@ -179,9 +180,10 @@ class BatchRecorder:
         """
         self._weights_may_differ = True
         if now:
-            self._compare_weights(again=True)
+            self.compare_weights(again=True)
 
-    def _compare_weights(self, again: bool = False) -> None:
+    def compare_weights(self, again: bool = False) -> None:
+        """Compare the zeros of all weights before their next use, in this root call, too."""
         self._weights_may_differ = again
         self.maps.invalidate()
         for site in self.sites.values():
@@ -198,7 +200,7 @@ class BatchRecorder:
             for site in self.sites.values()
             if site.map is not None and not _is_freed(site.weight)
         ]
-        self._compare_weights()
+        self.compare_weights()
         for site, synapse_map in before:
             if not _same(site.map_of(site.weight).effective, synapse_map.effective):
                 raise RuntimeError(
@@ -211,12 +213,12 @@ class BatchRecorder:
         """A root call begins."""
         self._with_gradient = self.differentiable and torch.is_grad_enabled()
         if self._weights_may_differ:
-            self._compare_weights()
+            self.compare_weights()
         else:
             for site in self._active:
                 # Memory that is shared with NumPy may be written without a trace.
                 if site.map is not None and not site.weight.untyped_storage().resizable():
-                    self._compare_weights()
+                    self.compare_weights()
                     break
 
     def settle_root(self) -> None:
@@ -257,6 +259,9 @@ class BatchRecorder:
         """The root call failed: it adds nothing."""
         for sums in self.root.sums:
             sums.discard()
+        for site in self.root.sites:
+            site.reset()
+            del self._active[site]
         self.root = _RootCall()
         self.cache.invalidate()
 
@@ -386,6 +391,7 @@ class BatchRecorder:
             root.order[site.key] = len(root.order)
         if site not in self._active:
             self._active[site] = None
+            root.sites.append(site)
         if site.scale is not None or not x.is_cpu:
             self._record_alone(site, x, synapse_map)
             return
@@ -441,7 +447,7 @@ class BatchRecorder:
                 "calls": 1,
                 "frames": spec.vectors,
                 "elements": call.left.numel(),
-                "dense_synops": spec.dense_macs,
+                "dense_synops": products.dense_products(call),
                 "dense_macs": spec.dense_macs,
                 "output_elements": spec.outputs(output),
             }

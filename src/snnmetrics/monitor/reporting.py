@@ -178,7 +178,8 @@ def _idle_weights(run: RunData, model: nn.Module, declared: Declarations) -> Ite
         matrix = sum(size > 1 for size in tensor.shape) >= 2
         if module is None or not (matrix and tensor.is_floating_point()):
             continue
-        if owner not in run.called or path in run.contracted:
+        whole = path.removesuffix("_orig")  # pruned since it was used
+        if owner not in run.called or not run.contracted.isdisjoint({path, whole}):
             continue
         if not declared.is_counted(owner, module):
             continue

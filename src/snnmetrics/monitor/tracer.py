@@ -408,10 +408,16 @@ class Tracer(TorchFunctionMode):
                     break
             else:
                 if activations and not kwargs:
+                    if args[-1] is True:  # it may stand for ``inplace``
+                        self._recorder.cache.invalidate()
                     return output  # of activations and numbers alone
-            if "out" in kwargs or kwargs.get("inplace"):
+            if "out" in kwargs or kwargs.get("inplace") or (args and args[-1] is True):
                 self._recorder.cache.invalidate()
-            lineage.follow(func, args, kwargs, output, kwargs.get("out"))
+            target = kwargs.get("out")
+            if target is not None:
+                with torch._C.DisableTorchFunction():
+                    self._wrote(target)
+            lineage.follow(func, args, kwargs, output, target)
             return output
         if not self._stack:
             if step is _Step.LOSE or step is _Step.WRITE:
@@ -441,10 +447,12 @@ class Tracer(TorchFunctionMode):
                     self._written(args)
                 if step is _Step.WRITE and args and target is None:
                     target = args[0]
+                self._wrote(target)
             elif step is _Step.LIST:
                 if may_write(func, kwargs):
                     self._recorder.cache.invalidate()
                     target = args[0] if args and target is None else target
+                    self._wrote(target)
                 if not _makes_a_weight(self._stack[-1]):
                     self._uncounted(func, why_uncounted(func) or "")
             self._lineage.follow(func, args, kwargs, output, target)
@@ -466,8 +474,27 @@ class Tracer(TorchFunctionMode):
             self._operation(func, args, kwargs, output, frame, site_key)
 
     def _written(self, args: tuple[Any, ...]) -> None:
-        if any(self._lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
+        """Something may have been written into some tensors, or may be by an alias of them."""
+        lineage = self._lineage
+        if any(lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
+            lineage.forget_addresses()  # it may have been given other memory
             self._recorder.weights_may_differ(now=bool(self._stack))
+
+    def _wrote(self, target: Any) -> None:
+        """A function of the forward wrote into a tensor: an alias does not raise the version."""
+        if not isinstance(target, Tensor):
+            return
+        lineage, owner = self._lineage, target if target._base is None else target._base
+        if lineage.is_slot(owner):
+            written = owner.is_inference()  # which have no version
+        else:
+            written = lineage.is_memory_of_weight(target) or self._may_alias_weight(target)
+        if written:
+            self._recorder.compare_weights()
+
+    def _may_alias_weight(self, tensor: Tensor) -> bool:
+        """Whether it may be another way to the memory of a weight that the forward computed."""
+        return self._recorder.cache.disabled and self._lineage.is_weight(tensor)
 
     def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -598,6 +625,8 @@ class Tracer(TorchFunctionMode):
 
     def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
         scope = self._stack[-1]
+        if scope.tracing is Tracing.NEURONS and reason != _IN_HOOK:
+            return  # it is known what they do, also where another mode keeps this one on
         if scope.counted:
             what = getattr(func, "__name__", str(func))
             self._recorder.record_uncounted(scope.name, what, reason)

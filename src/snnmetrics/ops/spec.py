@@ -156,6 +156,8 @@ class OpSpec(NamedTuple):
     @property
     def vectors(self) -> int:
         """Vectors that the first operand of a contraction holds: elements less those summed."""
+        if isinstance(self.form, ConvGeometry):
+            return self.left_shape[0]
         return math.prod(self.left_shape) // max(1, self._size(set(self.letters.contracted)))
 
     def outputs(self, output: Any) -> int:

@@ -189,7 +189,7 @@ def _compare(weight: Tensor, known: object) -> object:
 def _dense_map(spec: OpSpec, device: torch.device, autapses: bool) -> SynapseMap:
     if spec.is_convolution:
         # Made on the CPU, where its sum can be read without making a device wait.
-        dense = _convolution_paths(spec, None)
+        dense = convolution_paths(spec, None)
         return SynapseMap(dense.to(device), None, spec.left_shape[1] * int(dense.sum()))
     own, shared = _dims(spec)
     count = math.prod(spec.right_shape[d] for d in own) - (0 if autapses else 1)
@@ -200,7 +200,7 @@ def _dense_map(spec: OpSpec, device: torch.device, autapses: bool) -> SynapseMap
 
 def _effective_fanout(spec: OpSpec, weight: Tensor, autapses: bool) -> Tensor:
     if spec.is_convolution:
-        return _convolution_paths(spec, weight)
+        return convolution_paths(spec, weight)
     own, shared = _dims(spec)
     counts = events_along(weight, own)
     if not autapses:
@@ -216,7 +216,7 @@ def _dims(spec: OpSpec) -> tuple[tuple[int, ...], list[int]]:
     return own, [letters.index(letter) for letter in shared]
 
 
-def _convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
+def convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
     """Synapses of each element of one input, channel by channel.
 
     The map is ``(C, *spatial)``; without a weight all synapses count, all channels have the same,
