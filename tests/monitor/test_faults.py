@@ -348,7 +348,7 @@ def test_a_batch_that_is_interrupted_as_it_begins(monkeypatch: pytest.MonkeyPatc
 
     with monitor, torch.no_grad():
         with monkeypatch.context() as patch:
-            patch.setattr(BatchRecorder, "_compare_weights", interrupt)
+            patch.setattr(BatchRecorder, "compare_weights", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 model(torch.ones(2, 3))
         model(torch.ones(2, 3))

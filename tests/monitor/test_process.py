@@ -445,7 +445,7 @@ def test_known_layers_and_neurons_run_with_the_function_mode_off() -> None:
             seen.append(torch._C._len_torch_function_stack() > 0)
             return F.linear(x, self.weight, self.bias)
 
-    Probe.__module__ = "torch.nn.modules.linear"
+    Probe.__module__ = Probe.forward.__module__ = "torch.nn.modules.linear"
     model, x = nn.Sequential(Probe(4, 3)), torch.ones(2, 4)
     monitor = sm.Monitor(model, batch_dim=0)
     with monitor:

@@ -100,6 +100,7 @@ class BatchRecorder:
         names: Names of rows, as far as rows are known.
         synops: Synops of input vectors of the batch by row, with gradient.
         vectors: Synops of input vectors of the batch, by row.
+        prepares_roots: Whether :meth:`begin_root` has anything to do.
         checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
     """
 
@@ -120,7 +121,9 @@ class BatchRecorder:
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
+    prepares_roots: bool = False
     _weights_may_differ: bool = False
+    _shares_memory: bool = False  # a weight of the batch, with NumPy: writes leave no trace
     _with_gradient: bool = False  # the root call that runs
 
     def detached(self) -> BatchRecorder:
@@ -143,7 +146,8 @@ class BatchRecorder:
         """
         self.clear()
         self.synops.clear()
-        self.checkpointed = False
+        self.checkpointed = self._shares_memory = False
+        self.prepares_roots = True
         if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
             self.compare_weights()
 
@@ -178,7 +182,9 @@ class BatchRecorder:
         Args:
             now: Whether that may be in the root call that runs; else it is in the next one.
         """
-        self._weights_may_differ = True
+        self._weights_may_differ = self.prepares_roots = True
+        for site in self._active:
+            self._shares_memory |= not site.weight.untyped_storage().resizable()
         if now:
             self.compare_weights(again=True)
 
@@ -212,14 +218,9 @@ class BatchRecorder:
     def begin_root(self) -> None:
         """A root call begins."""
         self._with_gradient = self.differentiable and torch.is_grad_enabled()
-        if self._weights_may_differ:
+        if self._weights_may_differ or self._shares_memory:
             self.compare_weights()
-        else:
-            for site in self._active:
-                # Memory that is shared with NumPy may be written without a trace.
-                if site.map is not None and not site.weight.untyped_storage().resizable():
-                    self.compare_weights()
-                    break
+        self.prepares_roots = self.differentiable or self._shares_memory
 
     def settle_root(self) -> None:
         """The root call returned: add what it counted to the batch."""
@@ -391,6 +392,8 @@ class BatchRecorder:
             root.order[site.key] = len(root.order)
         if site not in self._active:
             self._active[site] = None
+            if not weight.untyped_storage().resizable():
+                self._shares_memory = self.prepares_roots = True
             root.sites.append(site)
         if site.scale is not None or not x.is_cpu:
             self._record_alone(site, x, synapse_map)

@@ -323,7 +323,8 @@ class Tracer(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 lineage.begin(args, kwargs, scan=not (self._several_calls and self._scanned))
                 self._scanned = True
-                recorder.begin_root()
+                if recorder.prepares_roots:
+                    recorder.begin_root()
             self._thread = thread
             self._stack.append(scope)
             try:
