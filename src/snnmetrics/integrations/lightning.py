@@ -85,7 +85,7 @@ class SNNMetricsCallback(Callback):
         sizes: For a network that is called once per time step, or otherwise not once per batch: a
             function from the batch to the number of samples in it and of time steps (or None).
             By default they follow from the input of the model, ``batch_dim`` and ``time_dim``.
-            A batch without a call of the model raises, as in :meth:`Monitor.batch`.
+            A batch without a call of the model raises, as in :meth:`snnmetrics.Monitor.batch`.
         dirpath: Where to write reports and figures; by default a directory ``snnmetrics`` in that
             of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
         figures: Pictures to make of each report, by name; by default
