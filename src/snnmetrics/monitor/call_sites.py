@@ -95,7 +95,7 @@ class CallSite:
         dense_macs: Of one call.
         outputs: Elements of the output.
         declared: Declared kind of the input, if any.
-        weight: The weight. Held as long as the batch: another one may get its address.
+        weight: The weight. Held with the site: another one may get its address.
         map_of: Makes the map, from the weight as it is.
         sources: Paths of the parameters that the weight is made of.
         samples_first: Whether the first dimension of the input is the batch, and no other.

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import get_unwrapped, is_gradtrackingtensor
 
 from snnmetrics.frameworks.neurons import PACKAGES
+from snnmetrics.ops.parsers import unwrapped
 
 Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
@@ -19,7 +19,7 @@ UNREGISTERED = "(unregistered)"
 # Types of what an attribute may hold before a forward binds a tensor to it, and the attributes that
 # every module has.
 _STAND_INS = (type(None), int, float)
-_OF_MODULES = frozenset({"_is_full_backward_hook"})
+_OF_MODULES = frozenset(vars(nn.Module()))
 
 # A product with one of these may be larger than the activation in it: then it is a contraction in
 # the making, such as ``(x[..., None] * W).sum(1)``.
@@ -29,9 +29,6 @@ _PRODUCTS = frozenset(
         *(Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
     }
 )
-
-
-_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every module has
 
 
 class _Slot(NamedTuple):
@@ -355,8 +352,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def _address(tensor: Tensor) -> int | None:
     """Where the memory of a tensor begins; None where it has none."""
-    while is_gradtrackingtensor(tensor):  # a transform differentiates it
-        tensor = get_unwrapped(tensor)
+    tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
         return None
     address = tensor.untyped_storage().data_ptr()

@@ -26,22 +26,19 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     left = _factor(call.left, letters.left, letters.shared)
     right = _factor(call.right, letters.right, letters.shared)
     both = torch.dot(left.event_counts.reshape(-1), right.event_counts.reshape(-1))
-    figures = SynapseFigures(
-        events=left.event_counts.sum(),
-        magnitude=left.magnitudes.sum(),
-        synops=both,
-        event_synops=both,
-        effective_synops=both,
-        effective_magnitude=both,
-    )
-    return (left.kind, right.kind), figures
+    return (left.kind, right.kind), _figures(left, both)
 
 
 def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     left = summarize(call.left, (0,))
     right = summarize(call.right, tuple(range(call.right.ndim)))
     both = (left.event_counts * _met(call)).sum()
-    figures = SynapseFigures(
+    return (left.kind, right.kind), _figures(left, both)
+
+
+def _figures(left: InputStats, both: Tensor) -> SynapseFigures:
+    """Figures of a product, which is never weighted by value."""
+    return SynapseFigures(
         events=left.event_counts.sum(),
         magnitude=left.magnitudes.sum(),
         synops=both,
@@ -49,7 +46,6 @@ def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:
         effective_synops=both,
         effective_magnitude=both,
     )
-    return (left.kind, right.kind), figures
 
 
 def _met(call: Call) -> Tensor:

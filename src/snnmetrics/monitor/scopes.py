@@ -79,6 +79,7 @@ class Scope:
         uncounted: Why its call cannot be counted.
         operations: Site and input of each operation in the call of a layer that runs; the tracer
             fills and clears it.
+        makes_weight: Whether its forward makes a weight of its parent: a parametrization.
         needs_more: Whether anything but operations may have to be recorded of a call.
     """
 
@@ -92,6 +93,7 @@ class Scope:
     note: Callable[[nn.Module], str | None] | None
     uncounted: str | None
     operations: list[tuple[Any, Tensor]]
+    makes_weight: bool
     needs_more: bool
 
     def call_options(self) -> tuple[Any, ...]:
@@ -109,14 +111,26 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
         name = plain_name(path, model)
         counted, kind = is_counted(name, module), class_name(module)
         neurons = neuron_type(module) if counted else None
-        tracing = _tracing(path, module, neurons)
+        makes_weight = "parametrizations" in path.split(".")
+        tracing = Tracing.FUNCTIONS if makes_weight else _tracing(module, neurons)
         options: tuple[str, ...] = ()
         if tracing is Tracing.LAYER:
             options = tuple(n for n in (*_OPTIONS, *_MODES) if n in module.__dict__)
         note, uncounted = _note(name, module, kind), _uncounted(module) if counted else None
         more = neurons is not None or note is not None or uncounted is not None
         found[id(module)] = Scope(
-            name, module, kind, counted, neurons, tracing, options, note, uncounted, [], more
+            name,
+            module,
+            kind,
+            counted,
+            neurons,
+            tracing,
+            options,
+            note,
+            uncounted,
+            [],
+            makes_weight,
+            more,
         )
     return found
 
@@ -138,11 +152,11 @@ def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
     return False
 
 
-def _tracing(path: str, module: nn.Module, neurons: NeuronType | None) -> Tracing:
+def _tracing(module: nn.Module, neurons: NeuronType | None) -> Tracing:
     cls = type(module)
     if isinstance(module, torch.jit.ScriptModule):  # whose class has no forward to ask for
         return Tracing.FUNCTIONS
-    if not _is_trusted(cls) or "forward" in vars(module) or "parametrizations" in path.split("."):
+    if not _is_trusted(cls) or "forward" in vars(module):
         return Tracing.FUNCTIONS
     if neurons is not None:
         weights = any(p.ndim >= 2 and p.is_floating_point() for p in module.parameters())

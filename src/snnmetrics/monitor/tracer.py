@@ -35,7 +35,6 @@ from snnmetrics.monitor.scopes import (
 )
 from snnmetrics.monitor.transforms import (
     outside_of_transforms,
-    unwrapped,
     why_not_traced,
 )
 from snnmetrics.ops.functions import (
@@ -45,7 +44,7 @@ from snnmetrics.ops.functions import (
     may_write,
     why_uncounted,
 )
-from snnmetrics.ops.parsers import PARSERS, calls_of, refused_operand
+from snnmetrics.ops.parsers import PARSERS, calls_of, refused_operand, unwrapped
 from snnmetrics.ops.scripts import read_script
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory
@@ -56,6 +55,8 @@ _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 _HASHABLE = frozenset({int, str, tuple})
 
 _nothing = nullcontext()
+_UnseenByModes = torch._C._DisableTorchDispatch
+_dispatch_modes = torch._C._len_torch_dispatch_stack
 _mode_at = torch._C._get_function_stack_at
 _pop_mode = torch._C._pop_torch_function_stack
 _push_mode = torch._C._push_on_torch_function_stack
@@ -191,12 +192,10 @@ class Tracer(TorchFunctionMode):
                         self._stack.pop()
                     self._recorder.root.called.add(scope.name)
                     if site is not None:
-                        x = args[0] if args[0].shape == site.input_shape else None
-                        x = args[0].reshape(site.input_shape) if x is None else x
-                        if torch._C._len_torch_dispatch_stack():
-                            with _without_dispatch_modes():
-                                self._recorder.record_again(site, x)
-                        else:
+                        x = args[0]
+                        if x.shape != site.input_shape:
+                            x = x.reshape(site.input_shape)
+                        with _UnseenByModes() if _dispatch_modes() else _nothing:
                             self._recorder.record_again(site, x)
                     if scope.needs_more or self._after is not None:
                         self._returned(scope, args, kwargs, output)
@@ -225,6 +224,7 @@ class Tracer(TorchFunctionMode):
     ) -> tuple[bool, Any, CallSite | None]:
         """Whether a call needs no function mode; call site of a layer's operation and its key."""
         module = scope.module
+        # As ``has_hooks``, without a call.
         hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
         if any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS)) or "forward" in vars(module):
             return False, None, None
@@ -263,10 +263,10 @@ class Tracer(TorchFunctionMode):
             found = (output, lead) if lead else scope.neurons.read(scope.module, output)
             if found is None:
                 pass  # these emit no spikes
-            elif peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack():
+            elif peek_interpreter_stack() is None and not _dispatch_modes():
                 recorder.record_neurons(scope.name, scope.kind, *found)
             else:
-                with outside_of_transforms(), _without_dispatch_modes():
+                with outside_of_transforms(), _UnseenByModes():
                     spikes = unwrapped(found[0])
                     recorder.record_neurons(scope.name, scope.kind, spikes, found[1])
         if scope.note is not None and (note := scope.note(scope.module)) is not None:
@@ -304,7 +304,7 @@ class Tracer(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         if (
-            torch._C._len_torch_dispatch_stack()
+            _dispatch_modes()
             or type(args[0] if args else None) is not Tensor
             or peek_interpreter_stack() is not None
             or torch._C._get_tracing_state() is not None
@@ -337,10 +337,7 @@ class Tracer(TorchFunctionMode):
                     lineage.end()
                     recorder.root.touched = lineage.touched
                     recorder.root.expanded = lineage.expanded
-                    if torch._C._len_torch_dispatch_stack():
-                        with _without_dispatch_modes():
-                            recorder.settle_root()
-                    else:
+                    with _UnseenByModes() if _dispatch_modes() else _nothing:
                         recorder.settle_root()
             except BaseException:
                 with torch._C.DisableTorchFunction():
@@ -428,10 +425,7 @@ class Tracer(TorchFunctionMode):
         frame = sys._getframe(1)
         with torch._C.DisableTorchFunction():
             if step is _Step.COUNT:
-                if torch._C._len_torch_dispatch_stack():
-                    with _without_dispatch_modes():
-                        self._counted(func, args, kwargs, output, frame)
-                else:
+                with _UnseenByModes() if _dispatch_modes() else _nothing:
                     self._counted(func, args, kwargs, output, frame)
                 return output
             if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
@@ -454,7 +448,7 @@ class Tracer(TorchFunctionMode):
                     self._recorder.cache.invalidate()
                     target = args[0] if args and target is None else target
                     self._wrote(target)
-                if not _makes_a_weight(self._stack[-1]):
+                if not self._stack[-1].makes_weight:
                     self._uncounted(func, why_uncounted(func) or "")
             self._lineage.follow(func, args, kwargs, output, target)
         return output
@@ -528,7 +522,7 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         """Record one operation and keep its call site under ``site_key``."""
         scope = self._stack[-1]
-        if _makes_a_weight(scope):
+        if scope.makes_weight:
             self._lineage.follow(func, args, kwargs, output, None)
             return
         try:
@@ -653,18 +647,8 @@ class Tracer(TorchFunctionMode):
 _AROUND = Tracer.around.__code__
 
 
-@contextmanager
-def _without_dispatch_modes() -> Iterator[None]:
-    with torch._C._DisableTorchDispatch():
-        yield
-
-
 def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
     return tuple(None if t.is_inference() else t._version for t in tensors)
-
-
-def _makes_a_weight(scope: Scope) -> bool:
-    return "parametrizations" in scope.name.split(".")
 
 
 class _Step(Enum):

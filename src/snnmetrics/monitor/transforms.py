@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -18,8 +18,6 @@ from torch import Tensor
 from torch._C._functorch import (
     TransformType,
     get_interpreter_stack,
-    get_unwrapped,
-    is_gradtrackingtensor,
     peek_interpreter_stack,
 )
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
@@ -52,13 +50,6 @@ def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     return "it ran under a transform of torch.func, such as vmap"
 
 
-def unwrapped(tensor: Tensor) -> Tensor:
-    """The value of a tensor that a transform differentiates."""
-    while is_gradtrackingtensor(tensor):
-        tensor = get_unwrapped(tensor)
-    return tensor
-
-
 @contextmanager
 def outside_of_transforms() -> Iterator[None]:
     """Compute with plain values, out of the transforms that run, if any do."""
@@ -72,12 +63,10 @@ def outside_of_transforms() -> Iterator[None]:
 @contextmanager
 def unseen_by_modes() -> Iterator[None]:
     """Compute unseen by function modes and dispatch modes, the user's and another monitor's."""
-    with torch._C.DisableTorchFunction():
-        if torch._C._len_torch_dispatch_stack():
-            with torch._C._DisableTorchDispatch():
-                yield
-        else:
-            yield
+    dispatch = torch._C._len_torch_dispatch_stack()
+    unseen = torch._C._DisableTorchDispatch() if dispatch else nullcontext()
+    with torch._C.DisableTorchFunction(), unseen:
+        yield
 
 
 def runs_in_reentrant_checkpoint() -> bool:

@@ -28,11 +28,17 @@ PARSERS: dict[Callable[..., Any], Parser] = {}
 _TAKE_OUTPUT: set[Parser] = set()
 
 
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The value of a tensor that a transform of ``torch.func`` differentiates."""
+    while torch._C._functorch.is_gradtrackingtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def refused_operand(*operands: Tensor) -> str | None:
     """Why elements of an operand cannot be looked at, or None."""
     for operand in operands:
-        while torch._C._functorch.is_gradtrackingtensor(operand):  # whose value can be seen
-            operand = torch._C._functorch.get_unwrapped(operand)
+        operand = unwrapped(operand)
         if torch._C._functorch.is_functorch_wrapped_tensor(operand):
             return "it happens under a transformation of torch.func, such as vmap"
         if operand.layout is not torch.strided or operand.is_nested:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from snnmetrics.arguments import require_bool
+from snnmetrics.frameworks.neurons import PACKAGES
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.synapses import weights
 from snnmetrics.synapses.paths import paths
@@ -32,8 +33,6 @@ _LINEAR_WITHOUT_WEIGHTS = (
     | nn.Flatten
     | nn.Identity
 )
-# Frameworks whose layers are PyTorch's with another layout of time.
-_TRUSTED = ("torch", "spikingjelly", "snntorch", "norse", "sinabs")
 _MOST_ELEMENTS = 2**60  # as float64 they would be as many bytes as an address can tell apart
 _Function = Callable[..., Tensor]
 # By number of spatial dimensions, less one.
@@ -110,7 +109,7 @@ def _refuse_without_synapses(layer: nn.Module) -> None:
     synaptic = [m for m in layer.modules() if isinstance(m, _SYNAPTIC)]
     for module in synaptic:
         cls = next(c for c in type(module).__mro__ if "forward" in vars(c))
-        if cls.__module__.partition(".")[0] not in _TRUSTED:
+        if cls.__module__.partition(".")[0] not in PACKAGES:
             raise TypeError(
                 f"layer: expected a layer of PyTorch or of a known framework, found "
                 f"{type(module).__name__}, whose forward is its own: it may pad, scale or reuse "
