@@ -4,7 +4,8 @@ Times are those of the device, between two events in its stream, so that work th
 launched and not waited for is in them; after each forward the host waits. Before anything is
 timed, a monitored forward runs in a mode of PyTorch in which waiting for the device is an error
 (``torch.cuda.set_sync_debug_mode``), unless the plain forward itself waits, which is said then; and
-the events that it counted in the input are compared with those that are counted on the CPU.
+the events that it counted in the input are compared with those that are counted on the CPU. Kernel
+launches of both are those that PyTorch's profiler sees.
 
 Without a CUDA device it says so and ends. Run with ``python -m benchmarks.on_device``;
 ``--rounds 50``, ``--only conv``, ``--json FILE``.
@@ -26,6 +27,7 @@ import torch
 from benchmarks.machine import description
 from benchmarks.overhead_of_monitor import monitored
 from benchmarks.workloads import WORKLOADS, Workload
+from torch.profiler import ProfilerActivity, profile
 
 import snnmetrics as sm
 
@@ -58,14 +60,22 @@ def milliseconds(call: Callable[[], object]) -> float:
     return float(start.elapsed_time(end))
 
 
+def launches(call: Callable[[], object]) -> int:
+    """Kernels that a call launches."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        call()
+        torch.cuda.synchronize()
+    return sum("LaunchKernel" in event.name for event in profiler.events() or ())
+
+
 def measure(workload: Workload, rounds: int) -> dict[str, Any]:
-    """Median ratio of pairs, and the median time of the plain forward.
+    """Median ratio of pairs, the median time of the plain forward, and launches of both.
 
     Args:
         workload: On the device.
         rounds: Pairs that count; three more go before them.
     """
-    timed, pairs = monitored(workload), []
+    timed, pairs, launched = monitored(workload), [], {}
     for number in range(rounds + 3):
         workload.reset()
         plain = milliseconds(workload.forward)
@@ -74,9 +84,15 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
             pair = plain, milliseconds(timed.call)
         if number >= 3:
             pairs.append(pair)
+    workload.reset()
+    launched["plain"] = launches(workload.forward)
+    workload.reset()
+    with timed.within():
+        launched["monitored"] = launches(timed.call)
     return {
         "name": workload.name,
         "what": workload.what,
+        "launches": launched,
         "ratio": statistics.median(counted / plain for plain, counted in pairs),
         "milliseconds": statistics.median(plain for plain, _ in pairs),
     }
@@ -127,9 +143,12 @@ def main() -> None:
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("on_device: expected a CUDA device, found none; nothing was measured")
+    torch.set_num_threads(1)
     device = torch.cuda.get_device_name()
     result: dict[str, Any] = {
-        "machine": description() | {"device": device, "cuda": torch.version.cuda},
+        "machine": description(),
+        "device": device,
+        "cuda": torch.version.cuda,
         "rounds": args.rounds,
         "workloads": {},
     }

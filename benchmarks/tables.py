@@ -185,3 +185,22 @@ def compiled_table(found: Found) -> str:
     rows.append(["graphs", *(str(workload["graphs"]) for workload in workloads)])
     rows.append(["graphs compiled anew", *(str(w["compiled_anew"]) for w in workloads)])
     return f"{markdown(head, rows)}\n\n{machine_line(found)} Backend {found['backend']}."
+
+
+# -------------------------------------------------------------------------- accelerators
+
+
+def device_table(found: Found) -> str:
+    """Monitored over plain on an accelerator, and what the plain forward takes."""
+    workloads = found["workloads"].values()
+    rows = [
+        ["monitored / plain", *(f"{workload['ratio']:.2f}" for workload in workloads)],
+        ["plain forward", *(f"{workload['milliseconds']:.2f} ms" for workload in workloads)],
+    ]
+    for which in ("plain", "monitored"):
+        rows.append([f"launches, {which}", *(f"{w['launches'][which]:,}" for w in workloads)])
+    head = ["", *(workload["name"] for workload in workloads)]
+    return (
+        f"{markdown(head, rows)}\n\n{found['device']}, CUDA {found['cuda']}, beside "
+        f"{machine_line(found)} {found['rounds']} rounds."
+    )

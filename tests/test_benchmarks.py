@@ -28,6 +28,7 @@ from benchmarks.timing import Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 
 import snnmetrics as sm
+from tests.helpers.waiting import make_waiting_copies_raise
 
 
 class Watch:
@@ -181,11 +182,12 @@ def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["conv", "small-loop", "transformer"])
-def test_no_workload_makes_the_host_wait(key: str) -> None:
+def test_no_workload_makes_the_host_wait(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On ``meta`` tensors, which stand for an accelerator, reading a value raises."""
     with torch.device("meta") if key == "transformer" else nullcontext():  # where it settles soon
         workload = on_device.moved(WORKLOADS[key](), "meta")
     monitor = sm.Monitor(workload.model, per_neuron=True)
+    make_waiting_copies_raise(monkeypatch)
     with torch.no_grad(), monitor:
         for _ in range(2):
             workload.reset()

@@ -147,7 +147,7 @@ def attention(
     """QK^T and AV of ``(..., length, features)``; ``allowed``: where the mask lets through."""
     batch = "abcdefg"[: q.ndim - 2]
     if allowed is None:
-        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool)
+        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
     weights = allowed.expand(*q.shape[:-1], k.shape[-2])
     return [
         Product(f"{name}.qk", f"{batch}lz,{batch}sz->{batch}ls", q, k),
@@ -219,8 +219,8 @@ StepInputs = dict[str, list[list[tuple[int, Tensor]]]]
 
 def _step(net: nn.RNNBase, w: dict[str, Tensor], x: Tensor, state: list[Tensor]) -> Tensor | None:
     """One step of one sample, as the documentation of PyTorch has it; what is projected, if so."""
-    ih = w["ih"] @ x + w.get("bias_ih", torch.zeros(1))
-    hh = w["hh"] @ state[0] + w.get("bias_hh", torch.zeros(1))
+    ih = w["ih"] @ x + w.get("bias_ih", x.new_zeros(1))
+    hh = w["hh"] @ state[0] + w.get("bias_hh", x.new_zeros(1))
     if net.mode == "LSTM":
         i, f, g, o = (ih + hh).chunk(4)
         state[1] = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
@@ -255,7 +255,7 @@ def recurrent_inputs(net: nn.RNNBase, samples: list[Tensor], hx: Any = None) -> 
                 each = layer * (2 if net.bidirectional else 1) + direction
                 sizes = (net.proj_size or net.hidden_size, net.hidden_size)
                 state = [
-                    torch.zeros(size) if given is None else given[each, number]
+                    x.new_zeros(size) if given is None else given[each, number]
                     for given, size in zip(states, sizes, strict=True)
                 ]
                 after: dict[int, Tensor] = {}
@@ -305,7 +305,7 @@ def _of_multihead(name: str, layer: Any, args: Any, kwargs: Any, output: Any) ->
         y = F.linear(x, weight, bias)
         heads.append(y.reshape(len(y), -1, layer.num_heads, layer.head_dim).permute(1, 2, 0, 3))
     q, k, v = heads
-    allowed = torch.ones(*q.shape[:3], k.shape[2], dtype=torch.bool)
+    allowed = torch.ones(*q.shape[:3], k.shape[2], dtype=torch.bool, device=q.device)
     for mask in (given.get("attn_mask"), given.get("key_padding_mask")):
         if mask is None:
             continue
@@ -413,7 +413,7 @@ class Truth:
             for call in calls:
                 for operand in ("x", "weight", "left", "right"):
                     if hasattr(call, operand):
-                        setattr(call, operand, getattr(call, operand).detach().clone())
+                        setattr(call, operand, getattr(call, operand).detach().clone().cpu())
                 self.calls.append(call)
 
     def hook(self, module: nn.Module, calls: Callable[[Any], Iterable[Call]]) -> None:
@@ -436,7 +436,7 @@ class Truth:
     def _hear(self, name: str) -> Callable[..., None]:
         def after(module: nn.Module, args: Any, output: Any) -> None:
             spikes = output[0] if isinstance(output, tuple | list) else output
-            self.spikes[name].append(spikes.detach().clone())
+            self.spikes[name].append(spikes.detach().clone().cpu())
 
         return after
 

@@ -21,14 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-_truths: dict[str, Truth] = {}
+_truths: dict[tuple[str, str], Truth] = {}
 
 
-def brute_force(case: Case) -> Truth:
-    """Calls and spikes of a case, noted on a model of its own; made once per case."""
-    if case.name not in _truths:
-        _truths[case.name] = _noted(case, case.model(), case.inputs())
-    return _truths[case.name]
+def brute_force(case: Case, device: str = "cpu") -> Truth:
+    """Calls and spikes of a case, noted on a model of its own; made once per case and device."""
+    if (case.name, device) not in _truths:
+        noted = _noted(case, case.model().to(device), case.inputs().to(device))
+        _truths[case.name, device] = noted
+    return _truths[case.name, device]
 
 
 def _noted(case: Case, model: nn.Module, x: Tensor) -> Truth:
@@ -59,18 +60,29 @@ def batch(case: Case, monitor: sm.Monitor, x: Tensor) -> contextlib.AbstractCont
     return monitor.batch(samples=x.shape[case.batch_dim], steps=x.shape[case.time_dim])
 
 
-def measured(case: Case, *batches: Tensor) -> sm.Report:
-    model = case.model()
+def measured(case: Case, *batches: Tensor, device: str = "cpu") -> sm.Report:
+    model = case.model().to(device)
     with torch.no_grad(), monitor_of(case, model) as monitor:
         for x in batches:
-            run(case, monitor, model, x)
+            run(case, monitor, model, x.to(device))
     return monitor.compute()
 
 
 @every_case
-def test_counts_are_those_of_brute_force(case: Case) -> None:
-    x = case.inputs()
-    report, truth = measured(case, x), brute_force(case)
+def test_counts_and_neurons_are_those_of_brute_force(case: Case) -> None:
+    assert_as_by_brute_force(case, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_case
+def test_on_cuda_they_are_those_of_brute_force_there(case: Case) -> None:
+    """Where sums are rounded in another order, other neurons may spike than on the CPU."""
+    assert_as_by_brute_force(case, "cuda")
+
+
+def assert_as_by_brute_force(case: Case, device: str) -> None:
+    report, truth = measured(case, case.inputs(), device=device), brute_force(case, device)
     rows = truth.layers()
     assert tuple(rows) == case.layers  # the brute force missed nothing that was expected
     assert tuple(report.layers) == case.layers
@@ -84,6 +96,10 @@ def test_counts_are_those_of_brute_force(case: Case) -> None:
         kinds = {kind: row.kinds.count(kind) for kind in row.kinds}
         counts = report.layers_data[name].counts
         assert {kind: c.calls for kind, c in counts.items() if c.calls} == kinds, name
+    neurons = truth.neuron_rows()
+    assert set(neurons) == set(case.neurons)
+    found = {name: asdict(data) for name, data in report.neurons_data.items()}
+    assert _fields(found, neurons) == neurons
 
 
 def _fields(

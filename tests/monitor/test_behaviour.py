@@ -19,6 +19,7 @@ from torchmetrics.aggregation import SumMetric
 import snnmetrics as sm
 from snnmetrics.report import run_data
 from tests.helpers.toy import Fire, Surrogate, sum_with_ones
+from tests.helpers.waiting import make_waiting_copies_raise
 
 
 class Net(nn.Module):
@@ -707,11 +708,14 @@ def test_batch_synops_of_odd_batches() -> None:
         assert set(monitor.batch_synops()) == {"fc", "total"}
 
 
-def test_accelerators_are_not_waited_for() -> None:
+def test_accelerators_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """On ``meta`` tensors reading a value raises."""
-    model = Net().eval().to("meta")
+    model, x = Net().eval().to("meta"), spikes().to("meta")
+    make_waiting_copies_raise(monkeypatch)
+    with pytest.raises(RuntimeError, match="the host waits"):
+        spikes().to("meta")
     with sm.Monitor(model, batch_dim=0, per_neuron=True) as monitor:
-        model(spikes().to("meta"))
+        model(x)
     assert set(monitor._state.names().values()) == {"conv", "fc"}
 
 

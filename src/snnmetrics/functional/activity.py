@@ -206,8 +206,10 @@ def silent_neurons_compute(
     seen = (steps > 0) & spikes.isfinite().all()
     # A quotient, not a product: of equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
     found = {"silent": (spikes == 0) & seen, "saturated": (spikes / steps >= saturation) & seen}
+    # A tensor: CUDA multiplies by the reciprocal of a Python number, and 5 * (1 / 6) is not 5 / 6.
+    neurons = torch.full((), spikes.numel(), dtype=torch.float64, device=spikes.device)
     values = {
-        f"{name}_fraction": torch.where(seen, mask.to(torch.float64).mean(), torch.nan)
+        f"{name}_fraction": torch.where(seen, mask.sum() / neurons, torch.nan)
         for name, mask in found.items()
     }
     return values | found if masks else values

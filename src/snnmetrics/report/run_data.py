@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -52,6 +53,14 @@ def exact(value: float) -> int | float:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@lru_cache(maxsize=1024)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Numbers as 0-dim tensors, sent once: calls of one shape have the same."""
+    with torch.inference_mode(False):
+        sent = torch.tensor(numbers, dtype=torch.float64)
+        return sent.to(device, non_blocking=True).unbind()  # else the host waits for the copy
+
+
 def _counts(figures: Mapping[str, Any]) -> Counts:
     numbers: dict[str, Any] = {name: exact(value) for name, value in figures.items()}
     return Counts(**numbers)
@@ -94,8 +103,8 @@ class RowTotals:
                 size = len(kinds_of(self.operation)), len(COLUMNS)
                 self.totals = torch.zeros(size, dtype=torch.float64, device=kind.device)
         line = [figures[column] for column in COLUMNS]
-        numbers = [0.0 if isinstance(value, Tensor) else float(value) for value in line]
-        sent = torch.tensor(numbers, dtype=torch.float64).to(kind.device).unbind()
+        known = tuple(0.0 if isinstance(value, Tensor) else float(value) for value in line)
+        sent = _on_device(known, kind.device)
         columns = [v if isinstance(v, Tensor) else s for v, s in zip(line, sent, strict=True)]
         self.totals.index_add_(0, kind.reshape(1), torch.stack(columns).unsqueeze(0))
 
