@@ -22,8 +22,8 @@ from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
-_FEW_NEURONS = 2**12
-_MOST_PARTS = 64
+# Parts that wait to be added up, and their elements.
+_MOST_PARTS, _MOST_ELEMENTS = 64, 2**17
 
 
 class InputSums:
@@ -60,7 +60,8 @@ class InputSums:
         self._open_vectors += vectors
         self._open.append(stats)
         if len(self._open) >= self._most:
-            self._most = _MOST_PARTS if stats.magnitudes.numel() <= _FEW_NEURONS else 2
+            fit = _MOST_ELEMENTS // max(1, stats.magnitudes.numel())
+            self._most = min(_MOST_PARTS, max(2, fit))
             self._open = [total(self._open)]
 
     def settle(self) -> None:

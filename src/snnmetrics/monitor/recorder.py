@@ -24,7 +24,7 @@ from snnmetrics.monitor.call_sites import (
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
-from snnmetrics.monitor.stats_cache import LEADING, StatsCache
+from snnmetrics.monitor.stats_cache import StatsCache
 from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
@@ -33,7 +33,7 @@ from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
-from snnmetrics.tensors.stats import InputStats, summarize_narrowly
+from snnmetrics.tensors.stats import LEADING, InputStats, summarize_narrowly
 
 _MOST_SITES = 1024
 
@@ -47,11 +47,21 @@ class Padded(NamedTuple):
 
 
 class _Emitted(NamedTuple):
-    """Spikes that neurons of one layer and shape emitted in this batch."""
+    """Spikes that neurons of one layer emitted in this batch, in one shape.
+
+    Attributes:
+        key: Key of the row.
+        type: Class name of the neurons.
+        sums: Sums over all shapes of this key.
+        leading: Number of leading dimensions that are batch and time, not neurons.
+        vectors: Vectors of neurons in one output.
+    """
 
     key: NeuronKey
     type: str
     sums: InputSums
+    leading: int
+    vectors: int
 
 
 class _Counted(NamedTuple):
@@ -81,6 +91,16 @@ class _RootCall:
     vectors: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     checkpointed: bool = False
+
+    def clear(self) -> None:
+        """Drop all additions."""
+        self.checkpointed = False
+        for added in (
+            *(self.order, self.sites, self.sums, self.counted, self.contracted, self.touched),
+            *(self.expanded, self.called, self.notes, self.uncounted, self.vectors, self.synops),
+        ):
+            if added:
+                added.clear()
 
 
 @dataclass
@@ -118,7 +138,8 @@ class BatchRecorder:
     vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
     _staged: RunData = field(default_factory=RunData)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
-    _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
+    _emitted: dict[tuple[str, torch.Size], _Emitted] = field(default_factory=dict)
+    _emitted_sums: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
     prepares_roots: bool = False
@@ -165,6 +186,7 @@ class BatchRecorder:
         self._active.clear()
         self._orders.clear()
         self._emitted.clear()
+        self._emitted_sums.clear()
 
     def forget_names(self) -> None:
         """Forget all rows, and call sites, which have their names."""
@@ -224,7 +246,7 @@ class BatchRecorder:
 
     def settle_root(self) -> None:
         """The root call returned: add what it counted to the batch."""
-        root, staged, self.root = self.root, self._staged, _RootCall()
+        root, staged = self.root, self._staged
         for key, position in root.order.items():
             if position < self._orders.get(key, position + 1):
                 self._orders[key] = position
@@ -253,6 +275,7 @@ class BatchRecorder:
         staged.touched |= root.touched
         staged.expanded |= root.expanded
         staged.notes |= root.notes
+        root.clear()
         self.cache.last = None
         self.cache.entries.clear()  # what happens to tensors until the next root call is not seen
 
@@ -275,7 +298,7 @@ class BatchRecorder:
         """Multiply the sums with their maps; returns all that the batch adds."""
         for site in self._active:
             self._flush_site(site)
-        for key, type_, sums in self._emitted.values():
+        for key, type_, sums, *_ in self._emitted_sums.values():
             stats = sums.stats
             if stats is not None:
                 neurons, events = stats.magnitudes.numel(), stats.event_counts.sum()
@@ -524,21 +547,29 @@ class BatchRecorder:
         Raises:
             ValueError: If the output is not finite.
         """
-        spikes = spikes.to_dense() if spikes.is_sparse else spikes
-        shape = tuple(spikes.shape)
-        key = NeuronKey(name, shape[lead:])
-        emitted = self._emitted.get(key)
-        if emitted is None:
-            emitted = self._emitted[key] = _Emitted(key, type_, InputSums())
-        sums = emitted.sums
+        if spikes.is_sparse:
+            spikes = spikes.to_dense()
+        emitted = self._emitted.get((name, spikes.shape))
+        if emitted is None or emitted.leading != lead:
+            emitted = self._new_emitted(name, type_, spikes.shape, lead)
         try:
             stats = summarize_narrowly(spikes, LEADING[lead], None)
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)
+        sums = emitted.sums
         if not sums.open_calls:
             self.root.sums.append(sums)
-        sums.add(stats, math.prod(shape[:lead]))
+        sums.add(stats, emitted.vectors)
+
+    def _new_emitted(self, name: str, type_: str, shape: torch.Size, lead: int) -> _Emitted:
+        key = NeuronKey(name, tuple(shape[lead:]))
+        known = self._emitted_sums.get(key)
+        sums = InputSums() if known is None else known.sums
+        emitted = _Emitted(key, type_, sums, lead, math.prod(shape[:lead]))
+        self._emitted_sums.setdefault(key, emitted)
+        self._emitted[name, shape] = emitted
+        return emitted
 
     def record_uncounted(self, name: str, what: str, reason: str) -> None:
         """Record a call that is known to contract something and cannot be counted."""

@@ -81,6 +81,8 @@ class Scope:
             fills and clears it.
         makes_weight: Whether its forward makes a weight of its parent: a parametrization.
         needs_more: Whether anything but operations may have to be recorded of a call.
+        spikes_lead: Leading dimensions of its spikes, if they are its output, or the first of
+            several, and nothing else has to be recorded of a call.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Scope:
     operations: list[tuple[Any, Tensor]]
     makes_weight: bool
     needs_more: bool
+    spikes_lead: int | None
 
     def call_options(self) -> tuple[Any, ...]:
         """Values of the attributes that change what a call does."""
@@ -118,6 +121,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             options = tuple(n for n in (*_OPTIONS, *_MODES) if n in module.__dict__)
         note, uncounted = _note(name, module, kind), _uncounted(module) if counted else None
         more = neurons is not None or note is not None or uncounted is not None
+        plain = neurons is not None and note is None and uncounted is None
         found[id(module)] = Scope(
             name,
             module,
@@ -131,6 +135,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             [],
             makes_weight,
             more,
+            neurons.fixed_lead if plain and neurons is not None else None,
         )
     return found
 

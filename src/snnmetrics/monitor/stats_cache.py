@@ -25,13 +25,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.tensors.stats import InputStats
+from snnmetrics.tensors.stats import LEADING, InputStats
 from snnmetrics.tensors.tiles import PLAIN
 
 _MOST_ENTRIES = 8  # each holds sums of its own
 _SMALL = 2**13  # elements
-LEADING = tuple(tuple(range(number)) for number in range(64))
-"""The first dimensions, by their number."""
 
 
 class _Entry(NamedTuple):

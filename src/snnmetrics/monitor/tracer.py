@@ -57,6 +57,9 @@ _HASHABLE = frozenset({int, str, tuple})
 _nothing = nullcontext()
 _UnseenByModes = torch._C._DisableTorchDispatch
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_modes = torch._C._len_torch_function_stack
+_thread_id = threading.get_ident
+_FUNCTIONS, _NEURONS, _PASSIVE = Tracing.FUNCTIONS, Tracing.NEURONS, Tracing.PASSIVE
 _mode_at = torch._C._get_function_stack_at
 _pop_mode = torch._C._pop_torch_function_stack
 _push_mode = torch._C._push_on_torch_function_stack
@@ -166,7 +169,7 @@ class Tracer(TorchFunctionMode):
             if scope.module is not self._model or torch._C._current_graph_task_id() != -1:
                 return call(module, *args, **kwargs)
             return self._root_call(scope, call, module, args, kwargs)
-        if self._thread != threading.get_ident():
+        if self._thread != _thread_id():
             # Modes belong to threads: what happens in this one cannot be traced.
             self._recorder.record_uncounted(scope.name, "call", "it ran in another thread")
             return call(module, *args, **kwargs)
@@ -174,9 +177,10 @@ class Tracer(TorchFunctionMode):
             return call(module, *args, **kwargs)
         site_key = site = None
         if (
-            scope.tracing is not Tracing.FUNCTIONS
+            scope.tracing is not _FUNCTIONS
             and peek_interpreter_stack() is None
-            and torch._C._len_torch_function_stack() == 1
+            and not _dispatch_modes()
+            and _modes() == 1
             and _mode_at(0) is self  # this mode, and none of the user's
         ):
             try:
@@ -195,13 +199,16 @@ class Tracer(TorchFunctionMode):
                         x = args[0]
                         if x.shape != site.input_shape:
                             x = x.reshape(site.input_shape)
-                        with _UnseenByModes() if _dispatch_modes() else _nothing:
-                            self._recorder.record_again(site, x)
-                    if scope.needs_more or self._after is not None:
+                        self._recorder.record_again(site, x)
+                    spikes = output[0] if type(output) is tuple else output
+                    if scope.spikes_lead is not None and type(spikes) is Tensor:
+                        lead = scope.spikes_lead
+                        self._recorder.record_neurons(scope.name, scope.kind, spikes, lead)
+                    elif scope.needs_more or self._after is not None:
                         self._returned(scope, args, kwargs, output)
                     return output
             finally:
-                if not torch._C._len_torch_function_stack():  # an interrupt may come before the pop
+                if not _modes():  # an interrupt may come before the pop
                     _push_mode(self)
         self._stack.append(scope)
         try:
@@ -224,11 +231,15 @@ class Tracer(TorchFunctionMode):
     ) -> tuple[bool, Any, CallSite | None]:
         """Whether a call needs no function mode; call site of a layer's operation and its key."""
         module = scope.module
-        # As ``has_hooks``, without a call.
-        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
-        if any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS)) or "forward" in vars(module):
+        own_hooks = (  # as ``has_hooks``, without a call
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        )
+        if own_hooks or any(GLOBAL_HOOKS) or "forward" in module.__dict__:
             return False, None, None
-        if scope.tracing is Tracing.NEURONS:
+        if scope.tracing is _NEURONS:
             return self._after is None, None, None
         if len(args) != 1 or kwargs:
             return False, None, None
@@ -239,7 +250,7 @@ class Tracer(TorchFunctionMode):
         known = identity in lineage.slots or identity in lineage.derived or x._base is not None
         if known and lineage.sources(x) is not None:
             return False, None, None  # a weight in the making
-        if scope.tracing is Tracing.PASSIVE:
+        if scope.tracing is _PASSIVE:
             return True, None, None
         weight = module._parameters.get("weight")
         if weight is None:
@@ -337,7 +348,10 @@ class Tracer(TorchFunctionMode):
                     lineage.end()
                     recorder.root.touched = lineage.touched
                     recorder.root.expanded = lineage.expanded
-                    with _UnseenByModes() if _dispatch_modes() else _nothing:
+                    if _dispatch_modes():
+                        with _UnseenByModes():
+                            recorder.settle_root()
+                    else:
                         recorder.settle_root()
             except BaseException:
                 with torch._C.DisableTorchFunction():
