@@ -29,7 +29,7 @@ from snnmetrics.tensors.stats import LEADING, InputStats
 from snnmetrics.tensors.tiles import PLAIN
 
 _MOST_ENTRIES = 8  # each holds sums of its own
-_SMALL = 2**13  # elements
+_SMALL = 2**15  # elements
 
 
 class _Entry(NamedTuple):
@@ -72,9 +72,12 @@ class StatsCache:
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
         """Statistics of the same memory, added up to the neurons that are asked for."""
         last = self.last
-        if last is not None and last[0] is x and last[2] == batch_dims:
-            same = last[1] == x._version and x.untyped_storage().resizable()
-            return last[3] if same else None
+        if last is not None:
+            if last[0] is x and last[2] == batch_dims:
+                same = last[1] == x._version and x.untyped_storage().resizable()
+                return last[3] if same else None
+            if x._base is not None and _is_another_view(x, batch_dims, *last[:3]):
+                return last[3]
         if not self.entries or x.layout is not torch.strided or type(x) not in PLAIN:
             return None
         known = self.entries.get(x.data_ptr())
@@ -134,3 +137,22 @@ class StatsCache:
         """End the batch."""
         self.invalidate()
         self.disabled = False
+
+
+def _is_another_view(
+    x: Tensor, dims: tuple[int, ...], known: Tensor, version: int, known_dims: tuple[int, ...]
+) -> bool:
+    """Whether a view has the elements of a small tensor, with other batch dimensions alone."""
+    return (
+        x.numel() == known.numel()
+        and x.data_ptr() == known.data_ptr()
+        and x.dtype is known.dtype
+        and x._version == version
+        and dims == LEADING[len(dims)]
+        and known_dims == LEADING[len(known_dims)]
+        and x.shape[len(dims) :] == known.shape[len(known_dims) :]
+        and x.is_contiguous()
+        and known.is_contiguous()
+        and not (x.is_neg() or known.is_neg())
+        and x.untyped_storage().resizable()
+    )

@@ -88,11 +88,11 @@ def total(parts: Sequence[InputStats]) -> InputStats:
 
 
 def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
-    """The sum of tensors, and of the rows of others, float64."""
+    """The sum of tensors, and of the rows of others, which float32 holds; float64."""
     found = [part for part in parts if part.dtype is torch.float64]
     narrow = [part for part in parts if part.dtype is not torch.float64]
     if copies:
-        found.append(torch.cat(copies).sum(0, dtype=torch.float64))
+        found.append(torch.cat(copies).sum(0).double())
     if narrow:
         found.append(torch.stack(narrow).sum(0, dtype=torch.float64))
     return found[0] if len(found) == 1 else sum(found[1:], found[0])
@@ -145,6 +145,7 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
         and type(x) in PLAIN
         and x.layout is torch.strided
         and dims == LEADING[len(dims)]
+        and not x.is_neg()
     ):
         if x.requires_grad:
             x = x.detach()
