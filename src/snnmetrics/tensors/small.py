@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.tensors.kinds import InputKind, kind_within
-from snnmetrics.tensors.tiles import PLAIN
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS, PLAIN
 
 LARGEST = 2**16
 _COMPARED_QUICKER = 2**12  # torch.equal compares element by element
@@ -32,9 +32,9 @@ def read_small(
             it.
 
     Returns:
-        The kind; magnitudes per neuron, float64; events per neuron, float64, or None where every
-        event has magnitude one. Counts of zeros and ones are float32, which holds them. None for
-        tensors that are not read more quickly here.
+        The kind; magnitudes per neuron; events per neuron, or None where every event has magnitude
+        one. They are float64, or float32 where that holds all sums. None for tensors that are not
+        read more quickly here.
 
     Raises:
         ValueError: If it is not finite.
@@ -68,7 +68,11 @@ def read_small(
             return InputKind.BINARY, total, None
     low, high = (extreme.item() for extreme in x.aminmax())
     kind = kind_within(low, high, torch.equal(x, x.round()))
-    magnitudes = (x.abs() if low < 0 else x).sum(dims, dtype=torch.float64)
+    positive = x.abs() if low < 0 else x
+    held = kind is not InputKind.ANALOG and max(-low, high) * x.numel() < FLOAT32_INTEGERS
+    wide = torch.float32 if held else torch.float64  # a type in which the sums are exact
+    magnitudes = positive.sum(dims, dtype=wide)
     if kind.has_unit_events:
         return kind, magnitudes, None
-    return kind, magnitudes, x.ne(0).sum(dims, dtype=torch.float64)
+    events = positive.clamp(max=1) if held else x.ne(0)
+    return kind, magnitudes, events.sum(dims, dtype=wide)

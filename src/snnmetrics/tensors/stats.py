@@ -25,9 +25,10 @@ class InputStats(NamedTuple):
 
     Attributes:
         kind: Kind of its values; on accelerators its number in a 0-dim tensor.
-        magnitudes: Sum of ``|x|`` per neuron, float64; float32 of :func:`summarize_narrowly`.
-        events: Nonzero elements per neuron, float64; None where every event has magnitude one, so
-            that magnitudes are events.
+        magnitudes: Sum of ``|x|`` per neuron, float64; a narrower dtype that holds the sums where
+            they come from :func:`summarize_narrowly`.
+        events: Nonzero elements per neuron, in the same dtype; None where every event has magnitude
+            one, so that magnitudes are events.
         leading: Number of first dimensions of ``magnitudes`` that are still to be added up; 0 but
             for small tensors that :func:`summarize_narrowly` copied.
     """
@@ -44,12 +45,14 @@ class InputStats(NamedTuple):
 
     def widened(self) -> InputStats:
         """The same, added up, in float64."""
-        magnitudes = self.magnitudes
+        magnitudes, events = self.magnitudes, self.events
         if self.leading:
             magnitudes = magnitudes.sum(LEADING[self.leading], dtype=torch.float64)
         elif magnitudes.dtype is torch.float64:
             return self
-        return InputStats(self.kind, magnitudes.double(), self.events)
+        return InputStats(
+            self.kind, magnitudes.double(), events if events is None else events.double()
+        )
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
@@ -123,7 +126,7 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
 def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | None) -> InputStats:
     """Read a tensor in as few calls as possible.
 
-    Counts that float32 holds stay in float32; of few elements nothing is added up yet. A positive
+    Sums are in a dtype that holds them; of few elements nothing is added up yet. A positive
     infinity in a small tensor makes a sum infinite that says it is of zeros and ones: check the
     sums.
 

@@ -74,7 +74,7 @@ class Reading(NamedTuple):
         low: Smallest element, or 0 if that is smaller; NaN where there is one.
         high: Largest element, or 1 if that is larger; NaN where there is one.
         integral: Whether all finite elements are integers.
-        magnitudes: Sums of the magnitudes, float64.
+        magnitudes: Sums of the magnitudes, float64; where all elements are 0 or 1, uint8 or int64.
         events: Numbers of nonzero elements, float64; None where all are 0 or 1, so that magnitudes
             are events.
     """
@@ -172,7 +172,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
     if matrices is None:
         return None
     counts = matrices.events(None)
-    return None if counts is None else matrices.restored(counts)
+    return None if counts is None else matrices.restored(counts).double()
 
 
 def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
@@ -207,8 +207,8 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     events = matrices.restored(counts)
     if others is None or not others.found:
         return Reading(0.0, 1.0, True, events, None)
-    magnitudes = matrices.restored(counts - others.events + others.magnitudes)
-    return Reading(others.low, others.high, others.integral, magnitudes, events)
+    magnitudes = matrices.restored(counts - others.events + others.magnitudes).double()
+    return Reading(others.low, others.high, others.integral, magnitudes, events.double())
 
 
 class _Matrices(NamedTuple):
@@ -238,8 +238,9 @@ class _Matrices(NamedTuple):
     def restored(self, sums: Values) -> Tensor:
         """Sums per matrix and column, as the tensor's own dimensions have them."""
         if self.folded > 1:
-            sums = np.add.reduce(sums.reshape(len(sums), self.folded, -1), axis=1)
-        found = torch.from_numpy(sums).double().view(self.shape)
+            wide = np.int64 if sums.dtype == np.uint8 else sums.dtype
+            sums = np.add.reduce(sums.reshape(len(sums), self.folded, -1), axis=1, dtype=wide)
+        found = torch.from_numpy(sums).view(self.shape)
         return found if self.order is None else found.permute(self.order)
 
 
