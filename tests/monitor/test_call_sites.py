@@ -249,8 +249,13 @@ class Shared(nn.Module):
         return out
 
 
+# Small tensors are kept themselves until the next one is read, larger ones by their memory.
+sizes = pytest.mark.parametrize("samples", [1, 4], ids=["small", "large"])
+
+
+@sizes
 def test_a_tensor_that_two_layers_take_in_is_read_once(
-    monkeypatch: pytest.MonkeyPatch,
+    samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[tuple[int, ...]] = []
 
@@ -262,10 +267,58 @@ def test_a_tensor_that_two_layers_take_in_is_read_once(
     monkeypatch.setattr(recorder, "summarize_narrowly", counted)
     monitor = sm.Monitor(Shared(lambda x: None), batch_dim=0)
     with monitor, torch.no_grad():
-        monitor.model(torch.ones(4, 20_000))
-    assert reads == [(4, 20_000)]
+        monitor.model(torch.ones(samples, 20_000))
+    assert reads == [(samples, 20_000)]
     counts = monitor.compute().counts()
-    assert (counts["one"]["synops"], counts["other"]["synops"]) == (160_000, 240_000)
+    found = counts["one"]["synops"], counts["other"]["synops"]
+    assert found == (40_000 * samples, 60_000 * samples)
+
+
+class Viewed(nn.Module):
+    """Two layers that take in the same small tensor, with other leading dimensions."""
+
+    def __init__(self, view: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(16, 2), nn.Linear(16, 3)
+        self.view = view
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        self.one(x)
+        out: Tensor = self.other(self.view(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("view", "times"),
+    [
+        (lambda x: x.flatten(0, 1), 1),
+        (lambda x: x.unflatten(0, (-1, 1)), 1),
+        (lambda x: x.transpose(0, 1), 2),  # other memory order: read again
+        (lambda x: x.flip(-1), 2),
+        (lambda x: x[:1], 2),
+        (lambda x: x.mul_(2.0).flatten(0, 1), 2),
+    ],
+)
+def test_another_view_of_a_small_tensor_is_read_once_if_its_neurons_are_the_same(
+    view: Callable[[Tensor], Tensor], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, ...]] = []
+
+    def counted(x: Tensor, dims: tuple[int, ...], expected: Any) -> InputStats:
+        reads.append(tuple(x.shape))
+        return summarize(x, dims, expected)
+
+    summarize = recorder.summarize_narrowly
+    monkeypatch.setattr(recorder, "summarize_narrowly", counted)
+    x = (torch.rand(3, 4, 16) < 0.3).float()
+    monitor = sm.Monitor(Viewed(view), batch_dim=1, time_dim=0)
+    with monitor, torch.no_grad():
+        monitor.model(x)
+    assert len(reads) == times
+    counts = monitor.compute().counts()
+    assert counts["one"]["synops"] == 2 * x.sum()
+    assert counts["other"]["synops"] == 3 * view(x.clone()).sum()
 
 
 ALIASES: list[Tensor] = []  # taken before the forward
@@ -286,17 +339,18 @@ ALIASES: list[Tensor] = []  # taken before the forward
         lambda x: torch.ops.aten.mul_.Scalar(ALIASES[0], 0.0),
     ],
 )
+@sizes
 def test_a_write_between_two_layers_by_an_alias_from_before_is_seen(
-    write: Callable[[Tensor], object],
+    samples: int, write: Callable[[Tensor], object]
 ) -> None:
-    x = torch.ones(1, 20_000)
+    x = torch.ones(samples, 20_000)
     ALIASES[:] = [x.data]
     monitor = sm.Monitor(Shared(write), batch_dim=0)
     with monitor, torch.no_grad():
         monitor.model(x)
     assert not x.any()
     counts = monitor.compute().counts()
-    assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000, 0)
+    assert (counts["one"]["synops"], counts["other"]["synops"]) == (40_000 * samples, 0)
 
 
 def zeroed_in_place(weight: nn.Parameter) -> None:
