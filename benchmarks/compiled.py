@@ -1,4 +1,4 @@
-"""What ``torch.compile`` gives, and what a Monitor makes of it.
+"""Time of compiled models, plain and with a Monitor attached.
 
 A compiled graph has no operations to hear: while a Monitor is attached, everything runs eagerly
 (``torch.compiler.set_stance("force_eager")``), and afterwards the compiled code is used again. For
@@ -37,7 +37,7 @@ DEFAULT = ["conv", "loop", "transformer"]
 
 
 def counts(workload: Workload) -> dict[str, dict[str, float | None]]:
-    """What a Monitor counts in one forward, layer by layer."""
+    """Count one forward with a Monitor, layer by layer."""
     monitor = sm.Monitor(workload.model)
     workload.reset()
     with torch.no_grad(), monitor, monitor.batch(workload.samples, workload.steps):

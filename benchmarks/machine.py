@@ -1,4 +1,4 @@
-"""What a benchmark runs on: told in its results, and asked how much memory is in use."""
+"""The machine that a benchmark runs on: its description for the results, and its memory in use."""
 
 from __future__ import annotations
 

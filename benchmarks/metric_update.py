@@ -1,4 +1,4 @@
-"""What ``SynOps`` costs beside a bare sum of the same spikes and beside ``SumMetric``.
+"""Time of ``SynOps`` beside a bare sum of the same spikes and beside ``SumMetric``.
 
 From a kilobyte to 256 MB, in every dtype: microseconds of ``update`` and ``forward``, and of the
 quickest sum over the batch that PyTorch has and that is exact. Which of the ways to sum that is

@@ -1,4 +1,4 @@
-"""What listening costs on a CUDA device: the monitored forward over the plain one.
+"""Time of a monitored forward on a CUDA device, over the plain one.
 
 Times are those of the device, between two events in its stream, so that work that the host has
 launched and not waited for is in them; after each forward the host waits. Before anything is
@@ -40,7 +40,7 @@ def moved(workload: Workload, device: torch.device | str) -> Workload:
 
 @contextmanager
 def waiting_is_an_error() -> Iterator[None]:
-    """Where the host would wait for a CUDA device, PyTorch raises a ``RuntimeError``."""
+    """Make PyTorch raise a ``RuntimeError`` where the host would wait for a CUDA device."""
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -99,7 +99,7 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
 
 
 def counted(workload: Workload, strict: bool = False) -> sm.Report:
-    """What a Monitor counts in one forward, after one that fills the caches.
+    """Count one forward with a Monitor, after one that fills the caches.
 
     Args:
         workload: On any device.

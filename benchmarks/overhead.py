@@ -1,4 +1,4 @@
-"""What one call of a metric costs beside torchmetrics' stock path, on a small input.
+"""Time of one call of a metric beside torchmetrics' stock path, on a small input.
 
 Three metrics count the same thing: ours; ours driven by torchmetrics' own ``forward`` and
 ``update``, which is what a plain subclass of ``torchmetrics.Metric`` gets; and torchmetrics'

@@ -1,4 +1,4 @@
-"""What listening costs: the monitored forward over the plain one, beside other counters.
+"""Time of a monitored forward over the plain one, beside other counters.
 
 For each workload, in one run: our Monitor with all exact counts on, and each peer that works on the
 model. Every run is paired with a plain forward right before it; printed are medians and minima of

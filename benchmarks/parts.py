@@ -1,4 +1,4 @@
-"""Where the time goes that listening adds to a forward.
+"""The time that a Monitor adds to a forward, by what it is spent on.
 
 The parts of the Monitor that read memory are timed while it listens to the models of
 ``benchmarks.workloads``: reading activations, copying small ones of loops, looking at weights for

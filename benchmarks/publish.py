@@ -37,7 +37,7 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
 
 
 def results(name: str) -> Found:
-    """What a benchmark wrote into its file of results."""
+    """Read what a benchmark wrote into its file of results."""
     found: Found = json.loads((RESULTS / f"{name}.json").read_text())
     return found
 

@@ -1,4 +1,4 @@
-"""What a synchronisation costs per rank, beside torchmetrics' stock gather.
+"""Cost of a synchronisation per rank, beside torchmetrics' stock gather.
 
 For 1 to 8 processes on this machine (gloo): a metric and a Monitor whose states hold maps per
 neuron, and a stock torchmetrics metric with a state of the same size. Printed are the bytes that a

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Found = Mapping[str, Any]
-"""What a benchmark wrote."""
+"""Results of a benchmark, as its JSON has them."""
 
 OURS, PLAIN = "snnmetrics", "plain again"
 IN_RUN = "snnmetrics in Monitor.run"
@@ -30,7 +30,7 @@ MB = 1e6
 
 
 def machine_line(found: Found) -> str:
-    """What was measured on, in a sentence."""
+    """Describe the machine of a measurement in a sentence."""
     machine = found["machine"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']:.0f} GiB"
@@ -91,7 +91,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def parts_table(found: Found) -> str:
-    """What listening adds and where it goes, in percent of the plain forward."""
+    """The time that a Monitor adds, by what it is spent on, in percent of plain."""
     workloads = found["workloads"].values()
     parts = [name for name in next(iter(workloads))["seconds"] if name != "plain"]
     head = ["of the plain forward", *(workload["name"] for workload in workloads)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """How long one call takes, in parts of another that ran right before it.
+    """Time of one call, in parts of another that ran right before it.
 
     Attributes:
         median: Median of the paired ratios.
@@ -27,7 +27,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Timed:
-    """What is timed, and what surrounds it outside the clock.
+    """A call that is timed, and what surrounds it outside the clock.
 
     Attributes:
         call: What is timed.

@@ -1,4 +1,4 @@
-"""How numbers and names are written: units, percent, counts with their noun, printable text."""
+"""Numbers and names as text: units, percent, counts with their noun, printable text."""
 
 from __future__ import annotations
 

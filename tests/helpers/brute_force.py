@@ -583,7 +583,7 @@ class Layer:
 
 
 def _pairs(equation: str, left: Tensor, right: Tensor) -> int:
-    """How many pairs meet, of operands that are one or zero."""
+    """Count the pairs that meet, of operands that are one or zero."""
     operands = [t.numpy().astype(np.int64) for t in (left, right)]
     return int(np.einsum(equation, *operands).sum())
 

@@ -1,4 +1,4 @@
-"""How published tools and formulas count: what they would print for the run of a report.
+"""Counting conventions of published tools and formulas: what they would print for a report.
 
 ``report.under("spikingjelly")`` and ``report.conventions()`` are the way in; a convention is added
 by one function, see :func:`convention`.

@@ -274,7 +274,7 @@ def _ann_work(report: Report, name: str, runs: float, counting: Counting) -> Mem
 
 
 def _runs(report: Report, once: Collection[str]) -> dict[str, float]:
-    """How often each layer ran per sample."""
+    """Return the runs of each layer per sample."""
     steps, ran_once = steps_of(report), layers_run_once(report, once)
     return {name: 1 if name in ran_once else steps for name in report.layers}
 

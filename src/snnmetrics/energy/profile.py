@@ -63,7 +63,7 @@ class Constant:
 
     @property
     def provenance(self) -> str:
-        """Where the figure comes from and what it stands for, in one line."""
+        """Source of the figure and what it stands for, in one line."""
         published = [self.source, *(str(part) for part in (self.year, self.table) if part)]
         volts = "voltage not stated" if self.voltage is None else f"{self.voltage:g} V"
         how = "measured or simulated: not stated" if self.how == "not stated" else self.how

@@ -40,7 +40,7 @@ def _all_buffers(module: nn.Module) -> Collection[str]:
 
 @dataclass(frozen=True)
 class NeuronType:
-    """How to read a class of spiking neurons.
+    """A class of spiking neurons: where its spikes are, and their dimensions.
 
     Attributes:
         lead: Leading dimensions of the spikes, or a function of the module that says so.

@@ -1,4 +1,4 @@
-"""How active a layer is, as pure functions: rates, sparsity, dead neurons, potential changes."""
+"""Activity of a layer as pure functions: rates, sparsity, silent neurons, potential changes."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def membrane_updates_update(
 
 
 def _differs(potentials: Tensor, initial: float) -> Tensor:
-    """Where potentials are not ``initial``."""
+    """Mark potentials that are not ``initial``."""
     if potentials.is_floating_point():
         return potentials != initial
     # A floating comparison, which PyTorch would make, does not distinguish large integers.

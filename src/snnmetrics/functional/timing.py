@@ -1,4 +1,4 @@
-"""When a network answers, and how well at each step, as pure functions."""
+"""Timing of a network's answer, and its accuracy at each step, as pure functions."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class SNNMetric(Metric, Generic[Result]):
         return self.contribution(**given)
 
     def _batch_dim(self, name: str, activations: Tensor) -> int:
-        """Where the samples are in the first argument: in the first dimension that is not time."""
+        """Dimension of the samples in the first argument: the first one that is not time."""
         return leading_dims(name, activations, getattr(self, "time_dim", None))[0]
 
     def _check_shape(self, batch: Contribution) -> bool:

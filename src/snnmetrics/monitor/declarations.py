@@ -1,4 +1,4 @@
-"""What the user says of the modules of a model: what to count, what inputs mean, groups."""
+"""Declarations of the user about the modules of a model: selection, kinds of inputs, groups."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Declarations:
                     yield f"{argument}: no row of the name {name!r} was seen"
 
     def facts(self) -> dict[str, Any]:
-        """What must be the same wherever counts are added up, as plain data."""
+        """Return what must be the same wherever counts are added up, as plain data."""
         groups = {group: sorted(names) for group, names in sorted(self.groups.items())}
         counted = {name: self.is_counted(name, module) for name, module in self.modules.items()}
         return {

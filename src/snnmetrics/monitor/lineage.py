@@ -48,7 +48,7 @@ class _Derived(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a module keeps a buffer or a plain attribute, and what was there at the last look.
+    """A buffer or plain attribute of a module, and its value at the last comparison.
 
     That is a tensor, or what stands in for one until the first forward: None or a number.
     """
@@ -351,7 +351,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _address(tensor: Tensor) -> int | None:
-    """Where the memory of a tensor begins; None where it has none."""
+    """Return the address of the memory of a tensor; None where it has none."""
     tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
         return None

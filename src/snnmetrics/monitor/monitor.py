@@ -499,7 +499,7 @@ class Monitor:
         return sum_over_ranks(state, self._facts(), rank, all_reduce(group))
 
     def _facts(self) -> dict[str, Any]:
-        """What must be the same wherever counts are added up."""
+        """Return what must be the same wherever counts are added up."""
         return self._declared.facts() | {
             "model": root_name(self.model),
             "dt": self.dt,

@@ -1,4 +1,4 @@
-"""What a monitor counted as a structure, which is plain data, and named tensors.
+"""Counts of a monitor as a structure of plain data and named tensors: saved, sent, added up.
 
 In this form it travels: between ranks, where the tensors of equal structures are added, and to a
 file and back. Both halves follow from the fields of ``RunData`` and of what it holds: what adds up
@@ -47,19 +47,19 @@ class Packed(NamedTuple):
 
 
 class _Codec(Protocol):
-    """How a field is taken apart and put together again.
+    """Functions that take a field apart and put it together again.
 
     ``owner`` is the object that has the field; of what is put together, its facts.
     """
 
     def facts(self, value: Any) -> Any:
-        """What does not add up, as plain data; None where everything does."""
+        """Return what does not add up, as plain data; None where everything does."""
 
     def check(self, facts: Any, path: str) -> Any:
         """Check facts that were read, and return what they stand for."""
 
     def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
-        """What adds up."""
+        """Return what adds up."""
 
     def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
         """Zeros in the shape of what adds up, which take no memory."""
@@ -110,7 +110,7 @@ class _Table(_Summed):
 
 
 class _Fact:
-    """What does not add up."""
+    """A field that does not add up."""
 
     def __init__(self, hint: Any) -> None:
         self.check = schema.check_of(hint, {})
@@ -259,7 +259,7 @@ class _Object:
 
 
 def _codec(hint: Any) -> _Codec:
-    """How a field of a type is taken apart."""
+    """Return the functions for a field of a type."""
     if hint in _BY_TYPE:
         return _BY_TYPE[hint]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -341,7 +341,7 @@ def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
-    """Which tensors are not summed over ranks."""
+    """Return the reductions of the tensors that are not summed over ranks."""
     return {name: "max" for name in tensors if name.endswith(".extremes")}
 
 

@@ -1,4 +1,4 @@
-"""Whose synops are these? From the input vectors of one batch to figures of each sample.
+"""Attribute synops of input vectors to the samples and time steps of a batch.
 
 An operation is called with vectors: samples, time steps and positions in leading dimensions, or
 flattened into one. Which is which follows from the order of ``batch_dim`` and ``time_dim`` that
@@ -47,7 +47,7 @@ def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Ten
 
 @dataclass(frozen=True)
 class Batch:
-    """What is known of a batch when it is complete.
+    """Facts of a complete batch.
 
     Attributes:
         samples: Number of samples.
@@ -140,7 +140,7 @@ def _summed(synops: Tensor, *lead: int) -> Tensor:
 
 
 def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:
-    """What the leading dimensions of an input are: those of one time step, or of all."""
+    """Tell whether the leading dimensions of an input are those of one time step, or of all."""
     samples, first = batch.samples, sizes[0] if sizes else 1
     declared = batch.time_first is not None
     lead = (steps, samples) if batch.time_first else (samples, steps)

@@ -64,7 +64,7 @@ def dense_products(call: Call) -> int:
 
 
 def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
-    """What is in a factor, by the letters that both factors have."""
+    """Read a factor, and add it up to the letters that both factors have."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
     return summarize(operand, dims).permuted([kept.index(letter) for letter in shared])

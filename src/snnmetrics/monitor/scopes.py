@@ -47,7 +47,7 @@ GLOBAL_HOOKS = (
 
 
 class Tracing(Enum):
-    """How the calls of a module are traced.
+    """Ways to trace the calls of a module.
 
     Attributes:
         FUNCTIONS: The function mode sees every function in it.

@@ -231,7 +231,7 @@ def _conv(node: Node, fed: Size | None) -> Shape | None:
 
 
 def geometry_of(conv: Any) -> ConvGeometry:
-    """How the kernel of a NIR convolution moves; ``"same"`` and ``"valid"`` as numbers.
+    """Return the geometry of a NIR convolution; ``"same"`` and ``"valid"`` as numbers.
 
     Raises:
         UnfitError: If there is no such convolution.

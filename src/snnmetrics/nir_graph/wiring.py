@@ -81,7 +81,7 @@ def _collect(graph: Any, prefix: str, nodes: Nodes, unclear: list[Uncounted]) ->
 
 
 def _port(node: Any, name: str, port: str) -> str | None:
-    """Where an edge to or from a node leads: of a subgraph, to its only input or output."""
+    """Return the end of an edge to or from a node: of a subgraph, its only input or output."""
     if type_of(node) != GRAPH:
         return name
     ports = _ports(node, port)

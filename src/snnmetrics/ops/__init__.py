@@ -1,1 +1,1 @@
-"""What a PyTorch call contracts: specifications, parsers, dense cost."""
+"""Contractions of PyTorch calls: specifications, parsers, dense cost."""

@@ -1,4 +1,4 @@
-"""What each function that PyTorch shows to a ``TorchFunctionMode`` means for counting.
+"""Roles in counting of all functions that PyTorch shows to a ``TorchFunctionMode``.
 
 ``role_of`` says of a function whether it is counted, contracts something and is not counted, or is
 known to contract nothing; a function that it does not know may contract something. ``may_write``
@@ -25,7 +25,7 @@ Function = Callable[..., Any]
 
 
 class Role(enum.Enum):
-    """What a function means for counting, and how its output follows from its inputs.
+    """Role of a function in counting, and how its output follows from its inputs.
 
     In place or not: whether a function writes into an argument is told by ``may_write``.
     """
@@ -185,7 +185,7 @@ _QUANTISED_NAMESPACES = frozenset({"quantized", "_quantized", "onednn", "quantiz
 
 
 def role_of(func: Function) -> Role:
-    """What a function means for counting."""
+    """Return the role of a function in counting."""
     role = ROLES.get(func)
     if role is not None:
         return role
@@ -212,7 +212,7 @@ def why_uncounted(func: Function) -> str | None:
 
 
 def role_of_operator(qualified_name: str) -> Role:
-    """What an operator of the dispatcher means, by a name such as ``"aten::mm"``.
+    """Return the role of an operator of the dispatcher, by a name such as ``"aten::mm"``.
 
     Scripted graphs have such names. ``COUNTED`` never comes out: under its internal name, no
     operator is counted.

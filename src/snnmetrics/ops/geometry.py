@@ -1,4 +1,4 @@
-"""How a kernel moves over an input: one description for layers, calls and graphs."""
+"""Movement of a kernel over an input: one description for layers, calls and graphs."""
 
 from __future__ import annotations
 

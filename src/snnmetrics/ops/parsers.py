@@ -1,4 +1,4 @@
-"""Which PyTorch functions contract an input with weights, or two activations, and in what form.
+"""Parsers of the PyTorch functions that contract an input with weights, or two activations.
 
 A function is added by one parser, registered with ``@parses``; it takes the arguments of the
 function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`). A parser that
@@ -385,7 +385,7 @@ _FORBIDDING = 5000.0
 
 
 def _allows(mask: Tensor) -> Tensor:
-    """Where a mask lets through: True in a boolean one; in others, softmax weights are not zero.
+    """Mark the pairs that a mask allows: True, or with a softmax weight that is not zero.
 
     A softmax compares the scores of a row: where a mask adds the same number to all of them, be it
     -1e9, it forbids none, unless it is -inf.

@@ -47,7 +47,7 @@ class _Weights(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Where the steps of all samples lie in an input or output.
+    """Positions of the steps of all samples in an input or output.
 
     Attributes:
         time_dim: Dimension of time of padded sequences.
@@ -200,7 +200,7 @@ class Network(NamedTuple):
         return output
 
     def _before_projection(self, x: Tensor, before: list[Tensor], layer: int) -> Sequence[Tensor]:
-        """What the projection of an LSTM takes in, ``o * tanh(c)``; empty without a projection.
+        """Return the input of the projection, ``o * tanh(c)``; empty without a projection.
 
         It is the output of an LSTM without projection that is told the hidden states: they are
         part of its input, and its own have no weight. It adds the same products in another order.

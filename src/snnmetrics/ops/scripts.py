@@ -1,4 +1,4 @@
-"""What happens in a scripted or traced function.
+"""Contractions and writes in scripted and traced functions, read from their graphs.
 
 ``torch.jit.ScriptFunction`` runs in an interpreter of its own: a ``TorchFunctionMode`` does not see
 the call, nor the operations in it. Its graph names them.
@@ -19,7 +19,7 @@ SCRIPTED: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
 
 
 class Script(NamedTuple):
-    """What a scripted callable does.
+    """Contractions and writes of a scripted callable.
 
     Attributes:
         uncounted: Why it may contract something that is not counted, or None.
@@ -35,7 +35,7 @@ _known: weakref.WeakKeyDictionary[Any, Script] = weakref.WeakKeyDictionary()
 
 
 def read_script(func: Any) -> Script:
-    """What a scripted function or method does, by the operators of its graph."""
+    """Read a scripted function or method by the operators of its graph."""
     known = _known.get(func)
     if known is None:
         known = _known[func] = _read(func.inlined_graph)

@@ -1,4 +1,4 @@
-"""What a call contracts, without tensors: the form in which calls, graphs and maps speak of it.
+"""Specification of a contraction without tensors: one form for calls, graphs and maps.
 
 Every operation is brought into one of two forms, so that counting knows nothing of PyTorch's many
 spellings: a contraction, two operands with an index letter per dimension as in ``einsum``, or a
@@ -39,7 +39,7 @@ class Letters(NamedTuple):
         return [letter for letter in self.left if letter in self.right]
 
     def text_with_weight(self) -> str:
-        """How the second operand, a weight, meets one vector; equal for any batch dimensions.
+        """Describe how a weight meets one vector; equal for any batch dimensions.
 
         Example:
             >>> Letters("abZ", "YZ").text_with_weight(), Letters("Q", "RQ", "Q").text_with_weight()
@@ -51,7 +51,7 @@ class Letters(NamedTuple):
         return f"{left},{''.join(names.values())}->{output}"
 
     def text_of_product(self) -> str:
-        """How two activations meet; equal for any batch dimensions.
+        """Describe how two activations meet; equal for any batch dimensions.
 
         Letters of both that remain are batch dimensions and left out; a dot stands for neighbouring
         dimensions of one operand alone.
@@ -170,7 +170,7 @@ class OpSpec(NamedTuple):
         return self._size(free)
 
     def facts(self) -> dict[str, Any]:
-        """What is fixed about an operation with a weight, by the names that reports have."""
+        """Return what is fixed about an operation with a weight, by the names that reports have."""
         found = {
             "operation": self.operation,
             "input_shape": self.input_shape,
@@ -189,7 +189,7 @@ class OpSpec(NamedTuple):
         }
 
     def identity(self, weighted: bool, transposition: Sizes = ()) -> str:
-        """What of an operation does not depend on batch, time and spatial sizes, as text.
+        """Describe what of an operation does not depend on batch, time and spatial sizes.
 
         Args:
             weighted: Whether the second operand is a weight, whose shape is fixed then.

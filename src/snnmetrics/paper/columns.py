@@ -1,4 +1,4 @@
-"""How a column is titled and written: one unit and one number of decimals for all of its cells."""
+"""Titles and cells of columns: one unit and one number of decimals for all cells of a column."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 
 def _convention(table: PaperTable, counted: str) -> Iterator[str]:
-    """How operations are counted."""
+    """Say how operations are counted."""
     if not table.under:
         yield EXACT
         return
@@ -94,7 +94,7 @@ def _convention(table: PaperTable, counted: str) -> Iterator[str]:
 
 
 def _rules(report: Report) -> Iterator[str]:
-    """How input counts that is neither a spike nor analog, where there is some."""
+    """Say how input counts that is neither a spike nor analog, where there is some."""
     kinds = [row.kind for row in report.layers.values()]
     if "integer" in kinds:
         yield RULES[f"integer, {report.integer_as}"]
@@ -150,7 +150,7 @@ def _of_estimate(estimate: EnergyReport) -> Iterator[str]:
 
 
 def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
-    """How long samples and steps last: once if all are alike, else of each method."""
+    """Say how long samples and steps last: once if all are alike, else of each method."""
     for what, values in (
         ("time steps per sample", {name: report.steps for name, report in reports.items()}),
         ("seconds per time step", {name: report.step_seconds for name, report in reports.items()}),

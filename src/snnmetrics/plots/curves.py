@@ -234,7 +234,7 @@ def evaluations(
     lower: float | None = None,
     upper: float | None = None,
 ) -> Picture:
-    """How figures change from one evaluation to the next; a single one is a point with its value.
+    """Draw figures by evaluation; a single one is a point with its value.
 
     Args:
         series: Values in their order, by what they are called.

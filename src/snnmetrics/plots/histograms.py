@@ -38,7 +38,7 @@ _MOST_BARS = 32
 def rate_histogram(
     rates: Tensor | None, ax: Axes | None = None, *, unit: str = "spikes/step"
 ) -> Picture:
-    """How many neurons have which firing rate, on a logarithmic axis.
+    """Draw the number of neurons by firing rate, on a logarithmic axis.
 
     Rates of a layer spread over orders of magnitude, and neurons that never spike, which such an
     axis has no place for, are a bar of their own at 0.
@@ -93,7 +93,7 @@ def rate_histogram(
 def sample_spread(
     report: ReportData, name: str = "total", limit: Budget | None = None, ax: Axes | None = None
 ) -> Picture:
-    """How the synops of samples are spread, with what they must not exceed.
+    """Draw the distribution of the synops of samples, with their limit.
 
     Args:
         report: A report with figures of samples: ``Monitor(..., per_sample=True)``.
@@ -146,7 +146,7 @@ def sample_spread(
 
 
 def time_histogram(times: Tensor, mean: float, unit: str, ax: Axes | None = None) -> Picture:
-    """How many neurons spike first after which time, and the mean over all.
+    """Draw the number of neurons by the time of their first spike, and the mean over all.
 
     Args:
         times: Mean time of the first spike of each neuron; NaN of those that never spike, which
@@ -211,7 +211,7 @@ def _spread_of(report: ReportData, name: str, figure: str) -> Spread:
 
 
 def _bins(values: int) -> int:
-    """How many bars some values deserve."""
+    """Return the number of bars for some values."""
     return min(_MOST_BARS, max(5, math.ceil(2 * math.sqrt(values))))
 
 

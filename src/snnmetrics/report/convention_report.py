@@ -72,7 +72,7 @@ class ConventionRow(Record):
 
     @property
     def difference(self) -> float | None:
-        """How much more than exact, in percent; infinite from 0, ``None`` where one is missing."""
+        """Difference from exact, in percent; infinite from 0, ``None`` where one is missing."""
         if self.operations is None or self.exact is None:
             return None
         if self.operations == self.exact:

@@ -1,4 +1,4 @@
-"""How synops are spread over samples, kept in constant memory: what a budget must know.
+"""Distribution of synops over samples, in constant memory: what a budget is compared with.
 
 A mean does not show whether a limit is exceeded. Percentiles of a stream want a sketch; this
 one is a histogram of fixed logarithmic bins, so that sketches of batches and of ranks add up

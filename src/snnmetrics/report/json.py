@@ -75,7 +75,7 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
 
 
 def _with_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What was saved before rows had keys, as it is saved now."""
+    """Convert what was saved before rows had keys into the present form."""
 
     def rows(named: Any, new: dict[str, Any]) -> Any:
         if not isinstance(named, dict):

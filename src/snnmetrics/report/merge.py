@@ -94,7 +94,7 @@ def sum_of(one: Report, other: Report) -> Report:
 
 
 def run_data(keyed: _Keyed) -> RunData:
-    """What was counted for a report."""
+    """Return the counts of a report."""
     report = keyed.report
     known: dict[Key, Distribution | None] = {}
     parts: tuple[tuple[str, Mapping[Any, Report | GroupData | LayerData]], ...] = (

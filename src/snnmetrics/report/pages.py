@@ -212,7 +212,7 @@ def _footnotes(report: Report) -> Iterator[str]:
 
 
 def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
-    """How each kind that occurs is counted."""
+    """Say how each kind that occurs is counted."""
     met = {"product" if "*" in kind else kind for kind in kinds}
     for rule, text in RULES.items():
         kind, _, variant = rule.partition(", ")

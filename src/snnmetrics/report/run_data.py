@@ -326,7 +326,7 @@ class RunData:
         return row_names(self.orders())
 
     def _distribution(self, key: Key, other: RunData) -> Distribution | None:
-        """What is known here; a run without samples lacks nothing beside one that has some."""
+        """Return the known distribution, or that of no sample for a run without samples."""
         nothing = Distribution.of_nothing(self.samples)
         found = self.distributions.get(key, nothing)
         return nothing if found is None and not self.samples and other.samples else found
@@ -405,5 +405,5 @@ def _known_sum(mine: Any, theirs: Any) -> Any:
 
 
 def _alike(mine: int | None, theirs: int | None, neurons: int) -> int | None:
-    """What holds of no neuron in either, or of all in both; otherwise it takes a map to know."""
+    """Return a number that is 0 in both or all in both; otherwise None: only a map tells."""
     return mine if mine == theirs and mine in (0, neurons) else None

@@ -1,1 +1,1 @@
-"""Which synapses an input element has: geometry, fan-out maps, weights as they are used."""
+"""Synapses of input elements: geometry, fan-out maps, weights as they are used."""

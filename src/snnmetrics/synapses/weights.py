@@ -44,7 +44,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often was written into a tensor; not known of those of inference mode."""
+    """Return the number of writes into a tensor; 0 in inference mode, where it is not known."""
     return 0 if tensor.is_inference() else tensor._version
 
 

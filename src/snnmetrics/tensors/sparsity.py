@@ -1,4 +1,4 @@
-"""Which elements of a tensor are not zero, without a copy of its size.
+"""Patterns of the zeros of a tensor, without a copy of its size.
 
 A weight is read at every batch: writes to ``.data``, by NumPy or by a fused optimiser leave no
 trace in its version. It is read tile by tile. NumPy compares a tile with zero many times quicker
@@ -24,7 +24,7 @@ Bits = NDArray[np.uint8]
 
 
 class SparsityPattern:
-    """Which elements of a tensor are zero; patterns are compared by identity.
+    """The zeros of a tensor; patterns are compared by identity.
 
     Args:
         layout: Shape, strides and dtype of the tensor, which say what element a bit belongs to.
@@ -85,7 +85,7 @@ def sparsity_pattern(x: Tensor, known: SparsityPattern | None = None) -> Sparsit
 
 
 def nonzero(x: Tensor) -> NDArray[np.bool_] | None:
-    """Where a tensor is not zero; None if there is no ``numpy_view`` of it."""
+    """Mark the elements that are not zero; None if there is no ``numpy_view`` of the tensor."""
     viewed = numpy_view(x)
     if viewed is None:
         return None

@@ -149,7 +149,7 @@ def numpy_view(x: Tensor) -> Tensor | None:
 
 
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
-    """How many ones there are along ``dims``, if all elements are 0 or 1 and a check is quick.
+    """Count the ones along ``dims``, if all elements are 0 or 1 and a check is quick.
 
     Args:
         x: Dense real tensor.
@@ -287,7 +287,7 @@ def _rows_to_add(
     shape: torch.Size,
     order: tuple[int, ...],
 ) -> _Matrices | None:
-    """Where what is to be added up lies side by side: short rows, of which a byte holds the sum."""
+    """Matrices whose columns are to be added up: short rows, of which a byte holds the sum."""
     columns = math.prod([x.shape[d] for d in summed])
     if columns > _ROWS:
         return None
@@ -445,7 +445,7 @@ def _events(tile: Values, one: int, others: _OtherTiles | None, place: Place) ->
 
 
 def _flags(tile: Values, one: int) -> tuple[Values, Values]:
-    """Where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
+    """Mark where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
     matrices, rows, columns = tile.shape
     width = _by_eight(columns)
     kept = _scratch.flags[:, : matrices * rows * width]
