@@ -85,22 +85,22 @@ def expected(notes: Notes) -> dict[str, dict[str, Any]]:
     """What each part must have counted."""
     rows: dict[str, dict[str, Any]] = {}
     for part, operation, x, weight in notes.done:
-        frames = x.reshape(-1, CHANNELS, LENGTH)
+        vectors = x.reshape(-1, CHANNELS, LENGTH)
         dense = fanout(operation, torch.ones_like(weight))
         effective = fanout(operation, (weight != 0).double())
-        events, size = (frames != 0).double().sum(0), frames.abs().sum(0)
+        events, size = (vectors != 0).double().sum(0), vectors.abs().sum(0)
         row = rows.setdefault(part, {"kinds": set(), "weighted": 0.0, "per_neuron": 0.0})
-        row["kinds"].add(kind_of(frames))
+        row["kinds"].add(kind_of(vectors))
         row["weighted"] += float((size * effective).sum())
         row["per_neuron"] += size * dense
         for name, value in (
             ("calls", 1),
             ("events", events.sum()),
-            ("elements", frames.numel()),
+            ("elements", vectors.numel()),
             ("synops", (size * dense).sum()),
             ("event_synops", (events * dense).sum()),
             ("effective_synops", (events * effective).sum()),
-            ("dense_synops", len(frames) * dense.sum()),
+            ("dense_synops", len(vectors) * dense.sum()),
         ):
             row[name] = row.get(name, 0) + float(value)
     for row in rows.values():

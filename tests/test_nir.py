@@ -120,7 +120,7 @@ def test_convolutions_have_the_synapses_of_unit_vectors(case: Any, with_shape: b
     assert row.acs == pytest.approx(7 * (r * effective).sum().item())
     assert row.event_synops == math.ceil(7 * (r.clamp(max=1) * fanout).sum().item())
     assert row.effective_synops == math.ceil(7 * (r.clamp(max=1) * effective).sum().item())
-    assert (row.kind, row.frames, row.macs) == ("integer", 7, 0)
+    assert (row.kind, row.vectors, row.macs) == ("integer", 7, 0)
     assert report.uncounted == ()
 
 
@@ -672,7 +672,7 @@ def _same_as_measured(report: sm.Report, measured: sm.Report) -> None:
         for fact in ("operation", "weight_shape", "stride", "padding", "dilation", "groups"):
             assert getattr(mine, fact) == getattr(theirs, fact), (name, fact)
         found = report.layers[name]
-        for figure in ("synapses", "dense_synops", "dense_macs", "frames"):
+        for figure in ("synapses", "dense_synops", "dense_macs", "vectors"):
             assert getattr(found, figure) == getattr(row, figure), (name, figure)
         for figure in ("synops", "acs"):
             assert getattr(found, figure) == pytest.approx(getattr(row, figure)), (name, figure)

@@ -152,8 +152,8 @@ def test_fanout(model: Published, part: Any) -> None:
 
     calls = [call for call in model.calls() if isinstance(call.layer, part)]
     described = {str(call.layer): call.layer for call in calls}  # equal layers, equal maps
-    frames = [(str(call.layer), call.input_shape[0], call.input_shape[1:]) for call in calls]
-    counted = [count * synapses(layer, shape) for layer, count, shape in frames]
+    vectors = [(str(call.layer), call.input_shape[0], call.input_shape[1:]) for call in calls]
+    counted = [count * synapses(layer, shape) for layer, count, shape in vectors]
     assert counted == [call.edges_exact for call in calls]
 
 

@@ -31,7 +31,7 @@ def made() -> sm.Report:
     fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12, parameters=12)
     counts = Counts(
         calls=1,
-        frames=2,
+        vectors=2,
         elements=8,
         events=3,
         magnitude=3,
@@ -103,7 +103,7 @@ def test_totals_are_divided_once() -> None:
 
 
 def test_frames_differ_from_layer_to_layer() -> None:
-    """Sinabs adds up what it prints: 9 in 2 frames and 9 in 18."""
+    """Sinabs adds up what it prints: 9 in 2 vectors and 9 in 18."""
     one = made().layers_data["one"]
     slow = LayerData(one.operation, {"binary": Counts(1, 18, 72, 3, 3, 9, 9, 7, 7, 216, 216, 54)})
     total = report({"one": one, "slow": slow}).under("sinabs").total

@@ -337,10 +337,10 @@ def test_sinabs(case: Case) -> None:
         if all(
             x.ndim == (4 if report.layers[name].operation == "conv2d" else 2) for _, x in said[name]
         ):
-            frames = sum(len(x) for _, x in said[name])
+            vectors = sum(len(x) for _, x in said[name])
             printed = row.printed["synops_per_timestep"]
             assert printed is not None
-            assert printed * scale == pytest.approx(totals / frames, rel=1e-6)
+            assert printed * scale == pytest.approx(totals / vectors, rel=1e-6)
 
 
 def per_timestep(model: nn.Sequential, x: Tensor) -> dict[int, float]:
@@ -353,7 +353,7 @@ def per_timestep(model: nn.Sequential, x: Tensor) -> dict[int, float]:
 
 
 def test_sinabs_per_frame_with_pooling_repaired() -> None:
-    """Six frames; declared pooling of 2 x 2 is what it repairs."""
+    """Six vectors; declared pooling of 2 x 2 is what it repairs."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, stride=2), nn.Flatten(), nn.Linear(48, 5))
     x = spikes(6, 2, 8, 8)()
     assert per_timestep(model, x)[0] == pytest.approx(

@@ -21,14 +21,14 @@ def layer(
     dense: int | None = None,
     padded: int | None = None,
     synops: int | None = None,
-    frames: int = 1,
+    vectors: int = 1,
 ) -> LayerData:
     """A layer with this many operations; all weights are nonzero unless synops say otherwise."""
     dense = effective if dense is None else dense
     synops = effective if synops is None else synops
     counts = Counts(
         calls=1,
-        frames=frames,
+        vectors=vectors,
         elements=10,
         events=5,
         magnitude=5,

@@ -30,8 +30,8 @@ FP32 = "horowitz-45nm-fp32"
 def direct_coded(**changes: Any) -> Report:
     """Two samples in four steps; the first layer is outside of the loop over time."""
     layers = {
-        "conv": layer("analog", 900, dense=1000, padded=1200, frames=2),
-        "fc": layer("binary", 500, dense=8000, frames=8),
+        "conv": layer("analog", 900, dense=1000, padded=1200, vectors=2),
+        "fc": layer("binary", 500, dense=8000, vectors=8),
     }
     seen = {"lif": neurons(80, 10, arithmetic=(3, 1))}
     return report(layers, **({"neurons_data": seen, "samples": 2} | changes))
@@ -52,7 +52,7 @@ def test_one_step_of_every_layer_and_the_first_as_it_is() -> None:
 
 
 def test_only_the_user_can_tell_that_tokens_are_no_steps() -> None:
-    made = report({"tokens": layer("analog", 900, dense=800, frames=196)})  # 196 = 4 x 49
+    made = report({"tokens": layer("analog", 900, dense=800, vectors=196)})  # 196 = 4 x 49
     assert ann_baseline(made).macs == 200
     assert ann_baseline(made, once=["tok*"]).macs == 800
 
@@ -83,7 +83,7 @@ def test_formula_of_keras_spiking_on_other_devices(device: str) -> None:
     """Connections and neurons of a single time step, whatever the steps."""
     connections, units = 100_352, 128
     made = report(
-        {"fc": layer("binary", 5, dense=connections * 4, frames=4)},
+        {"fc": layer("binary", 5, dense=connections * 4, vectors=4)},
         neurons_data={"lif": neurons(units * 4, units)},
     )
     price = energy_profiles()[device].constants["synop"].joules
@@ -107,7 +107,7 @@ def test_a_device_that_keras_spiking_registers_in_its_documentation() -> None:
     ("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (255, 8)]
 )
 def test_bits_of_a_rate_code(steps: int, bits: int) -> None:
-    made = report({"fc": layer("binary", 5, dense=8 * steps, frames=steps)}, steps=steps)
+    made = report({"fc": layer("binary", 5, dense=8 * steps, vectors=steps)}, steps=steps)
     ann = quantised_ann_baseline(made)
     assert ann.bits == bits
     assert 2**bits >= steps + 1 > 2 ** (bits - 1)
@@ -135,7 +135,7 @@ def test_ratio() -> None:
 @pytest.mark.parametrize("steps", [1, 4, 10])
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8", "int32"])
 def test_break_even_of_spiking_layers_alone(steps: int, dtype: str) -> None:
-    made = report({"fc": layer("binary", 5, dense=80 * steps, frames=steps)}, steps=steps)
+    made = report({"fc": layer("binary", 5, dense=80 * steps, vectors=steps)}, steps=steps)
     profile = energy_profiles()[f"horowitz-45nm-{dtype}"]
     mac, ac = profile.constants["mac"].joules, profile.constants["ac"].joules
     assert break_even_rate(made, profile) == close(mac / (steps * ac))
@@ -148,7 +148,7 @@ def test_at_the_break_even_rate_both_cost_the_same(neuron_operations: bool) -> N
     made = direct_coded()
     layers = dict(made.layers_data)
     acs = rate * 8000  # of two samples
-    spiking = layer("integer", 1, dense=8000, frames=8)
+    spiking = layer("integer", 1, dense=8000, vectors=8)
     (counts,) = spiking.counts.values()
     layers["fc"] = replace(spiking, counts={"integer": replace(counts, effective_magnitude=acs)})
     there = direct_coded(layers_data=layers)
@@ -160,12 +160,12 @@ def test_at_the_break_even_rate_both_cost_the_same(neuron_operations: bool) -> N
 
 
 def test_break_even_against_another_baseline() -> None:
-    made = report({"fc": layer("binary", 5, dense=4000, frames=4)}, steps=4)
+    made = report({"fc": layer("binary", 5, dense=4000, vectors=4)}, steps=4)
     cpu = estimate_energy(ann_baseline(made), "cpu-i7-4960x")
     rate = break_even_rate(made, "loihi", baseline=cpu)
     assert rate == close(1000 * 8.6e-9 / (4000 * 27.1e-12))
     never = report(
-        {"fc": layer("binary", 5, dense=4000, frames=4)},
+        {"fc": layer("binary", 5, dense=4000, vectors=4)},
         neurons_data={"lif": neurons(400, 100, arithmetic=(300, 300))},
     )
     assert break_even_rate(never, FP32, neuron_operations=True) < 0
@@ -177,7 +177,7 @@ def test_break_even_against_another_baseline() -> None:
         (lambda made: break_even_rate(made, "cpu-i7-4960x"), "profile: expected an event-driven"),
         (lambda made: break_even_rate(made, "loihi"), "expected a price for all that was counted"),
         (
-            lambda made: break_even_rate(report({"fc": layer("analog", 5, frames=4)}), FP32),
+            lambda made: break_even_rate(report({"fc": layer("analog", 5, vectors=4)}), FP32),
             "report: expected a layer with spikes",
         ),
         (lambda made: ann_baseline(direct_coded(steps=None)), "known number of time steps"),

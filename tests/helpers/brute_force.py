@@ -6,7 +6,7 @@ the ``see_*`` functions, which do nothing unless a ``Truth`` is listening. Then,
 
 - the fan-out of an input element is the sum of what the operation itself makes of its unit vector
   with all weights one (or one where the weight is not zero);
-- a loop over frames and elements adds the fan-outs of the events, in Python integers.
+- a loop over vectors and elements adds the fan-outs of the events, in Python integers.
 
 Slow by intent: for maps of a few hundred elements.
 """
@@ -124,8 +124,8 @@ def conv(
             units = F.pad(units, list(copies[0]), mode=copies[1])
         return _CONV[ndim](units, w, **arguments)
 
-    frames = x.flatten(0, -ndim - 2) if x.ndim > ndim + 1 else x.unsqueeze(0)
-    outputs = apply(frames.float(), weight.float()).numel()
+    vectors = x.flatten(0, -ndim - 2) if x.ndim > ndim + 1 else x.unsqueeze(0)
+    outputs = apply(vectors.float(), weight.float()).numel()
     key = ("conv", copies, *map(str, arguments.values()))
     return Weighted(name, x, ndim + 1, weight, apply, key, outputs * weight[0].numel())
 
@@ -465,8 +465,8 @@ class Truth:
 
     def _values(self, call: Weighted) -> list[list[float]]:
         """One list of spikes per frame."""
-        frames = call.x.reshape(-1, *call.x.shape[call.x.ndim - call.ndim :]).flatten(1)
-        values = frames.double().tolist()
+        vectors = call.x.reshape(-1, *call.x.shape[call.x.ndim - call.ndim :]).flatten(1)
+        values = vectors.double().tolist()
         scale = self.input_scale.get(call.name)
         if scale is None:
             return values
@@ -500,7 +500,7 @@ class Layer:
     kinds: list[str] = field(default_factory=list)  # of each call; of a product "left*right"
     declared: str | None = None
     calls: int = 0
-    frames: int = 0
+    vectors: int = 0
     elements: int = 0
     events: int = 0
     synops: float = 0
@@ -511,14 +511,14 @@ class Layer:
     dense_macs: int = 0
 
     def add_weighted(
-        self, call: Weighted, frames: list[list[float]], fanout: list[int], effective: list[int]
+        self, call: Weighted, vectors: list[list[float]], fanout: list[int], effective: list[int]
     ) -> None:
         self.calls += 1
-        self.kinds.append(kind_of(itertools.chain(*frames)))
+        self.kinds.append(kind_of(itertools.chain(*vectors)))
         self.dense_macs += call.dense_macs
         whole = self.kinds[-1] != "analog"
-        for frame in frames:
-            self.frames += 1
+        for frame in vectors:
+            self.vectors += 1
             for i, value in enumerate(frame):
                 self.elements += 1
                 self.dense_synops += fanout[i]
@@ -578,7 +578,7 @@ class Layer:
             "macs": macs,
         }
         if not self.product:
-            counts |= {"frames": self.frames, "elements": self.elements, "events": self.events}
+            counts |= {"vectors": self.vectors, "elements": self.elements, "events": self.events}
         return counts
 
 
@@ -589,21 +589,21 @@ def _pairs(equation: str, left: Tensor, right: Tensor) -> int:
 
 
 def _neuron_row(type_: str, lead: int, outputs: list[Tensor]) -> dict[str, Any]:
-    frames = [frame for spikes in outputs for frame in spikes.flatten(0, lead - 1)]
-    per_neuron = [0.0] * frames[0].numel()
+    vectors = [frame for spikes in outputs for frame in spikes.flatten(0, lead - 1)]
+    per_neuron = [0.0] * vectors[0].numel()
     events = 0
-    for frame in frames:
+    for frame in vectors:
         for i, value in enumerate(frame.flatten().tolist()):
             per_neuron[i] += abs(value)
             events += value != 0
     return {
         "type": type_,
         "neurons": len(per_neuron),
-        "elements": len(per_neuron) * len(frames),
+        "elements": len(per_neuron) * len(vectors),
         "events": events,
         "spikes": sum(per_neuron),
         "silent": sum(spikes == 0 for spikes in per_neuron),
-        "saturated": sum(spikes >= len(frames) for spikes in per_neuron),
+        "saturated": sum(spikes >= len(vectors) for spikes in per_neuron),
     }
 
 

@@ -75,9 +75,9 @@ class Capture:
 def expected_counts(capture: Capture) -> Counts:
     """Every count of one call, and the kind of its input, by explicit loops."""
     fanout, effective, padded = synapses(capture)
-    frames = capture.input.double().reshape(-1, fanout.size).tolist()
+    vectors = capture.input.double().reshape(-1, fanout.size).tolist()
     counts: Counts = dict.fromkeys(COUNTED, 0)
-    for frame in frames:
+    for frame in vectors:
         counts["dense_macs"] += padded
         for x, taps, taps_left in zip(
             frame, fanout.ravel().tolist(), effective.ravel().tolist(), strict=True
@@ -91,7 +91,7 @@ def expected_counts(capture: Capture) -> Counts:
                 counts["events"] += 1
                 counts["event_synops"] += taps
                 counts["effective_synops"] += taps_left
-    values = {x for frame in frames for x in frame}
+    values = {x for frame in vectors for x in frame}
     return counts | {"kind": _kind(values)}
 
 

@@ -42,7 +42,7 @@ class TestWeightedCalls:
             layer.weight[:2, 1] = 0  # the second input reaches three outputs only
         row = truth_of(layer, torch.tensor([[1.0, 0, 0], [0, 2, 1]]))
         assert row.kind == "integer"
-        assert (row.calls, row.frames, row.elements, row.events) == (1, 2, 6, 3)
+        assert (row.calls, row.vectors, row.elements, row.events) == (1, 2, 6, 3)
         assert (row.synops, row.event_synops) == (5 + 10 + 5, 15)
         assert (row.effective_synops, row.effective_magnitude) == (5 + 3 + 5, 5 + 6 + 5)
         assert row.dense_synops == row.dense_macs == 30
@@ -88,8 +88,8 @@ class TestWeightedCalls:
         assert truth_of(filled(wider), torch.ones(1, 1, 4)).synops == 2 * (2 + 3 + 3 + 3)
 
     def test_leading_dimensions_are_frames(self) -> None:
-        assert truth_of(filled(nn.Linear(2, 3)), torch.ones(4, 5, 2)).frames == 20
-        assert truth_of(filled(nn.Conv2d(1, 1, 2)), torch.ones(1, 2, 2)).frames == 1
+        assert truth_of(filled(nn.Linear(2, 3)), torch.ones(4, 5, 2)).vectors == 20
+        assert truth_of(filled(nn.Conv2d(1, 1, 2)), torch.ones(1, 2, 2)).vectors == 1
 
     def test_recurrent_cell(self) -> None:
         cell = filled(nn.LSTMCell(3, 2))

@@ -302,8 +302,8 @@ def test_synops_agree_with_the_metric(case: Case) -> None:
         metric = sm.SynOps(sm.fanout(_plain(layer), neurons))
         for call in calls:
             metric.update(call.x.reshape(-1, *neurons))
-        frames = sum(call.x.reshape(-1, *neurons).shape[0] for call in calls)
-        total = metric.compute()["synops"].item() * frames
+        vectors = sum(call.x.reshape(-1, *neurons).shape[0] for call in calls)
+        total = metric.compute()["synops"].item() * vectors
         assert round(total) == report.counts()[name]["synops"]
         assert abs(total - round(total)) < 1e-6
 

@@ -377,7 +377,7 @@ def test_step_loop_and_single_call_agree() -> None:
     counts = [{**r.counts()["Linear"], "calls": None} for r in (a, b)]
     assert counts[0] == counts[1]
     assert a.layers["Linear"].synops == float(x.sum()) * 4 / 3
-    assert a.layers["Linear"].frames == 5
+    assert a.layers["Linear"].vectors == 5
 
 
 def test_the_first_tensor_argument_says_how_many_samples() -> None:

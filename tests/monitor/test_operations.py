@@ -295,7 +295,7 @@ def test_calls_in_other_threads_are_said() -> None:
     report = measured(model, X)
     thread.join()
     waiting.remove()
-    assert report.layers["1"].frames == 1
+    assert report.layers["1"].vectors == 1
     assert [(e.name, e.reason) for e in report.uncounted] == [("1", "it ran in another thread")]
 
 

@@ -31,10 +31,10 @@ def counts_of(weight: Tensor, samples: list[list[tuple[int, Tensor]]]) -> dict[s
     taps = [sum(w != 0 for w in column) for column in weight.t().tolist()]
     kind = kind_of(value for vector in vectors for value in vector)
     counts = dict.fromkeys(
-        ("frames", "elements", "events", "synops", "event_synops", "effective_synops"), 0.0
+        ("vectors", "elements", "events", "synops", "event_synops", "effective_synops"), 0.0
     )
     for vector in vectors:
-        counts["frames"] += 1
+        counts["vectors"] += 1
         for value, effective in zip(vector, taps, strict=True):
             counts["elements"] += 1
             if value != 0:
@@ -43,7 +43,7 @@ def counts_of(weight: Tensor, samples: list[list[tuple[int, Tensor]]]) -> dict[s
                 counts["event_synops"] += len(weight)
                 counts["effective_synops"] += effective
     counts["dense_synops"] = counts["dense_macs"] = counts["elements"] * len(weight)
-    counts["output_elements"] = counts["frames"] * len(weight)
+    counts["output_elements"] = counts["vectors"] * len(weight)
     return counts | {"kind": kind}
 
 
@@ -206,7 +206,7 @@ def test_rows_are_those_of_the_same_network_of_cells(
                     del figures["synops"], figures["magnitude"], figures["effective_magnitude"]
             assert counts == expected
             assert fused.layers[one].kind == cells.layers[other].kind
-            for field in ("synapses", "parameters", "acs", "macs", "input_sparsity", "frames"):
+            for field in ("synapses", "parameters", "acs", "macs", "input_sparsity", "vectors"):
                 assert getattr(fused.layers[one], field) == getattr(cells.layers[other], field)
     assert torch.equal(
         *(
@@ -230,7 +230,7 @@ def test_hidden_states_of_integers_are_spike_counts() -> None:
     with sm.Monitor(net, batch_dim=1, time_dim=0) as monitor:
         net(x)
     row = monitor.compute().layers["RNN.hh_l0"]
-    assert (row.kind, row.frames) == ("integer", 3)
+    assert (row.kind, row.vectors) == ("integer", 3)
     assert (row.synops, row.event_synops, row.effective_synops) == (2 * 6, 2 * 3, 3)
     assert row.acs == 1 + 1 + 4
 
@@ -248,7 +248,7 @@ def test_an_input_without_batch(batch_first: bool) -> None:
     for part, vectors in truth.items():
         expected = counts_of(getattr(net, f"weight_{part}"), vectors)
         row = monitor.compute().counts()[f"GRU.{part}"]
-        for field in ("event_synops", "dense_synops", "frames"):
+        for field in ("event_synops", "dense_synops", "vectors"):
             assert row[field] == expected[field]
 
 

@@ -379,26 +379,24 @@ def test_neurons_of_several_shapes_merge_by_shape(per_neuron: bool) -> None:
         assert Report.from_json(merged.to_json()) == merged
 
 
-# ---------------------------------------------------------------------- reports of before
+# -------------------------------------------------------------------------- rows without key
 
 
-def of_before(report: Report) -> Report:
-    """The report as it was saved when rows had names alone."""
+def without_keys(report: Report) -> Report:
+    """The report with rows that have names alone, such as those of graphs."""
     data = json.loads(report.to_json())
-    data["version"] = 2
     for row in (*data["layers"].values(), *data["neurons"].values()):
-        for field in {"key", "order"} & row.keys():
-            del row[field]
+        row |= {field: 0 if field == "order" else None for field in {"key", "order"} & row.keys()}
     return Report.from_json(json.dumps(data))
 
 
-def test_reports_of_before_merge_by_name() -> None:
+def test_rows_without_keys_merge_by_name() -> None:
     new = [measured(shard).compute() for shard in (SHARDS[2], SHARDS[0][1:], SHARDS[2])]
-    old = [of_before(report) for report in new]
+    old = [without_keys(report) for report in new]
     assert all(data.key is None for data in old[0].layers_data.values())
     assert list(old[0].layers) == list(new[0].layers)
     same = old[0].merge(old[2])
-    assert of_before(new[0].merge(new[2])) == same
+    assert without_keys(new[0].merge(new[2])) == same
     for merged in (old[0].merge(new[2]), new[0].merge(old[2])):
         assert merged == new[0].merge(new[2])
     by_name = {name: row.acs for name, row in old[0].merge(old[1]).layers.items()}

@@ -110,7 +110,7 @@ def test_the_legend_stays_within_a_narrow_figure() -> None:
 
 
 def test_layers_without_events() -> None:
-    silent = Counts(calls=1, frames=2, elements=8, dense_synops=24, dense_macs=26)
+    silent = Counts(calls=1, vectors=2, elements=8, dense_synops=24, dense_macs=26)
     _, ax = made.report({"fc": made.layer(counts=silent)}).plot()
     assert (widths(ax, "ACs"), widths(ax, "dense MACs")) == ([0], [13])
     _, ax = made.report({"fc": made.layer(counts=Counts(calls=1))}).plot()

@@ -34,7 +34,7 @@ def operation(name: str = "linear", synapses: int = 12, parameters: int = 15) ->
 # 3 are not zero, with magnitudes 1, 1 and 3: 5 spikes x 3 synapses, 5 spikes x 2 nonzero weights.
 COUNTS = Counts(
     calls=1,
-    frames=2,
+    vectors=2,
     elements=8,
     events=3,
     magnitude=5,
@@ -151,7 +151,7 @@ def some_counts(draw: st.DrawFn) -> Counts:
     event_synops = draw(st.integers(0, ints[2]))
     return Counts(
         calls=ints[0],
-        frames=ints[1],
+        vectors=ints[1],
         elements=elements,
         events=events,
         magnitude=figures[0],

@@ -19,7 +19,7 @@ from tests.report.made import COUNTS, full_report, layer, neurons, operation, re
 def test_figures_of_a_layer_are_totals_over_samples() -> None:
     row = report().layers["fc"]
     assert (row.name, row.operation, row.kind) == ("fc", "linear", "binary")
-    assert (row.frames, row.synops, row.event_synops) == (1.0, 7.5, 4.5)
+    assert (row.vectors, row.synops, row.event_synops) == (1.0, 7.5, 4.5)
     assert (row.effective_synops, row.dense_synops, row.dense_macs) == (3.0, 12.0, 13.0)
     assert (row.synapses, row.parameters, row.input_sparsity) == (12, 15, 5 / 8)
     assert row.synops_per_neuron is None
@@ -97,7 +97,7 @@ def test_counts_are_exact_integers() -> None:
     assert counts["synops"] == 2**70 + 1
     assert (counts["acs"], counts["macs"]) == (10, 0)
     assert all(type(value) is int for value in counts.values())
-    assert set(counts) >= {"calls", "frames", "elements", "events", "dense_synops", "dense_macs"}
+    assert set(counts) >= {"calls", "vectors", "elements", "events", "dense_synops", "dense_macs"}
 
 
 def test_the_total_sums_the_rows() -> None:
@@ -147,7 +147,7 @@ def test_the_total_of_neurons_is_weighted_by_neurons() -> None:
 
 
 def test_nothing_seen_is_nan_not_an_error() -> None:
-    empty = replace(COUNTS, frames=0, elements=0, events=0)
+    empty = replace(COUNTS, vectors=0, elements=0, events=0)
     unseen = neurons(neurons=0, elements=0, events=0, spikes=0, silent=0, saturated=0)
     data = layer(counts=empty, synops_per_neuron=torch.zeros(4))
     made = report({"fc": data}, samples=0, neurons_data={"lif": unseen})
@@ -177,7 +177,7 @@ def test_scalars_have_stable_names_and_are_floats() -> None:
         for figure in (
             ["synops", "event_synops", "effective_synops", "dense_synops", "dense_macs"]
             + ["acs", "macs", "input_sparsity"]
-            + (["frames"] if name == "fc" else [])
+            + (["vectors"] if name == "fc" else [])
         )
     }
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from snnmetrics.report import Report
-from snnmetrics.report.json import checks_of_report
+from snnmetrics.report.json import VERSION, checks_of_report
 from snnmetrics.report.schema import MAX_VALUE
 from tests.report.made import full_report
 from tests.report.test_json import PLACES, anything, edited
@@ -77,7 +77,7 @@ def test_arbitrary_json_bytes_and_text(text: str | bytes) -> None:
 @many
 @given(st.fixed_dictionaries(dict.fromkeys(checks_of_report(Report), anything)))
 def test_the_right_names_with_arbitrary_values(values: dict[str, Any]) -> None:
-    data = {"format": "snnmetrics.Report", "version": 2} | values
+    data = {"format": "snnmetrics.Report", "version": VERSION} | values
     read(json.dumps(data))
     read(data, Report.from_dict)
 

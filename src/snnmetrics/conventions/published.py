@@ -224,7 +224,7 @@ def sinabs(layer: Layer) -> Figures:
         )
     note = "" if layer.scale == 1 else f"{layer.scale:g} x is taken for an AvgPool2d before it"
     printed = {"synops_per_timestep": counts.synops}
-    return Figures(printed, counts.frames, counts.synops, note=note)
+    return Figures(printed, counts.vectors, counts.synops, note=note)
 
 
 def _unhooked(why: str) -> Figures:
@@ -329,7 +329,7 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     operation, dense = layer.operation, counts.dense_macs
     if layer.is_transposed:
         weight, _ = layer.geometry()
-        dense = counts.frames * math.prod(operation.output_shape[1:]) * math.prod(weight)
+        dense = counts.vectors * math.prod(operation.output_shape[1:]) * math.prod(weight)
     if not operation.bias:
         return dense
     if _bias_once_per_call(layer):

@@ -250,5 +250,5 @@ def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
         name
         for name in report.layers
         if any(fnmatchcase(name, pattern) for pattern in once)
-        or (counts[name]["frames"] or 0) % all_steps
+        or (counts[name]["vectors"] or 0) % all_steps
     ]

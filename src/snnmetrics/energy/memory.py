@@ -134,7 +134,7 @@ def memory_aware_energy(
         >>> from snnmetrics.energy import memory_aware_energy
         >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12, parameters=12)
         >>> counts = Counts(
-        ...     calls=1, frames=2, elements=8, events=3, magnitude=3, synops=9, event_synops=9,
+        ...     calls=1, vectors=2, elements=8, events=3, magnitude=3, synops=9, event_synops=9,
         ...     effective_synops=9, effective_magnitude=9, dense_synops=24, dense_macs=24,
         ...     output_elements=6,
         ... )
@@ -300,7 +300,7 @@ def _unsuited(data: LayerData) -> str | None:
         return f"a part of a recurrent cell ({operation.module}): the model has none"
     if operation.operation not in PLAIN:
         return f"{operation.operation}: the model has linear layers and convolutions"
-    if counts.frames * math.prod(operation.output_shape) != counts.output_elements:
+    if counts.vectors * math.prod(operation.output_shape) != counts.output_elements:
         return "its output had more than one shape, so that the size of its memory is not known"
     return None
 

@@ -182,7 +182,7 @@ class CallSite:
         """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
         return {
             "calls": calls,
-            "frames": self.vectors * calls,
+            "vectors": self.vectors * calls,
             "elements": self.elements * calls,
             "dense_synops": self.vectors * calls * self.operation.synapses,
             "dense_macs": self.dense_macs * calls,

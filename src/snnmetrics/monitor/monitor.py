@@ -28,7 +28,7 @@ from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
 from snnmetrics.report.run_data import RunData, require_same_layers
 
-_FORMAT, _VERSION = "snnmetrics.Monitor", 2
+_FORMAT, _VERSION = "snnmetrics.Monitor", 3
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
 _SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 

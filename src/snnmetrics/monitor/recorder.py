@@ -471,7 +471,7 @@ class BatchRecorder:
             check_kind(name, declared, *kinds)
             known = {
                 "calls": 1,
-                "frames": spec.vectors,
+                "vectors": spec.vectors,
                 "elements": call.left.numel(),
                 "dense_synops": products.dense_products(call),
                 "dense_macs": spec.dense_macs,

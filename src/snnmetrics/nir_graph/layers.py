@@ -41,7 +41,7 @@ def layer_of(node: Node, shape: Shape, fed: Signal, steps: int) -> LayerData:
     }
     counts = Counts(
         calls=1,
-        frames=steps,
+        vectors=steps,
         elements=steps * rates.numel(),
         dense_synops=steps * synapse_map.synapses,
         dense_macs=steps * spec.dense_macs,

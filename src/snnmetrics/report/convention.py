@@ -46,7 +46,7 @@ class Layer:
         >>> from snnmetrics.conventions import Layer
         >>> from snnmetrics.report import Counts, LayerData, Operation
         >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12)
-        >>> counts = Counts(calls=1, frames=2, elements=8, events=3, dense_macs=24)
+        >>> counts = Counts(calls=1, vectors=2, elements=8, events=3, dense_macs=24)
         >>> layer = Layer("fc", LayerData(fc, {"binary": counts}), 2, model="Net", first=True)
         >>> layer.kind, layer.is_convolution
         ('binary', False)
@@ -138,7 +138,7 @@ class Layer:
             NotInReport: If inputs were of other sizes than that of the first call.
         """
         counts = self.total
-        if counts.elements != counts.frames * math.prod(self.operation.input_shape):
+        if counts.elements != counts.vectors * math.prod(self.operation.input_shape):
             raise NotInReport("the size of its input changed; the report has sums over all sizes")
 
     def of_connections(self, activity: float, counts: Counts) -> float:

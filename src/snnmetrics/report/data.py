@@ -36,7 +36,7 @@ class Counts:
 
     Attributes:
         calls: How often the operation was called.
-        frames: Input vectors (batch x time x positions).
+        vectors: Input vectors (batch x time x positions).
         elements: Elements of the input.
         events: Nonzero elements of the input.
         magnitude: Sum of ``|x|``, in spikes (divided by a declared input scale).
@@ -50,14 +50,14 @@ class Counts:
 
     Example:
         >>> from snnmetrics.report import Counts
-        >>> one = Counts(calls=1, frames=2, elements=8, events=3)
-        >>> both = one + Counts(calls=1, frames=1, elements=4, events=1)
+        >>> one = Counts(calls=1, vectors=2, elements=8, events=3)
+        >>> both = one + Counts(calls=1, vectors=1, elements=4, events=1)
         >>> both.calls, both.elements, both.events
         (2, 12, 4)
     """
 
     calls: int = 0
-    frames: int = 0
+    vectors: int = 0
     elements: int = 0
     events: int = 0
     magnitude: float = 0
@@ -149,15 +149,15 @@ class Operation:
     Attributes:
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
         module: Class name of the module in whose forward it happened.
-        input_shape: Shape of one input frame.
-        output_shape: Shape of one output frame.
+        input_shape: Shape of one input vector.
+        output_shape: Shape of one output vector.
         weight_shape: Shape of the weight; ``None`` for a product of two activations.
         stride: Stride per spatial dimension, where there is one.
         padding: Padding per spatial dimension, where there is one.
         dilation: Dilation per spatial dimension, where there is one.
         groups: Number of groups of a convolution.
         bias: Whether a bias is added.
-        synapses: Sum of the fan-out over one frame.
+        synapses: Sum of the fan-out over one vector.
         parameters: Elements of weight and bias.
 
     Example:

@@ -16,11 +16,7 @@ from snnmetrics.report.data import Counts, LayerData, NeuronData
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
-VERSION = 3
-_BEFORE_KEYS = 2
-"""The version in which rows had names alone."""
-_NEW: dict[str, dict[str, Any]] = {"layers": {"key": None, "order": 0}, "neurons": {"key": None}}
-"""What entries have since then."""
+VERSION = 4
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
 _SUFFIX = "_data"
@@ -60,8 +56,6 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     """The fields of a report, from what :func:`to_dict` returns."""
     found = dict(checks.mapping(data, ""))
     # Which format and version it is decides what is expected of the rest.
-    if type(found.get("version")) is int and found["version"] == _BEFORE_KEYS:
-        found = _with_keys(found)
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         value = found.pop(key, None)
         if type(value) is not type(expected) or value != expected:
@@ -72,21 +66,6 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     for rows in ("layers", "neurons"):
         _require_distinct_keys(rows, values[rows])
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
-
-
-def _with_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert what was saved before rows had keys into the present form."""
-
-    def rows(named: Any, new: dict[str, Any]) -> Any:
-        if not isinstance(named, dict):
-            return named  # which is refused
-        return {name: new | row if isinstance(row, dict) else row for name, row in named.items()}
-
-    found = {**data, "version": VERSION}
-    for name, new in _NEW.items():
-        if name in found:
-            found[name] = rows(found[name], new)
-    return found
 
 
 def _require_distinct_keys(path: str, rows: Mapping[str, Any]) -> None:

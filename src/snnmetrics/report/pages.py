@@ -55,7 +55,7 @@ NEURON_SCALARS = (
 
 
 # Columns of sheets.
-LAYER_FIGURES = ("name", "operation", "kind", "frames", *SUMS, "synapses", "parameters", *_LAST)
+LAYER_FIGURES = ("name", "operation", "kind", "vectors", *SUMS, "synapses", "parameters", *_LAST)
 GROUP_FIGURES = ("name", "layers", *SUMS, "synapses", *_LAST)
 NEURON_FIGURES = (
     "name",
@@ -269,7 +269,7 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
     """Figures that change from epoch to epoch, as a flat dict."""
     found: dict[str, float] = {}
     rows: list[tuple[str, Row, tuple[str, ...]]] = [
-        *((_key(name), row, ("frames", *SUM_SCALARS)) for name, row in report.layers.items()),
+        *((_key(name), row, ("vectors", *SUM_SCALARS)) for name, row in report.layers.items()),
         *((_key(name), row, SUM_SCALARS) for name, row in report.groups.items()),
         *((_key(name), row, NEURON_SCALARS) for name, row in report.neurons.items()),
         ("total", report.total, SUM_SCALARS),

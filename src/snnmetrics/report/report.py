@@ -71,7 +71,7 @@ class Report(Record, Tabular):
         >>> from snnmetrics.report import Counts, LayerData, Operation, Report
         >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12, parameters=12)
         >>> counts = Counts(
-        ...     calls=1, frames=2, elements=8, events=3, magnitude=3, synops=9, event_synops=9,
+        ...     calls=1, vectors=2, elements=8, events=3, magnitude=3, synops=9, event_synops=9,
         ...     effective_synops=6, effective_magnitude=6, dense_synops=24, dense_macs=24,
         ...     output_elements=6,
         ... )
@@ -164,7 +164,7 @@ class Report(Record, Tabular):
         """Exact totals over all samples, by layer.
 
         Returns:
-            For each layer ``"calls"``, ``"frames"``, ``"elements"``, ``"events"``,
+            For each layer ``"calls"``, ``"vectors"``, ``"elements"``, ``"events"``,
             ``"magnitude"``, ``"synops"`` (``None`` where it has no meaning), ``"event_synops"``,
             ``"effective_synops"``, ``"effective_magnitude"``, ``"dense_synops"``,
             ``"dense_macs"``, ``"output_elements"``, ``"acs"``, ``"macs"``: integers wherever the

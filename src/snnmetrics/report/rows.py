@@ -60,7 +60,7 @@ class SynopsRow(Row):
         dense_macs: The same with padded taps: the usual MAC count.
         acs: Accumulations.
         macs: Multiply-accumulations.
-        synapses: Synapses of one frame.
+        synapses: Synapses of one vector.
         input_sparsity: Fraction of inputs that are zero.
         synops_per_second: All synops / all seconds; ``None`` if durations are not known.
         std: Standard deviation of the synops over samples; of several layers, of their sum. This
@@ -138,7 +138,7 @@ class LayerRow(SynopsRow):
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
         kind: Kind of input over everything seen, or as declared: ``"binary"``, ``"ternary"``,
             ``"integer"`` or ``"analog"``; of a product of two activations ``"binary*analog"``.
-        frames: Input vectors (time x positions).
+        vectors: Input vectors (time x positions).
         parameters: Elements of weight and bias.
         synops_per_neuron: Synops of each input neuron, float64, if they were kept.
 
@@ -154,7 +154,7 @@ class LayerRow(SynopsRow):
 
     operation: str
     kind: str
-    frames: float
+    vectors: float
     parameters: int
     synops_per_neuron: Tensor | None = field(repr=False)
 
@@ -316,7 +316,7 @@ def layer_row(
         name=name,
         operation=operation.operation,
         kind=kind,
-        frames=ratio(counts.frames, samples),
+        vectors=ratio(counts.vectors, samples),
         parameters=operation.parameters,
         **sums,
         **spread(data.per_sample if spiking else None),
