@@ -64,7 +64,7 @@ def test_maps_may_be_written_as_integers() -> None:
 
 def test_the_json_names_its_format() -> None:
     data = json.loads(full_report().to_json())
-    assert (data["format"], data["version"]) == ("snnmetrics.Report", 3)
+    assert (data["format"], data["version"]) == ("snnmetrics.Report", 4)
 
 
 def test_nan_is_never_written() -> None:
