@@ -1,10 +1,10 @@
 """Time of compiled models, plain and with a Monitor attached.
 
-A compiled graph has no operations to hear: while a Monitor is attached, everything runs eagerly
+A compiled graph has no operations to trace: while a Monitor is attached, everything runs eagerly
 (``torch.compiler.set_stance("force_eager")``), and afterwards the compiled code is used again. For
 each workload a forward is timed over the one that is not compiled: compiled, compiled with a
-Monitor attached, and compiled after it was detached, round after round; and it is looked up how
-many graphs were compiled anew meanwhile. The counts of the compiled model must be those of the
+Monitor attached, and compiled after it was detached, round after round. The number of graphs that
+were compiled anew meanwhile is recorded. The counts of the compiled model must be those of the
 plain one.
 
 The backend is Inductor, which needs a C++ compiler; without one give ``--backend aot_eager``, which

@@ -1,4 +1,4 @@
-"""The picture of what listening costs, from what ``benchmarks.overhead_of_monitor`` wrote.
+"""The picture of the cost of monitoring, from what ``benchmarks.overhead_of_monitor`` wrote.
 
 Counters are told apart by marker and by colour (of Okabe and Ito, which colour-blind readers tell
 apart), so that a print in grey is enough.

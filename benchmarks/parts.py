@@ -1,8 +1,8 @@
 """The time that a Monitor adds to a forward, by what it is spent on.
 
-The parts of the Monitor that read memory are timed while it listens to the models of
-``benchmarks.workloads``: reading activations, copying small ones of loops, looking at weights for
-zeros. What remains is the fixed time per call of a module or an operation, and entering the counts.
+The parts of the Monitor that read memory are timed while it is attached to the models of
+``benchmarks.workloads``: reading activations, adding up their sums, comparing the zeros of weights.
+The rest is the fixed time per call of a module or an operation, and recording the counts.
 
 Run with ``python -m benchmarks.parts``; ``--rounds 20``, ``--only conv``, ``--json FILE``.
 """
@@ -73,7 +73,7 @@ class Clock:
 
 
 def measure(workload: Workload, rounds: int) -> dict[str, float]:
-    """Time of a plain forward in seconds, and of each part of what listening adds to it."""
+    """Time of a plain forward in seconds, and of each part that a Monitor adds to it."""
     monitor = sm.Monitor(workload.model)
 
     def plain() -> float:

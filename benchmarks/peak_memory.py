@@ -11,7 +11,7 @@ So that freed memory goes back and is seen again when it is asked for, the C lib
 every block of 64 KB or more by itself (``MALLOC_MMAP_THRESHOLD_``), and NumPy not to ask for huge
 pages. Limits of the method: smaller blocks stay with the process and are seen only the first time,
 the kernel's own counters are late by up to a few hundred KB, and what a counter takes while the
-plain forward has more than at that moment is in nobody's peak. Hence batches are repeated until the
+plain forward has more than at that moment is in no peak. Hence batches are repeated until the
 largest activation has 32 MB, where eight times are enough (loops over time stay as they are), and
 the layers with bounds need little besides their input. What a second plain forward in the place of
 the counted one is found to need shows how far figures can be trusted.
@@ -103,7 +103,7 @@ BESIDE_PEERS = ("linear-binary", "conv-binary")
 
 
 def allowed(key: str, workload: Workload, largest: int) -> float:
-    """Bytes that listening to one large layer may need: see issue and performance page.
+    """Bytes that monitoring one large layer may need: see issue and performance page.
 
     Args:
         key: Name of the case.

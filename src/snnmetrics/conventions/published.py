@@ -42,7 +42,7 @@ def _never_whole(scale: float) -> bool:
 
 
 def _maybe_spikes(counts: Counts, scale: float) -> bool:
-    """Whether all events of a call may be 1 or -1 when scaled: decided by the mean of one call."""
+    """Whether all events of a call may be 1 or -1 when scaled, by the mean of one call."""
     return counts.calls > 1 or abs(counts.magnitude * scale - counts.events) < 0.5 * scale
 
 
@@ -232,7 +232,7 @@ def _unhooked(why: str) -> Figures:
 
 
 def _padded_by_zeros(layer: Layer) -> bool:
-    """Whether zeros on both sides make the output that there was."""
+    """Whether padding with zeros on both sides gives the recorded output size."""
     operation, (weight, facts) = layer.operation, layer.geometry()
     rows = zip(
         operation.input_shape[1:], operation.output_shape[1:], weight[2:], *facts, strict=True
@@ -303,7 +303,7 @@ def _acs_and_macs(layer: Layer, acs: float, macs: float, note: str = "") -> Figu
 
 
 def _syops_spiking(layer: Layer, kind: str, counts: Counts) -> bool:
-    """Whether calls with this kind of input are spikes to syops."""
+    """Whether syops counts calls with this kind of input as spikes."""
     scale = layer.scale
     if kind == "analog":
         macs = ratio(_syops_dense(layer, counts), layer.samples)

@@ -292,7 +292,7 @@ def _covered(report: Report) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _unsuited(data: LayerData) -> str | None:
-    """Why the model does not have an operation; ``None`` if it has."""
+    """Return why the model does not cover an operation; ``None`` if it does."""
     operation, counts = data.operation, add_counts(data.counts.values())
     if operation.weight_shape is None:
         return f"a product of two activations ({operation.operation}): the model has none"

@@ -171,5 +171,5 @@ class EnergyProfile:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing may be added to a price, since it is all-in or may be."""
+        """Whether a constant is all-in, or may be, so that nothing may be added to a price."""
         return any(constant.all_in is not False for constant in self.constants.values())

@@ -43,7 +43,7 @@ FIRE = 1  # comparison with the threshold, in additions
 
 
 def _plain(module: Any) -> bool:
-    """Whether nothing is done beside the equation: winner takes all, quantised states."""
+    """Whether a module computes its equation alone, without inhibition or quantised states."""
     return not (module.inhibition or module.state_quant)
 
 

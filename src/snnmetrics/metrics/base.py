@@ -206,7 +206,7 @@ class SNNMetric(Metric, Generic[Result]):
         return leading_dims(name, activations, getattr(self, "time_dim", None))[0]
 
     def _check_shape(self, batch: Contribution) -> bool:
-        """Whether this is the first batch; refuses one of another shape than the earlier ones."""
+        """Return whether this is the first batch; refuse one of another shape than earlier ones."""
         known = signatures.shape_of(self.signature)
         if known is not None and known != tuple(batch.shape):
             raise ValueError(
@@ -466,7 +466,7 @@ class SNNMetric(Metric, Generic[Result]):
         vars(self).update(states, signature=merged)
 
     def _problem_with(self, states: Mapping[str, Tensor], signature: Tensor) -> str | None:
-        """Why foreign states cannot be added to such with a signature, in words, or None."""
+        """Return why foreign states cannot be added to those with a signature; None if they can."""
         shape: tuple[int, ...] = ()
         for name in ["signature", *self._sums, "samples"]:  # the signature holds the shape
             own, state = self._defaults[name], states[name]

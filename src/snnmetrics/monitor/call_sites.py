@@ -65,7 +65,7 @@ class InputSums:
             self._open = [total(self._open)]
 
     def settle(self) -> None:
-        """The root call is complete."""
+        """Add the sums of the root call, which is complete."""
         self._parts += self._open
         self.calls += self.open_calls
         self.vectors += self._open_vectors
@@ -74,7 +74,7 @@ class InputSums:
         self._open, self.open_calls, self._open_vectors = [], 0, 0
 
     def discard(self) -> None:
-        """The root call failed."""
+        """Drop the sums of the root call, which failed."""
         self._open, self.open_calls, self._open_vectors = [], 0, 0
 
 
@@ -132,21 +132,21 @@ class CallSite:
     _fanout_of: SynapseMap | None = None
 
     def update_map(self) -> SynapseMap:
-        """Take the map of the weight as it is; what met another one is closed."""
+        """Make the map of the weight as it is; sums that belong to another map are closed."""
         made = self.map_of(self.weight)
         self.close()
         self.version, self.map = version_of(self.weight), made
         return made
 
     def close(self) -> None:
-        """The weight must be compared before the next call."""
+        """Set the map and its sums aside: the weight must be compared before the next call."""
         if self.map is not None and self.sums:
             self.closed.append((self.map, self.sums))
             self.sums = {}
         self.map = None
 
     def take_sums(self) -> list[tuple[SynapseMap, Sums]]:
-        """Maps with what met them, which is given away."""
+        """Return the maps with the sums of their inputs, and hold these no longer."""
         found, self.closed = self.closed, []
         if self.map is not None and self.sums:
             found.append((self.map, self.sums))
@@ -179,7 +179,7 @@ class CallSite:
         return vector_synops(x, dims, dense)
 
     def known(self, calls: int) -> dict[str, Any]:
-        """Fields of :class:`~snnmetrics.report.Counts` that shapes tell, of a number of calls."""
+        """Fields of :class:`~snnmetrics.report.Counts` that follow from shapes, for some calls."""
         return {
             "calls": calls,
             "vectors": self.vectors * calls,

@@ -70,7 +70,7 @@ class Declarations:
         return self.kind(row), self.scale(row), [g for g in self.groups if self.members(g, [row])]
 
     def members(self, group: str, rows: Iterable[str]) -> list[str]:
-        """Those of some rows that belong to a group."""
+        """Return the rows that belong to a group."""
         chosen = dict.fromkeys(self.groups[group], True)
         return [name for name in rows if _lookup(chosen, name)]
 
@@ -84,7 +84,7 @@ class Declarations:
         return (not self._include or chosen(self._include)) and not chosen(self._exclude)
 
     def idle(self, rows: Iterable[str]) -> Iterator[str]:
-        """Declarations that stand for none of some rows."""
+        """Yield a note for each declaration that matches none of the rows."""
         named = {"kinds": list(self._kinds), "input_scale": list(self._scales)}
         named |= {f"groups[{group!r}]": list(names) for group, names in self.groups.items()}
         rows = list(rows)
@@ -130,7 +130,7 @@ class Declarations:
         return checked
 
     def _grouped(self, groups: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-        """Refuse groups of no layers, and names that stand for something else."""
+        """Refuse empty groups, and names that stand for a module or the total."""
         if groups is not None and not isinstance(groups, Mapping):
             raise TypeError(f"groups: expected a mapping of lists of names, found {groups!r}")
         grouped = {}
@@ -146,7 +146,7 @@ class Declarations:
         return grouped
 
     def _chosen(self, argument: str, choice: Choice | Sequence[Choice] | None) -> list[Choice]:
-        """Refuse choices that are none, or that choose nothing."""
+        """Refuse choices of another type, and choices that match no module."""
         if choice is None:
             return []
         listed = isinstance(choice, list | tuple | set)

@@ -36,7 +36,7 @@ class Interceptor(Protocol):
         """Make the call of a module, and what is to be done before and after it."""
 
     def called_script(self, func: Any) -> None:
-        """Take note of a scripted function or method that was called."""
+        """Receive a scripted function or method after it was called."""
 
 
 _TORCH_CALL: ModuleCall = nn.Module.__call__
@@ -109,7 +109,7 @@ def _intercepted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 def _reporting(call: ModuleCall) -> ModuleCall:
-    """The call of a scripted function, of which interceptors take note."""
+    """Wrap the call of a scripted function: interceptors are notified after it."""
 
     def intercepted(func: Any, *args: Any, **kwargs: Any) -> Any:
         output = call(func, *args, **kwargs)

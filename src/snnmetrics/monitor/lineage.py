@@ -41,7 +41,7 @@ class _Slot(NamedTuple):
 
 
 class _Derived(NamedTuple):
-    """A tensor that was computed from weights and constants; ``sources`` None: no longer."""
+    """A tensor made of weights and constants; ``sources`` None: an activation was written."""
 
     tensor: weakref.ref[Tensor]
     sources: Sources | None
@@ -171,7 +171,7 @@ class Lineage:
                 self._places[number] = place._replace(value=value)
 
     def _bound(self, path: str, value: Any) -> None:
-        """A forward bound another tensor to a buffer or attribute."""
+        """Track a tensor that a forward bound to a buffer or attribute."""
         if not isinstance(value, Tensor):
             return
         sources = self.sources(value)
@@ -260,7 +260,7 @@ class Lineage:
         return _address(tensor) in self._addresses
 
     def forget_addresses(self) -> None:
-        """Tensors in slots may have other memory."""
+        """Drop the addresses of tensors in slots, which may have other memory."""
         self._addresses = None
 
     def has_matrix(self, sources: Sources) -> bool:
@@ -324,7 +324,7 @@ class Lineage:
         self.derived[key] = _Derived(gone, sources)
 
     def _write(self, target: Tensor) -> None:
-        """An activation was written into a tensor: all in its memory but parameters are such."""
+        """Make activations of all tensors in a memory, but parameters: one was written into it."""
         address = _address(target)
         if address is None:
             return

@@ -173,7 +173,7 @@ class Monitor:
             "_weights_are_fixed": False,
         }
 
-    # --------------------------------------------------------------------- listening
+    # ---------------------------------------------------------------- attach, detach
 
     def attach(self) -> Monitor:
         """Start watching the model. Counts go on from where they were.
@@ -230,8 +230,8 @@ class Monitor:
                 length. With a ``dt`` it is known from the steps, and must not be given.
 
         Raises:
-            TypeError: If an argument is no number.
-            ValueError: If one is negative, the duration is told twice, or another batch is open.
+            TypeError: If an argument is not a number.
+            ValueError: If one is negative, the duration is given twice, or another batch is open.
             RuntimeError: If the monitor is not attached.
 
         Example:
@@ -514,7 +514,7 @@ class Monitor:
         """Everything counted up to the last complete batch, to be saved.
 
         It holds plain data and tensors, as ``torch.load(weights_only=True)`` takes them. Unlike
-        parameters it is no part of the model's ``state_dict``: save it beside.
+        parameters it is not part of the model's ``state_dict``: save it beside.
 
         Args:
             all_ranks: Whether to give the sum over all ranks (collective: every rank must call it,
@@ -551,7 +551,7 @@ class Monitor:
             state_dict: Of a monitor with the same declarations, of a model of the same class.
 
         Raises:
-            TypeError: If it is no dict.
+            TypeError: If it is not a dict.
             ValueError: If it is of another version, of a monitor with other declarations, or not
                 what a monitor saves. What was counted stays then.
         """

@@ -1,8 +1,8 @@
 """Counts of a monitor as a structure of plain data and named tensors: saved, sent, added up.
 
-In this form it travels: between ranks, where the tensors of equal structures are added, and to a
-file and back. Both halves follow from the fields of ``RunData`` and of what it holds: what adds up
-is a tensor, everything else is in the structure.
+Ranks exchange their counts in this form, and add the tensors of equal structures; a file holds the
+same two parts. Both follow from the type hints of ``RunData`` and of the objects in it: a field
+that adds up is a tensor, every other field is in the structure.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ class Packed(NamedTuple):
 
 
 class _Codec(Protocol):
-    """Functions that take a field apart and put it together again.
+    """Functions that pack and unpack one field.
 
-    ``owner`` is the object that has the field; of what is put together, its facts.
+    ``owner`` is the object that has the field; while it is unpacked, its facts.
     """
 
     def facts(self, value: Any) -> Any:
-        """Return what does not add up, as plain data; None where everything does."""
+        """Return the facts of a value, which do not add up, as plain data; None without facts."""
 
     def check(self, facts: Any, path: str) -> Any:
         """Check facts that were read, and return what they stand for."""
 
     def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
-        """Return what adds up."""
+        """Yield the tensors of a value, which add up, by name."""
 
     def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
-        """Zeros in the shape of what adds up, which take no memory."""
+        """Yield zeros in the shapes of these tensors, without memory of their own."""
 
     def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
-        """The value of the field."""
+        """Return the value of the field."""
 
 
 class _Summed:
@@ -325,18 +325,18 @@ def _run() -> _Object:
 
 
 def pack(run: RunData) -> Packed:
-    """Take a run apart, whose figures are on the host. The tensors may be those of the run."""
+    """Pack a run whose figures are on the host. The tensors may be those of the run."""
     return Packed(_run().facts(run), dict(_run().tensors(run, "", None)))
 
 
 def unpack(structure: Mapping[str, Any], tensors: Tensors) -> RunData:
-    """Put a run together again. It uses the tensors that are given."""
+    """Unpack a run. It may hold the given tensors themselves."""
     run: RunData = _run().value(_run().check(structure, "structure"), "", None, tensors)
     return run
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Zeros of the shapes that a structure asks for; they take no memory, and are not written."""
+    """Return zeros in the shapes of a structure. They take no memory: do not write into them."""
     return dict(_run().blank(_run().check(structure, "structure"), "", None))
 
 
@@ -346,7 +346,7 @@ def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
 
 
 def problem_with(structure: Any, tensors: Any) -> str | None:
-    """Why parts from elsewhere are no state, in words; None if they are one."""
+    """Return why a structure and tensors are not a valid saved run; None if they are."""
     try:
         expected = blank_tensors(structure)
         run = unpack(structure, expected)
@@ -365,7 +365,7 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
 
 
 def _is_consistent(run: RunData) -> bool:
-    """Whether facts that are there twice are the same."""
+    """Whether facts that a run holds twice agree."""
     return (
         all(
             all(f"{name}.".startswith(f"{key.module}.") for name in row.names)

@@ -1,9 +1,9 @@
-"""Attribute synops of input vectors to the samples and time steps of a batch.
+"""Attribution of the synops of input vectors to the samples and time steps of a batch.
 
-An operation is called with vectors: samples, time steps and positions in leading dimensions, or
-flattened into one. Which is which follows from the order of ``batch_dim`` and ``time_dim`` that
-was declared, and from the number of calls: a layer in a loop over time is called once per step.
-Where exactly one reading fits it is taken; where none or several fit, an error says so.
+The leading dimensions of an input are samples, time steps and positions, or all of these flattened
+into one. Their meaning follows from the declared order of ``batch_dim`` and ``time_dim``, and from
+the number of calls: a layer in a loop over time is called once per step. If exactly one reading
+fits, it is used; if none or several fit, a ``ValueError`` is raised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class VectorSynops(NamedTuple):
     """Synops of the input vectors of one call of an operation.
 
     Attributes:
-        call: In which call of the model in this batch, from 0.
+        call: Number of the call of the model in this batch, from 0.
         synops: Of each vector; the shape is that of the leading dimensions, float64.
     """
 
@@ -93,7 +93,7 @@ class Series(NamedTuple):
 
 
 def series_of(name: str, seen: Sequence[VectorSynops], batch: Batch) -> Series:
-    """Attribute what was seen of one operation to samples and, where possible, to time steps.
+    """Attribute the synops of one operation to samples and, where possible, to time steps.
 
     Raises:
         ValueError: If the leading dimensions do not fit what was declared.
@@ -112,7 +112,7 @@ def series_of(name: str, seen: Sequence[VectorSynops], batch: Batch) -> Series:
 
 
 def _one_call(name: str, seen: Sequence[VectorSynops], batch: Batch, steps: int) -> Series:
-    """The same of one call of the model, which takes ``steps`` time steps."""
+    """Attribute the synops of one call of the model, which takes ``steps`` time steps."""
     whole: list[Series] = []
     single: list[Tensor] = []
     for vectors in seen:
@@ -125,7 +125,7 @@ def _one_call(name: str, seen: Sequence[VectorSynops], batch: Batch, steps: int)
             single.append(_summed(vectors.synops, batch.samples))
     if single:
         values = torch.stack(single)
-        # Fewer calls than steps are no steps, such as a readout after the last one. Of more calls
+        # Fewer calls than steps are not steps, such as a readout after the last one. Of more calls
         # it is not known whether they are all of one step after all of another.
         if len(single) != steps and steps > 1:
             whole.append(Series(values, True).untimed())
@@ -140,7 +140,7 @@ def _summed(synops: Tensor, *lead: int) -> Tensor:
 
 
 def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:
-    """Tell whether the leading dimensions of an input are those of one time step, or of all."""
+    """Return whether the leading dimensions of an input are of one time step or of all."""
     samples, first = batch.samples, sizes[0] if sizes else 1
     declared = batch.time_first is not None
     lead = (steps, samples) if batch.time_first else (samples, steps)
@@ -167,7 +167,7 @@ def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps:
 def _may_be_elsewhere(
     sizes: tuple[int, ...], batch: Batch, steps: int, lead: tuple[int, int]
 ) -> bool:
-    """Whether the batch may as well be in another dimension than the first ones."""
+    """Whether the batch may be in a dimension other than the first ones."""
     samples = batch.samples
     if samples == 1:
         return False

@@ -1,4 +1,4 @@
-"""Metrics of the user's own at the input or output of modules."""
+"""The user's own metrics at the input or output of modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
-    """Updates metrics with what enters or leaves modules, and takes back what a failure left."""
+    """Metrics that modules' inputs and outputs update; restored when a batch fails."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         for place, metric in metrics.items():
@@ -38,18 +38,18 @@ class Probes:
                     metric.update(_tensor_in(f"{name}.{place}", values))
 
     def remember(self) -> None:
-        """A batch begins."""
+        """Keep the states that the metrics have when a batch begins."""
         self._before = {place: _kept(metric) for place, metric in self._metrics.items()}
 
     def restore(self) -> None:
-        """The batch failed: the metrics are what they were."""
+        """Give the metrics the states that they had before the batch, which failed."""
         for place, metric in self._metrics.items():
             for name, value in self._before[place].items():
                 setattr(metric, name, value)
 
 
 def _kept(metric: Metric) -> dict[str, Any]:
-    """States and bookkeeping; of a list, which only grows, its entries as they are."""
+    """Copy states and bookkeeping; of a list, which only grows, the entries are not copied."""
     states = {
         name: state.clone() if isinstance(state, Tensor) else list(state)
         for name, state in metric.metric_state.items()

@@ -15,7 +15,7 @@ Kinds = tuple[int | Tensor, int | Tensor]
 
 
 def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
-    """A product of two activations: one operation where both operands are not zero.
+    """Count a product of two activations: one operation where both operands are not zero.
 
     Returns:
         The kinds of both, and the figures.
@@ -49,13 +49,13 @@ def _figures(left: InputStats, both: Tensor) -> SynapseFigures:
 
 
 def _met(call: Call) -> Tensor:
-    """Elements of a kernel that are not zero and that each input element meets."""
+    """Count the nonzero kernel elements by which each input element is multiplied."""
     with torch.inference_mode(False), torch.no_grad():
         return convolution_paths(call.spec, call.right.detach())
 
 
 def dense_products(call: Call) -> int:
-    """Operations where no element is zero; of a convolution without padded taps."""
+    """Count operations as if no element were zero; padded taps of convolutions are left out."""
     spec = call.spec
     if not spec.is_convolution:
         return spec.dense_macs
@@ -64,14 +64,14 @@ def dense_products(call: Call) -> int:
 
 
 def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
-    """Read a factor, and add it up to the letters that both factors have."""
+    """Read a factor, summed over the letters that the other factor lacks."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
     return summarize(operand, dims).permuted([kept.index(letter) for letter in shared])
 
 
 def vector_products(call: Call) -> Tensor:
-    """Operations of each vector of the left operand of a product of two activations, float64."""
+    """Count the operations of each vector of the left operand of a product, float64."""
     if call.spec.is_convolution:
         return (call.left.ne(0) * _met(call)).flatten(1).sum(1)
     left, right, contracted, leading = call.spec.letters

@@ -238,7 +238,7 @@ class BatchRecorder:
                 )
 
     def begin_root(self) -> None:
-        """A root call begins."""
+        """Begin a root call; compare weights that may have been written."""
         self._with_gradient = self.differentiable and torch.is_grad_enabled()
         if self._weights_may_differ or self._shares_memory:
             self.compare_weights()

@@ -1,4 +1,4 @@
-"""From what was counted to a report."""
+"""Conversion of the counts of a run into a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report_of(
     per_neuron: bool,
     per_sample: bool,
 ) -> Report:
-    """The report of what was counted.
+    """Make the report of a run.
 
     Raises:
         ValueError: If something is not finite, as it may be on an accelerator, or data contradict a
@@ -75,7 +75,7 @@ def report_of(
 
 
 def _neurons(run: RunData, declared: Declarations, per_neuron: bool) -> dict[str, NeuronData]:
-    """Neurons by name."""
+    """Return neurons by name, with the operations of their equations."""
     seen = {key.module for key in run.neurons} & declared.modules.keys()
     operations = {name: neuron_operations(declared.modules[name]) for name in seen}
     rows: dict[str, NeuronData] = {}
@@ -142,7 +142,7 @@ def _check_names(run: RunData, declared: Declarations) -> None:
 
 
 def _with_samples(data: LayerData, run: RunData) -> LayerData:
-    """With figures of samples, where synops have a meaning."""
+    """Add the figures of samples to a layer, if its synops have a meaning."""
     if not has_synops(epoch_kind(data)):
         return data
     assert data.key is not None  # it is from a run
@@ -162,14 +162,14 @@ def _distributions(
 
 
 def _unclear(data: LayerData) -> bool:
-    """Whether what is analog in all was counted as spikes in some calls."""
+    """Whether a layer is analog over all calls, and was counted as spikes in some."""
     if data.declared_kind is not None or has_synops(epoch_kind(data)):
         return False
     return any(has_synops(kind) for kind, counts in data.counts.items() if counts.calls)
 
 
 def _idle_weights(run: RunData, model: nn.Module, declared: Declarations) -> Iterator[Uncounted]:
-    """Weights of called modules that took part in nothing that was counted."""
+    """Yield the weights of called modules that no counted operation used."""
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     for path, tensor in {**parameters, **buffers}.items():
         name, _, attribute = plain_name(path, model).rpartition(".")

@@ -20,7 +20,7 @@ from snnmetrics.report.row_names import row_names
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # A tensor, and the suffixes of those that pruning and normalisations keep in its place.
 _SOURCE = re.compile(r"(.+)_(?:orig|mask|g|v|u)")
-# Python functions that pass on to an operation or a module: not places where it was called.
+# Modules whose functions only forward a call: they are left out of call chains.
 _PASSING_ON = frozenset(
     {
         *("torch.overrides", "torch.functional", "torch.nn.functional", "torch.nn.modules.module"),
@@ -103,7 +103,7 @@ class RowKeys:
             return None, name
 
     def _slot(self, path: str) -> str:
-        """The slot of a tensor: of the tensor that is made of it, if it is kept in parts."""
+        """Return the slot of a tensor; of a part such as ``weight_orig``, the slot ``weight``."""
         if path not in self._slots:
             self._slots[path] = plain_name(self._whole(path), self._model)
         return self._slots[path]
@@ -123,7 +123,7 @@ class RowKeys:
         return source[1] if any(name in tensors for tensors in kept) else path
 
     def _first_number(self, stem: str, is_part: bool, slots: tuple[str, ...]) -> int:
-        """The smallest number that no module has whose name is this stem and a number.
+        """Return the first number above those that, after this stem, are names of modules.
 
         A part with the weight of a child bears its name: multi-head attention applies its
         ``out_proj`` without calling it.
@@ -211,7 +211,7 @@ class NamesSoFar:
         return self._names[key]
 
     def add(self, orders: Mapping[RowKey, int]) -> None:
-        """Take in rows that were counted elsewhere."""
+        """Add rows that another monitor counted."""
         for key, order in orders.items():
             self.name(key, order)
 

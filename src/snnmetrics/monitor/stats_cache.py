@@ -70,7 +70,7 @@ class StatsCache:
         self.disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
-        """Statistics of the same memory, added up to the neurons that are asked for."""
+        """Return the statistics of this memory, summed to the neurons of ``x``; None if unknown."""
         last = self.last
         if last is not None:
             if last[0] is x and last[2] == batch_dims:

@@ -14,7 +14,7 @@ from snnmetrics.report.run_data import RunData, require_same_layers
 def sum_over_ranks(
     run: RunData, declarations: Mapping[str, Any], rank: int, reduce: Reduce
 ) -> RunData:
-    """Add up by the keys of rows, also where some ranks lack some.
+    """Add up the runs of all ranks by the keys of rows; a rank may lack rows.
 
     Args:
         run: What this rank counted, on the CPU.

@@ -136,7 +136,7 @@ class Tracer(TorchFunctionMode):
 
     @contextmanager
     def _pushed_mode(self) -> Iterator[None]:
-        """Have this mode on the stack, once."""
+        """Push this mode onto the stack, unless this thread has it there."""
         if self._pushed == threading.get_ident():
             yield
             return
@@ -229,7 +229,7 @@ class Tracer(TorchFunctionMode):
     def _may_be_quiet(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bool, Any, CallSite | None]:
-        """Whether a call needs no function mode; call site of a layer's operation and its key."""
+        """Return whether a call needs no function mode, and a layer's site key and call site."""
         module = scope.module
         own_hooks = (  # as ``has_hooks``, without a call
             module._forward_hooks
@@ -483,14 +483,14 @@ class Tracer(TorchFunctionMode):
             self._operation(func, args, kwargs, output, frame, site_key)
 
     def _written(self, args: tuple[Any, ...]) -> None:
-        """Something may have been written into some tensors, or may be by an alias of them."""
+        """Compare weights if tensors that share their memory may have been, or may be, written."""
         lineage = self._lineage
         if any(lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
             lineage.forget_addresses()  # it may have been given other memory
             self._recorder.weights_may_differ(now=bool(self._stack))
 
     def _wrote(self, target: Any) -> None:
-        """A function of the forward wrote into a tensor: an alias does not raise the version."""
+        """Compare weights if a write of the forward into their memory raised no version."""
         if not isinstance(target, Tensor):
             return
         lineage, owner = self._lineage, target if target._base is None else target._base
@@ -563,7 +563,7 @@ class Tracer(TorchFunctionMode):
     def _with_weight_second(
         self, func: Callable[..., Any], call: Call, output: Any, frame: FrameType
     ) -> Call | None:
-        """The call, once lineage has told which operand is a weight; None for a weight made."""
+        """Return the call with a weight, if any, as second operand; None if it makes a weight."""
         is_weight = [self._lineage.is_weight(t) for t in (call.left, call.right)]
         if call.spec.weighted is not None:  # the first operand is the input
             return call._replace(

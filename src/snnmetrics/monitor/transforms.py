@@ -33,7 +33,7 @@ _SYMBOLIC_TENSORS = frozenset({"FakeTensor", "FunctionalTensor"})
 
 
 def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Why a root call with these arguments cannot be traced; None if it can."""
+    """Return why a root call with these arguments cannot be traced; None if it can."""
     if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
         return "it was traced or compiled"
     symbolic = torch._C._len_torch_dispatch_stack() and any(

@@ -62,7 +62,7 @@ def checked_rates(
 
 
 def takes_rate(node: Node) -> bool:
-    """Whether a node emits spikes of its own: spiking neurons, inputs, what is not known."""
+    """Whether a node emits spikes of its own: spiking neurons, inputs, unknown nodes."""
     return node.type in SPIKING or node.type == "" or (node.type == "Input" and not node.sources)
 
 

@@ -159,7 +159,7 @@ def _check_sources(name: str, node: Node, nodes: Nodes, found: Shapes) -> None:
 
 
 def _cause(name: str, nodes: Nodes, found: Shapes) -> str:
-    """Why a shape is not known: the graph does not say, here or further up."""
+    """Return why a shape is not known: the graph does not state it, here or further up."""
     seen = {name}
     while True:
         ahead = [source for source in nodes[name].sources if source not in found.known]

@@ -179,7 +179,7 @@ _NAMESPACES_OF_NOTHING = frozenset(
     {"prim", "profiler", "quantization", "c10d", "c10d_functional", "_c10d_functional"}
     | {"_c10d_functional_autograd", "_dtensor", "fsdp"}
 )
-# Of other operators that take functions, what happens in these is not heard: they are unknown.
+# Other operators that take functions are unknown: the mode does not see what happens in these.
 _HIGHER_ORDER = {"flex_attention": "a fused kernel", "flex_attention_backward": "a fused kernel"}
 _QUANTISED_NAMESPACES = frozenset({"quantized", "_quantized", "onednn", "quantized_decomposed"})
 
@@ -200,7 +200,7 @@ def role_of(func: Function) -> Role:
 
 
 def why_uncounted(func: Function) -> str | None:
-    """Why a function that contracts something, or may do so, is not counted; None for others."""
+    """Return why a function that contracts, or may contract, is not counted; None for others."""
     reason = UNCOUNTED.get(func)
     if reason is not None or func in ROLES:
         return reason

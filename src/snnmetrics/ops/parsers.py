@@ -36,7 +36,7 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 
 def refused_operand(*operands: Tensor) -> str | None:
-    """Why elements of an operand cannot be looked at, or None."""
+    """Return why elements of an operand cannot be read; None if they can."""
     for operand in operands:
         operand = unwrapped(operand)
         if torch._C._functorch.is_functorch_wrapped_tensor(operand):

@@ -202,7 +202,7 @@ class Network(NamedTuple):
     def _before_projection(self, x: Tensor, before: list[Tensor], layer: int) -> Sequence[Tensor]:
         """Return the input of the projection, ``o * tanh(c)``; empty without a projection.
 
-        It is the output of an LSTM without projection that is told the hidden states: they are
+        It is the output of an LSTM without projection that is given the hidden states: they are
         part of its input, and its own have no weight. It adds the same products in another order.
         """
         own = self._of(layer)

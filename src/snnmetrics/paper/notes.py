@@ -180,7 +180,7 @@ def _said(data: LayerData) -> Iterator[str]:
 
 
 def _dashes(row: PaperRow, shown: Sequence[str]) -> Iterator[str]:
-    """Why there is no figure, once for all that have none for the same reason."""
+    """Yield why figures are missing, once for all that have the same reason."""
     missing = [(column, row.reasons[column]) for column in shown if column in row.reasons]
     for why in dict.fromkeys(reason for _, reason in missing):
         titles = (FIGURES[column].title for column, reason in missing if reason == why)

@@ -86,7 +86,7 @@ class PaperTable(Record, Tabular):
 
     @property
     def in_hertz(self) -> bool:
-        """Whether firing rates are in Hz, which is where all know how long a step lasts."""
+        """Whether firing rates are in Hz, as every report with neurons has the length of a step."""
         known = [report.step_seconds for report in self.reports.values() if report.neurons_data]
         return bool(known) and None not in known
 

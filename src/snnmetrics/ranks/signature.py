@@ -80,7 +80,7 @@ def merge(mine: Tensor, other: Tensor) -> Tensor:
 
 
 def disagreement(mine: Tensor, other: Tensor) -> str | None:
-    """Why two states may not be added, or None if they may."""
+    """Return why two states may not be added; None if they may."""
     try:
         merge(mine, other)
     except ValueError as error:

@@ -19,7 +19,7 @@ Exact = Literal["synops", "event_synops", "effective_synops"]
 
 
 class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
-    """Why a convention has no figure for a layer.
+    """Reason that a convention has no figure for a layer.
 
     Example:
         >>> import torch

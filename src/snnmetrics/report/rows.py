@@ -253,7 +253,7 @@ def epoch_kind(data: LayerData) -> str:
 
 
 def has_synops(kind: str) -> bool:
-    """Whether synaptic operations have a meaning: not if all that enters is analog."""
+    """Whether synaptic operations have a meaning: not if every operand is analog."""
     return any(operand != "analog" for operand in kind.split("*"))
 
 

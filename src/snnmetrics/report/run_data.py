@@ -405,5 +405,5 @@ def _known_sum(mine: Any, theirs: Any) -> Any:
 
 
 def _alike(mine: int | None, theirs: int | None, neurons: int) -> int | None:
-    """Return a number that is 0 in both or all in both; otherwise None: only a map tells."""
+    """Return a number that is 0 or all neurons in both; otherwise None: it takes a map."""
     return mine if mine == theirs and mine in (0, neurons) else None

@@ -44,7 +44,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return the number of writes into a tensor; 0 in inference mode, where it is not known."""
+    """Return the version of a tensor, which writes raise; 0 in inference mode: it has none."""
     return 0 if tensor.is_inference() else tensor._version
 
 

@@ -34,7 +34,7 @@ class InputKind(IntEnum):
 
     @property
     def label(self) -> str:
-        """The name that users read and declare."""
+        """Name of the kind in reports and declarations."""
         return self.name.lower()
 
     @property

@@ -1,4 +1,4 @@
-"""The one place that reads activations: what is in a tensor, per neuron, in one read."""
+"""Statistics of a tensor per neuron, from one read; the only place that reads activations."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def total(parts: Sequence[InputStats]) -> InputStats:
 
 
 def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
-    """The sum of tensors, and of the rows of others, which float32 holds; float64."""
+    """Add up tensors, and the rows of copies, whose sums float32 holds; float64."""
     found = [part for part in parts if part.dtype is torch.float64]
     narrow = [part for part in parts if part.dtype is not torch.float64]
     if copies:

@@ -119,7 +119,7 @@ class _MagnitudeSum(torch.autograd.Function):
 def _may_be_negative(x: Tensor) -> bool:
     if x.dtype in _UNSIGNED:
         return False
-    # On an accelerator the question would make the host wait; of integers it costs more than abs().
+    # On an accelerator the answer would make the host wait; for integers it costs more than abs().
     if not x.is_cpu or not x.is_floating_point():
         return True
     return bool(x.amin() < 0)
@@ -142,7 +142,7 @@ def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Ten
 
 
 def _sum_float32(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor | None:
-    """In one read of the memory, where float32 is provably enough; None where it is not."""
+    """Sum in one read of the memory, if float32 is provably enough; None if it is not."""
     total = None
     pieces = blocks(x, dims)
     for block in pieces:
@@ -175,7 +175,7 @@ def _sum_block(block: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
 
 
 def _sum_on_device(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """One fused reduction where the dtype allows; nothing is read by the host."""
+    """Sum by one fused reduction where the dtype allows; nothing is read by the host."""
     if x.dtype in _UNSIGNED:
         return x.sum(dims, dtype=torch.float64)
     if x.is_floating_point():
@@ -199,7 +199,7 @@ def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Only stored elements add; duplicates of one index are one element, their sum."""
+    """Sum the stored elements; duplicates of one index are one element, their sum."""
     x = coalesced(x)
     if x.dense_dim() > 0:
         return magnitude_sum(x.to_dense(), dims)

@@ -6,8 +6,8 @@ elements are 0 or 1 and how many ones each neuron has, are answered tile by tile
 the cache of the processor: it is compared with 0 and with 1, and any other value is not a spike,
 however close to 1 it is. The results of a comparison are bytes of 0 and 1. Eight
 of them are added at once, as one integer of 64 bits, in which no byte can run over before 255 rows
-are added. Only of tiles with other values more is asked: their range, whether all are integers, and
-the sums of their magnitudes.
+are added. Only tiles with other values are read further: for their range, whether all are integers,
+and the sums of their magnitudes.
 
 PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
 """
@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# What to read elements as, and what 1 is there. Half precision, which NumPy does not know or is
-# slow with, is read as integers: the bits of 0 are 0, but for the negative zero, which takes the
-# longer way.
+# The dtype that elements are read as, and the value of 1 in it. Half precision, which NumPy lacks
+# or is slow with, is read as integers: the bits of 0 are 0, but for the negative zero, whose tiles
+# are read further.
 _ONE: dict[torch.dtype, tuple[torch.dtype, int]] = {
     torch.float64: (torch.float64, 1),
     torch.float32: (torch.float32, 1),
@@ -176,7 +176,7 @@ def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
 
 
 def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
-    """All that counting needs to know of a tensor, in one read.
+    """Read range, magnitudes and events of a tensor, in one read of its memory.
 
     Args:
         x: Dense real tensor.
@@ -245,7 +245,7 @@ class _Matrices(NamedTuple):
 
 
 def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
-    """None where it is not readable, and where rows are not evenly spaced in memory."""
+    """View a tensor as matrices; None if it is not readable or rows are unevenly spaced."""
     viewed = numpy_view(x)
     if viewed is None:
         return None
@@ -287,7 +287,7 @@ def _rows_to_add(
     shape: torch.Size,
     order: tuple[int, ...],
 ) -> _Matrices | None:
-    """Matrices whose columns are to be added up: short rows, of which a byte holds the sum."""
+    """View a tensor as matrices whose columns are added up; None if a byte may not hold a sum."""
     columns = math.prod([x.shape[d] for d in summed])
     if columns > _ROWS:
         return None
@@ -299,7 +299,7 @@ def _rows_to_add(
 
 
 def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
-    """Several short rows as a long one, which takes fewer steps, where there are many."""
+    """Join short rows into long ones, which take fewer steps, if there are many."""
     matrices, rows, columns = values.shape
     if rows * columns <= TILE and rows <= _ROWS:
         return values, 1
