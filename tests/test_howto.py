@@ -113,7 +113,7 @@ def test_the_mask_of_the_reference_leaves_out_what_a_sampler_repeats() -> None:
         torch=torch,
         metric=metric,
         spikes=torch.ones(3, 4, 5),
-        targets=torch.zeros(3, dtype=torch.int64),
+        target=torch.zeros(3, dtype=torch.int64),
         mask=torch.tensor([True, True, False]),
         sampler=sampler,
     )
