@@ -69,7 +69,7 @@ def test_every_picture_and_every_metric_is_in_the_guide() -> None:
 
 
 def test_collections() -> None:
-    assert sum(output is not None for _, output in blocks("collections.md")) == 4
+    assert sum(output is not None for _, output in blocks("collections.md")) == 5
     names = run("collections.md")
     spikes, found = names["spikes"], names["stable"].compute()
     assert found["val/conv1/synops"] == 90 * spikes.sum() / 16
