@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
 import snnmetrics as sm
-from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
+from snnmetrics.functional.operations import as_fanout, synops_compute, synops_update
 
 ROUNDS, CALLS = 200, 20
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from inspect import ismodule
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -53,3 +56,15 @@ nitpick_ignore_regex = [
         r"|snnmetrics\.metrics\.base\.Contribution",
     )
 ]
+
+
+def skip_sub_packages(
+    app: object, what: str, name: str, member: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out modules that a package exports: each has a page of its own."""
+    return True if ismodule(member) else None
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is defined here."""
+    app.connect("autodoc-skip-member", skip_sub_packages)

@@ -163,7 +163,7 @@ def ref_membrane(x: Tensor, initial: float | None = None, time_dim: int = 1) -> 
     return ratio(changes, x.shape[batch])
 
 
-def evidence(x: Tensor, pred_type: str, time_dim: int) -> list[list[list[Any]]]:
+def evidence(x: Tensor, readout: str, time_dim: int) -> list[list[list[Any]]]:
     """Of each step and sample the evidence of each class."""
     if x.ndim != 3 or not -3 <= time_dim < 3:
         raise RefusedError
@@ -174,17 +174,17 @@ def evidence(x: Tensor, pred_type: str, time_dim: int) -> list[list[list[Any]]]:
     if x.is_floating_point():
         wide = x.to(torch.float64).numpy()
         with np.errstate(over="ignore", invalid="ignore"):
-            found = wide.cumsum(0) if pred_type == "sum" else np.maximum.accumulate(wide, 0)
+            found = wide.cumsum(0) if readout == "sum" else np.maximum.accumulate(wide, 0)
         if not np.isfinite(found).all():
             raise RefusedError
         return found.tolist()
     values = exact(x)
     if x.dtype is torch.uint64 and any(v >= 2**63 for v in values.reshape(-1)):
         raise RefusedError
-    wide_ints = x.dtype in (torch.int64, torch.uint64) and pred_type == "sum"
+    wide_ints = x.dtype in (torch.int64, torch.uint64) and readout == "sum"
     if wide_ints and any(abs(v) * len(values) >= 2**62 for v in values.reshape(-1)):
         raise RefusedError
-    add = operator.add if pred_type == "sum" else np.maximum
+    add = operator.add if readout == "sum" else np.maximum
     return [step.tolist() for step in accumulate(values, add)]
 
 
@@ -201,8 +201,8 @@ def targets_for(x: Tensor, time_dim: int = 1) -> Tensor:
     return torch.tensor(labels(shape[0], shape[1]) if len(shape) > 1 else [0], dtype=torch.int64)
 
 
-def ref_accuracy(x: Tensor, pred_type: str = "sum", time_dim: int = 1) -> np.ndarray:
-    steps = evidence(x, pred_type, time_dim)
+def ref_accuracy(x: Tensor, readout: str = "sum", time_dim: int = 1) -> np.ndarray:
+    steps = evidence(x, readout, time_dim)
     targets = targets_for(x, time_dim).tolist()
     hits = [[right(s, t) for s, t in zip(step, targets, strict=True)] for step in steps]
     return np.array([ratio(sum(step), len(targets)) for step in hits])
@@ -333,7 +333,7 @@ CASES = [
     ),
     Case(
         "time_to_first_spike of the layer",
-        "spikes",
+        "preds",
         F.time_to_first_spike,
         sm.TimeToFirstSpike,
         ref_first_spike_of_the_layer,
@@ -378,7 +378,7 @@ CASES = [
         F.silent_neurons,
         sm.SilentNeurons,
         ref_silent,
-        {"saturation": 0.75, "masks": True},
+        {"saturation": 0.75, "per_neuron": True},
     ),
     Case("membrane_updates", "potentials", F.membrane_updates, sm.MembraneUpdates, ref_membrane),
     *(
@@ -395,7 +395,7 @@ CASES = [
     ),
     Case(
         "accuracy_over_time",
-        "outputs",
+        "preds",
         F.accuracy_over_time,
         sm.AccuracyOverTime,
         ref_accuracy,
@@ -405,32 +405,32 @@ CASES = [
     ),
     Case(
         "accuracy_over_time of the maximum",
-        "outputs",
+        "preds",
         F.accuracy_over_time,
         sm.AccuracyOverTime,
         ref_accuracy,
-        {"pred_type": "max"},
-        {"pred_type": "max"},
+        {"readout": "max"},
+        {"readout": "max"},
         True,
     ),
     Case(
         "time_to_first_spike",
-        "spikes",
+        "preds",
         F.time_to_first_spike,
         sm.TimeToFirstSpike,
         ref_first_spike,
-        {},
+        {"per_neuron": True},
         {},
         True,
     ),
     *(
         Case(
             f"early_exit by {kind}",
-            "outputs",
+            "preds",
             F.early_exit,
             sm.EarlyExit,
             ref_early_exit,
-            {"threshold": THRESHOLDS, "evidence": kind},
+            {"threshold": THRESHOLDS, "readout": kind},
             {"kind": kind},
             True,
         )
@@ -765,9 +765,9 @@ def test_bad_targets(case: Case) -> None:
     metric.update(*case.good())
     for targets in BAD_TARGETS.values():
         inputs = (case.good()[0], targets)
-        with pytest.raises(REFUSED, match=r"^targets: expected "):
+        with pytest.raises(REFUSED, match=r"^target: expected "):
             case.function(*inputs, **case.arguments)
-        refused_without_trace(metric, inputs, "targets")
+        refused_without_trace(metric, inputs, "target")
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
@@ -797,9 +797,10 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
         *(HUGE, -HUGE, Fraction(HUGE), 2**53 + 1, *NOT_FINITE),
     ],
     "per_neuron": NO_BOOLS,
-    "masks": NO_BOOLS,
-    "pred_type": ["mean", b"sum", None, True, ["sum"], np.array(["sum", "max"]), ("sum", "max")],
-    "evidence": ["max", b"sum", None, True, ["sum"], torch.tensor([1, 2]), np.array(["sum", "x"])],
+    "readout": [
+        *("last", b"sum", None, True, ["sum"], ("sum", "max"), np.array(["sum", "max"])),
+        *(np.array(["sum", "x"]), torch.tensor([1, 2])),
+    ],
     "threshold": [
         *(v for v in NO_NUMBERS if not isinstance(v, list | tuple | Tensor)),
         *("", b"", bytearray(b"\x01"), [], (), [[0.5]], [0.5, "1"], [True], range(3), [HUGE]),
@@ -817,12 +818,15 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
 HAS = {
     F.synops: ["fanout", "sample_time", "time_dim", "per_neuron"],
     F.firing_rate: ["time_dim", "dt", "per_neuron"],
-    F.silent_neurons: ["time_dim", "saturation", "masks"],
+    F.silent_neurons: ["time_dim", "saturation", "per_neuron"],
     F.membrane_updates: ["time_dim", "initial"],
-    F.accuracy_over_time: ["pred_type", "time_dim"],
+    F.accuracy_over_time: ["readout", "time_dim"],
     F.time_to_first_spike: ["time_dim", "dt", "per_neuron"],
-    F.early_exit: ["threshold", "time_dim", "evidence"],
+    F.early_exit: ["threshold", "time_dim", "readout"],
 }
+
+
+STEP_BY_STEP = (F.synops, F.firing_rate, F.silent_neurons)
 
 
 @pytest.mark.parametrize(
@@ -832,8 +836,8 @@ HAS = {
 )
 def test_bad_arguments_of_functions_and_metrics(case: Case, argument: str) -> None:
     for bad in BAD_ARGUMENTS[argument]:
-        if bad is None and argument == "time_dim" and case.function is F.synops:
-            continue  # no time is a choice there
+        if bad is None and argument == "time_dim" and case.function in STEP_BY_STEP:
+            continue  # one step per update
         arguments = case.arguments | {argument: bad}
         # A dimension that the activations lack is seen with them.
         seen_late = argument == "time_dim" and type(bad) is int
@@ -889,7 +893,7 @@ def test_sums_of_large_integers_do_not_wrap_around() -> None:
     """Of 2**62 twice int64 makes -2**63: the other class would be predicted."""
     outputs, targets = torch.tensor([[[2**62, 1], [2**62, 1]]]), torch.tensor([0])
     for function, arguments in ((F.accuracy_over_time, {}), (F.early_exit, {"threshold": 0.5})):
-        with pytest.raises(ValueError, match=r"^outputs: .* 2\*\*62 / T"):
+        with pytest.raises(ValueError, match=r"^preds: .* 2\*\*62 / T"):
             function(outputs, targets, **arguments)
         function(outputs // 8, targets, **arguments)
     assert F.accuracy_over_time(outputs, targets, "max").tolist() == [1.0, 1.0]

@@ -69,7 +69,7 @@ def test_every_picture_and_every_metric_is_in_the_guide() -> None:
 
 
 def test_collections() -> None:
-    assert sum(output is not None for _, output in blocks("collections.md")) == 4
+    assert sum(output is not None for _, output in blocks("collections.md")) == 5
     names = run("collections.md")
     spikes, found = names["spikes"], names["stable"].compute()
     assert found["val/conv1/synops"] == 90 * spikes.sum() / 16
@@ -113,7 +113,7 @@ def test_the_mask_of_the_reference_leaves_out_what_a_sampler_repeats() -> None:
         torch=torch,
         metric=metric,
         spikes=torch.ones(3, 4, 5),
-        targets=torch.zeros(3, dtype=torch.int64),
+        target=torch.zeros(3, dtype=torch.int64),
         mask=torch.tensor([True, True, False]),
         sampler=sampler,
     )

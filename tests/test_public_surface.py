@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 import snnmetrics as sm
 from snnmetrics import conventions, energy, functional, paper, plots, report
@@ -160,6 +165,182 @@ def test_update_explains_what_it_takes(metric: Any) -> None:
     named = re.findall(r"^- ``(\w+)`` \(:class:`~torch.Tensor`", text, re.MULTILINE)
     assert ["self", *named] == list(inspect.signature(metric.update).parameters)
     assert "Raises:" in text
+
+
+# ------------------------------------------------------------------------------- habits
+
+
+def functions_of(thing: Any) -> Iterator[Any]:
+    """A function itself; of a class what makes one, and its methods."""
+    if inspect.isfunction(thing):
+        yield thing
+        return
+    if is_ours(thing.__init__):
+        yield thing.__init__
+    yield from filter(inspect.isfunction, members(thing).values())
+
+
+def parameters(things: Iterable[Any]) -> list[tuple[str, inspect.Parameter]]:
+    """Every parameter of public functions, with the function that has it."""
+    functions = [function for thing in things for function in functions_of(thing)]
+    return [
+        (f"{function.__module__}.{function.__qualname__}", parameter)
+        for function in functions
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+
+
+PARAMETERS = parameters(SURFACE.values())
+GONE = {"masks", "pred_type", "evidence", "frames", "targets"}
+
+
+def gone(things: Iterable[Any]) -> list[str]:
+    """Names of the past among parameters, fields, methods and properties."""
+    things = list(things)
+    named = [(where, parameter.name) for where, parameter in parameters(things)]
+    for thing in filter(inspect.isclass, things):
+        held = [field.name for field in fields(thing)] if is_dataclass(thing) else []
+        named += [(thing.__qualname__, name) for name in [*held, *members(thing)]]
+    return [f"{name} in {where}" for where, name in named if name in GONE]
+
+
+def test_no_name_is_of_the_past() -> None:
+    assert len(PARAMETERS) > 500
+    assert not gone(SURFACE.values())
+
+
+def test_a_name_of_the_past_is_found() -> None:
+    class Measured:
+        def __init__(self, evidence: str) -> None: ...
+
+        def frames(self, masks: bool) -> None: ...
+
+    for method in (Measured, Measured.__init__, Measured.frames):
+        method.__module__ = sm.__name__
+    assert [found.partition(" ")[0] for found in gone([Measured])] == [
+        "evidence",
+        "masks",
+        "frames",
+    ]
+
+
+def test_maps_per_neuron_are_asked_for_everywhere_but_in_synops() -> None:
+    found = {where: p.default for where, p in PARAMETERS if p.name == "per_neuron"}
+    ours = {where for where, default in found.items() if default is not False}
+    own = {sm.SynOps.__init__, functional.synops}
+    assert ours == {f"{each.__module__}.{each.__qualname__}" for each in own}
+    assert len(found) >= 9
+    assert all(found[where] is True for where in ours)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+def test_outputs_and_labels_are_called_as_in_torchmetrics(metric: Any) -> None:
+    """And all else that a metric takes is what a layer gives."""
+    _, *given, mask = inspect.signature(metric.update).parameters
+    assert mask == "mask"
+    assert given in (["activations"], ["potentials"], ["preds", "target"])
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+def test_time_is_dimension_1_and_readout_is_one_name(metric: Any) -> None:
+    declared = inspect.signature(metric.__init__).parameters
+    if metric is not sm.ActivationSparsity:  # no dimension has a meaning
+        assert declared["time_dim"].default == (None if metric is sm.SynOps else 1)
+    assert ("readout" in declared) == (metric in (sm.AccuracyOverTime, sm.EarlyExit))
+
+
+def test_a_step_is_dt_and_a_duration_is_seconds() -> None:
+    """``sample_time`` of ``SynOps`` is from 0.0.1 and stays there alone."""
+    meant = {"dt": r"Seconds (of|per|that) .*\bstep", "seconds": "Duration"}
+    said = [
+        (name, re.findall(rf"^\s+{name}: (.+)", thing.__doc__ or "", re.MULTILINE))
+        for thing in SURFACE.values()
+        for name in meant
+    ]
+    assert sum(len(lines) for _, lines in said) >= 9
+    for name, lines in said:
+        assert all(re.match(meant[name], line) for line in lines), (name, lines)
+    timed = {where.rpartition(".")[2] for where, p in PARAMETERS if p.name == "sample_time"}
+    assert timed == {"__init__", "synops"}
+    assert "sample_time" in inspect.signature(sm.SynOps.__init__).parameters
+
+
+LAYER, LABELS = torch.ones(2, 3, 4), torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("metric", "batch", "entries"),
+    [
+        (sm.FiringRate(), [LAYER], None),
+        (sm.FiringRate(per_neuron=True), [LAYER], 2),
+        (sm.ActivationSparsity(), [LAYER], None),
+        (sm.SilentNeurons(), [LAYER], 2),
+        (sm.SilentNeurons(per_neuron=True), [LAYER], 4),
+        (sm.MembraneUpdates(), [LAYER], None),
+        (sm.TimeToFirstSpike(), [LAYER, LABELS], 3),
+        (sm.TimeToFirstSpike(per_neuron=True), [LAYER, LABELS], 5),
+        (sm.EarlyExit(0.5), [LAYER, LABELS], 2),
+        (sm.SynOps(1), [LAYER], 2),
+        (sm.SynOps(1, per_neuron=False), [LAYER], 1),  # its dict is its contract
+        (sm.SynOps(1, 0.1, per_neuron=False), [LAYER], 2),
+    ],
+)
+def test_one_number_is_a_tensor_and_several_are_a_dict(
+    metric: Any, batch: list[Tensor], entries: int | None
+) -> None:
+    for value in (metric(*batch), metric.compute()):
+        if entries is None:
+            assert value.shape == ()
+            continue
+        assert type(value) is dict
+        assert len(value) == entries
+        of_neurons = {key for key, entry in value.items() if entry.ndim}
+        assert not of_neurons or metric.per_neuron
+        assert all(value[key].shape == (4,) or type(metric) is sm.SynOps for key in of_neurons)
+
+
+def test_a_curve_has_a_number_per_step() -> None:
+    metric = sm.AccuracyOverTime()
+    assert metric(LAYER, LABELS).shape == metric.compute().shape == (3,)
+
+
+# --------------------------------------------------------------------------------- face
+
+
+def test_the_face_is_public_names_and_sub_packages() -> None:
+    assert dir(sm) == sm.__all__ == sorted(sm.__all__)
+    modules = {name for name in sm.__all__ if inspect.ismodule(getattr(sm, name))}
+    public = {module.__name__.split(".")[1] for module in PUBLIC if module is not sm}
+    assert modules == public
+    assert all(getattr(sm, name).__name__ == f"{sm.__name__}.{name}" for name in modules)
+    with pytest.raises(AttributeError, match="no attribute 'pictures'"):
+        sm.pictures  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in PUBLIC if m not in (sm, lightning)], ids=lambda m: m.__name__
+)
+def test_sub_packages_show_their_public_names(module: ModuleType) -> None:
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_of_energy_the_package_shows_what_the_readme_shows() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    shown = set(re.findall(r"\bsm\.(\w+)", readme))
+    assert set(energy.__all__) & set(sm.__all__) == set(energy.__all__) & shown
+    assert "estimate_energy" in shown
+
+
+def test_no_name_hides_a_module() -> None:
+    names = [m.name for m in pkgutil.walk_packages(sm.__path__, f"{sm.__name__}.")]
+    assert len(names) > 100
+    for name in names:
+        module = importlib.import_module(name)
+        package, _, own = name.rpartition(".")
+        assert getattr(sys.modules[package], own) is module, name
+
+
+# ------------------------------------------------------------------------------ the tests
 
 
 def test_every_function_has_its_metric() -> None:

@@ -1,10 +1,11 @@
 """Exact metrics for spiking neural networks."""
 
-from importlib.metadata import version
+from importlib import import_module as _import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from snnmetrics import conventions as conventions  # registers them
-from snnmetrics import functional
-from snnmetrics.energy import EnergyProfile, EnergyReport, energy_profiles, estimate_energy
+from snnmetrics import conventions, energy, functional, integrations, paper, report
+from snnmetrics.energy import estimate_energy
 from snnmetrics.metrics.activity import (
     ActivationSparsity,
     FiringRate,
@@ -21,14 +22,15 @@ from snnmetrics.paper import PaperTable, paper_table
 from snnmetrics.report import Limit, Report
 from snnmetrics.synapses.layers import fanout
 
-__version__ = version("snnmetrics")
+if TYPE_CHECKING:
+    from snnmetrics import plots
+
+__version__ = _version("snnmetrics")
 
 __all__ = [
     "AccuracyOverTime",
     "ActivationSparsity",
     "EarlyExit",
-    "EnergyProfile",
-    "EnergyReport",
     "FiringRate",
     "Latency",
     "Limit",
@@ -40,14 +42,34 @@ __all__ = [
     "SilentNeurons",
     "SynOps",
     "TimeToFirstSpike",
+    "__version__",
     "connection_sparsity",
-    "energy_profiles",
+    "conventions",
+    "energy",
     "estimate_energy",
     "fanout",
     "footprint",
     "from_nir",
     "functional",
+    "integrations",
+    "paper",
     "paper_table",
     "parameter_count",
+    "plots",
     "register_neuron",
+    "report",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names and sub-packages, without the modules behind them."""
+    return __all__
+
+
+if not TYPE_CHECKING:  # type checkers would take it for a definition of every name
+
+    def __getattr__(name: str) -> object:
+        """Import ``plots`` at its first use."""
+        if name == "plots":
+            return _import_module("snnmetrics.plots")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,20 @@ def require_dim(name: str, dim: object) -> None:
         raise TypeError(f"{name}: expected an integer, found {dim!r}")
 
 
+def require_time_dim(time_dim: object, why: str) -> None:
+    """Refuse what cannot be the dimension of time of a metric that needs all steps at once.
+
+    Raises:
+        TypeError: If ``time_dim`` is not an integer; for None with the reason ``why``.
+    """
+    if time_dim is None:
+        raise TypeError(
+            f"time_dim: expected an integer, found None: {why}; give all time steps of a sample in "
+            "one update (torch.stack(steps, dim=1) with time_dim=1)"
+        )
+    require_dim("time_dim", time_dim)
+
+
 def require_bool(name: str, value: object) -> None:
     """Refuse what is neither True nor False.
 

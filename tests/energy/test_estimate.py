@@ -77,7 +77,7 @@ def test_formula_of_keras_spiking_on_event_driven_devices(device: str) -> None:
         neurons_data={"lif": neurons(units * steps, units)},
         dt=dt,
     )
-    constants = sm.energy_profiles()[device].constants
+    constants = sm.energy.energy_profiles()[device].constants
     synops = constants["synop"].joules * connections * rate * dt * steps
     updates = constants["neuron_update"].joules * units * steps
     estimate = estimate_energy(made, device)

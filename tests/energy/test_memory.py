@@ -69,7 +69,7 @@ def spikes(*shape: int) -> Tensor:
     return (torch.rand(shape) < 0.4).float()
 
 
-def totals(estimate: sm.EnergyReport, samples: int) -> dict[str, float]:
+def totals(estimate: sm.energy.EnergyReport, samples: int) -> dict[str, float]:
     """Counts of all layers and neurons, over all samples."""
     found: Counter[str] = Counter()
     for row in (*estimate.layers.values(), *estimate.neurons.values()):
@@ -77,7 +77,7 @@ def totals(estimate: sm.EnergyReport, samples: int) -> dict[str, float]:
     return dict(found)
 
 
-def in_its_words(estimate: sm.EnergyReport, samples: int = 1) -> tuple[dict, dict]:
+def in_its_words(estimate: sm.energy.EnergyReport, samples: int = 1) -> tuple[dict, dict]:
     """Counts and picojoules over all samples, by the names that SpikingJelly has for them."""
     count, energy = totals(estimate, samples), estimate.total.breakdown
     potentials = count["potentials"] * BYTES / 2
@@ -110,7 +110,7 @@ def its_own(found: Any) -> tuple[dict, dict]:
     return counts, {**found.breakdown_pj, "total": found.total_pj}
 
 
-def assert_same(estimate: sm.EnergyReport, found: Any) -> None:
+def assert_same(estimate: sm.energy.EnergyReport, found: Any) -> None:
     for ours, theirs in zip(in_its_words(estimate), its_own(found), strict=True):
         assert ours == close(theirs)
 

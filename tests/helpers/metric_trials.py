@@ -274,7 +274,7 @@ class MetricTrials:
                 assert same(before, snapshot(metric)), message
         first, *others = batch
         for other in others:  # one target too few, which the mask would have left out
-            with pytest.raises(ValueError, match=rf"targets: expected {len(mask)} samples"):
+            with pytest.raises(ValueError, match=rf"target: expected {len(mask)} samples"):
                 metric.update(first, other[:-1], mask=mask)
         assert same(before, snapshot(metric))
 

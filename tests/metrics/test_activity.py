@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from fractions import Fraction
@@ -151,6 +152,88 @@ class TestSilentNeuronsTimeLast(TestSilentNeurons):
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
         return [bad for bad in super().bad_batches() if "neuron shape" not in bad[1]]
+
+
+class StepByStep(OverTime):
+    """Batches ``(B, 2, 3)``: one time step each."""
+
+    metric_args: ClassVar = {"time_dim": None, "per_neuron": True}
+    other_args: ClassVar = {"time_dim": 1, "per_neuron": True}
+
+    def batch(self, samples: int, seed: int) -> Batch:
+        return (super().batch(samples, seed)[0][:, 0],)
+
+    def arrays(self, batches: list[Batch]) -> list[np.ndarray]:
+        return [batch[0][:, None].numpy() for batch in batches]
+
+    def bad_batches(self) -> list[tuple[Batch, str]]:
+        good = self.batch(2, 0)[0]
+        return [
+            ((good / 0,), "activations: expected finite"),
+            ((good[:, :, 0],), "activations: expected neuron shape"),
+            ((good[:, 0, 0],), r"activations: expected shape \(B, \*neuron_shape\)"),
+        ]
+
+
+class TestFiringRateStepByStep(StepByStep):
+    metric_class = sm.FiringRate
+    function = staticmethod(F.firing_rate)
+    differentiable = True
+
+    def reference(self, batches: list[Batch]) -> Any:
+        whole, each = rate_by_hand(self.arrays(batches), None)
+        return {"firing_rate": whole, "firing_rate_per_neuron": each}
+
+
+class TestSilentNeuronsStepByStep(StepByStep):
+    metric_class = sm.SilentNeurons
+    function = staticmethod(F.silent_neurons)
+    metric_args: ClassVar = {"time_dim": None}
+    other_args: ClassVar = {"time_dim": 1}
+
+    def reference(self, batches: list[Batch]) -> Any:
+        value = silent_by_hand(self.arrays(batches), 1.0)
+        return {key: value[key] for key in ("silent_fraction", "saturated_fraction")}
+
+
+@pytest.mark.parametrize("metric", [sm.FiringRate, sm.SilentNeurons])
+def test_steps_one_by_one_give_what_all_steps_at_once_give(metric: Any) -> None:
+    """Of a loop over time: batch by batch of 4, 4 and 1 samples, with 7, 7 and 3 steps."""
+    at_once = metric(time_dim=0, per_neuron=True)
+    one_by_one = metric(time_dim=None, per_neuron=True)
+    for steps, samples in ((7, 4), (7, 4), (3, 1)):
+        spikes = (torch.rand(steps, samples, 5, 6) < 0.1).float()
+        spikes[..., 0] = 1
+        at_once.update(spikes)
+        for step in spikes:
+            one_by_one.update(step)
+    expected, found = at_once.compute(), one_by_one.compute()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("metric", "function", "why"),
+    [
+        (sm.MembraneUpdates, F.membrane_updates, "a change is a difference from the step before"),
+        (sm.TimeToFirstSpike, F.time_to_first_spike, "which spike is the first depends on"),
+        (sm.AccuracyOverTime, F.accuracy_over_time, "the evidence of a step is made of"),
+        (
+            functools.partial(sm.EarlyExit, 0.5),
+            functools.partial(F.early_exit, threshold=0.5),
+            "the evidence of a step is made of",
+        ),
+    ],
+)
+def test_what_needs_the_order_of_steps_takes_them_at_once(
+    metric: Any, function: Any, why: str
+) -> None:
+    message = rf"^time_dim: expected an integer, found None: {why}.*torch\.stack"
+    with pytest.raises(TypeError, match=message):
+        metric(time_dim=None)
+    labels = () if metric is sm.MembraneUpdates else (torch.tensor([0]),)
+    with pytest.raises(TypeError, match=message):
+        function(torch.ones(1, 2, 3), *labels, time_dim=None)
 
 
 class TestMembraneUpdates(OverTime):
@@ -314,17 +397,20 @@ def test_the_monitor_says_the_same_of_its_neurons() -> None:
     assert row.saturated_fraction == silent.compute()["saturated_fraction"].item()
 
 
-# ------------------------------------------------------------------------------- the masks
+# ------------------------------------------------------------------ which neurons these are
 
 
 @pytest.mark.parametrize("saturation", [1.0, 0.5, 1 / 3])
-def test_masks(saturation: float) -> None:
+def test_maps_of_silent_and_saturated_neurons(saturation: float) -> None:
     trials = TestSilentNeurons()
     batches = trials.batches()
-    metric = sm.SilentNeurons(saturation=saturation, masks=True)
+    metric = sm.SilentNeurons(saturation=saturation, per_neuron=True)
     for batch in batches:
         expected = silent_by_hand(trials.arrays([batch]), saturation)
-        for value in (metric(*batch), F.silent_neurons(*batch, saturation=saturation, masks=True)):
+        for value in (
+            metric(*batch),
+            F.silent_neurons(*batch, saturation=saturation, per_neuron=True),
+        ):
             assert set(value) == set(expected)
             for key in ("silent", "saturated"):
                 assert value[key].dtype is torch.bool
@@ -336,11 +422,11 @@ def test_masks(saturation: float) -> None:
 
 
 def test_masks_before_any_sample_mark_nothing() -> None:
-    value = sm.SilentNeurons(masks=True).compute()
+    value = sm.SilentNeurons(per_neuron=True).compute()
     assert value["silent_fraction"].isnan()
     assert not value["silent"]
     assert not value["saturated"]
-    none = F.silent_neurons(torch.zeros(0, 4, 3), masks=True)
+    none = F.silent_neurons(torch.zeros(0, 4, 3), per_neuron=True)
     assert none["silent"].tolist() == none["saturated"].tolist() == [False] * 3
     assert none["silent_fraction"].isnan()
 
@@ -442,8 +528,8 @@ def test_time_anywhere(time_dim: int) -> None:
     moved = x.movedim(1, time_dim)
     assert F.firing_rate(moved, time_dim=time_dim) == F.firing_rate(x)
     assert F.membrane_updates(moved, time_dim=time_dim).item() == updates_by_hand([x.numpy()], None)
-    here = F.silent_neurons(x, masks=True)
-    there = F.silent_neurons(moved, time_dim=time_dim, masks=True)
+    here = F.silent_neurons(x, per_neuron=True)
+    there = F.silent_neurons(moved, time_dim=time_dim, per_neuron=True)
     assert all(torch.equal(here[key], there[key]) for key in here)
 
 
@@ -487,7 +573,7 @@ def test_gradient_reaches_silent_neurons() -> None:
 @pytest.mark.parametrize(
     ("metric", "function", "kwargs", "error"),
     [
-        (sm.FiringRate, F.firing_rate, {"time_dim": None}, TypeError),
+        (sm.FiringRate, F.firing_rate, {"time_dim": "1"}, TypeError),
         (sm.FiringRate, F.firing_rate, {"time_dim": True}, TypeError),
         (sm.FiringRate, F.firing_rate, {"dt": 0}, ValueError),
         (sm.FiringRate, F.firing_rate, {"dt": math.nan}, ValueError),
@@ -497,7 +583,7 @@ def test_gradient_reaches_silent_neurons() -> None:
         (sm.SilentNeurons, F.silent_neurons, {"saturation": 0}, ValueError),
         (sm.SilentNeurons, F.silent_neurons, {"saturation": math.inf}, ValueError),
         (sm.SilentNeurons, F.silent_neurons, {"saturation": None}, TypeError),
-        (sm.SilentNeurons, F.silent_neurons, {"masks": None}, TypeError),
+        (sm.SilentNeurons, F.silent_neurons, {"per_neuron": None}, TypeError),
         (sm.MembraneUpdates, F.membrane_updates, {"time_dim": "1"}, TypeError),
         (sm.MembraneUpdates, F.membrane_updates, {"initial": True}, TypeError),
         (sm.MembraneUpdates, F.membrane_updates, {"initial": "rest"}, TypeError),
@@ -553,7 +639,7 @@ def test_poisoned_spikes_give_no_fraction_of_silent_neurons() -> None:
 
     for bad in (float("nan"), float("inf")):
         spikes = torch.tensor([bad, 0.0, 1.0], dtype=torch.float64)
-        values = silent_neurons_compute(spikes, torch.tensor(4), 1.0, masks=False)
+        values = silent_neurons_compute(spikes, torch.tensor(4), 1.0, per_neuron=False)
         assert all(bool(value.isnan()) for value in values.values())
 
 

@@ -19,7 +19,7 @@ early_exit = sm.functional.early_exit
 
 
 def by_hand(
-    batches: list[tuple[np.ndarray, np.ndarray]], threshold: float, evidence: str
+    batches: list[tuple[np.ndarray, np.ndarray]], threshold: float, readout: str
 ) -> tuple[float, float]:
     """Outputs (B, T, C): each sample is run step by step until it is sure, in Python floats."""
     steps = right = samples = 0
@@ -31,7 +31,7 @@ def by_hand(
             for t in range(last):
                 for c in range(classes):
                     total[c] += float(outputs[b, t, c])
-                seen = [v / (t + 1) for v in total] if evidence == "mean" else total
+                seen = [v / (t + 1) for v in total] if readout == "mean" else total
                 largest = max(seen)
                 powers = [math.exp(v - largest) for v in seen]
                 if max(powers) / sum(powers) >= threshold:
@@ -59,10 +59,10 @@ class EarlyExitTrials(MetricTrials):
     def reference(self, batches: list[Batch]) -> dict[str, np.ndarray]:
         back = [self.order.index(d) for d in range(3)]
         arrays = [(outputs.permute(back).numpy(), t.numpy()) for outputs, t in batches]
-        evidence = self.metric_args.get("evidence", "mean")
+        readout = self.metric_args.get("readout", "mean")
         threshold = self.metric_args["threshold"]
         several = np.ndim(threshold) > 0
-        curve = [by_hand(arrays, v, evidence) for v in np.atleast_1d(threshold).tolist()]
+        curve = [by_hand(arrays, v, readout) for v in np.atleast_1d(threshold).tolist()]
         steps, accuracy = (np.array(v) for v in zip(*curve, strict=True))
         return {
             "steps": steps if several else steps[0],
@@ -75,19 +75,19 @@ class EarlyExitTrials(MetricTrials):
         nan[1, 1, 1] = math.nan
         time, classes = self.order.index(1), self.order.index(2)
         return [
-            ((nan, targets), "outputs: expected finite"),
-            ((outputs[0], targets), r"outputs: expected shape \(B, T, C\)"),
-            ((outputs.narrow(time, 0, 0), targets), "outputs: expected at least 1 time step"),
-            ((outputs.narrow(classes, 0, 1), targets), "outputs: expected at least 2 classes"),
-            ((outputs.to(torch.complex64), targets), "outputs: expected a real dtype"),
-            ((outputs, targets[:3]), r"targets: expected shape \(4,\)"),
-            ((outputs, targets.float()), "targets: expected class indices"),
-            ((outputs, targets > 0), "targets: expected class indices"),
-            ((outputs, targets + 3), "targets: expected class indices from 0 to 2, found"),
-            ((outputs, targets - 4), "targets: expected class indices from 0 to 2, found"),
-            ((outputs, [0, 1, 2, 0]), "targets: expected a torch.Tensor"),
-            ((outputs, targets.to("meta")), "targets: expected a tensor on cpu"),
-            ((outputs.to("meta"), targets.to("meta")), "outputs: expected a tensor on cpu"),
+            ((nan, targets), "preds: expected finite"),
+            ((outputs[0], targets), r"preds: expected shape \(B, T, C\)"),
+            ((outputs.narrow(time, 0, 0), targets), "preds: expected at least 1 time step"),
+            ((outputs.narrow(classes, 0, 1), targets), "preds: expected at least 2 classes"),
+            ((outputs.to(torch.complex64), targets), "preds: expected a real dtype"),
+            ((outputs, targets[:3]), r"target: expected shape \(4,\)"),
+            ((outputs, targets.float()), "target: expected class indices"),
+            ((outputs, targets > 0), "target: expected class indices"),
+            ((outputs, targets + 3), "target: expected class indices from 0 to 2, found"),
+            ((outputs, targets - 4), "target: expected class indices from 0 to 2, found"),
+            ((outputs, [0, 1, 2, 0]), "target: expected a torch.Tensor"),
+            ((outputs, targets.to("meta")), "target: expected a tensor on cpu"),
+            ((outputs.to("meta"), targets.to("meta")), "preds: expected a tensor on cpu"),
         ]
 
 
@@ -101,8 +101,8 @@ class TestEarlyExitCurve(EarlyExitTrials):
 
 
 class TestEarlyExitOfSums(EarlyExitTrials):
-    metric_args: ClassVar = {"threshold": (0.6, 0.95), "evidence": "sum"}
-    other_args: ClassVar = {"threshold": (0.6, 0.95), "evidence": "mean"}
+    metric_args: ClassVar = {"threshold": (0.6, 0.95), "readout": "sum"}
+    other_args: ClassVar = {"threshold": (0.6, 0.95), "readout": "mean"}
 
 
 class TestEarlyExitCurveOfOne(EarlyExitTrials):
@@ -129,20 +129,20 @@ class TestEarlyExitOfOneStep(EarlyExitTrials):
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
         outputs, targets = self.batch(4, 0)
-        return [((outputs / 0, targets), "outputs: expected finite")]
+        return [((outputs / 0, targets), "preds: expected finite")]
 
 
 # -------------------------------------------------------------- other truths, edges
 
 
-@pytest.mark.parametrize("evidence", ["mean", "sum"])
-def test_a_fine_curve_equals_brute_force(evidence: Any) -> None:
+@pytest.mark.parametrize("readout", ["mean", "sum"])
+def test_a_fine_curve_equals_brute_force(readout: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(30, 12, 5, generator=generator, dtype=torch.float64)
     targets = torch.randint(0, 5, (30,), generator=generator)
     thresholds = np.linspace(0.0, 1.0, 53)
-    value = early_exit(outputs, targets, thresholds.tolist(), evidence=evidence)
-    expected = [by_hand([(outputs.numpy(), targets.numpy())], v, evidence) for v in thresholds]
+    value = early_exit(outputs, targets, thresholds.tolist(), readout=readout)
+    expected = [by_hand([(outputs.numpy(), targets.numpy())], v, readout) for v in thresholds]
     np.testing.assert_array_equal(value["steps"].numpy(), [e[0] for e in expected])
     np.testing.assert_array_equal(value["accuracy"].numpy(), [e[1] for e in expected])
     assert len(set(value["steps"].tolist())) > 10
@@ -181,9 +181,9 @@ def test_spike_counts_in_any_dtype(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     outputs = (torch.rand(6, 300, 4, generator=generator) < 0.5).to(dtype)
     targets = torch.randint(0, 4, (6,), generator=generator)
-    for evidence, threshold in [("sum", 0.999), ("mean", 0.3)]:
-        value = early_exit(outputs, targets, threshold, evidence=evidence)  # type: ignore[arg-type]
-        expected = by_hand([(outputs.float().numpy(), targets.numpy())], threshold, evidence)
+    for readout, threshold in [("sum", 0.999), ("mean", 0.3)]:
+        value = early_exit(outputs, targets, threshold, readout=readout)  # type: ignore[arg-type]
+        expected = by_hand([(outputs.float().numpy(), targets.numpy())], threshold, readout)
         np.testing.assert_allclose([v.item() for v in value.values()], expected, rtol=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_a_bound_of_the_docstring() -> None:
     bound = math.e / (math.e + 9)
     value = early_exit(outputs, torch.tensor([3]), [bound - 1e-9, bound + 1e-9])
     assert value["steps"].tolist() == [1, 5]
-    value = early_exit(outputs, torch.tensor([3]), bound + 1e-9, evidence="sum")
+    value = early_exit(outputs, torch.tensor([3]), bound + 1e-9, readout="sum")
     assert value["steps"] == 2
 
 
@@ -255,8 +255,7 @@ def test_shape_of_results_before_an_update() -> None:
         ({"threshold": []}, ValueError),
         ({"threshold": torch.full((2, 2), 0.5)}, ValueError),
         ({"time_dim": "1", "threshold": 0.5}, TypeError),
-        ({"time_dim": None, "threshold": 0.5}, TypeError),
-        ({"evidence": "max", "threshold": 0.5}, ValueError),
+        ({"readout": "max", "threshold": 0.5}, ValueError),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], error: type[Exception]) -> None:
@@ -295,7 +294,7 @@ def test_a_threshold_follows_the_outputs(threshold: Any) -> None:
 def test_thresholds_move_with_the_metric() -> None:
     metric = sm.EarlyExit([0.5, 0.9]).to("meta")
     assert {metric.threshold.device.type, metric.samples.device.type} == {"meta"}
-    with pytest.raises(ValueError, match="outputs: expected a tensor on meta"):
+    with pytest.raises(ValueError, match="preds: expected a tensor on meta"):
         metric.update(torch.ones(2, 3, 4), torch.tensor([0, 1]))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from snntorch.functional.acc import accuracy_temporal
 
-first_spike = sm.functional.time_to_first_spike
+first_spike = functools.partial(sm.functional.time_to_first_spike, per_neuron=True)
 
 
 def first_step_by_hand(train: list[float]) -> int | None:
@@ -71,8 +72,9 @@ def by_hand(
 
 class FirstSpikeTrials(MetricTrials):
     metric_class = sm.TimeToFirstSpike
-    function = staticmethod(first_spike)
-    other_args: ClassVar[dict[str, Any]] = {"time_dim": 1, "per_neuron": False}
+    function = staticmethod(sm.functional.time_to_first_spike)
+    metric_args: ClassVar[dict[str, Any]] = {"per_neuron": True}
+    other_args: ClassVar[dict[str, Any]] = {"time_dim": 1}
     steps = 5
     neurons: ClassVar[tuple[int, ...]] = (3,)
     order: ClassVar[tuple[int, ...]] = (0, 1, 2)  # where batch, time and neurons go
@@ -95,7 +97,7 @@ class FirstSpikeTrials(MetricTrials):
             for spikes, *targets in batches
         ]
         arguments = self.metric_args
-        return by_hand(arrays, arguments.get("dt", 1.0), arguments.get("per_neuron", True))
+        return by_hand(arrays, arguments.get("dt", 1.0), arguments.get("per_neuron", False))
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
         spikes, targets = self.batch(4, 0)
@@ -103,23 +105,23 @@ class FirstSpikeTrials(MetricTrials):
         nan[1, 1, 1] = math.nan
         neuron = self.order.index(2)
         return [
-            ((nan, targets), "spikes: expected finite"),
-            ((-nan / 0, targets), "spikes: expected finite"),
-            ((spikes[0],), "spikes: expected batch, time and at least one neuron"),
+            ((nan, targets), "preds: expected finite"),
+            ((-nan / 0, targets), "preds: expected finite"),
+            ((spikes[0],), "preds: expected batch, time and at least one neuron"),
             (
                 (spikes.narrow(neuron, 0, 2),),
-                r"spikes: expected neuron shape \(3,\).*found \(2,\)",
+                r"preds: expected neuron shape \(3,\).*found \(2,\)",
             ),
-            ((spikes.narrow(neuron, 0, 1), targets), "spikes: expected .* at least 2 classes"),
-            ((spikes.to(torch.complex64), targets), "spikes: expected a real dtype"),
-            (([0.0], targets), "spikes: expected a torch.Tensor"),
-            ((spikes, targets[:3]), r"targets: expected shape \(4,\).*of spikes"),
-            ((spikes, targets.float()), "targets: expected class indices"),
-            ((spikes, targets + 3), "targets: expected class indices from 0 to 2, found"),
-            ((spikes, targets - 4), "targets: expected class indices from 0 to 2, found"),
-            ((spikes, [0, 1, 2, 0]), "targets: expected a torch.Tensor"),
-            ((spikes, targets.to("meta")), "targets: expected a tensor on cpu"),
-            ((spikes.to("meta"), targets.to("meta")), "spikes: expected a tensor on cpu"),
+            ((spikes.narrow(neuron, 0, 1), targets), "preds: expected .* at least 2 classes"),
+            ((spikes.to(torch.complex64), targets), "preds: expected a real dtype"),
+            (([0.0], targets), "preds: expected a torch.Tensor"),
+            ((spikes, targets[:3]), r"target: expected shape \(4,\).*of preds"),
+            ((spikes, targets.float()), "target: expected class indices"),
+            ((spikes, targets + 3), "target: expected class indices from 0 to 2, found"),
+            ((spikes, targets - 4), "target: expected class indices from 0 to 2, found"),
+            ((spikes, [0, 1, 2, 0]), "target: expected a torch.Tensor"),
+            ((spikes, targets.to("meta")), "target: expected a tensor on cpu"),
+            ((spikes.to("meta"), targets.to("meta")), "preds: expected a tensor on cpu"),
         ]
 
 
@@ -128,11 +130,11 @@ class TestFirstSpike(FirstSpikeTrials):
 
 
 class TestFirstSpikeInSeconds(FirstSpikeTrials):
-    metric_args: ClassVar = {"dt": 0.25}
+    metric_args: ClassVar = {"dt": 0.25, "per_neuron": True}
 
 
 class TestFirstSpikeOfTheLayer(FirstSpikeTrials):
-    metric_args: ClassVar = {"per_neuron": False}
+    metric_args: ClassVar = {}
     other_args: ClassVar = {"per_neuron": True}
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
@@ -141,8 +143,8 @@ class TestFirstSpikeOfTheLayer(FirstSpikeTrials):
 
 class TestFirstSpikeTimeFirst(FirstSpikeTrials):
     order: ClassVar = (1, 0, 2)
-    metric_args: ClassVar = {"time_dim": 0}
-    other_args: ClassVar = {"time_dim": -3}
+    metric_args: ClassVar = {"time_dim": 0, "per_neuron": True}
+    other_args: ClassVar = {"time_dim": -3, "per_neuron": True}
 
 
 class TestFirstSpikeOfAMapTimeLast(FirstSpikeTrials):
@@ -151,8 +153,8 @@ class TestFirstSpikeOfAMapTimeLast(FirstSpikeTrials):
     neurons: ClassVar = (3, 2)
     order: ClassVar = (0, 2, 3, 1)
     labels = False
-    metric_args: ClassVar = {"time_dim": -1}
-    other_args: ClassVar = {"time_dim": 3}
+    metric_args: ClassVar = {"time_dim": -1, "per_neuron": True}
+    other_args: ClassVar = {"time_dim": 3, "per_neuron": True}
 
     def assert_value(self, value: Any, expected: Any, dtype: torch.dtype | None = None) -> None:
         super().assert_value(value, expected, dtype)
@@ -162,7 +164,7 @@ class TestFirstSpikeOfAMapTimeLast(FirstSpikeTrials):
     def bad_batches(self) -> list[tuple[Batch, str]]:
         (spikes,) = self.batch(4, 0)
         targets = torch.zeros(4, dtype=torch.int64)
-        return [((spikes, targets), "at least 2 classes where targets")]
+        return [((spikes, targets), "at least 2 classes where target is")]
 
 
 class TestFirstSpikeOfOneStep(FirstSpikeTrials):
@@ -286,13 +288,13 @@ def test_no_step_no_neuron_no_sample() -> None:
 
 
 def test_a_shape_of_one_neuron_stays() -> None:
-    metric = sm.TimeToFirstSpike()
+    metric = sm.TimeToFirstSpike(per_neuron=True)
     metric.update(torch.ones(2, 3, 1))
     assert metric.compute()["time_per_neuron"].shape == (1,)
 
 
 def test_numbers_of_steps_may_differ_and_targets_may_be_missing() -> None:
-    metric = sm.TimeToFirstSpike()
+    metric = sm.TimeToFirstSpike(per_neuron=True)
     batches = [
         ((torch.rand(3, 4, 2) < 0.3).float(), torch.tensor([0, 1, 1])),
         ((torch.rand(2, 9, 2) < 0.2).float(), None),
@@ -318,7 +320,6 @@ def test_counting_never_as_a_step_follows_from_the_result() -> None:
     ("kwargs", "error"),
     [
         ({"time_dim": "1"}, TypeError),
-        ({"time_dim": None}, TypeError),
         ({"dt": 0}, ValueError),
         ({"dt": "1"}, TypeError),
         ({"dt": math.nan}, ValueError),

@@ -32,8 +32,8 @@ def metrics(**metric_kwargs: Any) -> MetricCollection:
     return MetricCollection(
         {
             "accuracy": sm.AccuracyOverTime(**metric_kwargs),
-            "exit": sm.EarlyExit([0.3, 0.4], evidence="sum", **metric_kwargs),
-            "first": sm.TimeToFirstSpike(**metric_kwargs),
+            "exit": sm.EarlyExit([0.3, 0.4], readout="sum", **metric_kwargs),
+            "first": sm.TimeToFirstSpike(per_neuron=True, **metric_kwargs),
         }
     )
 
@@ -115,8 +115,8 @@ def test_arguments_by_name_in_any_order() -> None:
     time_first = outputs.movedim(0, 1)
     expected = sm.functional.accuracy_over_time(outputs[1:3], targets[1:3])
     metric = sm.AccuracyOverTime(time_dim=0)
-    assert torch.equal(metric(targets=targets, mask=mask, outputs=time_first), expected)
-    metric.update(mask=mask, targets=targets, outputs=time_first)
+    assert torch.equal(metric(target=targets, mask=mask, preds=time_first), expected)
+    metric.update(mask=mask, target=targets, preds=time_first)
     assert metric.samples == 4
 
 

@@ -76,7 +76,7 @@ def test_views_in_collections_and_merged() -> None:
         {"view": sm.ScalarView(sm.SynOps(10), "synops"), "accuracy": sm.AccuracyOverTime()}
     )
     collection.update(
-        activations=torch.ones(2, 4), outputs=torch.ones(2, 3, 4), targets=torch.tensor([0, 1])
+        activations=torch.ones(2, 4), preds=torch.ones(2, 3, 4), target=torch.tensor([0, 1])
     )
     assert collection.compute()["view"] == 40
     one, two = (sm.ScalarView(sm.SynOps(10), "synops") for _ in range(2))

@@ -392,3 +392,13 @@ def test_in_a_training_step() -> None:
         history.append(synops.item())
     assert history == sorted(history, reverse=True)
     assert history[-1] < history[0]
+
+
+def test_a_layer_as_fan_out_is_answered_with_its_map() -> None:
+    layer = torch.nn.Linear(3, 4)
+    for make in (sm.SynOps, lambda fanout: sm.functional.synops(torch.ones(1, 3), fanout)):
+        with pytest.raises(
+            TypeError, match=r"^fanout: .*module Linear; .*sm\.fanout\(layer, shape\)"
+        ):
+            make(layer)  # type: ignore[arg-type]
+    assert sm.SynOps(sm.fanout(layer, (3,)))(torch.ones(1, 3))["synops"] == 12

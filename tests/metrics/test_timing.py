@@ -11,16 +11,16 @@ import snnmetrics as sm
 from tests.helpers.metric_trials import Batch, MetricTrials
 
 
-def accuracy_by_hand(outputs: np.ndarray, targets: np.ndarray, pred_type: str) -> np.ndarray:
+def accuracy_by_hand(outputs: np.ndarray, targets: np.ndarray, readout: str) -> np.ndarray:
     """Outputs (B, T, C), sample by sample and step by step, in Python floats."""
     samples, steps, classes = outputs.shape
     right = np.zeros(steps)
     for b in range(samples):
-        evidence = [0.0] * classes if pred_type == "sum" else [-math.inf] * classes
+        evidence = [0.0] * classes if readout == "sum" else [-math.inf] * classes
         for t in range(steps):
             for c in range(classes):
                 value = float(outputs[b, t, c])
-                if pred_type == "sum":
+                if readout == "sum":
                     evidence[c] += value
                 else:
                     evidence[c] = max(evidence[c], value)
@@ -46,7 +46,7 @@ class AccuracyTrials(MetricTrials):
         back = [self.order.index(d) for d in range(3)]
         outputs = torch.cat([batch[0].permute(back) for batch in batches]).numpy()
         targets = torch.cat([batch[1] for batch in batches]).numpy()
-        return accuracy_by_hand(outputs, targets, self.metric_args.get("pred_type", "sum"))
+        return accuracy_by_hand(outputs, targets, self.metric_args.get("readout", "sum"))
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
         outputs, targets = self.batch(4, 0)
@@ -54,31 +54,31 @@ class AccuracyTrials(MetricTrials):
         nan[1, 1, 1] = math.nan
         time = self.order.index(1)
         return [
-            ((nan, targets), "outputs: expected finite"),
-            ((outputs[0], targets), r"outputs: expected shape \(B, T, C\)"),
+            ((nan, targets), "preds: expected finite"),
+            ((outputs[0], targets), r"preds: expected shape \(B, T, C\)"),
             (
                 (outputs.narrow(time, 0, 4), targets),
                 r"expected number of time steps \(5,\).*found \(4,\)",
             ),
-            ((outputs.to(torch.complex64), targets), "outputs: expected a real dtype"),
-            ((outputs, targets[:3]), r"targets: expected shape \(4,\)"),
-            ((outputs, targets.float()), "targets: expected class indices"),
-            ((outputs, targets > 0), "targets: expected class indices"),
-            ((outputs, targets + 3), "targets: expected class indices from 0 to 2, found"),
-            ((outputs, targets - 4), "targets: expected class indices from 0 to 2, found"),
-            ((outputs, [0, 1, 2, 0]), "targets: expected a torch.Tensor"),
-            ((outputs, targets.to("meta")), "targets: expected a tensor on cpu"),
+            ((outputs.to(torch.complex64), targets), "preds: expected a real dtype"),
+            ((outputs, targets[:3]), r"target: expected shape \(4,\)"),
+            ((outputs, targets.float()), "target: expected class indices"),
+            ((outputs, targets > 0), "target: expected class indices"),
+            ((outputs, targets + 3), "target: expected class indices from 0 to 2, found"),
+            ((outputs, targets - 4), "target: expected class indices from 0 to 2, found"),
+            ((outputs, [0, 1, 2, 0]), "target: expected a torch.Tensor"),
+            ((outputs, targets.to("meta")), "target: expected a tensor on cpu"),
             ((outputs.to("meta"), targets.to("meta")), "expected a tensor on cpu"),
         ]
 
 
 class TestAccuracyOfSums(AccuracyTrials):
-    other_args: ClassVar = {"pred_type": "max"}
+    other_args: ClassVar = {"readout": "max"}
 
 
 class TestAccuracyOfMaxima(AccuracyTrials):
-    metric_args: ClassVar = {"pred_type": "max"}
-    other_args: ClassVar = {"pred_type": "sum"}
+    metric_args: ClassVar = {"readout": "max"}
+    other_args: ClassVar = {"readout": "sum"}
 
 
 class TestAccuracyTimeFirst(AccuracyTrials):
@@ -97,7 +97,7 @@ class TestAccuracyOfOneStep(AccuracyTrials):
     """The result stays (1,)."""
 
     steps = 1
-    other_args: ClassVar = {"pred_type": "max"}
+    other_args: ClassVar = {"readout": "max"}
 
     def bad_batches(self) -> list[tuple[Batch, str]]:
         outputs, targets = self.batch(4, 0)
@@ -126,9 +126,9 @@ def test_spike_counts_in_any_dtype(dtype: torch.dtype) -> None:
 def test_a_step_without_evidence_is_wrong_and_of_a_tie_the_first_wins() -> None:
     silent_then_tie = torch.tensor([[[0, 0, 0], [0, 1, 1]]])
     for target, expected in [(0, [0, 0]), (1, [0, 1]), (2, [0, 0])]:
-        for pred_type in ("sum", "max"):
+        for readout in ("sum", "max"):
             value = sm.functional.accuracy_over_time(
-                silent_then_tie, torch.tensor([target]), pred_type
+                silent_then_tie, torch.tensor([target]), readout
             )
             assert value.tolist() == expected
 
@@ -152,10 +152,9 @@ def test_targets_of_any_integer_dtype(targets_dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "error"),
     [
-        ({"pred_type": "mean"}, ValueError),
-        ({"pred_type": None}, ValueError),
+        ({"readout": "mean"}, ValueError),
+        ({"readout": None}, ValueError),
         ({"time_dim": "1"}, TypeError),
-        ({"time_dim": None}, TypeError),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], error: type[Exception]) -> None:

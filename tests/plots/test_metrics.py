@@ -33,11 +33,16 @@ CASES: list[tuple[Any, tuple[torch.Tensor, ...], str, str]] = [
     (lambda: sm.FiringRate(dt=0.01, per_neuron=True), (SPIKES,), "firing_rate", "firing rate [Hz]"),
     (sm.ActivationSparsity, (SPIKES,), "", "activation sparsity"),
     (sm.SilentNeurons, (SPIKES,), "silent_fraction", "fraction of neurons"),
-    (lambda: sm.SilentNeurons(masks=True), (SPIKES,), "silent_fraction", "fraction of neurons"),
+    (
+        lambda: sm.SilentNeurons(per_neuron=True),
+        (SPIKES,),
+        "silent_fraction",
+        "fraction of neurons",
+    ),
     (sm.MembraneUpdates, (SPIKES,), "", "membrane updates per sample"),
     (sm.TimeToFirstSpike, (FIRST, TARGETS), "time", "mean time to first spike [steps]"),
     (
-        lambda: sm.TimeToFirstSpike(dt=0.01, per_neuron=False),
+        lambda: sm.TimeToFirstSpike(dt=0.01),
         (SPIKES,),
         "time",
         "mean time to first spike [s]",
@@ -89,7 +94,7 @@ def test_axes_of_the_caller_are_drawn_on(
         (sm.FiringRate(), SPIKES, ""),
         (sm.ActivationSparsity(), SPIKES, ""),
         (sm.MembraneUpdates(), SPIKES, ""),
-        (sm.TimeToFirstSpike(per_neuron=False), SPIKES, "time"),
+        (sm.TimeToFirstSpike(), SPIKES, "time"),
     ],
 )
 def test_one_number_is_a_point_with_its_value(metric: Any, batch: torch.Tensor, key: str) -> None:
@@ -123,7 +128,7 @@ def test_rates_per_neuron_are_a_histogram() -> None:
 
 
 def test_first_spikes_are_a_histogram_with_their_mean() -> None:
-    metric, spikes = sm.TimeToFirstSpike(dt=0.01), SPIKES.flatten(2).clone()
+    metric, spikes = sm.TimeToFirstSpike(dt=0.01, per_neuron=True), SPIKES.flatten(2).clone()
     spikes[..., 3] = 0
     metric.update(spikes)
     value = metric.compute()
@@ -133,7 +138,7 @@ def test_first_spikes_are_a_histogram_with_their_mean() -> None:
     assert ax.lines[0].get_xdata()[0] == value["time"].item()
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts[1] == f"never: {32 - spiking} of 32 neurons"
-    silent = sm.TimeToFirstSpike()
+    silent = sm.TimeToFirstSpike(per_neuron=True)
     silent.update(torch.zeros(1, 2, 3))
     assert not silent.plot()[1].patches
 

@@ -26,3 +26,8 @@ __all__ = [
     "NotInReport",
     "convention",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, without the modules behind them."""
+    return __all__

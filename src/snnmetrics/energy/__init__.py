@@ -33,3 +33,8 @@ __all__ = [
     "quantised_ann_baseline",
     "workload_of",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, without the modules behind them."""
+    return __all__

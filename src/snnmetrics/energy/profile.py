@@ -113,7 +113,7 @@ class EnergyProfile:
         >>> import snnmetrics as sm
         >>> from snnmetrics.energy import Constant
         >>> accumulate = Constant(1e-12, "Our own measurement", 2026, how="measured")
-        >>> profile = sm.EnergyProfile("ours", ac=accumulate)
+        >>> profile = sm.energy.EnergyProfile("ours", ac=accumulate)
         >>> profile.ac.joules
         1e-12
     """

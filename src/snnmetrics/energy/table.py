@@ -143,9 +143,9 @@ def energy_profiles() -> Mapping[str, EnergyProfile]:
 
     Example:
         >>> import snnmetrics as sm
-        >>> sorted(sm.energy_profiles())[:3]
+        >>> sorted(sm.energy.energy_profiles())[:3]
         ['arm-cortex-a', 'cpu-i7-4960x', 'gpu-titan-black']
-        >>> print(sm.energy_profiles()["horowitz-45nm-fp32"].ac.node)
+        >>> print(sm.energy.energy_profiles()["horowitz-45nm-fp32"].ac.node)
         45 nm
     """
     return _PROFILES

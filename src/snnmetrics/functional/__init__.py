@@ -6,7 +6,7 @@ from snnmetrics.functional.activity import (
     membrane_updates,
     silent_neurons,
 )
-from snnmetrics.functional.synops import synops
+from snnmetrics.functional.operations import synops
 from snnmetrics.functional.timing import accuracy_over_time, early_exit, time_to_first_spike
 
 __all__ = [
@@ -19,3 +19,8 @@ __all__ = [
     "synops",
     "time_to_first_spike",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, without the modules behind them."""
+    return __all__

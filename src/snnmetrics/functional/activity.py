@@ -9,9 +9,18 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
+from snnmetrics.arguments import (
+    as_float,
+    positive_number,
+    require_bool,
+    require_dim,
+    require_time_dim,
+)
 from snnmetrics.functional.inputs import leading_dims, require_tensor
 from snnmetrics.tensors.sums import all_finite, coalesced, magnitude_sum
+
+# Why potentials cannot come step by step.
+CHANGES_NEED_ORDER = "a change is a difference from the step before"
 
 _NOT_FINITE = "expected finite values, found NaN or infinity"
 
@@ -20,14 +29,14 @@ _NOT_FINITE = "expected finite values, found NaN or infinity"
 
 
 def spike_count_update(
-    activations: Tensor, time_dim: int, per_neuron: bool
+    activations: Tensor, time_dim: int | None, per_neuron: bool
 ) -> tuple[Tensor, Tensor, int, tuple[int, ...]]:
     """Validate one batch and count its spikes and what they are counted in.
 
     Returns:
         Sum of magnitudes as float64, per neuron or over neurons; as 0-dim float64 the number of
-        steps of all samples (``B * T``) or, over neurons, the number of elements; the number of
-        samples; the neuron shape.
+        steps of all samples (``B * T``; ``B`` where ``time_dim`` is None) or, over neurons, the
+        number of elements; the number of samples; the neuron shape.
     """
     require_tensor("activations", activations)
     dims = leading_dims("activations", activations, time_dim)
@@ -64,7 +73,7 @@ def _per_time(per_step: Tensor, dt: float | None) -> Tensor:
 def firing_rate(
     activations: Tensor,
     *,
-    time_dim: int = 1,
+    time_dim: int | None = 1,
     dt: float | None = None,
     per_neuron: Literal[False] = False,
 ) -> Tensor: ...
@@ -72,20 +81,24 @@ def firing_rate(
 
 @overload
 def firing_rate(
-    activations: Tensor, *, time_dim: int = 1, dt: float | None = None, per_neuron: Literal[True]
+    activations: Tensor,
+    *,
+    time_dim: int | None = 1,
+    dt: float | None = None,
+    per_neuron: Literal[True],
 ) -> dict[str, Tensor]: ...
 
 
 @overload
 def firing_rate(
-    activations: Tensor, *, time_dim: int = 1, dt: float | None = None, per_neuron: bool
+    activations: Tensor, *, time_dim: int | None = 1, dt: float | None = None, per_neuron: bool
 ) -> Tensor | dict[str, Tensor]: ...
 
 
 def firing_rate(
     activations: Tensor,
     *,
-    time_dim: int = 1,
+    time_dim: int | None = 1,
     dt: float | None = None,
     per_neuron: bool = False,
 ) -> Tensor | dict[str, Tensor]:
@@ -102,7 +115,7 @@ def firing_rate(
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype, dense or sparse COO.
-        time_dim: Dimension of ``activations`` that is time.
+        time_dim: Dimension of ``activations`` that is time; None: all are of one time step.
         dt: Seconds of one step; rates are in Hz then.
         per_neuron: Whether to return the rate of each neuron, too.
 
@@ -127,7 +140,8 @@ def firing_rate(
         >>> firing_rate(spikes, dt=0.001, per_neuron=True)["firing_rate_per_neuron"]  # Hz
         tensor([750., 250.])
     """
-    require_dim("time_dim", time_dim)
+    if time_dim is not None:
+        require_dim("time_dim", time_dim)
     require_bool("per_neuron", per_neuron)
     if dt is not None:
         dt = positive_number("dt", dt)
@@ -199,9 +213,9 @@ def activation_sparsity(activations: Tensor) -> Tensor:
 
 
 def silent_neurons_compute(
-    spikes: Tensor, steps: Tensor, saturation: float, masks: bool
+    spikes: Tensor, steps: Tensor, saturation: float, per_neuron: bool
 ) -> dict[str, Tensor]:
-    """Turn spikes per neuron and the number of steps into fractions, and into masks if asked."""
+    """Turn spikes per neuron and the number of steps into fractions, and into maps if asked."""
     # Without steps, or poisoned by what an accelerator could not refuse, there is nothing to say.
     seen = (steps > 0) & spikes.isfinite().all()
     # A quotient, not a product: of equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
@@ -212,11 +226,15 @@ def silent_neurons_compute(
         f"{name}_fraction": torch.where(seen, mask.sum() / neurons, torch.nan)
         for name, mask in found.items()
     }
-    return values | found if masks else values
+    return values | found if per_neuron else values
 
 
 def silent_neurons(
-    activations: Tensor, *, time_dim: int = 1, saturation: float = 1.0, masks: bool = False
+    activations: Tensor,
+    *,
+    time_dim: int | None = 1,
+    saturation: float = 1.0,
+    per_neuron: bool = False,
 ) -> dict[str, Tensor]:
     r"""Fractions of neurons that never spike, and that spike all the time.
 
@@ -231,15 +249,15 @@ def silent_neurons(
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype, dense or sparse COO. Magnitudes count.
-        time_dim: Dimension of ``activations`` that is time.
+        time_dim: Dimension of ``activations`` that is time; None: all are of one time step.
         saturation: Rate in spikes per step from which on a neuron is saturated.
-        masks: Whether to return which neurons these are, too.
+        per_neuron: Whether to return which neurons these are, too.
 
     Returns:
         Dict of ``"silent_fraction"`` and ``"saturated_fraction"`` (0-dim; dtype of the
-        activations, at least float32) and, with ``masks``, ``"silent"`` and ``"saturated"`` (bool,
-        neuron shape). Without a spike 1 and 0; if all neurons spike at all steps 0 and 1, also
-        where T = 1. If there is no sample, no step or no neuron the fractions are NaN and no
+        activations, at least float32) and, with ``per_neuron``, ``"silent"`` and ``"saturated"``
+        (bool, neuron shape). Without a spike 1 and 0; if all neurons spike at all steps 0 and 1,
+        also where T = 1. If there is no sample, no step or no neuron the fractions are NaN and no
         neuron is marked.
 
     Raises:
@@ -251,18 +269,19 @@ def silent_neurons(
         >>> import torch
         >>> from snnmetrics.functional import silent_neurons
         >>> spikes = torch.tensor([[[1, 0, 0, 0], [1, 0, 1, 0]]])  # B=1, T=2, 4 neurons
-        >>> found = silent_neurons(spikes, masks=True)
+        >>> found = silent_neurons(spikes, per_neuron=True)
         >>> found["silent_fraction"], found["saturated_fraction"]
         (tensor(0.5000), tensor(0.2500))
         >>> found["silent"]
         tensor([False,  True, False,  True])
     """
-    require_dim("time_dim", time_dim)
-    require_bool("masks", masks)
+    if time_dim is not None:
+        require_dim("time_dim", time_dim)
+    require_bool("per_neuron", per_neuron)
     saturation = positive_number("saturation", saturation)
     spikes, steps, _, _ = spike_count_update(activations, time_dim, per_neuron=True)
     dtype = torch.promote_types(activations.dtype, torch.float32)
-    values = silent_neurons_compute(spikes.detach(), steps, saturation, masks)
+    values = silent_neurons_compute(spikes.detach(), steps, saturation, per_neuron)
     return {k: v if v.dtype is torch.bool else v.to(dtype) for k, v in values.items()}
 
 
@@ -374,7 +393,7 @@ def membrane_updates(
         >>> membrane_updates(potentials, initial=0.0)
         tensor(3.)
     """
-    require_dim("time_dim", time_dim)
+    require_time_dim(time_dim, CHANGES_NEED_ORDER)
     if initial is not None:
         initial = as_potential("initial", initial)
     updates, samples, _ = membrane_updates_update(potentials, time_dim, initial)

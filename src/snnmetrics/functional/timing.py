@@ -9,35 +9,31 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
+from snnmetrics.arguments import as_float, positive_number, require_bool, require_time_dim
 from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
 
-PredType = Literal["sum", "max"]
-Evidence = Literal["mean", "sum"]
+Readout = Literal["sum", "max"]
+ExitReadout = Literal["mean", "sum"]
+READOUTS: tuple[str, ...] = get_args(Readout)
+EXIT_READOUTS: tuple[str, ...] = get_args(ExitReadout)
+
+# Why steps cannot come one by one.
+EVIDENCE_NEEDS_ORDER = "the evidence of a step is made of the steps before it"
+FIRST_SPIKE_NEEDS_ORDER = "which spike is the first depends on the steps before it"
 
 
-def require_pred_type(pred_type: object) -> None:
-    """Refuse an unknown way to predict.
-
-    Raises:
-        ValueError: If ``pred_type`` is neither "sum" nor "max".
-    """
-    if not isinstance(pred_type, str) or pred_type not in get_args(PredType):
-        raise ValueError(f"pred_type: expected one of {get_args(PredType)}, found {pred_type!r}")
-
-
-def require_evidence(evidence: object) -> None:
-    """Refuse an unknown kind of evidence.
+def require_readout(readout: object, known: tuple[str, ...]) -> None:
+    """Refuse an unknown way to read out.
 
     Raises:
-        ValueError: If ``evidence`` is neither "mean" nor "sum".
+        ValueError: If ``readout`` is not one of ``known``.
     """
-    if not isinstance(evidence, str) or evidence not in get_args(Evidence):
-        raise ValueError(f"evidence: expected one of {get_args(Evidence)}, found {evidence!r}")
+    if not isinstance(readout, str) or readout not in known:
+        raise ValueError(f"readout: expected one of {known}, found {readout!r}")
 
 
 def accuracy_over_time_update(
-    outputs: Tensor, targets: Tensor, pred_type: PredType, time_dim: int
+    preds: Tensor, target: Tensor, readout: Readout, time_dim: int
 ) -> tuple[Tensor, int, int]:
     """Validate one batch and count the right predictions at each step.
 
@@ -45,21 +41,21 @@ def accuracy_over_time_update(
         Right predictions per step as float64 ``(T,)`` (NaN where, on an accelerator, the input was
         not valid), the number of samples, and the number of steps.
     """
-    outputs = _time_major(outputs, time_dim)
-    steps, samples, classes = outputs.shape
-    targets = _checked_targets(targets, samples, outputs)
-    evidence, usable = _evidence(outputs, pred_type)
+    preds = _time_major(preds, time_dim)
+    steps, samples, classes = preds.shape
+    target = _checked_target(target, samples, preds)
+    evidence, usable = _evidence(preds, readout)
     finite = usable.all(2)
-    known_class = (targets >= 0) & (targets < classes)
-    if outputs.is_cpu:
-        _raise_if_invalid(finite, known_class, targets, outputs)
-    right = (evidence.argmax(2) == targets) & (evidence.amax(2) > evidence.amin(2))
+    known_class = (target >= 0) & (target < classes)
+    if preds.is_cpu:
+        _raise_if_invalid(finite, known_class, target, preds)
+    right = (evidence.argmax(2) == target) & (evidence.amax(2) > evidence.amin(2))
     poison = torch.where(finite & known_class, 0.0, torch.nan).to(torch.float64)
     return (right.to(torch.float64) + poison).sum(1), samples, steps
 
 
 def accuracy_over_time(
-    outputs: Tensor, targets: Tensor, pred_type: PredType = "sum", *, time_dim: int = 1
+    preds: Tensor, target: Tensor, readout: Readout = "sum", *, time_dim: int = 1
 ) -> Tensor:
     r"""Accuracy when the prediction is read out at each time step.
 
@@ -74,20 +70,21 @@ def accuracy_over_time(
     through weight and threshold balancing", IJCNN 2015, which reports accuracy over time.
 
     Args:
-        outputs: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2; time
+        preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2; time
             is the dimension ``time_dim``, the others are batch and class in this order.
-        targets: Class indices, ``(B,)``, of an integer dtype.
-        pred_type: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
+        target: Class indices, ``(B,)``, of an integer dtype.
+        readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
-        time_dim: Dimension of ``outputs`` that is time.
+        time_dim: Dimension of ``preds`` that is time.
 
     Returns:
         ``(T,)``: fraction of samples predicted rightly at each step. NaN if there is no sample.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, or (on the CPU) if outputs are not finite or, as integers,
-            so large that their sum over time may be beyond int64, or if targets are not classes.
+        ValueError: If shapes do not fit, or (on the CPU) if ``preds`` is not finite or, as
+            integers, so large that their sum over time may be beyond int64, or if ``target`` is
+            out of range.
 
     Example:
         >>> import torch
@@ -96,14 +93,14 @@ def accuracy_over_time(
         >>> accuracy_over_time(spikes, torch.tensor([1]))  # nothing, right, a tie, right
         tensor([0., 1., 0., 1.])
     """
-    require_pred_type(pred_type)
-    require_dim("time_dim", time_dim)
-    right, samples, _ = accuracy_over_time_update(outputs, targets, pred_type, time_dim)
-    return (right / samples).to(torch.promote_types(outputs.dtype, torch.float32))
+    require_readout(readout, READOUTS)
+    require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
+    right, samples, _ = accuracy_over_time_update(preds, target, readout, time_dim)
+    return (right / samples).to(torch.promote_types(preds.dtype, torch.float32))
 
 
 def time_to_first_spike_update(
-    spikes: Tensor, targets: Tensor | None, time_dim: int, per_neuron: bool
+    preds: Tensor, target: Tensor | None, time_dim: int, per_neuron: bool
 ) -> tuple[dict[str, Tensor], int, tuple[int, ...]]:
     """Validate one batch and sum the steps of first spikes.
 
@@ -113,22 +110,22 @@ def time_to_first_spike_update(
         neuron or over all of them; ``"right"`` and ``"labelled"`` samples. Then the number of
         samples and the neuron shape.
     """
-    require_tensor("spikes", spikes)
-    batch, time = leading_dims("spikes", spikes, time_dim)
-    samples, steps = spikes.shape[batch], spikes.shape[time]
-    shape = tuple(spikes.shape[d] for d in range(spikes.ndim) if d not in (batch, time))
-    if targets is not None:
+    require_tensor("preds", preds)
+    batch, time = leading_dims("preds", preds, time_dim)
+    samples, steps = preds.shape[batch], preds.shape[time]
+    shape = tuple(preds.shape[d] for d in range(preds.ndim) if d not in (batch, time))
+    if target is not None:
         if len(shape) != 1 or shape[0] < 2:
             raise ValueError(
-                "spikes: expected shape (B, T, C) with at least 2 classes where targets are given, "
-                f"found shape {tuple(spikes.shape)}, time_dim={time_dim}"
+                "preds: expected shape (B, T, C) with at least 2 classes where target is given, "
+                f"found shape {tuple(preds.shape)}, time_dim={time_dim}"
             )
-        targets = _checked_targets(targets, samples, spikes, "spikes")
-    spikes = spikes.detach()
-    spikes = spikes.to_dense() if spikes.is_sparse else spikes
-    poison = _poison_if_not_finite(spikes, (batch, time))
+        target = _checked_target(target, samples, preds)
+    preds = preds.detach()
+    preds = preds.to_dense() if preds.is_sparse else preds
+    poison = _poison_if_not_finite(preds, (batch, time))
 
-    fired = spikes != 0
+    fired = preds != 0
     spiking = fired.any(time)
     # argmax takes the first of equal entries; without a step there is nothing to take.
     step = fired.view(torch.uint8).argmax(time) if steps else spiking.to(torch.int64)
@@ -139,14 +136,14 @@ def time_to_first_spike_update(
     }
     if not per_neuron:
         sums = {name: part.sum() for name, part in sums.items()}
-    sums["right"] = torch.zeros((), dtype=torch.float64, device=spikes.device)
+    sums["right"] = torch.zeros((), dtype=torch.float64, device=preds.device)
     sums["labelled"] = torch.zeros_like(sums["right"])
-    if targets is not None:
-        known_class = (targets >= 0) & (targets < shape[0])
-        if spikes.is_cpu:
-            _raise_if_unknown(known_class, targets, shape[0])
+    if target is not None:
+        known_class = (target >= 0) & (target < shape[0])
+        if preds.is_cpu:
+            _raise_if_unknown(known_class, target, shape[0])
         first = torch.where(spiking, step, steps).argmin(1)
-        right = (first == targets) & spiking.any(1)
+        right = (first == target) & spiking.any(1)
         valid = torch.where(known_class, 0.0, torch.nan).to(torch.float64)
         sums["right"] = (right + valid).sum() + poison.sum()
         sums["labelled"] = sums["labelled"] + samples
@@ -175,12 +172,12 @@ def time_to_first_spike_compute(
 
 
 def time_to_first_spike(
-    spikes: Tensor,
-    targets: Tensor | None = None,
+    preds: Tensor,
+    target: Tensor | None = None,
     *,
     time_dim: int = 1,
     dt: float | None = None,
-    per_neuron: bool = True,
+    per_neuron: bool = False,
 ) -> dict[str, Tensor]:
     r"""Mean step of the first spike, per neuron and over a layer, and how often there is none.
 
@@ -194,7 +191,7 @@ def time_to_first_spike(
     With that fraction q and the mean m, counting "never" as any step n instead gives
     :math:`(1 - q) m + q n` (just n where q = 1).
 
-    With ``targets`` the neurons are classes, and the class that spikes first is predicted, as in
+    With ``target`` the neurons are classes, and the class that spikes first is predicted, as in
     Thorpe, Delorme and Van Rullen, "Spike-based strategies for rapid processing", Neural Networks
     14 (2001), and Mostafa, "Supervised learning based on temporal coding in spiking neural
     networks", IEEE TNNLS 29 (2018). Of classes that spike first in the same step the one with the
@@ -212,11 +209,11 @@ def time_to_first_spike(
       2,048 and 256. Steps count from 0 there.
 
     Args:
-        spikes: Spikes or spike counts, ``(B, T, *neuron_shape)``; time is the dimension
+        preds: Spikes or spike counts, ``(B, T, *neuron_shape)``; time is the dimension
             ``time_dim``, the batch the first of the others. Any real dtype, dense or sparse COO.
-        targets: Class indices, ``(B,)``, of an integer dtype; then ``spikes`` is ``(B, T, C)`` with
+        target: Class indices, ``(B,)``, of an integer dtype; then ``preds`` is ``(B, T, C)`` with
             C >= 2.
-        time_dim: Dimension of ``spikes`` that is time.
+        time_dim: Dimension of ``preds`` that is time.
         dt: Seconds that one step lasts: times are in seconds instead of steps.
         per_neuron: Whether to return the maps per neuron.
 
@@ -224,32 +221,32 @@ def time_to_first_spike(
         Dict of ``"time_per_neuron"`` (neuron shape; steps, or seconds with ``dt``; NaN for a neuron
         that never spikes), ``"never_fraction_per_neuron"`` (neuron shape; fraction of samples),
         ``"time"`` (0-dim; over all pairs that spike; NaN if there is none), ``"never_fraction"``
-        (0-dim; fraction of all pairs) and ``"accuracy"`` (0-dim; NaN without targets). Dtype of
-        the spikes, at least float32. All spikes: time 1. T = 1: time 1 wherever there is a spike.
+        (0-dim; fraction of all pairs) and ``"accuracy"`` (0-dim; NaN without ``target``). Dtype of
+        ``preds``, at least float32. All spikes: time 1. T = 1: time 1 wherever there is a spike.
         T = 0: no neuron spikes. NaN if there is no sample. No gradient.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If shapes do not fit, if ``dt`` is not positive, or (on the CPU) if spikes are
-            not finite or targets are not classes.
+            not finite or ``target`` is out of range.
 
     Example:
         >>> import torch
         >>> from snnmetrics.functional import time_to_first_spike
         >>> spikes = torch.tensor([[[0, 0, 0], [0, 1, 0], [1, 1, 0]]])  # B=1, T=3, C=3
-        >>> first = time_to_first_spike(spikes, torch.tensor([1]))
+        >>> first = time_to_first_spike(spikes, torch.tensor([1]), per_neuron=True)
         >>> first["time_per_neuron"]
         tensor([3., 2., nan])
         >>> first["time"], first["never_fraction"], first["accuracy"]
         (tensor(2.5000), tensor(0.3333), tensor(1.))
     """
-    require_dim("time_dim", time_dim)
+    require_time_dim(time_dim, FIRST_SPIKE_NEEDS_ORDER)
     if dt is not None:
         dt = positive_number("dt", dt)
     require_bool("per_neuron", per_neuron)
-    sums, _, _ = time_to_first_spike_update(spikes, targets, time_dim, per_neuron)
+    sums, _, _ = time_to_first_spike_update(preds, target, time_dim, per_neuron)
     values = time_to_first_spike_compute(**sums, dt=dt, per_neuron=per_neuron)
-    dtype = torch.promote_types(spikes.dtype, torch.float32)
+    dtype = torch.promote_types(preds.dtype, torch.float32)
     return {key: value.to(dtype) for key, value in values.items()}
 
 
@@ -300,7 +297,7 @@ def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
 
 
 def early_exit_update(
-    outputs: Tensor, targets: Tensor, threshold: Tensor, time_dim: int, evidence: Evidence
+    preds: Tensor, target: Tensor, threshold: Tensor, time_dim: int, readout: ExitReadout
 ) -> tuple[Tensor, Tensor, int]:
     """Validate one batch and sum steps and right predictions at the exit of each sample.
 
@@ -308,25 +305,25 @@ def early_exit_update(
         Steps and right predictions as float64 of the shape of ``threshold`` (NaN where, on an
         accelerator, the input was not valid), and the number of samples.
     """
-    given, outputs = outputs, _time_major(outputs, time_dim).detach()
-    steps, samples, classes = outputs.shape
+    given, preds = preds, _time_major(preds, time_dim).detach()
+    steps, samples, classes = preds.shape
     if not steps:
         raise ValueError(
-            f"outputs: expected at least 1 time step, found shape {tuple(given.shape)}, "
+            f"preds: expected at least 1 time step, found shape {tuple(given.shape)}, "
             f"time_dim={time_dim}"
         )
-    targets = _checked_targets(targets, samples, outputs)
-    require_same_device("outputs", outputs, threshold.device)
-    total, usable = _evidence(outputs, "sum")
+    target = _checked_target(target, samples, preds)
+    require_same_device("preds", preds, threshold.device)
+    total, usable = _evidence(preds, "sum")
     finite = usable.all(2).all(0)
-    known_class = (targets >= 0) & (targets < classes)
-    if outputs.is_cpu:
-        _raise_if_invalid(finite, known_class, targets, outputs)
+    known_class = (target >= 0) & (target < classes)
+    if preds.is_cpu:
+        _raise_if_invalid(finite, known_class, target, preds)
 
-    right = (total.argmax(2) == targets) & (total.amax(2) > total.amin(2))
+    right = (total.argmax(2) == target) & (total.amax(2) > total.amin(2))
     gap = (total - total.amax(2, keepdim=True)).to(torch.float64)
-    if evidence == "mean":
-        taken = torch.arange(1, steps + 1, dtype=torch.float64, device=outputs.device)
+    if readout == "mean":
+        taken = torch.arange(1, steps + 1, dtype=torch.float64, device=preds.device)
         gap = gap / taken[:, None, None]
     confidence = 1 / gap.exp().sum(2)  # softmax of the class with the most evidence
     # The running maximum rises: the first step that reaches a threshold is found by bisection.
@@ -348,12 +345,12 @@ def early_exit_compute(
 
 
 def early_exit(
-    outputs: Tensor,
-    targets: Tensor,
+    preds: Tensor,
+    target: Tensor,
     threshold: float | Sequence[float] | Tensor,
     *,
     time_dim: int = 1,
-    evidence: Evidence = "mean",
+    readout: ExitReadout = "mean",
 ) -> dict[str, Tensor]:
     r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
 
@@ -370,31 +367,31 @@ def early_exit(
     outputs so far. Confidences are compared in float64.
 
     With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
-    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``evidence="sum"`` can
+    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
     reach any threshold below 1.
 
     Args:
-        outputs: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
+        preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
             T >= 1; time is the dimension ``time_dim``, the others are batch and class in this
             order. Any real dtype, dense or sparse COO.
-        targets: Class indices, ``(B,)``, of an integer dtype.
+        target: Class indices, ``(B,)``, of an integer dtype.
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
             only where float64 rounds to it); one number, or K of them in any order for the curve.
-        time_dim: Dimension of ``outputs`` that is time.
-        evidence: ``"mean"`` or ``"sum"`` of the outputs so far.
+        time_dim: Dimension of ``preds`` that is time.
+        readout: ``"mean"`` or ``"sum"`` of the outputs so far.
 
     Returns:
         Dict of ``"steps"`` (mean number of steps per sample, from 1 to T) and ``"accuracy"``
         (fraction of samples predicted rightly), each 0-dim for one threshold and ``(K,)`` for
-        several. Dtype of the outputs, at least float32. No spike: all classes are equally likely,
+        several. Dtype of ``preds``, at least float32. No spike: all classes are equally likely,
         so that a threshold above 1 / C gives T steps; accuracy 0. T = 1: 1 step, whatever the
         threshold. NaN if there is no sample. No gradient.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``evidence`` is
-            unknown, or (on the CPU) if outputs are not finite or, as integers, so large that their
-            sum over time may be beyond int64, or if targets are not classes.
+        ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``readout`` is
+            unknown, or (on the CPU) if ``preds`` is not finite or, as integers, so large that their
+            sum over time may be beyond int64, or if ``target`` is out of range.
 
     Example:
         >>> import torch
@@ -403,95 +400,93 @@ def early_exit(
         >>> early_exit(scores, torch.tensor([1]), threshold=[0.5, 0.9, 1.0])
         {'steps': tensor([1., 2., 3.]), 'accuracy': tensor([1., 1., 1.])}
     """
-    require_evidence(evidence)
-    require_dim("time_dim", time_dim)
+    require_readout(readout, EXIT_READOUTS)
+    require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
     levels = as_threshold(threshold)
-    if isinstance(outputs, Tensor):
-        levels = levels.to(outputs.device)
-    steps_sum, right_sum, samples = early_exit_update(outputs, targets, levels, time_dim, evidence)
-    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    if isinstance(preds, Tensor):
+        levels = levels.to(preds.device)
+    steps_sum, right_sum, samples = early_exit_update(preds, target, levels, time_dim, readout)
+    dtype = torch.promote_types(preds.dtype, torch.float32)
     values = early_exit_compute(steps_sum, right_sum, samples)
     return {key: value.to(dtype) for key, value in values.items()}
 
 
-def _time_major(outputs: Tensor, time_dim: int) -> Tensor:
+def _time_major(preds: Tensor, time_dim: int) -> Tensor:
     """Validate the outputs and bring them to ``(T, B, C)``."""
-    require_tensor("outputs", outputs)
-    found = f"found shape {tuple(outputs.shape)}"
-    if outputs.ndim != 3:
-        raise ValueError(f"outputs: expected shape (B, T, C) with time at time_dim, {found}")
-    time = leading_dims("outputs", outputs, time_dim)[1]
-    outputs = (outputs.to_dense() if outputs.is_sparse else outputs).movedim(time, 0)
-    if outputs.shape[2] < 2:
-        raise ValueError(f"outputs: expected at least 2 classes, {found}, time_dim={time_dim}")
-    return outputs
+    require_tensor("preds", preds)
+    found = f"found shape {tuple(preds.shape)}"
+    if preds.ndim != 3:
+        raise ValueError(f"preds: expected shape (B, T, C) with time at time_dim, {found}")
+    time = leading_dims("preds", preds, time_dim)[1]
+    preds = (preds.to_dense() if preds.is_sparse else preds).movedim(time, 0)
+    if preds.shape[2] < 2:
+        raise ValueError(f"preds: expected at least 2 classes, {found}, time_dim={time_dim}")
+    return preds
 
 
-def _checked_targets(targets: Tensor, samples: int, of: Tensor, name: str = "outputs") -> Tensor:
+def _checked_target(target: Tensor, samples: int, preds: Tensor) -> Tensor:
     """Validate class indices and return them as int64."""
-    require_tensor("targets", targets)
-    if targets.is_sparse:
-        targets = targets.to_dense()
-    if targets.is_floating_point() or targets.dtype is torch.bool:
-        raise TypeError(f"targets: expected class indices (integers), found {targets.dtype}")
-    if tuple(targets.shape) != (samples,):
+    require_tensor("target", target)
+    if target.is_sparse:
+        target = target.to_dense()
+    if target.is_floating_point() or target.dtype is torch.bool:
+        raise TypeError(f"target: expected class indices (integers), found {target.dtype}")
+    if tuple(target.shape) != (samples,):
         raise ValueError(
-            f"targets: expected shape ({samples},), one class index per sample of {name}, "
-            f"found {tuple(targets.shape)}"
+            f"target: expected shape ({samples},), one class index per sample of preds, "
+            f"found {tuple(target.shape)}"
         )
-    require_same_device("targets", targets, of.device)
-    return targets.to(torch.int64)
+    require_same_device("target", target, preds.device)
+    return target.to(torch.int64)
 
 
-def _raise_if_invalid(
-    usable: Tensor, known_class: Tensor, targets: Tensor, outputs: Tensor
-) -> None:
+def _raise_if_invalid(usable: Tensor, known_class: Tensor, target: Tensor, preds: Tensor) -> None:
     if not bool(usable.all()):
         raise ValueError(
-            "outputs: expected finite values with a finite sum over time, found NaN or infinity"
-            if outputs.is_floating_point()
-            else "outputs: expected integers whose sum over time surely fits int64 (magnitudes "
+            "preds: expected finite values with a finite sum over time, found NaN or infinity"
+            if preds.is_floating_point()
+            else "preds: expected integers whose sum over time surely fits int64 (magnitudes "
             "below 2**62 / T), found larger ones"
         )
-    _raise_if_unknown(known_class, targets, outputs.shape[2])
+    _raise_if_unknown(known_class, target, preds.shape[2])
 
 
-def _raise_if_unknown(known_class: Tensor, targets: Tensor, classes: int) -> None:
+def _raise_if_unknown(known_class: Tensor, target: Tensor, classes: int) -> None:
     if not bool(known_class.all()):
         raise ValueError(
-            f"targets: expected class indices from 0 to {classes - 1}, found indices between "
-            f"{targets.min().item()} and {targets.max().item()}"
+            f"target: expected class indices from 0 to {classes - 1}, found indices between "
+            f"{target.min().item()} and {target.max().item()}"
         )
 
 
-def _evidence(outputs: Tensor, pred_type: PredType) -> tuple[Tensor, Tensor]:
+def _evidence(preds: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
     """Evidence for each class up to each step, and where it can be relied on.
 
     Counts stay exact, whatever the dtype.
     """
-    wide = outputs.to(torch.float64 if outputs.is_floating_point() else torch.int64)
-    evidence = wide.cumsum(0) if pred_type == "sum" else wide.cummax(0).values
-    if outputs.is_floating_point():
+    wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
+    evidence = wide.cumsum(0) if readout == "sum" else wide.cummax(0).values
+    if preds.is_floating_point():
         return evidence, wide.isfinite() & evidence.isfinite()
     usable = torch.ones_like(evidence, dtype=torch.bool)
-    if outputs.dtype is torch.uint64:
+    if preds.dtype is torch.uint64:
         usable = wide >= 0  # its upper half is not in int64
-    if pred_type == "sum" and outputs.dtype in (torch.int64, torch.uint64) and wide.numel():
+    if readout == "sum" and preds.dtype in (torch.int64, torch.uint64) and wide.numel():
         # Integers wrap around without a word. Sums below 2**62 leave room for differences, too.
         low, high = (extreme.to(torch.float64) for extreme in wide.aminmax())
         usable = usable & (torch.maximum(-low, high) * len(wide) < 2.0**62)
     return evidence, usable
 
 
-def _poison_if_not_finite(spikes: Tensor, dims: tuple[int, ...]) -> Tensor:
+def _poison_if_not_finite(preds: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Value to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
 
     Raises:
         ValueError: On the CPU, instead of NaN.
     """
-    if not spikes.is_floating_point():
-        return torch.zeros((), dtype=torch.float64, device=spikes.device)
-    finite = spikes.isfinite().all(dims)
-    if spikes.is_cpu and not bool(finite.all()):
-        raise ValueError("spikes: expected finite values, found NaN or infinity")
+    if not preds.is_floating_point():
+        return torch.zeros((), dtype=torch.float64, device=preds.device)
+    finite = preds.isfinite().all(dims)
+    if preds.is_cpu and not bool(finite.all()):
+        raise ValueError("preds: expected finite values, found NaN or infinity")
     return torch.where(finite, 0.0, torch.nan).to(torch.float64)

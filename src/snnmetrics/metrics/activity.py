@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.arguments import positive_number, require_bool, require_dim, require_time_dim
 from snnmetrics.functional.activity import (
+    CHANGES_NEED_ORDER,
     activation_sparsity_compute,
     activation_sparsity_update,
     as_potential,
@@ -41,8 +42,8 @@ class FiringRate(SNNMetric[Any]):
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
-      ``time_dim``) and one or more neuron dimensions. Bool, integer or floating, dense or sparse
-      COO. A batch of no samples changes nothing.
+      ``time_dim``, unless it is None) and one or more neuron dimensions. Bool, integer or floating,
+      dense or sparse COO. A batch of no samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -58,7 +59,8 @@ class FiringRate(SNNMetric[Any]):
     The gradient with respect to an activation that is zero is that of a positive spike.
 
     Args:
-        time_dim: Dimension of the activations that is time.
+        time_dim: Dimension of the activations that is time; None: every update is one time
+            step of its samples, as in a loop over time.
         dt: Seconds of one step; rates are in Hz then.
         per_neuron: Whether to keep and return the rate of each neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
@@ -91,13 +93,14 @@ class FiringRate(SNNMetric[Any]):
 
     def __init__(
         self,
-        time_dim: int = 1,
+        time_dim: int | None = 1,
         dt: float | None = None,
         *,
         per_neuron: bool = False,
         **metric_kwargs: Any,
     ) -> None:
-        require_dim("time_dim", time_dim)
+        if time_dim is not None:
+            require_dim("time_dim", time_dim)
         require_bool("per_neuron", per_neuron)
         super().__init__([time_dim, per_neuron], **metric_kwargs)
         self.time_dim = time_dim
@@ -223,8 +226,8 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
-      ``time_dim``) and one or more neuron dimensions. Magnitudes count. Bool, integer or floating,
-      dense or sparse COO. A batch of no samples changes nothing.
+      ``time_dim``, unless it is None) and one or more neuron dimensions. Magnitudes count. Bool,
+      integer or floating, dense or sparse COO. A batch of no samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -234,16 +237,17 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
     - ``"silent_fraction"``, ``"saturated_fraction"``: 0-dim; in ``compute`` float64, in ``forward``
       of the dtype of the activations, at least float32
     - ``"silent"``, ``"saturated"``: bool, neuron shape; which neurons these are (only with
-      ``masks``)
+      ``per_neuron``)
 
     Without a spike the fractions are 1 and 0; if all neurons spike at all steps 0 and 1, also where
     T = 1. Where no sample, no step or no neuron was seen they are NaN, and no neuron is marked.
     They have no gradient.
 
     Args:
-        time_dim: Dimension of the activations that is time.
+        time_dim: Dimension of the activations that is time; None: every update is one time
+            step of its samples, as in a loop over time.
         saturation: Rate in spikes per step from which on a neuron is saturated.
-        masks: Whether to return the masks, too.
+        per_neuron: Whether to return which neurons these are, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
@@ -256,7 +260,7 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
     Example:
         >>> import torch
         >>> import snnmetrics as sm
-        >>> neurons = sm.SilentNeurons(masks=True)
+        >>> neurons = sm.SilentNeurons(per_neuron=True)
         >>> neurons.update(torch.tensor([[[1, 0, 0, 0], [1, 0, 0, 0]]]))  # B=1, T=2, 4 neurons
         >>> neurons.update(torch.tensor([[[1, 0, 1, 0], [1, 0, 0, 0]]]))
         >>> value = neurons.compute()
@@ -279,18 +283,19 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
 
     def __init__(
         self,
-        time_dim: int = 1,
+        time_dim: int | None = 1,
         saturation: float = 1.0,
         *,
-        masks: bool = False,
+        per_neuron: bool = False,
         **metric_kwargs: Any,
     ) -> None:
-        require_dim("time_dim", time_dim)
-        require_bool("masks", masks)
+        if time_dim is not None:
+            require_dim("time_dim", time_dim)
+        require_bool("per_neuron", per_neuron)
         super().__init__([time_dim], **metric_kwargs)
         self.time_dim = time_dim
         self.saturation = positive_number("saturation", saturation)
-        self.masks = masks
+        self.per_neuron = per_neuron
         self.add_sum("spikes", shaped=True)
         self.add_sum("steps", shaped=False)
 
@@ -304,8 +309,10 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         return Contribution(sums, samples, shape, value_dtype(activations))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
-        """Fractions over all batches, and masks if asked for."""
-        return silent_neurons_compute(sums["spikes"], sums["steps"], self.saturation, self.masks)
+        """Fractions over all batches, and maps of neurons if asked for."""
+        return silent_neurons_compute(
+            sums["spikes"], sums["steps"], self.saturation, self.per_neuron
+        )
 
 
 class MembraneUpdates(SNNMetric[Tensor]):
@@ -375,7 +382,7 @@ class MembraneUpdates(SNNMetric[Tensor]):
     def __init__(
         self, time_dim: int = 1, *, initial: float | None = None, **metric_kwargs: Any
     ) -> None:
-        require_dim("time_dim", time_dim)
+        require_time_dim(time_dim, CHANGES_NEED_ORDER)
         initial = None if initial is None else as_potential("initial", initial)
         super().__init__([time_dim, initial], **metric_kwargs)
         self.time_dim = time_dim

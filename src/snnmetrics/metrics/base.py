@@ -24,6 +24,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -181,6 +182,7 @@ class SNNMetric(Metric, Generic[Result]):
             lambda v: v if v.dtype is torch.bool else v.to(batch.dtype),  # masks stay masks
             self.result(sums, samples),
         )
+        _refuse_wrapper_of_scalars(self, value)
         self._add(batch)
         self._forward_cache = _map(lambda v: v.detach().clone(), value)
         return value
@@ -276,13 +278,14 @@ class SNNMetric(Metric, Generic[Result]):
                     "``update`` method: without samples its values are NaN.",
                     UserWarning,
                 )
-            if self._computed is not None:
-                return _map(Tensor.clone, self._computed)
-            with torch.no_grad():
-                value = self._compute_synced(compute)
-            if self.compute_with_cache:
-                self._computed = _map(Tensor.clone, value)
-            return value
+            value = self._computed
+            if value is None:
+                with torch.no_grad():
+                    value = self._compute_synced(compute)
+                if self.compute_with_cache:
+                    self._computed = value
+            _refuse_wrapper_of_scalars(self, value)
+            return _map(Tensor.clone, value)
 
         return wrapped
 
@@ -547,6 +550,43 @@ def _map(fn: Callable[[Tensor], Tensor], value: Result) -> Result:
     if isinstance(value, dict):
         return {key: fn(entry) for key, entry in value.items()}
     return fn(value)
+
+
+# Wrappers of torchmetrics that take one tensor of the metric they wrap, by module.
+_WRAPPERS_OF_SCALARS = {
+    "torchmetrics.wrappers.bootstrapping": "BootStrapper",
+    "torchmetrics.wrappers.classwise": "ClasswiseWrapper",
+    "torchmetrics.wrappers.minmax": "MinMaxMetric",
+    "torchmetrics.wrappers.multioutput": "MultioutputWrapper",
+}
+
+
+def _refuse_wrapper_of_scalars(metric: Metric, value: object) -> None:
+    """Refuse to give a dict to a wrapper of torchmetrics that cannot take one.
+
+    A wrapped metric is not told of its wrapper. The wrapper is found among the callers: it fails
+    with an error that does not say what to do, or, as ``ClasswiseWrapper`` does, takes the keys of
+    the dict for values.
+
+    Raises:
+        TypeError: If ``value`` is a dict and such a wrapper asked for it.
+    """
+    if not isinstance(value, dict) or torch.compiler.is_compiling():
+        return
+    frame = sys._getframe(2)  # the caller of ``compute`` or ``forward``
+    while (where := frame.f_globals.get("__name__", "")).partition(".")[0].startswith("torch"):
+        wrapper = _WRAPPERS_OF_SCALARS.get(where)
+        if where == "torchmetrics.wrappers.tracker" and frame.f_code.co_name == "best_metric":
+            wrapper = "MetricTracker.best_metric"
+        if wrapper is not None:
+            name = type(metric).__name__
+            raise TypeError(
+                f"{wrapper}: expected a metric that returns one tensor, found {name}, which "
+                f"returns a dict of {list(value)}; sm.ScalarView({name}(...), key) is one entry"
+            )
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
 
 
 def _require_arguments(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:

@@ -61,6 +61,11 @@ class ScalarView(Metric):
 
     # torchmetrics and Lightning read these attributes; the viewed metric is where they live.
 
+    @property
+    def higher_is_better(self) -> bool | None:  # type: ignore[override]
+        """What the viewed metric says; ``MetricTracker`` reads it."""
+        return self.metric.higher_is_better
+
     @property  # type: ignore[override]
     def _forward_cache(self) -> Tensor | None:
         metric = self._modules.get("metric")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.arguments import positive_number, require_bool, require_dim
-from snnmetrics.functional.synops import as_fanout, synops_compute, synops_update
+from snnmetrics.functional.operations import as_fanout, synops_compute, synops_update
 from snnmetrics.metrics.base import Contribution, SNNMetric, value_dtype
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        TypeError: If ``fanout``, ``sample_time`` or ``time_dim`` is of the wrong type.
+        TypeError: If ``fanout``, ``sample_time`` or ``time_dim`` is of the wrong type, as a
+            layer is: its fan-out is a map.
         ValueError: If ``fanout`` is negative or not finite, or ``sample_time`` is not positive. By
             ``update`` and ``forward``, with everything accumulated left as it was: if the rank or
             neuron shape is wrong or differs from earlier batches, if the activations are complex

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.arguments import positive_number, require_bool, require_time_dim
 from snnmetrics.functional.inputs import require_same_device
 from snnmetrics.functional.timing import (
-    Evidence,
-    PredType,
+    EVIDENCE_NEEDS_ORDER,
+    EXIT_READOUTS,
+    FIRST_SPIKE_NEEDS_ORDER,
+    READOUTS,
+    ExitReadout,
+    Readout,
     accuracy_over_time_update,
     as_threshold,
     early_exit_compute,
     early_exit_update,
-    require_evidence,
-    require_pred_type,
+    require_readout,
     time_to_first_spike_compute,
     time_to_first_spike_update,
 )
@@ -42,27 +45,27 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
     As input to ``forward`` and ``update`` the metric accepts:
 
-    - ``outputs`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
+    - ``preds`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
       ``(B, T, C)`` with C >= 2; time is the dimension ``time_dim``, the others are batch and class
-    - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``target`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
-    As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
+    As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns ``(T,)``: the fraction of samples that are
     predicted rightly at each step. The number of steps is the same in all batches.
 
     Args:
-        pred_type: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
+        readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
-        time_dim: Dimension of ``outputs`` that is time.
+        time_dim: Dimension of ``preds`` that is time.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``time_dim`` is not an integer.
-        ValueError: If ``pred_type`` is unknown. By ``update`` and ``forward``, with everything
+        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, with everything
             accumulated left as it was: if shapes do not fit or the number of steps changes, or, on
-            the CPU, if outputs are not finite or targets are not classes (on accelerators
+            the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
             ``compute`` raises then).
 
     Example:
@@ -78,30 +81,28 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
     is_differentiable = False
     higher_is_better = True
-    shape_is = "outputs: expected number of time steps"
+    shape_is = "preds: expected number of time steps"
     plot_lower_bound, plot_upper_bound = 0.0, 1.0
     plot_legend_name = "evaluation"
     axis_labels: ClassVar = {"": "accuracy"}
 
     right: Tensor
 
-    def __init__(
-        self, pred_type: PredType = "sum", time_dim: int = 1, **metric_kwargs: Any
-    ) -> None:
-        require_pred_type(pred_type)
-        require_dim("time_dim", time_dim)
-        super().__init__([pred_type, time_dim], **metric_kwargs)
-        self.pred_type = pred_type
+    def __init__(self, readout: Readout = "sum", time_dim: int = 1, **metric_kwargs: Any) -> None:
+        require_readout(readout, READOUTS)
+        require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
+        super().__init__([readout, time_dim], **metric_kwargs)
+        self.readout = readout
         self.time_dim = time_dim
         self.add_sum("right", shaped=True)
 
-    def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
+    def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
         """Right predictions of one batch at each step."""
         right, samples, steps = accuracy_over_time_update(
-            outputs, targets, self.pred_type, self.time_dim
+            preds, target, self.readout, self.time_dim
         )
-        require_same_device("outputs", outputs, self.samples.device)
-        return Contribution({"right": right}, samples, (steps,), value_dtype(outputs))
+        require_same_device("preds", preds, self.samples.device)
+        return Contribution({"right": right}, samples, (steps,), value_dtype(preds))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
         """Fraction of right predictions at each step."""
@@ -135,7 +136,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
     fraction q and the mean m, counting "never" as any step n instead gives
     :math:`(1 - q) m + q n` (just n where q = 1).
 
-    With targets the neurons are classes, and the class that spikes first is predicted (Thorpe,
+    With ``target`` the neurons are classes, and the class that spikes first is predicted (Thorpe,
     Delorme and Van Rullen, Neural Networks 14, 2001; Mostafa, IEEE TNNLS 29, 2018). Of classes that
     spike first in the same step the one with the lowest index is predicted; a sample in which no
     class spikes is wrong. How this differs from ``accuracy_temporal`` of snnTorch says
@@ -143,46 +144,46 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
 
     As input to ``forward`` and ``update`` the metric accepts:
 
-    - ``spikes`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, T, *neuron_shape)``; time
+    - ``preds`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, T, *neuron_shape)``; time
       is the dimension ``time_dim``, the batch the first of the others. Bool, integer or floating,
       dense or sparse COO. The number of steps may differ between batches.
-    - ``targets`` (:class:`~torch.Tensor`, optional): class indices, ``(B,)``, of an integer dtype;
-      then ``spikes`` is ``(B, T, C)`` with C >= 2
+    - ``target`` (:class:`~torch.Tensor`, optional): class indices, ``(B,)``, of an integer dtype;
+      then ``preds`` is ``(B, T, C)`` with C >= 2
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
-    As output of ``forward`` (this batch; dtype of the spikes, at least float32) and ``compute``
+    As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a dict of:
 
     - ``"time_per_neuron"``: neuron shape; steps, or seconds with ``dt``; NaN for a neuron that
-      never spikes (unless ``per_neuron=False``)
+      never spikes (only with ``per_neuron``)
     - ``"never_fraction_per_neuron"``: neuron shape; fraction of samples without a spike of this
-      neuron (unless ``per_neuron=False``)
+      neuron (only with ``per_neuron``)
     - ``"time"``: 0-dim; the mean over all pairs that spike, NaN if there is none
     - ``"never_fraction"``: 0-dim; fraction of all pairs that never spike
     - ``"accuracy"``: 0-dim; fraction of right predictions among the samples that came with
-      targets, NaN if none did
+      ``target``, NaN if none did
 
     Every neuron in the first step: time 1. T = 1: time 1 wherever there is a spike. T = 0: no
     neuron spikes. No samples: NaN.
 
     Args:
-        time_dim: Dimension of ``spikes`` that is time.
+        time_dim: Dimension of ``preds`` that is time.
         dt: Seconds that one step lasts: times are in seconds instead of steps.
-        per_neuron: Whether to keep and return the maps per neuron, or scalars only.
+        per_neuron: Whether to keep and return the maps per neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``time_dim``, ``dt`` or ``per_neuron`` is of the wrong type.
         ValueError: If ``dt`` is not positive. By ``update`` and ``forward``, with everything
             accumulated left as it was: if shapes do not fit or the neuron shape changes, or, on
-            the CPU, if spikes are not finite or targets are not classes (on accelerators
+            the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
             ``compute`` raises then).
 
     Example:
         >>> import torch
         >>> import snnmetrics as sm
-        >>> first = sm.TimeToFirstSpike(dt=0.001)
+        >>> first = sm.TimeToFirstSpike(dt=0.001, per_neuron=True)
         >>> spikes = torch.tensor([[[0, 0, 0], [0, 1, 0], [1, 1, 0]]])  # B=1, T=3, C=3
         >>> first.update(spikes, torch.tensor([1]))
         >>> first.update(spikes, torch.tensor([2]))
@@ -195,7 +196,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
     """
 
     is_differentiable = False
-    shape_is = "spikes: expected neuron shape"
+    shape_is = "preds: expected neuron shape"
     plot_lower_bound = 0.0
     axis_labels: ClassVar = {"time": "mean time to first spike"}
     drawn = ("time",)
@@ -211,10 +212,10 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         time_dim: int = 1,
         dt: float | None = None,
         *,
-        per_neuron: bool = True,
+        per_neuron: bool = False,
         **metric_kwargs: Any,
     ) -> None:
-        require_dim("time_dim", time_dim)
+        require_time_dim(time_dim, FIRST_SPIKE_NEEDS_ORDER)
         require_bool("per_neuron", per_neuron)
         seconds = None if dt is None else positive_number("dt", dt)
         super().__init__([time_dim, per_neuron], **metric_kwargs)
@@ -226,13 +227,13 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         for name in ("right", "labelled"):
             self.add_sum(name, shaped=False)
 
-    def contribution(self, spikes: Tensor, targets: Tensor | None = None) -> Contribution:
+    def contribution(self, preds: Tensor, target: Tensor | None = None) -> Contribution:
         """Steps of first spikes and right predictions of one batch."""
         sums, samples, shape = time_to_first_spike_update(
-            spikes, targets, self.time_dim, self.per_neuron
+            preds, target, self.time_dim, self.per_neuron
         )
-        require_same_device("spikes", spikes, self.samples.device)
-        return Contribution(sums, samples, shape, value_dtype(spikes))
+        require_same_device("preds", preds, self.samples.device)
+        return Contribution(sums, samples, shape, value_dtype(preds))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
         """Means over what spiked, fractions of what did not."""
@@ -272,19 +273,19 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     with the mean of the outputs so far. Confidences are compared in float64.
 
     With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
-    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``evidence="sum"`` can
+    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
     reach any threshold below 1.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
-    - ``outputs`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
+    - ``preds`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
       ``(B, T, C)`` with C >= 2 and T >= 1; time is the dimension ``time_dim``, the others are batch
       and class. Any real dtype, dense or sparse COO. T may differ between batches.
-    - ``targets`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``target`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
-    As output of ``forward`` (this batch; dtype of the outputs, at least float32) and ``compute``
+    As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a dict, each entry 0-dim for one threshold and
     ``(K,)`` for K of them:
 
@@ -298,15 +299,15 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
             only where float64 rounds to it); one number, or K of them in any order for the curve.
             Kept as the buffer ``threshold``.
-        time_dim: Dimension of ``outputs`` that is time.
-        evidence: ``"mean"`` or ``"sum"`` of the outputs so far.
+        time_dim: Dimension of ``preds`` that is time.
+        readout: ``"mean"`` or ``"sum"`` of the outputs so far.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``threshold`` or ``time_dim`` is of the wrong type.
-        ValueError: If a threshold is outside of [0, 1] or ``evidence`` is unknown. By ``update``
+        ValueError: If a threshold is outside of [0, 1] or ``readout`` is unknown. By ``update``
             and ``forward``, with everything accumulated left as it was: if shapes do not fit, or,
-            on the CPU, if outputs are not finite or targets are not classes (on accelerators
+            on the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
             ``compute`` raises then).
 
     Example:
@@ -336,28 +337,28 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         threshold: float | Sequence[float] | Tensor,
         time_dim: int = 1,
         *,
-        evidence: Evidence = "mean",
+        readout: ExitReadout = "mean",
         **metric_kwargs: Any,
     ) -> None:
-        require_dim("time_dim", time_dim)
-        require_evidence(evidence)
+        require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
+        require_readout(readout, EXIT_READOUTS)
         levels = as_threshold(threshold)
-        super().__init__([levels, time_dim, evidence], levels.shape, **metric_kwargs)
+        super().__init__([levels, time_dim, readout], levels.shape, **metric_kwargs)
         self.time_dim = time_dim
-        self.evidence: Evidence = evidence
+        self.readout: ExitReadout = readout
         self.register_buffer("threshold", levels, persistent=False)
         self.add_sum("steps", shaped=True)
         self.add_sum("right", shaped=True)
         if levels.device != self.samples.device:
             self.to(levels.device)  # thresholds that are on an accelerator are used there
 
-    def contribution(self, outputs: Tensor, targets: Tensor) -> Contribution:
+    def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
         """Steps and right predictions of one batch at the exits of its samples."""
         steps, right, samples = early_exit_update(
-            outputs, targets, self.threshold, self.time_dim, self.evidence
+            preds, target, self.threshold, self.time_dim, self.readout
         )
         shape = tuple(self.threshold.shape)
-        return Contribution({"steps": steps, "right": right}, samples, shape, value_dtype(outputs))
+        return Contribution({"steps": steps, "right": right}, samples, shape, value_dtype(preds))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
         """Means per sample."""

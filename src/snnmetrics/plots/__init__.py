@@ -28,3 +28,8 @@ __all__ = [
     "sample_spread",
     "synops_map",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, without the modules behind them."""
+    return __all__

@@ -50,3 +50,8 @@ __all__ = [
     "Uncounted",
     "Violation",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, without the modules behind them."""
+    return __all__

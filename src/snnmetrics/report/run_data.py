@@ -242,7 +242,7 @@ class NeuronTotals:
         map_, silent, saturated = self.spikes_per_neuron, self.silent, self.saturated
         if map_ is not None and silent is None:
             steps = torch.tensor(self.elements / max(1, self.neurons), dtype=torch.float64)
-            found = silent_neurons_compute(map_, steps, saturation=1.0, masks=True)
+            found = silent_neurons_compute(map_, steps, saturation=1.0, per_neuron=True)
             silent, saturated = int(found["silent"].sum()), int(found["saturated"].sum())
         spikes = self.spikes
         if spikes is None:

@@ -6,7 +6,7 @@ import math
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnmetrics.arguments import as_float, positive_number, require_bool, require_dim
 from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
@@ -30,6 +30,12 @@ def as_fanout(fanout: float | Tensor) -> Tensor:
         require_tensor("fanout", fanout)
         if fanout.dtype is torch.bool:
             raise TypeError("fanout: expected numbers, found a boolean tensor")
+    elif isinstance(fanout, nn.Module):
+        raise TypeError(
+            "fanout: expected a non-negative number or a tensor of the neuron shape, found the "
+            f"module {type(fanout).__name__}; its exact map is sm.fanout(layer, shape), with the "
+            "shape of its input without the batch"
+        )
     elif not isinstance(fanout, Real) or isinstance(fanout, bool):
         raise TypeError(
             "fanout: expected a non-negative number or a tensor of the neuron shape, "
