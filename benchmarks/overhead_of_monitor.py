@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from benchmarks.figure import overhead_figure
 from benchmarks.machine import description
-from benchmarks.tables import IN_RUN, OURS, PLAIN, overhead_table
+from benchmarks.tables import EMPTY_MODE, IN_RUN, OURS, PLAIN, overhead_table
 from benchmarks.timing import Ratio, Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import snnmetrics as sm
@@ -131,6 +132,20 @@ def torch_flops(workload: Workload) -> Timed:
     return Timed(call)
 
 
+class Nothing(TorchFunctionMode):
+    """A function mode that calls each function and does nothing else."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call the function."""
+        return func(*args, **(kwargs or {}))
+
+
 COUNTERS: dict[str, Callable[[Workload], Timed]] = {
     OURS: monitored,
     "spikingjelly SynOps": spikingjelly_synops,
@@ -143,7 +158,8 @@ COUNTERS: dict[str, Callable[[Workload], Timed]] = {
 
 def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str, str]]:
     """Ratios by counter, and the errors of those that do not work on this model."""
-    calls, errors = {PLAIN: Timed(workload.forward)}, {}
+    calls = {PLAIN: Timed(workload.forward), EMPTY_MODE: Timed(workload.forward, Nothing)}
+    errors = {}
     with torch.no_grad():
         for name, make in COUNTERS.items():
             try:

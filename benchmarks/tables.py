@@ -13,6 +13,7 @@ Found = Mapping[str, Any]
 
 OURS, PLAIN = "snnmetrics", "plain again"
 IN_RUN = "snnmetrics in Monitor.run"
+EMPTY_MODE = "empty function mode"
 # What a row or column of the tables is called.
 TITLES = {
     OURS: "snnmetrics",
@@ -22,6 +23,7 @@ TITLES = {
     "neurobench": "NeuroBench",
     "sinabs hooks": "sinabs hooks",
     "torch FLOPs": "torch FLOPs",
+    EMPTY_MODE: "empty function mode",
     PLAIN: "plain again",
 }
 # Those that count synaptic operations from the activations.
@@ -77,7 +79,7 @@ def short_overhead_table(found: Found) -> str:
 def _ratio(workload: Found, name: str) -> str:
     ratio = workload["ratios"].get(name)
     if ratio is None:
-        return "-" if name == IN_RUN else "fails"
+        return "-" if name in (IN_RUN, EMPTY_MODE) else "fails"
     return f"{ratio['median']:.3f} ({ratio['minimum']:.3f})"
 
 
