@@ -75,11 +75,13 @@ class Monitor:
             names or patterns of layers, or of modules with all that is in them. They get rows of
             their own in the report, and limits in :meth:`Report.check`.
         include: What to count: names, patterns (``"enc*"``), module types, or functions
-            ``(name, module) -> bool``, of modules with all that is in them; by default everything.
+            ``(name, module) -> bool``, of modules with all that is in them; or names and patterns
+            of rows, such as ``"attn.qk"``. By default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
-            to compute and reset; a batch that fails leaves them as they were.
+            to compute and reset; a batch that fails leaves them as they were. In a loop over
+            steps, outside or inside of the model, a metric has ``time_dim=None``.
         process_group: Ranks that :meth:`compute` adds up; by default all.
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
@@ -150,7 +152,7 @@ class Monitor:
         self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
         self._process_group = process_group
         places = ("input", "output")
-        self._probes = Probes(self._declared.by_name("probes", probes, places))
+        self._probes = Probes(self._declared.by_name("probes", probes, places), time_dim)
         self._recorder = BatchRecorder(
             declared_kind=self._declared.kind,
             input_scale=self._declared.scale,
@@ -418,7 +420,12 @@ class Monitor:
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
         )
-        rows = {self._recorder.names[key]: key for key in vectors if samples}
+        named_rows = {self._recorder.names[key]: key for key in vectors if samples}
+        rows = {
+            name: key
+            for name, key in named_rows.items()
+            if self._declared.is_row_counted(name, key.module)
+        }
         groups = {
             group: [rows[name] for name in self._declared.members(group, rows)]
             for group in self._declared.groups
@@ -522,8 +529,8 @@ class Monitor:
             ``"total"``. Products of two activations have no gradient and are left out.
 
         Raises:
-            RuntimeError: If the monitor is not differentiable, no batch was complete, or a
-                reentrant checkpoint ran a part of it without gradient.
+            RuntimeError: If the monitor is not differentiable, no batch was complete, one is open,
+                or a reentrant checkpoint ran a part of it without gradient.
 
         Example:
             >>> import torch
@@ -541,6 +548,11 @@ class Monitor:
             raise RuntimeError(
                 "batch_synops: expected Monitor(..., differentiable=True), found False"
             )
+        if self._in_batch:
+            raise RuntimeError(
+                "batch_synops: expected a complete batch, found an open one; call it after the "
+                "block of 'with monitor.batch(...):'"
+            )
         if self._batch_samples is None:
             raise RuntimeError("batch_synops: expected a complete batch before it, found none")
         if self._recorder.checkpointed:
@@ -553,7 +565,9 @@ class Monitor:
         values = {
             name: _sum_of(self._recorder.synops[key]) / samples
             for key, name in self._state.names().items()
-            if key in self._recorder.synops and not self._is_analog(key, name)
+            if key in self._recorder.synops
+            and self._declared.is_row_counted(name, key.module)
+            and not self._is_analog(key, name)
         }
         values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
         return values

@@ -20,6 +20,8 @@ KINDS = tuple(kind.label for kind in InputKind)
 """Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
 PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 """Kinds of both factors of a product of two activations, left operand first."""
+LEFT_OUT_NEURONS = "neurons left out by include or exclude"
+"""How the note of a report begins that names the neurons which ran and were not to be counted."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
 
 
