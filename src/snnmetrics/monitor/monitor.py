@@ -689,8 +689,8 @@ class Monitor:
             >>> import snnmetrics as sm
             >>> layer = torch.nn.Linear(4, 3)
             >>> one, two = (sm.Monitor(layer, batch_dim=0) for _ in range(2))
-            >>> _ = one.run([torch.ones(2, 4)], progress=False)
-            >>> _ = two.run([torch.zeros(1, 4)], progress=False)
+            >>> _ = one.run([torch.ones(2, 4)])
+            >>> _ = two.run([torch.zeros(1, 4)])
             >>> one.merge_state(two)
             >>> one.compute().layers["Linear"].synops  # 24 of 3 samples
             8.0
