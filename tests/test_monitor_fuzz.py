@@ -756,7 +756,7 @@ class Trial:
             # State goes on from run to run: without it, all monitors count the same.
             if len(monitors) > 1:
                 return
-            monitor.run(loader, progress=False)
+            monitor.run(loader)
             self.notes.done += self.notes.running
             self.notes.running.clear()
             self.samples += sum(map(len, loader))
