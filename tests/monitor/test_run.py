@@ -285,3 +285,30 @@ def test_a_bar_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert monitor.compute().samples == 2
     with pytest.raises(TypeError, match="progress: expected True or False, found 'yes'"):
         monitor.run([torch.ones(2, 4)], progress="yes")  # type: ignore[arg-type]
+
+
+def test_looking_at_states_adds_no_rows() -> None:
+    """Products are identified by the calls that lead to them, also in the batch that is watched."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.lif = layer.Linear(6, 6, step_mode="m"), neuron.LIFNode(step_mode="m")
+
+        def scores(self, q: Tensor) -> Tensor:
+            return q @ q.transpose(-2, -1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.lif(4 * self.q(x))
+            return self.scores(q) @ q  # type: ignore[no-any-return]
+
+    model, x = nn.Sequential(Attention()), torch.rand(3, 2, 4, 6)
+    by_hand = sm.Monitor(model, batch_dim=1, time_dim=0)
+    with by_hand, torch.no_grad():
+        for _ in range(3):
+            model(x)
+    functional.reset_net(model)
+    report = sm.Monitor(model, batch_dim=1, time_dim=0).run([x, x, x])
+    assert report.notes[0].startswith("0.lif: the state of these neurons goes on")
+    assert report.layers_data == by_hand.compute().layers_data
+    assert set(report.layers) == {"0.q", "0.matmul", "0.matmul_1"}

@@ -137,3 +137,20 @@ def test_steps_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         sm.Monitor(nn.Linear(4, 3), **arguments)
+
+
+def test_steps_inside_have_a_busiest_one() -> None:
+    class Rising(nn.Module):
+        """One input more is a spike in each step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> None:
+            for step in range(1, 4):
+                self.fc((torch.arange(4) < step).float().expand(len(x), 4))
+
+    monitor = sm.Monitor(Rising(), batch_dim=0, steps=3, per_sample=True)
+    row = monitor.run([ones(2), ones(1)]).layers["fc"]
+    assert (row.synops, row.peak_step) == ((1 + 2 + 3) * 3, 3 * 3)
