@@ -37,7 +37,7 @@ class PaperRow(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = sm.paper_table({"ours": report}).rows["ours"]
         >>> row.acs, row.steps, row.reasons["steps"]
         (12.0, None, 'not known of the run')
