@@ -34,6 +34,12 @@ def test_calls_that_are_no_multiple_of_the_steps_are_refused(calls: int) -> None
     assert run(monitor, [ones(2)] * 5).layers["Linear"].synops == 5 * 4 * 3
 
 
+def test_several_calls_are_not_of_no_step() -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="found steps=0"):
+        run(monitor, [ones(2)] * 2, steps=0)
+
+
 def test_parts_of_a_batch_and_models_that_loop_inside_are_accepted() -> None:
     two_halves = run(sm.Monitor(nn.Linear(4, 3)), [ones(1)] * 10)
     assert (two_halves.steps, two_halves.layers["Linear"].synops) == (5, 60)

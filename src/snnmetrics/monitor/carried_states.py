@@ -68,17 +68,18 @@ class CarriedStates:
     def called_script(self, func: Any) -> None:
         """Scripted functions are not neurons."""
 
-    def note(self) -> str | None:
-        """The note of a report; None if no state was carried over."""
+    def notes(self) -> frozenset[str]:
+        """The note of a report, if a state was carried over."""
         if not self._found:
-            return None
+            return frozenset()
         names = ", ".join(self._found[:_MOST_NAMES])
         more = len(self._found) - _MOST_NAMES
-        return (
+        note = (
             f"{names}{f' and {more} more' if more > 0 else ''}: the state of these neurons goes on "
             "from batch to batch, so that counts depend on the batches before; "
             "run(..., before_batch=...) takes a function of the model that resets it"
         )
+        return frozenset({note})
 
 
 def _states(module: nn.Module) -> Iterator[Tensor]:

@@ -308,7 +308,8 @@ class Monitor:
                     f"found {steps}"
                 )
         one_call = self.steps or 1
-        if (calls > 1 or self.steps is not None) and (calls * one_call % steps or steps % one_call):
+        fits = steps > 0 and calls * one_call % steps == 0 and steps % one_call == 0
+        if (calls > 1 or self.steps is not None) and not fits:
             each = f"of {named(one_call, 'step')} each"
             raise ValueError(
                 f"steps: expected {named(calls, 'call')} {each} to be a multiple of the steps of "
@@ -494,7 +495,7 @@ class Monitor:
         runs_user_code = prepare is not None or before_batch is not None
         carried = CarriedStates(self.model)
         looks_at_states = before_batch is None and bool(carried)
-        sizes: list[torch.Size] = []
+        sizes: list[torch.Size] | None = None
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -503,16 +504,13 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
-                    if looks_at_states:
-                        sizes, before = _sizes((*args, *kwargs.values())), sizes
-                    if looks_at_states and sizes == before:
-                        looks_at_states = False  # one batch tells
-                        with carried.watched():
-                            self.model(*args, **kwargs)
-                        if (note := carried.note()) is not None:
-                            self._state = self._state.add(RunData(notes=frozenset({note})))
-                    else:
+                    sizes, before = _sizes((*args, *kwargs.values())), sizes
+                    watches = looks_at_states and sizes == before
+                    with carried.watched() if watches else nullcontext():
                         self.model(*args, **kwargs)
+                    if watches:
+                        looks_at_states = False  # one batch tells
+                        self._state = self._state.add(RunData(notes=carried.notes()))
                     self._weights_are_fixed = not runs_user_code
                 if not runs_user_code:
                     with unseen_by_modes():
@@ -776,7 +774,10 @@ def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any
     """The batches, with a bar if it was asked for, or would be seen and can be shown."""
     if progress is None:
         # On a terminal, or in a notebook, whose streams are of its kernel.
-        seen = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+        stream = sys.stderr
+        seen = stream is not None and (
+            stream.isatty() or type(stream).__module__.startswith("ipykernel")
+        )
         progress = seen and find_spec("tqdm") is not None
     if not progress:
         return loader
