@@ -62,6 +62,15 @@ def test_integers_elsewhere_and_other_first_inputs_are_not_noted() -> None:
     assert scaled.notes == ()
 
 
+def test_an_image_is_noted_where_neurons_alone_are_left_out() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), snn.Leaky(beta=0.5, init_hidden=True))
+    report = sm.Monitor(model, batch_dim=0, exclude=snn.Leaky).run([torch.full((2, 4), 7.0)])
+    assert [note.partition(":")[0] for note in report.notes] == [
+        "neurons left out by include or exclude",
+        "0",
+    ]
+
+
 # --------------------------------------------------------------------- neurons left out
 
 

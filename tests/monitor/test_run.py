@@ -214,6 +214,28 @@ def test_states_that_do_not_go_on_are_not_noted(batches: list[tuple[Tensor, Tens
     assert monitor.run(batches[1:], prepare=repeated).notes == ()
 
 
+def test_states_of_sinabs_and_states_that_the_caller_keeps() -> None:
+    layers = pytest.importorskip("sinabs.layers")
+    model = nn.Sequential(nn.Linear(4, 3), layers.IAF())
+    monitor, x = sm.Monitor(model, batch_dim=0, time_dim=1), torch.rand(2, 5, 4)
+    (note,) = monitor.run([x, x]).notes
+    assert note.startswith("1: the state of these neurons goes on")
+    monitor.reset()
+    assert monitor.run([x, x], before_batch=lambda net: net[1].reset_states()).notes == ()
+
+    class Given(nn.Module):
+        """The state is an argument of the neurons: one that was forgotten is not used."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lif = snn.Leaky(beta=0.9)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lif(x, torch.zeros_like(x))[0]  # type: ignore[no-any-return]
+
+    assert sm.Monitor(Given(), batch_dim=0).run([x, x]).notes == ()
+
+
 def test_many_neurons_of_which_the_state_goes_on_are_counted() -> None:
     """Inputs of 0.3 add up, without a spike, in five layers of neurons beside each other."""
 

@@ -141,7 +141,8 @@ def _integers_first(
     run: RunData, declared: Declarations, layers: Mapping[str, LayerData]
 ) -> Iterator[str]:
     """Undeclared integers that enter the first layer: an image looks like spike counts."""
-    if declared.left_out(run.called):
+    left_out = [declared.modules[name] for name in declared.left_out(run.called)]
+    if any(weight.ndim > 1 for module in left_out for weight in module.parameters(recurse=False)):
         return  # the first layer may be among what was left out
     for name, data in layers.items():
         undeclared = data.declared_kind is None and data.input_scale is None
