@@ -96,7 +96,7 @@ def trained(epochs: int) -> SpikingCNN:
 def measure(model: SpikingCNN, mapping: Cores) -> sm.Report:
     """The figures of each core over the other 360 images."""
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0, dt=DT, per_sample=True, groups=mapping)
-    return monitor.run(digits(1437, 1797), progress=False)
+    return monitor.run(digits(1437, 1797))
 
 
 def violations(report: sm.Report) -> dict[str, list[Violation]]:

@@ -32,7 +32,7 @@ Run with ``python examples/monitor_frameworks.py`` (extras ``examples`` and ``fr
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,13 +209,11 @@ def measure(network: Network, batches: Sequence[Tensor]) -> sm.Report:
         return run_step_by_step(network, batches)
     batch_dim, time_dim = network.layout.index("B"), network.layout.index("T")
 
-    def inputs() -> Iterator[Tensor]:
-        for spikes in batches:
-            network.reset(model)
-            yield spikes if time_dim == 0 else spikes.transpose(0, 1)
+    def prepare(spikes: Tensor) -> Tensor:
+        return spikes if time_dim == 0 else spikes.transpose(0, 1)
 
     monitor = sm.Monitor(model, batch_dim=batch_dim, time_dim=time_dim)
-    return monitor.run(inputs(), progress=False)
+    return monitor.run(batches, prepare=prepare, before_batch=network.reset)
 
 
 def run_step_by_step(network: Network, batches: Sequence[Tensor]) -> sm.Report:

@@ -110,7 +110,8 @@ def trained(spiking: bool, images: Images, epochs: int) -> Network:
     loader = DataLoader(TensorDataset(*images), BATCH, shuffle=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     title = "SNN" if spiking else "ANN"
-    with tqdm(total=epochs * len(loader), desc=title, unit="batch") as bar:
+    # disable=None: shown on a terminal only.
+    with tqdm(total=epochs * len(loader), desc=title, unit="batch", disable=None) as bar:
         for _ in range(epochs):
             for x, y in loader:
                 loss = nn.functional.cross_entropy(model(x), y)

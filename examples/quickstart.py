@@ -120,7 +120,8 @@ def run(title: str, penalty: float, count: int) -> list[Epoch]:
     synops = LayerSynOps(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     epochs: list[Epoch] = []
-    with tqdm(total=count * len(train), desc=title, unit="batch") as bar:
+    # disable=None: shown on a terminal only.
+    with tqdm(total=count * len(train), desc=title, unit="batch", disable=None) as bar:
         for _ in range(count):
             model.train()
             for x, y in train:

@@ -728,7 +728,7 @@ class Trial:
         samples = 3
         with contextlib.ExitStack() as stack:
             for monitor in monitors:
-                stack.enter_context(monitor.batch(samples=samples, steps=4))
+                stack.enter_context(monitor.batch(samples=samples, steps=1))
             for _ in range(rng.randint(1, 5)):
                 if rng.random() < 0.15:
                     self.call(raises=True)
@@ -756,7 +756,7 @@ class Trial:
             # State goes on from run to run: without it, all monitors count the same.
             if len(monitors) > 1:
                 return
-            monitor.run(loader, progress=False)
+            monitor.run(loader)
             self.notes.done += self.notes.running
             self.notes.running.clear()
             self.samples += sum(map(len, loader))

@@ -67,3 +67,17 @@ def positive_number(name: str, value: object) -> float:
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name}: expected a positive finite number, found {value!r}")
     return number
+
+
+def positive_integer(name: str, value: object) -> int:
+    """Return a positive integer as it is.
+
+    Raises:
+        TypeError: If ``value`` is not an integer.
+        ValueError: If it is not positive.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, found {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer >= 1, found {value}")
+    return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 SI_PREFIXES = ("k", "M", "G", "T", "P", "E")
 JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
@@ -88,3 +90,14 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Write which of some names a misspelt one is closest to, for the end of a message.
+
+    Example:
+        >>> closest("conv3", ["conv1", "fc"]), closest("pool", ["conv1", "fc"])
+        ("; did you mean 'conv1'?", '')
+    """
+    found = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

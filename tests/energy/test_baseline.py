@@ -71,7 +71,7 @@ def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
     with monitor, monitor.batch(samples=6, steps=5):
         for _ in range(5):
             snn(images)
-    truth = sm.Monitor(ann, batch_dim=0).run([images], progress=False)
+    truth = sm.Monitor(ann, batch_dim=0).run([images])
     for padded, figure in ((True, "dense_macs"), (False, "dense_synops")):
         baseline = ann_baseline(monitor.compute(), padded_taps=padded)
         for name, row in truth.layers.items():

@@ -62,7 +62,7 @@ def of_spikingjelly(model: nn.Module, x: Tensor) -> Any:
 def report_of(model: nn.Module, x: Tensor) -> sm.Report:
     functional.reset_net(model)
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
-    return monitor.run([x], progress=False)
+    return monitor.run([x])
 
 
 def spikes(*shape: int) -> Tensor:

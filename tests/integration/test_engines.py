@@ -575,7 +575,7 @@ def test_loader_with_workers(method: str) -> None:
         EncodedByWorkers(), 4, num_workers=2, multiprocessing_context=method, timeout=SECONDS
     )
     encoded = EncodedByWorkers().encode(x)
-    report = sm.Monitor(net, batch_dim=0, time_dim=1).run(loader, progress=False)
+    report = sm.Monitor(net, batch_dim=0, time_dim=1).run(loader)
     assert (report.samples, report.calls) == (SAMPLES, 6)
     assert synops(report) == operations(net, encoded)
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -427,6 +428,98 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     steps = first.steps["train"][:2] + second.steps["train"]
     assert callback.reports["train"].samples == total(steps)[1]
     assert synops(callback.reports["train"]) == total(steps)[0]
+
+
+class GoesOn(DataLoader[Any]):
+    """A dataloader that a checkpoint resumes: it goes on behind the batches that were fetched."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fetched = self.skipped = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"fetched": self.fetched}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.skipped = state_dict["fetched"]
+
+    def __iter__(self) -> Any:
+        skipped, self.skipped = self.skipped, 0
+        self.fetched = skipped
+        for i, batch in enumerate(super().__iter__()):
+            if i >= skipped:
+                self.fetched += 1
+                yield batch
+
+
+class WithMetrics(Module):
+    """Logs synops by metrics, one of which is saved with the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.lost = (
+            sm.ScalarView(sm.SynOps(4.0, time_dim=1), "synops") for _ in range(2)
+        )
+        self.kept.metric.persistent(True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, spikes = self.net(x)
+        for name in ("kept", "lost"):
+            getattr(self, name).update(spikes.detach())
+            self.log(name, getattr(self, name), on_step=False, on_epoch=True)
+        return outputs  # type: ignore[no-any-return]
+
+
+def interrupted(folder: Path, module: Module, loader: DataLoader[Any]) -> None:
+    """A run that saves a checkpoint after two batches, and fails in the fourth."""
+    module.fails_at = 3
+    middle = ModelCheckpoint(folder, "mid", every_n_train_steps=2)
+    callback = SNNMetricsCallback("net", stages=("train",), **DIMS)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        trainer_of(folder, callback, middle).fit(module, loader)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_batches_that_are_run_again_are_warned_of(tmp_path: Path, goes_on: bool) -> None:
+    dataset = loaders()[0].dataset
+    first, second = Module(), Module()
+    make = GoesOn if goes_on else DataLoader
+    interrupted(tmp_path, first, make(dataset, 4))
+    callback = SNNMetricsCallback("net", stages=("train",), **DIMS)
+    trainer = trainer_of(tmp_path, callback, max_epochs=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(second, make(dataset, 4), ckpt_path=str(tmp_path / "mid.ckpt"))
+    warned = [str(w.message) for w in caught if "SNNMetricsCallback" in str(w.message)]
+    seen = first.steps["train"][:2] + second.steps["train"]
+    assert synops(callback.reports["train"]) == total(seen)[0]
+    if goes_on:
+        assert [n for _, n in seen] == [4, 4, 4, 1]  # all of the epoch, once
+        assert warned == []
+    else:
+        assert [n for _, n in seen] == [4, 4, 4, 4]
+        assert len(warned) == 1
+        assert "its first 2 batches are run and counted again" in warned[0]
+
+
+def test_metrics_that_a_resumed_epoch_lost_are_warned_of(tmp_path: Path) -> None:
+    dataset = loaders()[0].dataset
+    first, second = WithMetrics(), WithMetrics()
+    interrupted(tmp_path, first, GoesOn(dataset, 4))
+    callback, logger = SNNMetricsCallback("net", stages=("train",), **DIMS), Memory()
+    trainer = trainer_of(tmp_path, callback, max_epochs=2, logger=logger)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(second, GoesOn(dataset, 4), ckpt_path=str(tmp_path / "mid.ckpt"))
+    (warned,) = [str(w.message) for w in caught if "SNNMetricsCallback" in str(w.message)]
+    assert "found lost.metric: they have what came after alone" in warned
+    after, epoch = second.steps["train"][:2], first.steps["train"][:2] + second.steps["train"][:2]
+    assert logger.of("lost")[0] == pytest.approx(per_sample(after))
+    assert logger.of("kept")[0] == pytest.approx(per_sample(epoch))
+    assert logger.of("train/fc/synops")[0] == pytest.approx(per_sample(epoch))
+    whole = pytest.approx(per_sample(second.steps["train"][2:]))
+    for name in ("kept", "lost", "train/fc/synops"):
+        assert logger.of(name)[1] == whole, "the next epoch is complete"
 
 
 def test_resuming_between_epochs(tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ def test_a_run_never_counts_a_weight_with_zeros_of_another_batch(how: str) -> No
         expected = sum(int(x.sum()) * n for x, n in zip(batches, rows, strict=True))
         message = ""
         try:
-            report = monitor.run(loader, progress=False)
+            report = monitor.run(loader)
         except RuntimeError as error:
             message = str(error)
         if message:

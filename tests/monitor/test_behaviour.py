@@ -441,7 +441,7 @@ def test_run_takes_what_loaders_give() -> None:
     }
     expected = by_hand(model, x)
     for loader in batches.values():
-        report = sm.Monitor(model, batch_dim=0).run(loader, progress=False)
+        report = sm.Monitor(model, batch_dim=0).run(loader)
         assert report.samples == 6
         assert synops(report) == pytest.approx(expected)
     assert sm.Monitor(model, batch_dim=0).run([x], device="cpu").samples == 6
@@ -462,7 +462,7 @@ def test_run_takes_whatever_can_be_iterated() -> None:
             return [spikes(2), spikes(1)][i]
 
     for loader in (Old(), iter([spikes(3)]), (spikes(1) for _ in range(3))):
-        report = sm.Monitor(Net(), batch_dim=0).run(loader, progress=False)  # type: ignore[arg-type]
+        report = sm.Monitor(Net(), batch_dim=0).run(loader)  # type: ignore[arg-type]
         assert report.samples == 3
 
 

@@ -110,11 +110,11 @@ def test_run_that_stops_in_forward_and_is_started_again(error: type[BaseExceptio
     model, data = Net(3, error), batches()
     monitor = sm.Monitor(model, batch_dim=0)
     with pytest.raises(error):
-        monitor.run(data, progress=False)
+        monitor.run(data)
     assert_counted(monitor.compute(), model, data[:2])
     assert_untouched(model)
     model(data[0])  # nobody listens any more
-    assert_counted(monitor.run(data, progress=False), model, data[:2] + data)
+    assert_counted(monitor.run(data), model, data[:2] + data)
 
 
 @errors
@@ -220,12 +220,12 @@ def test_loader(error: type[BaseException], where: str) -> None:
         expected = ValueError
     monitor = sm.Monitor(model, batch_dim=0)
     with pytest.raises(expected):
-        monitor.run(loader, progress=False)
+        monitor.run(loader)
     seen = [data[:4], data[4:8]]
     assert_counted(monitor.compute(), model, seen)
     assert_untouched(model)
     good = DataLoader(Samples(None, error), batch_size=4)
-    assert_counted(monitor.run(good, progress=False), model, seen + list(data.split(4)))
+    assert_counted(monitor.run(good), model, seen + list(data.split(4)))
 
 
 def test_a_fault_while_two_listen() -> None:

@@ -262,7 +262,7 @@ def test_resumed_in_the_middle_of_an_epoch() -> None:
     measure(resumed, data[3:])  # forgotten: loading replaces
     resumed.load_state_dict(saved)
     assert measure(resumed, data[2:]).compute() == whole
-    merged = watch().run([], progress=False)
+    merged = watch().run([])
     assert merged.samples == 0
     other = measure(watch(), data[2:])
     other.merge_state(saved)

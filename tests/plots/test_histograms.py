@@ -82,7 +82,7 @@ def test_rates_of_a_report_are_those_of_the_metric() -> None:
     sm.register_neuron(Fire, lead="BT")
     model, x = torch.nn.Sequential(torch.nn.Linear(6, 9), Fire(1.0)), torch.randn(5, 8, 6) * 3
     monitor = sm.Monitor(model, batch_dim=0, time_dim=1, dt=0.001, per_neuron=True)
-    row = monitor.run([x], progress=False).neurons["1"]
+    row = monitor.run([x]).neurons["1"]
     metric = sm.FiringRate(dt=0.001, per_neuron=True)
     metric.update(model(x).detach())
     expected = metric.compute()
@@ -93,7 +93,7 @@ def test_rates_of_a_report_are_those_of_the_metric() -> None:
     assert bars(plots.rate_histogram(row.firing_rate_per_neuron, unit="Hz")[1]) == bars(
         metric.plot()[1]
     )
-    without = sm.Monitor(model, batch_dim=0, time_dim=1).run([x], progress=False).neurons["1"]
+    without = sm.Monitor(model, batch_dim=0, time_dim=1).run([x]).neurons["1"]
     with pytest.raises(ValueError, match=r"Monitor\(\.\.\., per_neuron=True\)"):
         plots.rate_histogram(without.firing_rate_per_neuron)
 
@@ -102,7 +102,7 @@ def measured(samples: int, **kwargs: Any) -> tuple[sm.Report, torch.Tensor]:
     """Of a linear layer with a fan-out of 5, and the synops of its samples by multiplication."""
     spikes = (torch.rand(samples, 1, 40) < torch.rand(samples, 1, 1) * 0.5).float()
     monitor = sm.Monitor(torch.nn.Linear(40, 5), batch_dim=0, time_dim=1, per_sample=True, **kwargs)
-    return monitor.run([spikes], progress=False), spikes.sum((1, 2)) * 5
+    return monitor.run([spikes]), spikes.sum((1, 2)) * 5
 
 
 def test_every_sample_is_in_the_bar_of_its_synops() -> None:
@@ -144,7 +144,7 @@ def test_a_budget_per_second_shows_figures_per_second() -> None:
 
 def test_samples_without_any_spike() -> None:
     monitor = sm.Monitor(torch.nn.Linear(4, 5), batch_dim=0, per_sample=True)
-    report = monitor.run([torch.zeros(3, 4)], progress=False)
+    report = monitor.run([torch.zeros(3, 4)])
     figure, ax = plots.sample_spread(report, limit=sm.Limit(synops=10))
     figure.draw_without_rendering()
     assert sum(bar.get_height() for bar in ax.patches) == 3

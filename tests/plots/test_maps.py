@@ -48,7 +48,7 @@ def test_the_map_of_a_report_is_the_one_of_the_metric() -> None:
     layer, spikes = torch.nn.Conv2d(2, 4, 3), (torch.rand(6, 2, 5, 5) < 0.3).float()
     synops = sm.SynOps(sm.fanout(layer, (2, 5, 5)))
     synops.update(spikes)
-    report = sm.Monitor(layer, batch_dim=0, per_neuron=True).run([spikes], progress=False)
+    report = sm.Monitor(layer, batch_dim=0, per_neuron=True).run([spikes])
     _, of_metric = synops.plot()
     _, of_report = plots.synops_map(report.layers["Conv2d"].synops_per_neuron)
     expected = synops.compute()["synops_per_neuron"].sum(0).tolist()
@@ -58,7 +58,7 @@ def test_the_map_of_a_report_is_the_one_of_the_metric() -> None:
 
 def test_a_missing_map_says_how_to_get_it() -> None:
     layer = torch.nn.Linear(4, 3)
-    report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+    report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)])
     with pytest.raises(ValueError, match=r"Monitor\(\.\.\., per_neuron=True\)"):
         plots.synops_map(report.layers["Linear"].synops_per_neuron)
 

@@ -235,7 +235,7 @@ import torch
 import snnmetrics as sm
 metric = sm.SynOps(3)
 metric.update(torch.ones(2, 4))
-report = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0).run([torch.ones(2, 4)], progress=False)
+report = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0).run([torch.ones(2, 4)])
 for thing in (metric, report, sm.ScalarView(metric, "synops")):
     try:
         thing.plot()

@@ -54,7 +54,7 @@ def ann_baseline(
         >>> import snnmetrics as sm
         >>> from snnmetrics.energy import ann_baseline
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> report = monitor.run([torch.ones(5, 1, 4)])  # 5 steps
         >>> ann_baseline(report).macs
         12.0
         >>> ann = sm.estimate_energy(ann_baseline(report), "horowitz-45nm-fp32")
@@ -125,7 +125,7 @@ def quantised_ann_baseline(
         >>> import snnmetrics as sm
         >>> from snnmetrics.energy import quantised_ann_baseline
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(5, 1, 4)])
         >>> quantised_ann_baseline(report).bits
         3
     """
@@ -189,7 +189,7 @@ def break_even_rate(
         >>> import snnmetrics as sm
         >>> from snnmetrics.energy import break_even_rate
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(10, 1, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(10, 1, 4)])
         >>> f"{break_even_rate(report, 'horowitz-45nm-fp32'):.3f}"  # 4.6 / (10 x 0.9)
         '0.511'
     """

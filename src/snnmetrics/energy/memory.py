@@ -216,7 +216,7 @@ def memory_aware_baseline(
         >>> from snnmetrics.energy import memory_aware_baseline
         >>> layer = torch.nn.Linear(4, 3, bias=False)
         >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0)
-        >>> ann = memory_aware_baseline(monitor.run([torch.ones(5, 1, 4)], progress=False))
+        >>> ann = memory_aware_baseline(monitor.run([torch.ones(5, 1, 4)]))
         >>> f"{ann.total.breakdown.operations:.4g}"  # 12 MACs at 3.2 pJ, though there are 5 steps
         '3.84e-11'
     """

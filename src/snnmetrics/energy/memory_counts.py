@@ -41,7 +41,7 @@ class MemoryWork:
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> report = monitor.run([torch.ones(5, 1, 4)])  # 5 steps
         >>> from snnmetrics.energy import memory_aware_energy
         >>> work = memory_aware_energy(report).layers["Linear"].work
         >>> work.inputs, work.parameters, work.parameter_words

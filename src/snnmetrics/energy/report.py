@@ -36,7 +36,7 @@ class Method(NamedTuple):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> sm.estimate_energy(report, "loihi").method.title
         'energy estimate'
     """
@@ -65,7 +65,7 @@ class EnergyRow(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = sm.estimate_energy(report, "horowitz-45nm-fp32").layers["Linear"]
         >>> f"{row.energy:.3g}, {row.breakdown.acs:.3g}"  # 12 accumulations at 0.9 pJ
         '1.08e-11, 1.08e-11'

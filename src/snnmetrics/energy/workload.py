@@ -25,7 +25,7 @@ class LayerWork:
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> from snnmetrics.energy import workload_of
         >>> workload_of(report).layers["Linear"].acs
         12.0
@@ -84,7 +84,7 @@ class Workload(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)  # 5 steps
+        >>> report = monitor.run([torch.ones(5, 1, 4)])  # 5 steps
         >>> from snnmetrics.energy import ann_baseline, workload_of
         >>> workload_of(report).acs, ann_baseline(report).macs
         (60.0, 12.0)
@@ -124,7 +124,7 @@ def workload_of(report: Report) -> Workload:
         >>> import snnmetrics as sm
         >>> from snnmetrics.energy import workload_of
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> workload_of(monitor.run([torch.ones(2, 4)], progress=False)).acs
+        >>> workload_of(monitor.run([torch.ones(2, 4)])).acs
         12.0
     """
     if not isinstance(report, Report):

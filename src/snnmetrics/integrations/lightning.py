@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_warn
 
 from snnmetrics.extras import optional_module
@@ -25,6 +26,7 @@ from snnmetrics.report import Report
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.trainer.states import TrainerFn
+    from lightning.pytorch.utilities import CombinedLoader
 except ImportError as error:
     raise ImportError(
         "lightning is not installed: expected it from `pip install 'snnmetrics[lightning]'`"
@@ -70,7 +72,11 @@ class SNNMetricsCallback(Callback):
 
     With several ranks figures are over all of them. If a batch raises, nothing of it is counted and
     the callback detaches. A checkpoint holds the last reports and what was counted of the epoch of
-    training under way, over all ranks; resuming goes on from there.
+    training under way, over all ranks; resuming goes on from there. In the middle of an epoch this
+    is right with a dataloader that goes on, too (one with ``state_dict`` and ``load_state_dict``).
+    With another one Lightning runs the first batches again in place of the last ones, which are
+    counted as they run, with a warning; so is a metric with states that are not persistent, which
+    has only what came after, unlike this callback.
 
     Args:
         model: Name of the module to measure: the one in the ``LightningModule`` that is called with
@@ -153,6 +159,7 @@ class SNNMetricsCallback(Callback):
         self._logged_at = 0
         self._directory: Path | None = None
         self._resumed: Mapping[str, Any] | None = None
+        self._resumed_within = False  # the epoch under way
 
     @property
     def state_key(self) -> str:
@@ -164,6 +171,7 @@ class SNNMetricsCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin with a fresh model: nothing of another run is counted on."""
         self._monitors, self._attached, self._resumed = {}, set(), None
+        self._resumed_within = False
         if self.dirpath is not None:
             self._directory = self.dirpath
         else:
@@ -189,6 +197,7 @@ class SNNMetricsCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset the counts; Lightning does not call this where it resumes an epoch."""
+        self._resumed_within = False
         if "train" in self._attached and self.every_n_steps is None:
             self._monitors["train"].reset()
 
@@ -207,6 +216,17 @@ class SNNMetricsCallback(Callback):
         if stage == "train":
             if self._resumed is not None and trainer.is_global_zero:
                 monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            begun = progress.current.ready > 0 and not progress.is_last_batch
+            self._resumed_within = begun and self._resumed is not None
+            if self._resumed_within and self.every_n_steps is None and not _go_on(trainer):
+                rank_zero_warn(
+                    "SNNMetricsCallback: expected a dataloader that goes on where the checkpoint "
+                    "was saved, found one without state_dict and load_state_dict: in this epoch "
+                    f"its first {progress.current.ready} batches are run and counted again, and as "
+                    "many at its end are not. Resume from a checkpoint of the end of an epoch, or "
+                    "give a dataloader that can be resumed"
+                )
             self._resumed = None
             self._logged_at = trainer.global_step
 
@@ -256,6 +276,8 @@ class SNNMetricsCallback(Callback):
         self._abandon_batch()  # a hook of the user's may have ended the epoch in it
         if stage not in self._attached or (stage == "train" and self.every_n_steps is not None):
             return
+        if stage == "train" and self._resumed_within:
+            _require_persistent(pl_module)
         scalars = self._report(stage).scalars(self._prefix(stage))
         # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
         pl_module.log_dict(
@@ -378,6 +400,32 @@ class SNNMetricsCallback(Callback):
             for logger in trainer.loggers:
                 _show(logger, f"{self._prefix(stage)}{name}", figure, path, trainer.global_step)
             optional_module("matplotlib.pyplot", extra="plots").close(figure)
+
+
+def _go_on(trainer: Trainer) -> bool:
+    """Whether the dataloaders of training go on where a checkpoint was saved."""
+    loaders = CombinedLoader(trainer.train_dataloader).flattened
+    return all(hasattr(one, "state_dict") and hasattr(one, "load_state_dict") for one in loaders)
+
+
+def _require_persistent(pl_module: LightningModule) -> None:
+    """Warn of metrics that were updated in a resumed epoch and had lost what came before."""
+    names = [
+        name
+        for name, metric in pl_module.named_modules()
+        if isinstance(metric, Metric) and metric.update_called and not all(_persistence(metric))
+    ]
+    if names:
+        rank_zero_warn(
+            "SNNMetricsCallback: expected metrics whose states are in the checkpoint that the "
+            f"epoch was resumed from, found {', '.join(names)}: they have what came after alone, "
+            "and show other figures than this callback. Call metric.persistent(True) before fit"
+        )
+
+
+def _persistence(metric: Metric) -> Iterable[bool]:
+    """Whether each state of a metric is saved with it."""
+    return metric._persistent.values()
 
 
 def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None:

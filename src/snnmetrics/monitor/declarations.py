@@ -11,6 +11,10 @@ from torch import nn
 from snnmetrics.arguments import positive_number
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
+from snnmetrics.text import closest
+
+# Containers without operations of their own, and so without rows.
+_CONTAINERS = frozenset({nn.Sequential, nn.ModuleList, nn.ModuleDict})
 
 Choice = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
@@ -52,6 +56,10 @@ class Declarations:
         self.groups = self._grouped(groups)
         self._include = self._chosen("include", include)
         self._exclude = self._chosen("exclude", exclude)
+        self._rows = {
+            "include": self._rows_in(self._include),
+            "exclude": self._rows_in(self._exclude),
+        }
 
     # --------------------------------------------------------------------------- answers
 
@@ -75,23 +83,50 @@ class Declarations:
         return [name for name in rows if _lookup(chosen, name)]
 
     def is_counted(self, name: str, module: nn.Module) -> bool:
-        """Whether operations and neurons of a module are to be counted."""
-        line = [(name, module), *self._above(name)]
+        """Whether operations and neurons of a module, or some of them, are to be counted."""
+        included = (
+            not self._include
+            or self._chosen_by(self._include, name, module)
+            or any(row.startswith(f"{name}.") for row in self._rows["include"])
+        )
+        return included and not self._chosen_by(self._exclude, name, module)
 
-        def chosen(choices: list[Choice]) -> bool:
-            return any(_matches(choice, *one) for choice in choices for one in line)
+    def is_row_counted(self, row: str, name: str) -> bool:
+        """Whether a row of a module that is counted is to be reported.
 
-        return (not self._include or chosen(self._include)) and not chosen(self._exclude)
+        Args:
+            row: Name of the row.
+            name: Path of the module.
+        """
+        if any(isinstance(choice, str) and fnmatchcase(row, choice) for choice in self._exclude):
+            return False
+        module = self.modules.get(name)
+        return (
+            not self._include
+            or module is None  # it was added to the model since
+            or self._chosen_by(self._include, name, module)
+            or any(fnmatchcase(row, choice) for choice in self._rows["include"])
+        )
+
+    def left_out(self, called: Iterable[str]) -> list[str]:
+        """Those of some modules that are not counted, in the order of the model."""
+        called = set(called)
+        return [
+            name
+            for name, module in self.modules.items()
+            if name in called and not self.is_counted(name, module)
+        ]
 
     def idle(self, rows: Iterable[str]) -> Iterator[str]:
         """Yield a note for each declaration that matches none of the rows."""
         named = {"kinds": list(self._kinds), "input_scale": list(self._scales)}
         named |= {f"groups[{group!r}]": list(names) for group, names in self.groups.items()}
+        named |= self._rows
         rows = list(rows)
         for argument, names in named.items():
             for name in names:
                 if not any(_lookup({name: True}, row) for row in rows):
-                    yield f"{argument}: no row of the name {name!r} was seen"
+                    yield f"{argument}: no row of the name {name!r} was seen{closest(name, rows)}"
 
     def facts(self) -> dict[str, Any]:
         """Return what must be the same wherever counts are added up, as plain data."""
@@ -103,6 +138,10 @@ class Declarations:
             "input_scale": [[name, scale] for name, scale in self._scales.items()],
             "groups": groups,
             "left_out": [name for name, is_counted in counted.items() if not is_counted],
+            "rows": {
+                "include": sorted(self._rows["include"]),
+                "exclude": sorted(choice for choice in self._exclude if isinstance(choice, str)),
+            },
         }
 
     # ---------------------------------------------------------------------------- checks
@@ -118,14 +157,12 @@ class Declarations:
             name, _, place = key.rpartition(".") if places else (key, "", "")
             known = name in self.modules
             if not places:  # a pattern, or a part of a module such as 'attn.qk'
-                known = known or any(
-                    fnmatchcase(n, name) or name.startswith(f"{n}.") for n in self.modules
-                )
+                known = known or self._is_module(name) or self._may_be_row(name)
             if not known or (places and place not in places):
                 expected = " and ".join(f"'<module>.{p}'" for p in places) or "names"
                 raise ValueError(
                     f"{argument}: expected {expected} of modules among {sorted(self.modules)}, "
-                    f"found {key!r}"
+                    f"found {key!r}{closest(name, self.modules)}"
                 )
         return checked
 
@@ -156,12 +193,33 @@ class Declarations:
                 raise TypeError(
                     f"{argument}: expected names, module types or functions, found {one!r}"
                 )
-            if not any(_matches(one, *item) for item in self.modules.items()):
+            chooses = any(_matches(one, *item) for item in self.modules.items())
+            if not chooses and not (isinstance(one, str) and self._may_be_row(one)):
+                hint = closest(one, self.modules) if isinstance(one, str) else ""
                 raise ValueError(
                     f"{argument}: expected what chooses some of {sorted(self.modules)}, "
-                    f"found {one!r}"
+                    f"found {one!r}{hint}"
                 )
         return choices
+
+    def _is_module(self, pattern: str) -> bool:
+        return any(fnmatchcase(name, pattern) for name in self.modules)
+
+    def _may_be_row(self, name: str) -> bool:
+        """Whether a name may be that of a row of several in a module, such as ``attn.qk``."""
+        return any(
+            name.startswith(f"{path}.") and type(module) not in _CONTAINERS
+            for path, module in self.modules.items()
+        )
+
+    def _rows_in(self, choices: Iterable[Choice]) -> list[str]:
+        """Names and patterns of rows alone: they choose no module."""
+        return [one for one in choices if isinstance(one, str) and not self._is_module(one)]
+
+    def _chosen_by(self, choices: list[Choice], name: str, module: nn.Module) -> bool:
+        """Whether a module, or one that it is part of, is among the choices."""
+        line = [(name, module), *self._above(name)]
+        return any(_matches(choice, *one) for choice in choices for one in line)
 
     def _above(self, name: str) -> Iterator[tuple[str, nn.Module]]:
         """The modules that a module is part of, but for the root."""

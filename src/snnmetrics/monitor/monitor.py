@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -12,8 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from snnmetrics.arguments import positive_number, require_bool, require_dim
+from snnmetrics.arguments import positive_integer, positive_number, require_bool, require_dim
+from snnmetrics.extras import optional_module
 from snnmetrics.monitor import interception
+from snnmetrics.monitor.carried_states import CarriedStates
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.packing import pack, problem_with, unpack
@@ -27,6 +31,7 @@ from snnmetrics.monitor.transforms import unseen_by_modes
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
 from snnmetrics.report.run_data import RunData, require_same_layers
+from snnmetrics.text import named
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 3
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
@@ -47,6 +52,8 @@ class Monitor:
         batch_dim: Dimension of the first tensor argument of ``model`` that is the batch: its size
             is the number of samples of a call. None: every call happens in :meth:`batch`.
         time_dim: Dimension of that argument that is time; its size is the number of time steps.
+        steps: Number of time steps that one call of the model lasts, where its input has no time
+            dimension: the model repeats or encodes it, and loops over time inside.
         dt: Seconds that a time step lasts; firing rates are in Hz then.
         per_neuron: Whether to keep maps: of synops per input neuron for every layer, and of spikes
             per neuron.
@@ -68,11 +75,13 @@ class Monitor:
             names or patterns of layers, or of modules with all that is in them. They get rows of
             their own in the report, and limits in :meth:`Report.check`.
         include: What to count: names, patterns (``"enc*"``), module types, or functions
-            ``(name, module) -> bool``, of modules with all that is in them; by default everything.
+            ``(name, module) -> bool``, of modules with all that is in them; or names and patterns
+            of rows, such as ``"attn.qk"``. By default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
-            to compute and reset; a batch that fails leaves them as they were.
+            to compute and reset; a batch that fails leaves them as they were. In a loop over
+            steps, outside or inside of the model, a metric has ``time_dim=None``.
         process_group: Ranks that :meth:`compute` adds up; by default all.
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
@@ -102,6 +111,7 @@ class Monitor:
         *,
         batch_dim: int | None = None,
         time_dim: int | None = None,
+        steps: int | None = None,
         dt: float | None = None,
         per_neuron: bool = False,
         per_sample: bool = False,
@@ -132,12 +142,17 @@ class Monitor:
         self.model = model
         self.batch_dim = batch_dim
         self.time_dim = time_dim
+        self.steps = None if steps is None else positive_integer("steps", steps)
+        if steps is not None and time_dim is not None:
+            raise ValueError(
+                f"steps: expected None beside time_dim={time_dim}, whose size it is, found {steps}"
+            )
         self.dt = None if dt is None else positive_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
         self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
         self._process_group = process_group
         places = ("input", "output")
-        self._probes = Probes(self._declared.by_name("probes", probes, places))
+        self._probes = Probes(self._declared.by_name("probes", probes, places), time_dim)
         self._recorder = BatchRecorder(
             declared_kind=self._declared.kind,
             input_scale=self._declared.scale,
@@ -158,6 +173,7 @@ class Monitor:
         self._in_batch = False
         self._discarded = False  # reset() was called in the open batch
         self._untraced_calls = 0  # in the open batch
+        self._steps_seen: int | None = 0  # in the open batch, times samples if those are known
         self._weights_are_fixed = False  # between the batches of run()
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = RunData()
@@ -225,13 +241,16 @@ class Monitor:
 
         Args:
             samples: Number of samples in the batch.
-            steps: Number of time steps that each sample lasts.
+            steps: Number of time steps that each sample lasts. Several calls without a
+                ``time_dim`` are one step each, or the steps of ``Monitor(steps=...)``; with a
+                ``time_dim`` the steps of all calls add up to it.
             seconds: Duration of each sample, for figures per second from recordings of different
                 length. With a ``dt`` it is known from the steps, and must not be given.
 
         Raises:
             TypeError: If an argument is not a number.
             ValueError: If one is negative, the duration is given twice, or another batch is open.
+                At the end: if the calls of the model lasted another number of steps.
             RuntimeError: If the monitor is not attached.
 
         Example:
@@ -263,12 +282,45 @@ class Monitor:
             raise ValueError("batch: expected no open batch, found one; batches do not nest")
         if self._tracer is None:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
-        with self._tracer.batch_of_calls(), self._open_batch(samples, steps, seconds):
+        if steps is None:
+            steps = self.steps
+        with (
+            self._tracer.batch_of_calls(self.time_dim is not None),
+            self._open_batch(samples, steps, seconds),
+        ):
             yield
+            if steps is not None and samples and not self._discarded:
+                self._require_steps(samples, steps)
+
+    def _require_steps(self, samples: int, steps: int) -> None:
+        """Refuse a batch whose calls last another number of steps than was declared."""
+        calls = self._recorder.calls + self._untraced_calls
+        seen = None if self._untraced_calls else self._steps_seen
+        if self.time_dim is not None and seen is not None:
+            of_each = samples if self.batch_dim is not None else 1
+            if seen == steps * of_each:
+                return
+            # With per_sample time_dim may be the order that layers within the model see.
+            if not self._recorder.per_sample:
+                raise ValueError(
+                    f"steps: expected as many as time_dim={self.time_dim} of the model's input "
+                    f"adds up to in this batch, {seen / of_each:g} in {named(calls, 'call')}, "
+                    f"found {steps}"
+                )
+        one_call = self.steps or 1
+        fits = steps > 0 and calls * one_call % steps == 0 and steps % one_call == 0
+        if (calls > 1 or self.steps is not None) and not fits:
+            each = f"of {named(one_call, 'step')} each"
+            raise ValueError(
+                f"steps: expected {named(calls, 'call')} {each} to be a multiple of the steps of "
+                f"the batch, found steps={steps}. If a call lasts another number of steps, declare "
+                "it: Monitor(..., time_dim=...) where the input has time, else "
+                "Monitor(..., steps=...)"
+            )
 
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
-        self._discarded, self._untraced_calls = False, 0
+        self._discarded, self._untraced_calls, self._steps_seen = False, 0, 0
         self._probes.remember()
         try:
             self._in_batch = True
@@ -292,10 +344,22 @@ class Monitor:
     ) -> AbstractContextManager[None]:
         """The batch of a root call: the open one, or one of its own."""
         if self._in_batch:
-            return nullcontext()
+            return nullcontext() if self.time_dim is None else self._timed_call(args, kwargs)
         with torch._C.DisableTorchFunction():
             size = self._size(args, kwargs)
         return self._open_batch(*size, None)
+
+    @contextmanager
+    def _timed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+        """One of several root calls of a batch: add its steps once it has returned."""
+        first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        with torch._C.DisableTorchFunction():
+            samples, steps = (None, None) if first is None else self._sizes_of(first)
+        yield
+        if steps is None or self._steps_seen is None:
+            self._steps_seen = None
+        else:
+            self._steps_seen += steps if samples is None else steps * samples
 
     def _not_traced(self, reason: str) -> None:
         """A root call could not be traced: report it, whatever becomes of the batch."""
@@ -314,21 +378,25 @@ class Monitor:
             )
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor):
-                sizes = []
-                for name, dim in (("batch_dim", self.batch_dim), ("time_dim", self.time_dim)):
-                    if dim is not None and not -value.ndim <= dim < value.ndim:
-                        raise ValueError(
-                            f"{name}: expected a dimension of the model's first tensor argument, "
-                            f"found {dim} for shape {tuple(value.shape)}"
-                        )
-                    sizes.append(None if dim is None else value.shape[dim])
-                samples, steps = sizes
+                samples, steps = self._sizes_of(value)
                 assert samples is not None
-                return samples, steps
+                return samples, self.steps if self.time_dim is None else steps
         raise ValueError(
             "batch_dim: expected a tensor among the arguments of the model, found none; call it "
             "within 'with monitor.batch(samples=..., steps=...):'"
         )
+
+    def _sizes_of(self, value: Tensor) -> tuple[int | None, int | None]:
+        """Samples and steps in the first tensor argument, where its dimensions are declared."""
+        sizes = []
+        for name, dim in (("batch_dim", self.batch_dim), ("time_dim", self.time_dim)):
+            if dim is not None and not -value.ndim <= dim < value.ndim:
+                raise ValueError(
+                    f"{name}: expected a dimension of the model's first tensor argument, "
+                    f"found {dim} for shape {tuple(value.shape)}"
+                )
+            sizes.append(None if dim is None else value.shape[dim])
+        return sizes[0], sizes[1]
 
     def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
         if samples and not (self._recorder.calls or self._untraced_calls):
@@ -353,7 +421,12 @@ class Monitor:
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
         )
-        rows = {self._recorder.names[key]: key for key in vectors if samples}
+        named_rows = {self._recorder.names[key]: key for key in vectors if samples}
+        rows = {
+            name: key
+            for name, key in named_rows.items()
+            if self._declared.is_row_counted(name, key.module)
+        }
         groups = {
             group: [rows[name] for name in self._declared.members(group, rows)]
             for group in self._declared.groups
@@ -369,7 +442,10 @@ class Monitor:
         self,
         loader: Iterable[Any],
         device: torch.device | str | None = None,
-        progress: bool = True,
+        *,
+        prepare: Callable[[Any], Any] | None = None,
+        before_batch: Callable[[nn.Module], object] | None = None,
+        progress: bool | None = None,
     ) -> Report:
         """Run the model on all batches of a loader, without gradient, and report.
 
@@ -377,38 +453,68 @@ class Monitor:
         were.
 
         Args:
-            loader: Batches, as a ``DataLoader`` or a list gives them. Each is a tensor, a sequence
-                whose first entry is the input, or a dict of keyword arguments.
-            device: Where to move the inputs, if anywhere.
-            progress: Whether to show a progress bar (with tqdm, if it is installed).
+            loader: Batches, as a ``DataLoader`` or a list gives them. Without ``prepare`` each is a
+                tensor, a sequence whose first entry is the input, or a dict of keyword arguments.
+            device: Where to move the tensors among the model's arguments, if anywhere.
+            prepare: Function from a batch to the arguments of the model: a tuple of positional
+                arguments, a dict of keyword arguments, or one value. It leaves out targets, repeats
+                an image over time, encodes it.
+            before_batch: Function of the model that is called before each batch, to reset the
+                states of its neurons (SpikingJelly: ``functional.reset_net``). Without it, states
+                of known neurons that go on from batch to batch are noted in the report.
+            progress: Whether to show a progress bar; None shows one on a terminal or in a notebook,
+                if tqdm is installed.
 
         Returns:
             What :meth:`compute` gives.
 
         Raises:
-            TypeError: If ``loader`` gives no batches, or is a single one.
+            TypeError: If ``loader`` gives no batches, or is a single one, or an argument is of the
+                wrong type.
+            ImportError: If ``progress`` is True and tqdm is not installed.
+            RuntimeError: If weights have other zeros after the last batch than at the first one;
+                with ``prepare`` or ``before_batch``, which may write to weights, they are compared
+                before every batch instead.
 
         Example:
             >>> import torch
             >>> import snnmetrics as sm
             >>> data = torch.utils.data.TensorDataset(torch.ones(10, 4), torch.zeros(10))
             >>> loader = torch.utils.data.DataLoader(data, batch_size=4)
-            >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-            >>> monitor.run(loader, progress=False).samples
-            10
+            >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+            >>> report = monitor.run(loader, prepare=lambda batch: batch[0].repeat(5, 1, 1))
+            >>> report.samples, report.steps, report.layers["Linear"].synops  # 5 x 4 spikes x 3
+            (10, 5, 60.0)
         """
         _require_batches(loader)
+        for name, function in (("prepare", prepare), ("before_batch", before_batch)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: expected a function, found {function!r:.200}")
+        if progress is not None:
+            require_bool("progress", progress)
+        runs_user_code = prepare is not None or before_batch is not None
+        carried = CarriedStates(self.model)
+        looks_at_states = before_batch is None and bool(carried)
+        sizes: list[torch.Size] | None = None
         with self, torch.no_grad():
             try:
-                for batch in _with_progress(loader) if progress else loader:
-                    if isinstance(batch, Mapping):
-                        self.model(**{name: _to(value, device) for name, value in batch.items()})
-                    else:
-                        inputs = batch[0] if isinstance(batch, list | tuple) else batch
-                        self.model(_to(inputs, device))
-                    self._weights_are_fixed = True
-                with unseen_by_modes():
-                    self._recorder.require_same_weights()
+                for batch in _with_progress(loader, progress):
+                    if before_batch is not None:
+                        before_batch(self.model)
+                    args, kwargs = _arguments(batch, prepare)
+                    args = tuple(_to(value, device) for value in args)
+                    kwargs = {name: _to(value, device) for name, value in kwargs.items()}
+                    sizes, before = _sizes((*args, *kwargs.values())), sizes
+                    watches = looks_at_states and sizes == before
+                    with carried.watched() if watches else nullcontext():
+                        self.model(*args, **kwargs)
+                    if watches:
+                        looks_at_states = False  # one batch tells
+                        self._state = self._state.add(RunData(notes=carried.notes()))
+                    self._weights_are_fixed = not runs_user_code
+                if not runs_user_code:
+                    with unseen_by_modes():
+                        self._recorder.require_same_weights()
             finally:
                 self._weights_are_fixed = False
         return self.compute()
@@ -421,8 +527,8 @@ class Monitor:
             ``"total"``. Products of two activations have no gradient and are left out.
 
         Raises:
-            RuntimeError: If the monitor is not differentiable, no batch was complete, or a
-                reentrant checkpoint ran a part of it without gradient.
+            RuntimeError: If the monitor is not differentiable, no batch was complete, one is open,
+                or a reentrant checkpoint ran a part of it without gradient.
 
         Example:
             >>> import torch
@@ -440,6 +546,11 @@ class Monitor:
             raise RuntimeError(
                 "batch_synops: expected Monitor(..., differentiable=True), found False"
             )
+        if self._in_batch:
+            raise RuntimeError(
+                "batch_synops: expected a complete batch, found an open one; call it after the "
+                "block of 'with monitor.batch(...):'"
+            )
         if self._batch_samples is None:
             raise RuntimeError("batch_synops: expected a complete batch before it, found none")
         if self._recorder.checkpointed:
@@ -452,7 +563,9 @@ class Monitor:
         values = {
             name: _sum_of(self._recorder.synops[key]) / samples
             for key, name in self._state.names().items()
-            if key in self._recorder.synops and not self._is_analog(key, name)
+            if key in self._recorder.synops
+            and self._declared.is_row_counted(name, key.module)
+            and not self._is_analog(key, name)
         }
         values["total"] = sum(values.values(), torch.zeros((), dtype=torch.float64))
         return values
@@ -574,8 +687,8 @@ class Monitor:
             >>> import snnmetrics as sm
             >>> layer = torch.nn.Linear(4, 3)
             >>> one, two = (sm.Monitor(layer, batch_dim=0) for _ in range(2))
-            >>> _ = one.run([torch.ones(2, 4)], progress=False)
-            >>> _ = two.run([torch.zeros(1, 4)], progress=False)
+            >>> _ = one.run([torch.ones(2, 4)])
+            >>> _ = two.run([torch.zeros(1, 4)])
             >>> one.merge_state(two)
             >>> one.compute().layers["Linear"].synops  # 24 of 3 samples
             8.0
@@ -636,14 +749,37 @@ def _require_batches(loader: object) -> None:
         raise TypeError(f"loader: expected batches, such as a DataLoader or a list, found {found}")
 
 
+def _arguments(
+    batch: Any, prepare: Callable[[Any], Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the model for one batch."""
+    if prepare is not None:
+        batch = prepare(batch)
+        if isinstance(batch, tuple):
+            return batch, {}
+    elif isinstance(batch, list | tuple):
+        return (batch[0],), {}
+    return ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
+
+
 def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
-def _with_progress(loader: Iterable[Any]) -> Iterable[Any]:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
+def _sizes(values: Iterable[Any]) -> list[torch.Size]:
+    return [value.shape for value in values if isinstance(value, Tensor)]
+
+
+def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any]:
+    """The batches, with a bar if it was asked for, or would be seen and can be shown."""
+    if progress is None:
+        # On a terminal, or in a notebook, whose streams are of its kernel.
+        stream = sys.stderr
+        seen = stream is not None and (
+            stream.isatty() or type(stream).__module__.startswith("ipykernel")
+        )
+        progress = seen and find_spec("tqdm") is not None
+    if not progress:
         return loader
-    bar: Iterable[Any] = tqdm(loader, unit="batch")
+    bar: Iterable[Any] = optional_module("tqdm.auto", extra="examples").tqdm(loader, unit="batch")
     return bar

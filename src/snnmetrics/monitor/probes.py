@@ -1,4 +1,4 @@
-"""The user's own metrics at the input or output of modules."""
+"""Metrics of the user's own at the input or output of modules."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
-    """Metrics that modules' inputs and outputs update; restored when a batch fails."""
+    """Metrics that modules' inputs and outputs update; restored when a batch fails.
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+    Args:
+        metrics: The metrics by place.
+        time_dim: Dimension of the model's input that is time; None: it has no time, or one step.
+
+    Raises:
+        TypeError: If one is not a metric.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], time_dim: int | None) -> None:
         for place, metric in metrics.items():
             if not isinstance(metric, Metric):
                 raise TypeError(
@@ -24,7 +32,9 @@ class Probes:
                     f"found {type(metric).__name__}"
                 )
         self._metrics = dict(metrics)
-        self._before: dict[str, dict[str, Any]] = {}
+        self._time_dim = time_dim
+        self._updated: set[str] = set()  # in the open batch
+        self._before: list[tuple[Metric, dict[str, Any]]] = []
 
     def __bool__(self) -> bool:
         return bool(self._metrics)
@@ -32,24 +42,55 @@ class Probes:
     def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Update the metrics at a module that returned."""
         for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
-            metric = self._metrics.get(f"{name}.{place}")
+            probe = f"{name}.{place}"
+            metric = self._metrics.get(probe)
             if metric is not None:
+                self._require_time(probe, metric)
+                self._updated.add(probe)
                 with torch.no_grad():
-                    metric.update(_tensor_in(f"{name}.{place}", values))
+                    metric.update(_tensor_in(probe, values))
+
+    def _require_time(self, probe: str, metric: Metric) -> None:
+        """Refuse a metric with a time dimension where each call is one step of a loop.
+
+        Raises:
+            ValueError: If it is updated again in a batch whose input has no time.
+        """
+        time_dim = _time_dim_of(metric)
+        if probe in self._updated and time_dim is not None and self._time_dim is None:
+            raise ValueError(
+                f"probes[{probe!r}]: expected a metric with time_dim=None in a loop over steps, "
+                f"where each call is one step, found {type(metric).__name__} with "
+                f"time_dim={time_dim}, which would take another dimension for time. If calls have "
+                "all steps, declare Monitor(..., time_dim=...)"
+            )
 
     def remember(self) -> None:
         """Keep the states that the metrics have when a batch begins."""
-        self._before = {place: _kept(metric) for place, metric in self._metrics.items()}
+        self._updated.clear()
+        self._before = [
+            (one, _kept(one))
+            for metric in self._metrics.values()
+            for one in metric.modules()  # a wrapper has its states in the metric within
+            if isinstance(one, Metric)
+        ]
 
     def restore(self) -> None:
         """Give the metrics the states that they had before the batch, which failed."""
-        for place, metric in self._metrics.items():
-            for name, value in self._before[place].items():
+        for metric, before in self._before:
+            for name, value in before.items():
                 setattr(metric, name, value)
 
 
+def _time_dim_of(metric: Metric) -> int | None:
+    """The time dimension of a metric, or of the one that it shows a number of."""
+    shown = getattr(metric, "metric", metric)
+    time_dim = getattr(shown, "time_dim", None)
+    return time_dim if isinstance(time_dim, int) else None
+
+
 def _kept(metric: Metric) -> dict[str, Any]:
-    """Copy states and bookkeeping; of a list, which only grows, the entries are not copied."""
+    """States and bookkeeping; of a list, which only grows, its entries as they are."""
     states = {
         name: state.clone() if isinstance(state, Tensor) else list(state)
         for name, state in metric.metric_state.items()

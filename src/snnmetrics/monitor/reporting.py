@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from torch import nn
 
 from snnmetrics.frameworks.arithmetic import neuron_operations
+from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
-from snnmetrics.report.data import KINDS, GroupData, LayerData, NeuronData, RowKey, Uncounted
+from snnmetrics.report.data import (
+    KINDS,
+    LEFT_OUT_NEURONS,
+    GroupData,
+    LayerData,
+    NeuronData,
+    RowKey,
+    Uncounted,
+)
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
 from snnmetrics.report.run_data import RunData
+from snnmetrics.tensors.kinds import InputKind
 
 _UNCLEAR = (
     "its input was analog in some calls and not in others: no figures over samples of what it is "
@@ -54,19 +64,27 @@ def report_of(
         groups[group] = GroupData(tuple(members), *samples)
     known = per_sample and not unclear
     total = _distributions(run, "total", "") if known else (None, None)
-    idle = declared.idle(layers) if run.calls else ()
+    idle = declared.idle(run.names().values()) if run.calls else ()
+    neurons = _neurons(run, declared, per_neuron)
     return Report(
         samples=run.samples,
         calls=run.calls,
         steps=run.steps_per_sample(),
         dt=dt,
         layers_data=layers,
-        neurons_data=_neurons(run, declared, per_neuron),
+        neurons_data=neurons,
         uncounted=(*run.uncounted.values(), *_idle_weights(run, model, declared)),
         integer_as=integer_as,
         parameters=sum(p.numel() for p in model.parameters()),
         model=root_name(model),
-        notes=(*sorted(run.notes), *idle, *(f"{name}: {_UNCLEAR}" for name in unclear)),
+        notes=(
+            *sorted(run.notes),
+            *_left_out_neurons(run, declared),
+            *_integers_first(run, declared, layers),
+            *_steps_inside(run, neurons),
+            *idle,
+            *(f"{name}: {_UNCLEAR}" for name in unclear),
+        ),
         seconds=run.all_seconds(dt),
         groups_data=groups,
         per_sample=total[0],
@@ -95,6 +113,8 @@ def _neurons(run: RunData, declared: Declarations, per_neuron: bool) -> dict[str
 def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
     layers = {}
     for key, name in run.names().items():
+        if not declared.is_row_counted(name, key.module):
+            continue
         row = run.rows[key]
         if not all(math.isfinite(v) for line in row.counts.values() for v in vars(line).values()):
             raise ValueError(
@@ -104,6 +124,49 @@ def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
         layers[name] = row.to_data(key, declared.kind(name), declared.scale(name))
         _check_declared_kind(name, layers[name])
     return layers
+
+
+def _left_out_neurons(run: RunData, declared: Declarations) -> Iterator[str]:
+    """Neurons that ran and were not to be counted: they are not missing from the model."""
+    names = [
+        name
+        for name in declared.left_out(run.called)
+        if neuron_type(declared.modules[name]) is not None
+    ]
+    if names:
+        yield f"{LEFT_OUT_NEURONS}: {', '.join(names)}"
+
+
+def _integers_first(
+    run: RunData, declared: Declarations, layers: Mapping[str, LayerData]
+) -> Iterator[str]:
+    """Undeclared integers that enter the first layer: an image looks like spike counts."""
+    left_out = [declared.modules[name] for name in declared.left_out(run.called)]
+    if any(weight.ndim > 1 for module in left_out for weight in module.parameters(recurse=False)):
+        return  # the first layer may be among what was left out
+    for name, data in layers.items():
+        undeclared = data.declared_kind is None and data.input_scale is None
+        if data.order == 0 and undeclared and epoch_kind(data) == InputKind.INTEGER.label:
+            yield (
+                f"{name}: integers enter the first layer, and count as spikes; if they are an "
+                f'image, declare kinds={{"{name}": "analog"}}; if they are spike counts, '
+                f'kinds={{"{name}": "integer"}}'
+            )
+
+
+def _steps_inside(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[str]:
+    """Neurons that ran several times per sample, where it is not known that this is time."""
+    if not (run.samples and run.untimed == run.samples):
+        return
+    times = {data.elements / (data.neurons * run.samples) for data in neurons.values()}
+    if max(times, default=0) <= 1:
+        return
+    steps = f"{times.pop():g}" if len(times) == 1 else "T"
+    yield (
+        f"neurons ran several times per sample, and no time steps were declared: with "
+        f"Monitor(steps={steps}) for a model that loops over time inside, time_dim where its input "
+        "has time, or batch(steps=...) around a loop, there are figures per step and per second"
+    )
 
 
 def _check_neurons(run: RunData) -> None:
@@ -133,11 +196,15 @@ def _check_names(run: RunData, declared: Declarations) -> None:
     """
     for key, name in run.names().items():
         for other in run.rows[key].names - {name}:
-            if declared.of_row(name) != declared.of_row(other):
+            both = [
+                (*declared.of_row(one), declared.is_row_counted(one, key.module))
+                for one in (name, other)
+            ]
+            if both[0] != both[1]:
                 raise ValueError(
-                    f"kinds, input_scale, groups: expected the same declarations of '{other}' and "
-                    f"'{name}', found others; the operation was recorded as '{other}', and bears "
-                    f"the name '{name}' now that all rows are known"
+                    "kinds, input_scale, groups, include, exclude: expected the same declarations "
+                    f"of '{other}' and '{name}', found others; the operation was recorded as "
+                    f"'{other}', and bears the name '{name}' now that all rows are known"
                 )
 
 

@@ -107,6 +107,7 @@ class Tracer(TorchFunctionMode):
         self._beside_modes = False  # modes below this one would see what it calls
         self._quiet = False  # a module runs with the mode off
         self._several_calls = False  # in the batch
+        self._in_batch = False  # which needs no context around each root call
         self._scanned = False  # the slots of the model, in a batch of several calls
         self._lineage = Lineage(model, state)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -119,16 +120,20 @@ class Tracer(TorchFunctionMode):
     # ------------------------------------------------------------------- between root calls
 
     @contextmanager
-    def batch_of_calls(self) -> Iterator[None]:
-        """Detect writes into weights between the root calls of a batch, which leave no trace."""
+    def batch_of_calls(self, around_each: bool = False) -> Iterator[None]:
+        """Detect writes into weights between the root calls of a batch, which leave no trace.
+
+        Args:
+            around_each: Whether the context of a root call is entered in this batch, too.
+        """
         step = register_optimizer_step_post_hook(self._optimiser_stepped)
         self._scanned = False
-        self._several_calls = True
+        self._several_calls, self._in_batch = True, not around_each
         try:
             with self._pushed_mode():
                 yield
         finally:
-            self._several_calls = False
+            self._several_calls = self._in_batch = False
             step.remove()
 
     def _optimiser_stepped(self, optimiser: Any, args: Any, kwargs: Any) -> None:
@@ -328,7 +333,7 @@ class Tracer(TorchFunctionMode):
         if "torch._dynamo" in sys.modules:
             run_compiled_modules_eagerly()
         recorder, lineage, thread = self._recorder, self._lineage, threading.get_ident()
-        batch = _nothing if self._several_calls else self._around_root(args, kwargs)
+        batch = _nothing if self._in_batch else self._around_root(args, kwargs)
         mode = _nothing if self._pushed == thread else self._pushed_mode()
         with batch, mode:
             with torch._C.DisableTorchFunction():

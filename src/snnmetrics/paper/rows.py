@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from snnmetrics.conventions import ConventionReport
 from snnmetrics.energy import EnergyReport
 from snnmetrics.report import Report
+from snnmetrics.report.data import LEFT_OUT_NEURONS
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.rows import mean_firing_rate
 
@@ -36,7 +37,7 @@ class PaperRow(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = sm.paper_table({"ours": report}).rows["ours"]
         >>> row.acs, row.steps, row.reasons["steps"]
         (12.0, None, 'not known of the run')
@@ -114,7 +115,10 @@ def _under(under: ConventionReport) -> dict[str, Found]:
 
 def _firing_rate(report: Report, step_seconds: float | None) -> Found:
     neurons = report.neurons_data.values()
-    return mean_firing_rate(neurons, step_seconds) if neurons else "no spiking neurons were found"
+    if neurons:
+        return mean_firing_rate(neurons, step_seconds)
+    left_out = (note for note in report.notes if note.startswith(LEFT_OUT_NEURONS))
+    return next(left_out, "no spiking neurons were found")
 
 
 def _energy(estimate: EnergyReport) -> Found:

@@ -39,7 +39,7 @@ class PaperTable(Record, Tabular):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(5, 1, 4)])
         >>> sm.paper_table({"ours": report}).rows["ours"].acs
         60.0
     """
@@ -150,7 +150,7 @@ def paper_table(
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(400, 300), batch_dim=1, time_dim=0)
-        >>> report = monitor.run([torch.ones(5, 1, 400)], progress=False)  # 5 steps
+        >>> report = monitor.run([torch.ones(5, 1, 400)])  # 5 steps
         >>> chosen = ["steps", "acs", "energy", "accuracy"]
         >>> table = sm.paper_table({"ours": report}, {"ours": 0.917}, columns=chosen)
         >>> print("\n".join(str(table).splitlines()[2:5]))

@@ -48,7 +48,7 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
         >>> import snnmetrics as sm
         >>> from snnmetrics import plots
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
-        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)])
         >>> figure, ax = plots.layer_bars(report)
         >>> [float(bar.get_width()) for bar in ax.containers[0]]  # dense MACs
         [12.0, 6.0]
@@ -99,7 +99,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         >>> import snnmetrics as sm
         >>> from snnmetrics import plots
         >>> layer = torch.nn.Linear(4, 3)
-        >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)])
         >>> figure, ax = plots.conventions(report)
         >>> ax.get_xlabel()
         'operations per sample'

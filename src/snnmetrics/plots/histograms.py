@@ -116,7 +116,7 @@ def sample_spread(
         >>> import snnmetrics as sm
         >>> from snnmetrics import plots
         >>> monitor = sm.Monitor(torch.nn.Linear(40, 3), batch_dim=0, per_sample=True)
-        >>> report = monitor.run([(torch.rand(64, 40) < 0.2).float()], progress=False)
+        >>> report = monitor.run([(torch.rand(64, 40) < 0.2).float()])
         >>> figure, ax = plots.sample_spread(report, limit=sm.Limit(synops=30, statistic="p99"))
         >>> float(sum(bar.get_height() for bar in ax.patches))
         64.0

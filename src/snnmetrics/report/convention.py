@@ -26,7 +26,7 @@ class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Conv2d(1, 2, 3), batch_dim=0)
         >>> sizes = [torch.ones(1, 1, 4, 4), torch.ones(1, 1, 5, 5)]
-        >>> monitor.run(sizes, progress=False).under("rate-x-macs").layers["Conv2d"].reason
+        >>> monitor.run(sizes).under("rate-x-macs").layers["Conv2d"].reason
         'the size of its input changed; the report has sums over all sizes'
     """
 
@@ -257,7 +257,7 @@ def convention(
         ... def events(layer):
         ...     return Figures({"Events": layer.total.events}, layer.samples, layer.total.events)
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> monitor.run([torch.ones(2, 4)], progress=False).under("events").total.printed
+        >>> monitor.run([torch.ones(2, 4)]).under("events").total.printed
         mappingproxy({'Events': 4.0})
         >>> del CONVENTIONS["events"]  # of this example alone
     """

@@ -55,7 +55,7 @@ class ConventionRow(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = report.under("spikingjelly").layers["Linear"]
         >>> row.printed["SynOps"], row.operations, row.difference  # in total; per sample; percent
         (24.0, 12.0, 0.0)
@@ -191,7 +191,7 @@ class ConventionTable(Record, Tabular):
         >>> layer = torch.nn.Conv2d(1, 2, 3, padding=1, bias=False)
         >>> spikes = torch.zeros(1, 1, 3, 3)
         >>> spikes[0, 0, 0, 0] = 1  # in a corner: 2 x 4 synapses of 2 x 9
-        >>> table = sm.Monitor(layer, batch_dim=0).run([spikes], progress=False).conventions()
+        >>> table = sm.Monitor(layer, batch_dim=0).run([spikes]).conventions()
         >>> table.layers["Conv2d"]["spikingjelly"].operations
         8.0
         >>> row = table.total["kernel"]

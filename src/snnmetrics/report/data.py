@@ -20,6 +20,8 @@ KINDS = tuple(kind.label for kind in InputKind)
 """Kinds of input, tight to loose: {0, 1}; {-1, 0, 1}; integers; anything."""
 PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 """Kinds of both factors of a product of two activations, left operand first."""
+LEFT_OUT_NEURONS = "neurons left out by include or exclude"
+"""How the note of a report begins that names the neurons which ran and were not to be counted."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
 
 
@@ -105,7 +107,7 @@ class RowKey:
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Sequential(torch.nn.Linear(4, 3)), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> key = report.layers_data["0"].key
         >>> key.module, key.part, key.slots, key.form
         ('0', 'linear', ('0.weight',), 'linear 3x4 b,ab->a')
@@ -133,7 +135,7 @@ class NeuronKey:
         >>> import snntorch as snn
         >>> import snnmetrics as sm
         >>> model = torch.nn.Sequential(snn.Leaky(beta=0.5, init_hidden=True))
-        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+        >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)])
         >>> report.neurons_data["0"].key
         NeuronKey(module='0', shape=(4,))
     """
@@ -164,7 +166,7 @@ class Operation:
         >>> import torch
         >>> import snnmetrics as sm
         >>> conv = torch.nn.Conv2d(1, 2, 3, padding=1)
-        >>> report = sm.Monitor(conv, batch_dim=0).run([torch.ones(1, 1, 4, 4)], progress=False)
+        >>> report = sm.Monitor(conv, batch_dim=0).run([torch.ones(1, 1, 4, 4)])
         >>> operation = report.layers_data["Conv2d"].operation
         >>> operation.operation, operation.weight_shape, operation.padding
         ('conv2d', (2, 1, 3, 3), (1, 1))
@@ -208,7 +210,7 @@ class LayerData(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4), torch.full((1, 4), 3.0)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4), torch.full((1, 4), 3.0)])
         >>> counts = report.layers_data["Linear"].counts
         >>> counts["binary"].synops, counts["integer"].synops  # 8 and 12 spikes x 3 synapses
         (24, 36)
@@ -240,7 +242,7 @@ class GroupData(Record):
         >>> import snnmetrics as sm
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
         >>> monitor = sm.Monitor(model, batch_dim=0, groups={"core": ["0", "1"]})
-        >>> monitor.run([torch.ones(2, 4)], progress=False).groups_data["core"].layers
+        >>> monitor.run([torch.ones(2, 4)]).groups_data["core"].layers
         ('0', '1')
     """
 

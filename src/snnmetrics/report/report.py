@@ -230,9 +230,9 @@ class Report(Record, Tabular):
             >>> import torch
             >>> import snnmetrics as sm
             >>> layer = torch.nn.Linear(4, 3)
-            >>> before = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> before = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)])
             >>> _ = torch.nn.utils.prune.random_unstructured(layer, "weight", 0.5)
-            >>> after = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> after = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)])
             >>> before.compare(after).total.acs
             Change(before=12.0, after=6.0)
         """
@@ -258,7 +258,7 @@ class Report(Record, Tabular):
             >>> import torch
             >>> import snnmetrics as sm
             >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-            >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+            >>> report = monitor.run([torch.ones(2, 4)])
             >>> dict(report.under("spikingjelly").total.printed)  # in total, of 2 samples
             {'SynOps': 24.0, 'MACs': 0.0}
         """
@@ -288,7 +288,7 @@ class Report(Record, Tabular):
             >>> import torch
             >>> import snnmetrics as sm
             >>> layer = torch.nn.Linear(4, 3)
-            >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)], progress=False)
+            >>> report = sm.Monitor(layer, batch_dim=0).run([torch.ones(2, 4)])
             >>> figure, ax = report.plot()
             >>> ax.get_xlabel()
             'operations per sample'
@@ -335,7 +335,7 @@ class Report(Record, Tabular):
             >>> layer, reports = torch.nn.Linear(4, 3), []
             >>> for shard in (torch.ones(2, 4), torch.zeros(1, 4)):
             ...     monitor = sm.Monitor(layer, batch_dim=0)
-            ...     reports.append(monitor.run([shard], progress=False))
+            ...     reports.append(monitor.run([shard]))
             >>> reports[0].merge(reports[1]).layers["Linear"].synops  # 24 of 3 samples
             8.0
         """

@@ -39,7 +39,7 @@ class Row(Record):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> [row.name for row in (*report.layers.values(), report.total)]
         ['Linear', 'total']
     """
@@ -76,7 +76,7 @@ class SynopsRow(Row):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0, per_sample=True)
-        >>> report = monitor.run([torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])], progress=False)
+        >>> report = monitor.run([torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])])
         >>> row = report.layers["Linear"]
         >>> row.synops, row.max, row.dense_macs, row.input_sparsity
         (6.0, 9.0, 12.0, 0.5)
@@ -146,7 +146,7 @@ class LayerRow(SynopsRow):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = report.layers["Linear"]
         >>> row.kind, row.synops, row.acs, row.macs  # 4 spikes x 3 synapses
         ('binary', 12.0, 12.0, 0.0)
@@ -171,7 +171,7 @@ class GroupRow(SynopsRow):
         >>> import snnmetrics as sm
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
         >>> monitor = sm.Monitor(model, batch_dim=0, groups={"core": ["0", "1"]})
-        >>> row = monitor.run([torch.ones(2, 4)], progress=False).groups["core"]
+        >>> row = monitor.run([torch.ones(2, 4)]).groups["core"]
         >>> row.layers, row.acs, row.macs  # what enters the second layer is analog
         (('0', '1'), 12.0, 6.0)
     """
@@ -220,7 +220,7 @@ class TotalRow(ActivityRow, SynopsRow):
         >>> import torch
         >>> import snnmetrics as sm
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
-        >>> report = monitor.run([torch.ones(2, 4)], progress=False)
+        >>> report = monitor.run([torch.ones(2, 4)])
         >>> report.total.synops, report.total.dense_macs, report.total.parameters
         (12.0, 12.0, 15)
     """

@@ -1,0 +1,136 @@
+"""``include`` and ``exclude`` take names of rows; a misspelt name is answered with the closest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import snnmetrics as sm
+
+
+class Attention(nn.Module):
+    """Two linear layers and two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.out = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = (self.q(x) > 0).float()
+        weights = q @ x.transpose(-2, -1)
+        return self.out(weights @ x)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and a layer behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.fc, self.list = Attention(), nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.list(self.fc(self.attn(x)))  # type: ignore[no-any-return]
+
+
+ALL = {"attn.q", "attn.matmul", "attn.matmul_1", "attn.out", "fc", "list.0"}
+
+
+def report_of(**declared: Any) -> sm.Report:
+    torch.manual_seed(0)
+    x = (torch.rand(3, 5, 4) < 0.5).float()
+    return sm.Monitor(Block(), batch_dim=0, **declared).run([x])
+
+
+@pytest.mark.parametrize(
+    ("declared", "rows"),
+    [
+        ({}, ALL),
+        ({"exclude": "attn.matmul"}, ALL - {"attn.matmul"}),
+        ({"exclude": "attn.matmul_1"}, ALL - {"attn.matmul_1"}),
+        ({"exclude": "attn.matmul*"}, ALL - {"attn.matmul", "attn.matmul_1"}),
+        ({"exclude": ["attn.matmul", "fc"]}, ALL - {"attn.matmul", "fc"}),
+        ({"include": "attn.matmul"}, {"attn.matmul"}),
+        ({"include": ["attn.matmul_1", "fc"]}, {"attn.matmul_1", "fc"}),
+        ({"include": "attn"}, {name for name in ALL if name.startswith("attn")}),
+        ({"include": "attn", "exclude": "attn.matmul*"}, {"attn.q", "attn.out"}),
+    ],
+)
+def test_rows_are_chosen_by_name(declared: dict[str, Any], rows: set[str]) -> None:
+    report, whole = report_of(**declared), report_of()
+    assert set(report.layers) == rows
+    assert report.counts() == {name: whole.counts()[name] for name in report.layers}
+    assert report.uncounted == ()
+    assert report.notes == ()
+
+
+def test_rows_that_are_left_out_are_in_no_figure() -> None:
+    declared = {
+        "exclude": "attn.matmul",
+        "per_sample": True,
+        "groups": {"products": ["attn"]},
+        "kinds": {"attn.out": "integer", "attn.matmul_1": "integer"},
+    }
+    report = report_of(**declared)
+    members = report.groups_data["products"].layers
+    assert members == ("attn.q", "attn.matmul_1", "attn.out")
+    parts = [report.layers[name].synops for name in members]
+    assert report.groups["products"].synops == pytest.approx(sum(s for s in parts if s is not None))
+
+
+def test_batch_synops_leave_out_what_is_left_out() -> None:
+    torch.manual_seed(0)
+    x = (torch.rand(3, 5, 4) < 0.5).float()
+    model = nn.MultiheadAttention(4, 1, batch_first=True)
+    values = {}
+    for exclude in (None, "MultiheadAttention.q_proj"):
+        monitor = sm.Monitor(model, batch_dim=0, differentiable=True, exclude=exclude)
+        with monitor:
+            model(x, x, x)
+        values[exclude] = {k: v.item() for k, v in monitor.batch_synops().items()}
+    whole, rest = values.values()
+    projection = whole.pop("MultiheadAttention.q_proj")
+    assert projection == x.sum().item() * 4 / 3
+    assert whole.pop("total") - projection == pytest.approx(rest.pop("total"))
+    assert rest == whole
+
+
+def test_a_misspelt_name_is_answered_with_the_closest() -> None:
+    for declared, close in (
+        ({"exclude": "atn"}, "attn"),
+        ({"include": ["fc", "attn_q"]}, "attn.q"),
+        ({"kinds": {"attm": "analog"}}, "attn"),
+        ({"groups": {"core": ["list.1"]}}, "list.0"),
+        ({"exclude": "list.1"}, "list.0"),  # a container has no rows of its own
+    ):
+        with pytest.raises(ValueError, match=f"did you mean '{close}'\\?"):
+            report_of(**declared)
+    with pytest.raises(ValueError, match=r"found 'zzz'$"):
+        report_of(exclude="zzz")
+
+
+def test_a_row_that_was_not_seen_is_noted_with_the_closest() -> None:
+    (note,) = report_of(exclude="attn.matmull").notes
+    assert note == (
+        "exclude: no row of the name 'attn.matmull' was seen; did you mean 'attn.matmul'?"
+    )
+
+
+def test_rows_that_are_left_out_are_a_declaration() -> None:
+    x = torch.ones(2, 5, 4)
+    one, other = (sm.Monitor(Block(), batch_dim=0, exclude=e) for e in (None, "attn.matmul"))
+    one.run([x])
+    with pytest.raises(ValueError, match="expected the declarations"):
+        other.merge_state(one)
+
+
+def test_batch_synops_in_an_open_batch_say_where_to_call_them() -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), differentiable=True)
+    with monitor:
+        with monitor.batch(samples=2):
+            monitor.model(torch.ones(2, 4))
+            with pytest.raises(RuntimeError, match=r"after the block of 'with monitor.batch"):
+                monitor.batch_synops()
+        assert monitor.batch_synops()["total"].item() == 12
