@@ -32,8 +32,10 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def kind_of(values: Iterable[float]) -> str:
-    """The tightest kind of some numbers."""
+    """The tightest kind of some numbers, none of them near an integer and none."""
     found = set(values)
+    if any(abs(value) > 65_536 for value in found):
+        return "analog"
     if found <= {0, 1}:
         return "binary"
     if found <= {-1, 0, 1}:

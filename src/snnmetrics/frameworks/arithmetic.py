@@ -86,6 +86,11 @@ def _with_recurrence(rule: Rule) -> Rule:
 # SpikingJelly. v is measured from its resting potential; it is the reset potential, too.
 
 
+def _where_set(rule: Rule, *names: str) -> Rule:
+    """Nothing is known of a module of another release, without an attribute that decides."""
+    return lambda module: rule(module) if all(hasattr(module, name) for name in names) else None
+
+
 def _jelly_soft(module: Any) -> int:
     return int(module.v_reset is None)
 
@@ -186,6 +191,9 @@ def _sinabs_alif(module: Any) -> NeuronOperations:
 
 _SNNTORCH = "snntorch._neurons"
 _JELLY = "spikingjelly.activation_based.neuron"
+_JELLY_12 = "spikingjelly.clock_driven.neuron"
+_JELLY_IF = _where_set(_jelly_if, "v_reset")
+_JELLY_LIF = _where_set(_jelly_lif, "v_reset", "decay_input")
 _NORSE = "norse.torch.module"
 _SINABS = "sinabs.layers"
 
@@ -196,12 +204,27 @@ _KNOWN: dict[tuple[str, str], Rule] = {
     (f"{_SNNTORCH}.alpha", "Alpha"): _alpha,
     (f"{_SNNTORCH}.rleaky", "RLeaky"): _with_recurrence(_leaky),
     (f"{_SNNTORCH}.rsynaptic", "RSynaptic"): _with_recurrence(_synaptic),
-    (f"{_JELLY}.integrate_and_fire", "SimpleIFNode"): _jelly_if,
-    (f"{_JELLY}.integrate_and_fire", "IFNode"): _jelly_if,
-    (f"{_JELLY}.lif", "SimpleLIFNode"): _jelly_lif,
-    (f"{_JELLY}.lif", "LIFNode"): _jelly_lif,
-    (f"{_JELLY}.plif", "ParametricLIFNode"): _jelly_lif,
-    (f"{_JELLY}.lif_variants", "CUBALIFNode"): _jelly_cuba,
+    **{
+        (module, name): rule
+        for file, name, rule in [
+            ("integrate_and_fire", "SimpleIFNode", _JELLY_IF),
+            ("integrate_and_fire", "IFNode", _JELLY_IF),
+            ("lif", "SimpleLIFNode", _JELLY_LIF),
+            ("lif", "LIFNode", _JELLY_LIF),
+            ("plif", "ParametricLIFNode", _JELLY_LIF),
+            ("lif_variants", "CUBALIFNode", _jelly_cuba),
+        ]
+        for module in (f"{_JELLY}.{file}", _JELLY)  # up to 0.0.0.0.14 one file
+    },
+    **{
+        (_JELLY_12, f"{steps}{name}"): rule
+        for name, rule in [
+            ("IFNode", _JELLY_IF),
+            ("LIFNode", _JELLY_LIF),
+            ("ParametricLIFNode", _JELLY_LIF),
+        ]
+        for steps in ("", "MultiStep")
+    },
     (f"{_NORSE}.iaf", "IAF"): _norse_iaf,
     (f"{_NORSE}.iaf", "IAFCell"): _norse_iaf,
     (f"{_NORSE}.lif_box", "LIFBoxCell"): _norse_box,

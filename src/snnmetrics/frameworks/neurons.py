@@ -4,7 +4,8 @@ An entry says which class it is, where the spikes are in its output, and what th
 dimensions of the spikes are: ``"B"`` (batch; one step per call), ``"TB"`` or ``"BT"`` (time and
 batch), ``"B*T"`` (both in one dimension). A framework is added by lines in ``_KNOWN``; what is more
 special stands before what is more general. Verified with snnTorch 1.0.0, SpikingJelly 2.0.0,
-Norse 1.1.0 and sinabs 3.1.3.
+Norse 1.1.0 and sinabs 3.1.3. Of SpikingJelly's older releases, in which all neurons were in one
+file, names and layouts follow the sources of 0.0.0.0.12 and 0.0.0.0.14.
 """
 
 from __future__ import annotations
@@ -96,8 +97,10 @@ def _if_spiking(module: Any, output: Any) -> Any:
 
 
 _SPIKELESS = NeuronType("B", _none)
+_STEP_MODE = NeuronType(_step_mode)
 _SNNTORCH = "snntorch._neurons"
 _JELLY = "spikingjelly.activation_based.neuron"
+_JELLY_12 = "spikingjelly.clock_driven.neuron"
 _NORSE = "norse.torch.module"
 _SINABS = "sinabs.layers"
 
@@ -106,27 +109,34 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
     (f"{_SNNTORCH}.associative", "AssociativeLeaky"): NeuronType("TB", _unless_projected),
     (f"{_SNNTORCH}.leakyparallel", "LeakyParallel"): NeuronType("TB"),
     (f"{_SNNTORCH}.neurons", "SpikingNeuron"): NeuronType("B"),
-    (f"{_JELLY}.lif_variants", "LIAFNode"): _SPIKELESS,  # emits analog values
-    (f"{_JELLY}.base_node", "NonSpikingBaseNode"): _SPIKELESS,
-    (f"{_JELLY}.noisy", "NoisyNonSpikingBaseNode"): _SPIKELESS,
-    (f"{_JELLY}.psn", "PSN"): NeuronType("TB"),
     **{
-        (f"{_JELLY}.{module}", name): NeuronType(_step_mode)
-        for module, name in [
-            ("base_node", "BaseNode"),
-            ("base_node", "SimpleBaseNode"),
-            ("psn", "MaskedPSN"),
-            ("psn", "SlidingPSN"),
-            ("lif_variants", "GatedLIFNode"),
-            ("few_spike", "FewSpikeNode"),
-            ("dsr", "DSRIFNode"),
-            ("dsr", "DSRLIFNode"),
-            ("inter_layer_connection", "ILCBaseNode"),
-            ("noisy", "NoisyBaseNode"),
-            ("integrate_and_fire", "ActivationAwareIFNode"),
-            ("spikezip", "STBIFNode"),
-            ("flexsn", "FlexSN"),
+        (module, name): entry
+        for file, name, entry in [
+            ("lif_variants", "LIAFNode", _SPIKELESS),  # emits analog values
+            ("base_node", "NonSpikingBaseNode", _SPIKELESS),
+            ("noisy", "NoisyNonSpikingBaseNode", _SPIKELESS),
+            ("psn", "PSN", NeuronType("TB")),
+            ("base_node", "BaseNode", _STEP_MODE),
+            ("base_node", "SimpleBaseNode", _STEP_MODE),
+            ("psn", "MaskedPSN", _STEP_MODE),
+            ("psn", "SlidingPSN", _STEP_MODE),
+            ("lif_variants", "GatedLIFNode", _STEP_MODE),
+            ("few_spike", "FewSpikeNode", _STEP_MODE),
+            ("dsr", "DSRIFNode", _STEP_MODE),
+            ("dsr", "DSRLIFNode", _STEP_MODE),
+            ("inter_layer_connection", "ILCBaseNode", _STEP_MODE),
+            ("noisy", "NoisyBaseNode", _STEP_MODE),
+            ("integrate_and_fire", "ActivationAwareIFNode", _STEP_MODE),
+            ("spikezip", "STBIFNode", _STEP_MODE),
+            ("flexsn", "FlexSN", _STEP_MODE),
         ]
+        for module in (f"{_JELLY}.{file}", _JELLY)  # up to 0.0.0.0.14 one file
+    },
+    (_JELLY_12, "LIAFNode"): _SPIKELESS,
+    (_JELLY_12, "BaseNode"): NeuronType("B"),
+    **{
+        (_JELLY_12, f"MultiStep{name}Node"): NeuronType("TB")
+        for name in ("IF", "LIF", "ParametricLIF", "EIF", "General")
     },
     (f"{_NORSE}.leaky_integrator", "LI"): _SPIKELESS,
     (f"{_NORSE}.leaky_integrator", "LICell"): _SPIKELESS,

@@ -18,6 +18,7 @@ from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.counts import LARGEST_COUNT
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
@@ -215,17 +216,19 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
     """Spike counts from an input that was declared to be ``scale`` times a spike count.
 
     Raises:
-        ValueError: On the CPU, if the input is not such a multiple, but for rounding.
+        ValueError: On the CPU, if the input is not such a multiple, but for rounding, or the count
+            is above 65,536 in magnitude.
     """
     counts = x.detach().to(torch.float64) / scale
     whole = counts.round()
     eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
-    fits = (counts - whole).abs() <= 4 * eps * counts.abs().clamp(min=1)
+    fits = (counts - whole).abs() <= 4 * eps * counts.abs()  # zero is exact
+    fits &= whole.abs() <= LARGEST_COUNT
     if not x.is_cpu:
         return torch.where(fits, whole, torch.nan)
     if not bool(fits.all()):
         raise ValueError(
-            f"input_scale: the input of '{name}' was declared {scale} times a spike count, "
-            f"found {x.detach()[~fits][0].item()}"
+            f"input_scale: the input of '{name}' was declared {scale} times a spike count of at "
+            f"most {LARGEST_COUNT:,}, found {x.detach()[~fits][0].item()}"
         )
     return whole

@@ -32,8 +32,9 @@ from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.counts import with_gradient_of
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
-from snnmetrics.tensors.stats import LEADING, InputStats, summarize_narrowly
+from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 
 _MOST_SITES = 1024
 
@@ -432,15 +433,16 @@ class BatchRecorder:
             root.sums.append(sums)
         sums.add(stats, site.vectors)
         if self.per_sample:
-            self._keep_vectors(site, x, kind)
+            self._keep_vectors(site, as_counts(x, stats), kind)
         if self.differentiable:
-            self._keep_gradient(site, x, kind)
+            self._keep_gradient(site, as_counts(x, stats), kind)
 
     def _record_alone(self, site: CallSite, x: Tensor, synapse_map: SynapseMap) -> None:
         """Record a call whose kind is not known to the host, or whose input was scaled."""
         live = x
         if site.scale is not None:
-            x, live = unscaled(site.name, x, site.scale), live / site.scale
+            x = unscaled(site.name, x, site.scale)
+            live = with_gradient_of(live / site.scale, x)
         with torch.no_grad():
             stats = (self.cache.get(x, site.batch_dims) or self._read(site, x)).widened()
             check_kind(site.name, site.declared, stats.kind)
@@ -449,9 +451,9 @@ class BatchRecorder:
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
             self.root.contracted |= site.sources
             if self.per_sample:
-                self._keep_vectors(site, x, stats.kind)
+                self._keep_vectors(site, as_counts(x, stats), stats.kind)
         if self.differentiable:
-            self._keep_gradient(site, live, stats.kind)
+            self._keep_gradient(site, as_counts(live, stats), stats.kind)
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         spec = call.spec

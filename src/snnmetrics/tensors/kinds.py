@@ -8,6 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.counts import LARGEST_COUNT, Nearness, is_count, near_counts, nearness
 from snnmetrics.tensors.sums import blocks
 
 NOT_FINITE = "expected finite values, found NaN or infinity"
@@ -16,10 +17,12 @@ NOT_FINITE = "expected finite values, found NaN or infinity"
 class InputKind(IntEnum):
     """Kinds of input, tight to loose: a looser kind holds everything that a tighter one holds.
 
+    A value within four units in the last place of a nonzero integer is that integer.
+
     Attributes:
         BINARY: {0, 1}.
         TERNARY: {-1, 0, 1}.
-        INTEGER: Integers.
+        INTEGER: Integers from -65,536 to 65,536.
         ANALOG: Anything.
 
     Example:
@@ -69,42 +72,55 @@ def kind_of(x: Tensor) -> InputKind | Tensor:
     if x.numel() == 0:
         return InputKind.BINARY
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        # PyTorch has no minimum of them; around one, float64 is exact.
-        return InputKind.INTEGER if bool((x.to(torch.float64) > 1).any()) else InputKind.BINARY
+        # PyTorch has no maximum of them; float64 is exact where it decides.
+        return kind_within(0.0, x.to(torch.float64).max().item(), True)
     return kind_within(*_range(x))
 
 
 def kind_within(low: float, high: float, whole: bool) -> InputKind:
-    """The kind of numbers from ``low`` to ``high``, of which all or not all are integers.
+    """The kind of numbers from ``low`` to ``high``, of which all or not all are near integers.
 
     Raises:
         ValueError: If a bound is NaN or infinite.
 
     Example:
-        >>> kind_within(-1.0, 0.0, whole=True).label
+        >>> kind_within(-1.0, 0.99999994, whole=True).label
         'ternary'
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(NOT_FINITE)
     if not whole:
         return InputKind.ANALOG
-    if low >= -1 and high <= 1:
-        return InputKind.BINARY if low >= 0 else InputKind.TERNARY
-    return InputKind.INTEGER
+    least, most = round(low), round(high)
+    if least >= -1 and most <= 1:
+        return InputKind.BINARY if least >= 0 else InputKind.TERNARY
+    return InputKind.INTEGER if max(-least, most) <= LARGEST_COUNT else InputKind.ANALOG
 
 
 def _range(x: Tensor) -> tuple[float, float, bool]:
-    """Smallest and largest element, and whether all are integers; block by block."""
+    """Smallest and largest element, and whether all are near integers; block by block."""
     low, high = (extreme.item() for extreme in x.aminmax())
-    parts = blocks(x, tuple(range(x.ndim))) if x.is_floating_point() else ()
-    return low, high, all(torch.equal(part.trunc(), part) for part in parts)
+    if not x.is_floating_point():
+        return low, high, True
+    whole = is_count(low, x.dtype) and is_count(high, x.dtype)
+    parts = blocks(x, tuple(range(x.ndim)))
+    return low, high, whole and all(nearness(part) < Nearness.NEITHER for part in parts)
 
 
 def _kind_on_device(x: Tensor) -> Tensor:
     # Of several kinds that exclude each other step by step the loosest is the sum of the steps.
     signed = (x < 0).any()
-    beyond = (x.abs() > 1).any()
-    graded = (x != x.trunc()).any() if x.is_floating_point() else torch.zeros_like(signed)
+    if x.is_floating_point():
+        whole = x.round()
+        magnitudes = whole.abs()
+        beyond = (magnitudes > 1).any()
+        near = near_counts(x, whole, torch.finfo(x.dtype).eps)
+        graded = ~(near & (magnitudes <= LARGEST_COUNT)).all()
+    else:
+        beyond = ((x > 1) | (x < -1)).any()  # abs() of the smallest integer overflows
+        graded = torch.zeros_like(signed)
+        if torch.iinfo(x.dtype).max > LARGEST_COUNT:
+            graded = ((x > LARGEST_COUNT) | (x < -LARGEST_COUNT)).any()
     kind = torch.where(signed, int(InputKind.TERNARY), int(InputKind.BINARY))
     kind = torch.where(beyond, int(InputKind.INTEGER), kind)
     return torch.where(graded, int(InputKind.ANALOG), kind)

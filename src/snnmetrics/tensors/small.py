@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.counts import Nearness, is_count, nearness
 from snnmetrics.tensors.kinds import InputKind, kind_within
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS, PLAIN
 
@@ -22,7 +23,7 @@ _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16
 
 def read_small(
     x: Tensor, dims: tuple[int, ...], expected: InputKind | None
-) -> tuple[InputKind, Tensor, Tensor | None] | None:
+) -> tuple[InputKind, Tensor, Tensor | None, bool] | None:
     """Kind, magnitudes and events of a small floating tensor.
 
     Args:
@@ -33,8 +34,8 @@ def read_small(
 
     Returns:
         The kind; magnitudes per neuron; events per neuron, or None where every event has magnitude
-        one. They are float64, or float32 where that holds all sums. None for tensors that are not
-        read more quickly here.
+        one; whether values were rounded to spike counts. Sums are float64, or float32 where that
+        holds all of them. None for tensors that are not read more quickly here.
 
     Raises:
         ValueError: If it is not finite.
@@ -42,7 +43,7 @@ def read_small(
     Example:
         >>> import torch
         >>> read_small(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), (0,), None)
-        (<InputKind.BINARY: 0>, tensor([1., 2.]), None)
+        (<InputKind.BINARY: 0>, tensor([1., 2.]), None, False)
     """
     is_small = (
         0 < x.numel() <= LARGEST
@@ -65,14 +66,20 @@ def read_small(
         if binary:
             single = x.dtype is torch.float32
             total = x.sum(dims) if single else x.sum(dims, dtype=torch.float32)
-            return InputKind.BINARY, total, None
+            return InputKind.BINARY, total, None, False
     low, high = (extreme.item() for extreme in x.aminmax())
-    kind = kind_within(low, high, torch.equal(x, x.round()))
+    is_whole, is_rounded = is_count(low, x.dtype) and is_count(high, x.dtype), False
+    if is_whole:
+        whole = x.round()
+        if not torch.equal(x, whole):
+            is_whole = is_rounded = nearness(x) is Nearness.NEAR
+            x = whole if is_whole else x
+    kind = kind_within(low, high, is_whole)
     positive = x.abs() if low < 0 else x
-    held = kind is not InputKind.ANALOG and max(-low, high) * x.numel() < FLOAT32_INTEGERS
+    held = is_whole and round(max(-low, high)) * x.numel() < FLOAT32_INTEGERS
     wide = torch.float32 if held else torch.float64  # a type in which the sums are exact
     magnitudes = positive.sum(dims, dtype=wide)
     if kind.has_unit_events:
-        return kind, magnitudes, None
+        return kind, magnitudes, None, is_rounded
     events = positive.clamp(max=1) if held else x.ne(0)
-    return kind, magnitudes, events.sum(dims, dtype=wide)
+    return kind, magnitudes, events.sum(dims, dtype=wide), is_rounded

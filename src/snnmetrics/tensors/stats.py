@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.counts import rounded
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind, kind_of, kind_within
 from snnmetrics.tensors.small import read_small
 from snnmetrics.tensors.sparsity import nonzero
@@ -31,12 +32,15 @@ class InputStats(NamedTuple):
             one, so that magnitudes are events.
         leading: Number of first dimensions of ``magnitudes`` that are still to be added up; 0 but
             for small tensors that :func:`summarize_narrowly` copied.
+        rounded: Whether values were rounded to spike counts; on accelerators, whether they may
+            have been.
     """
 
     kind: InputKind | Tensor
     magnitudes: Tensor
     events: Tensor | None
     leading: int = 0
+    rounded: bool = False
 
     @property
     def event_counts(self) -> Tensor:
@@ -50,19 +54,18 @@ class InputStats(NamedTuple):
             magnitudes = magnitudes.sum(LEADING[self.leading], dtype=torch.float64)
         elif magnitudes.dtype is torch.float64:
             return self
-        return InputStats(
-            self.kind, magnitudes.double(), events if events is None else events.double()
-        )
+        events = events if events is None else events.double()
+        return InputStats(self.kind, magnitudes.double(), events, 0, self.rounded)
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
         events = None if self.events is None else self.events.sum(dims)
-        return InputStats(self.kind, self.magnitudes.sum(dims), events)
+        return self._replace(magnitudes=self.magnitudes.sum(dims), events=events)
 
     def permuted(self, order: Sequence[int]) -> InputStats:
         """The same with the dimensions of the neurons in another order."""
         events = None if self.events is None else self.events.permute(*order)
-        return InputStats(self.kind, self.magnitudes.permute(*order), events)
+        return self._replace(magnitudes=self.magnitudes.permute(*order), events=events)
 
 
 def total(parts: Sequence[InputStats]) -> InputStats:
@@ -158,19 +161,46 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
             return InputStats(InputKind.BINARY, square, None, len(dims))
     small = read_small(x, dims, expected)
     if small is not None:
-        return InputStats(*small)
+        kind, magnitudes, events, is_rounded = small
+        return InputStats(kind, magnitudes, events, 0, is_rounded)
     x = x.detach()
     found = read(x, dims)
-    if found is not None:
-        kind: InputKind | Tensor = kind_within(found.low, found.high, found.integral)
-        magnitudes, events = found.magnitudes, found.events
-    else:
-        kind, events = kind_of(x), None
-        binary = kind is InputKind.BINARY
-        magnitudes = magnitude_sum(x, dims, negative=False if binary else None)
+    if found is None:
+        return _summarize_others(x, dims)
+    kind = kind_within(found.low, found.high, found.integral)
+    events = None if kind.has_unit_events else found.events
+    return InputStats(kind, found.magnitudes, events, 0, found.integral and found.rounded)
+
+
+def _summarize_others(x: Tensor, dims: tuple[int, ...]) -> InputStats:
+    """Read what is on an accelerator, in another dtype or in another layout."""
+    kind = kind_of(x)
+    is_rounded = x.is_floating_point() and kind is not InputKind.ANALOG
+    magnitudes = magnitude_sum(
+        x,
+        dims,
+        negative=False if kind is InputKind.BINARY else None,
+        counts=kind != InputKind.ANALOG,
+    )
     if isinstance(kind, InputKind) and kind.has_unit_events:
-        return InputStats(kind, magnitudes, None)
-    return InputStats(kind, magnitudes, events_along(x, dims) if found is None else events)
+        return InputStats(kind, magnitudes, None, 0, is_rounded)
+    return InputStats(kind, magnitudes, events_along(x, dims), 0, is_rounded)
+
+
+def as_counts(x: Tensor, stats: InputStats) -> Tensor:
+    """A tensor with the values that its statistics count, and with its own gradient.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.99999994, 0.0]])
+        >>> as_counts(x, summarize(x, (0,))).tolist()
+        [[1.0, 0.0]]
+    """
+    if not stats.rounded:
+        return x
+    if isinstance(stats.kind, InputKind):
+        return rounded(x)
+    return torch.where(stats.kind == InputKind.ANALOG, x, rounded(x))
 
 
 def events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:

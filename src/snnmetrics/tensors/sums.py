@@ -11,17 +11,24 @@ partial sum was below 2**24, and there float32 holds each integer.
 Graded values are not counts and have no such proof. A total that is not an integer reveals them,
 and they are summed in float64; where their totals happen to be integers, they are summed as exactly
 as float32 sums (a few parts in 10**7).
+
+Spike counts but for rounding (``counts.py``) are summed as counts. Their totals reveal them: they
+are near integers. A small total that is an integer hides none, since the distances of all values
+from integers add up to less than one. Where larger totals are integers, the values are looked
+into, but for sums of many float32 values in float32: these round such distances off.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.tensors.counts import Nearness, near_counts, nearness, rounded
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS, array_of, readable, spike_counts
 
 _HELD_BY_FLOAT32 = frozenset(
@@ -40,9 +47,15 @@ _SMALL = 2**15
 
 
 def magnitude_sum(
-    activations: Tensor, dims: tuple[int, ...], *, negative: bool | None = None
+    activations: Tensor,
+    dims: tuple[int, ...],
+    *,
+    negative: bool | None = None,
+    counts: bool | Tensor | None = None,
 ) -> Tensor:
     """Sum ``|activations|`` over ``dims`` exactly.
+
+    Where all elements are spike counts but for rounding, the counts are summed.
 
     The gradient with respect to an activation is 1 where it is zero or positive and -1 where it
     is negative, so that silent neurons, too, receive a gradient.
@@ -51,6 +64,8 @@ def magnitude_sum(
         activations: Real tensor of any dtype, strided or sparse COO.
         dims: Dimensions to sum over, non-negative, without repetition.
         negative: Whether there may be negative values, where it is known; else it is looked up.
+        counts: Whether all elements are spike counts, but for rounding, where it is known (on
+            accelerators as a 0-dim tensor); else it is looked up.
 
     Returns:
         float64 tensor of the shape that remains. NaN and infinity in the input show as NaN or
@@ -66,12 +81,16 @@ def magnitude_sum(
     if activations.layout is torch.sparse_coo:
         return _sum_sparse(activations, dims)
     if activations.is_cpu and activations.numel() <= _SMALL:
-        return magnitudes(activations.to(torch.float64)).sum(dims)
+        wide = activations.to(torch.float64)
+        total = magnitudes(wide).sum(dims)
+        if _hides_counts(activations, dims, total) if counts is None else counts:
+            total = magnitudes(rounded(wide)).sum(dims)
+        return total
     if activations.requires_grad and torch.is_grad_enabled():
         if negative is None:
             negative = _may_be_negative(activations)
         return _MagnitudeSum.apply(activations, dims, negative)  # type: ignore[no-any-return, no-untyped-call]
-    return _sum_strided(activations, dims, negative)
+    return _sum_strided(activations, dims, negative, counts)
 
 
 def all_finite(values: Tensor) -> bool:
@@ -96,7 +115,7 @@ class _MagnitudeSum(torch.autograd.Function):
 
     @staticmethod
     def forward(activations: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
-        return _sum_strided(activations, dims, negative)
+        return _sum_strided(activations, dims, negative, None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -125,9 +144,29 @@ def _may_be_negative(x: Tensor) -> bool:
     return bool(x.amin() < 0)
 
 
-def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor:
+def _hides_counts(x: Tensor, dims: tuple[int, ...], total: Tensor) -> bool:
+    """Whether sums of ``|x|`` are not those of the spike counts that all of ``x`` is near to."""
+    if not x.is_floating_point():
+        return False
+    total, eps = total.detach(), torch.finfo(x.dtype).eps
+    whole = total.round()
+    if torch.equal(total, whole):
+        # By less than one in all, distances from integers do not lead to another integer.
+        if total.sum().item() < 1 / (4 * eps):
+            return False
+        if spike_counts(x.detach(), dims) is not None:
+            return False
+    elif not bool(((total - whole).abs() <= 5 * eps * total).all()):
+        return False
+    parts = map(nearness, blocks(x.detach(), dims))
+    return max(parts) is Nearness.NEAR
+
+
+def _sum_strided(
+    x: Tensor, dims: tuple[int, ...], negative: bool | None, counts: bool | Tensor | None
+) -> Tensor:
     if not x.is_cpu:
-        return _sum_on_device(x, dims)
+        return _sum_on_device(x, dims, counts)
     if x.dtype in _COUNTED_QUICKER and (counts := spike_counts(x, dims)) is not None:
         return counts
     if x.dtype is torch.float32 and (quick := _sum_float32(x, dims, negative)) is not None:
@@ -135,9 +174,17 @@ def _sum_strided(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Ten
     if negative is None:
         negative = _may_be_negative(x)
     pieces = blocks(x, dims)
-    total = _sum_block(pieces[0], dims, negative)
-    for block in pieces[1:]:
-        total += _sum_block(block, dims, negative)
+    total = _sum_of(pieces, dims, negative)
+    if _hides_counts(x, dims, total) if counts is None else counts and x.is_floating_point():
+        total = _sum_of((piece.round() for piece in pieces), dims, negative)
+    return total
+
+
+def _sum_of(pieces: Iterable[Tensor], dims: tuple[int, ...], negative: bool) -> Tensor:
+    parts = (_sum_block(piece, dims, negative) for piece in pieces)
+    total = next(parts)
+    for part in parts:
+        total += part
     return total
 
 
@@ -174,14 +221,21 @@ def _sum_block(block: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
     return (wide.abs() if negative else wide).sum(dims)
 
 
-def _sum_on_device(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Sum by one fused reduction where the dtype allows; nothing is read by the host."""
+def _sum_on_device(x: Tensor, dims: tuple[int, ...], counts: bool | Tensor | None = None) -> Tensor:
+    """Sum by fused reductions where the dtype allows; nothing is read by the host."""
     if x.dtype in _UNSIGNED:
         return x.sum(dims, dtype=torch.float64)
     if x.is_floating_point():
-        norm: Tensor = torch.linalg.vector_norm(x, 1, dims, dtype=torch.float64)
-        return norm
+        whole = x.round()
+        if counts is None:
+            counts = near_counts(x, whole, torch.finfo(x.dtype).eps).all()
+        return torch.where(torch.as_tensor(counts), _norm(whole, dims), _norm(x, dims))
     return x.to(torch.float64).abs().sum(dims)
+
+
+def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(x, 1, dims, dtype=torch.float64)
+    return norm
 
 
 def _is_exact(total: Tensor) -> bool:
@@ -203,8 +257,13 @@ def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     x = coalesced(x)
     if x.dense_dim() > 0:
         return magnitude_sum(x.to_dense(), dims)
-    values = x.values().to(torch.float64)
-    stored = magnitudes(values)
+    values = x.values()
+    wide = values.to(torch.float64)
+    if x.is_floating_point():
+        whole = values.detach().round()
+        counts = near_counts(values.detach(), whole, torch.finfo(x.dtype).eps).all()
+        wide = torch.where(counts, rounded(wide), wide)
+    stored = magnitudes(wide)
     kept = [d for d in range(x.ndim) if d not in dims]
     shape = [x.shape[d] for d in kept]
     position = torch.zeros(stored.shape, dtype=torch.int64, device=x.device)

@@ -3,11 +3,10 @@
 Most activations of a spiking network are zeros and ones, and knowing that spares everything else:
 the sum is the count, the count is exact, and no event has a value. Both questions, whether all
 elements are 0 or 1 and how many ones each neuron has, are answered tile by tile, while a tile is in
-the cache of the processor: it is compared with 0 and with 1, and any other value is not a spike,
-however close to 1 it is. The results of a comparison are bytes of 0 and 1. Eight
-of them are added at once, as one integer of 64 bits, in which no byte can run over before 255 rows
-are added. Only tiles with other values are read further: for their range, whether all are integers,
-and the sums of their magnitudes.
+the cache of the processor: it is compared with 0 and with 1. The results of a comparison are bytes
+of 0 and 1. Eight of them are added at once, as one integer of 64 bits, in which no byte can run
+over before 255 rows are added. Only tiles with other values are read further: for their range,
+whether all are integers or nearly so, and the sums of their magnitudes.
 
 PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
 """
@@ -22,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from snnmetrics.tensors.counts import are_near_counts, is_count
 
 # The dtype that elements are read as, and the value of 1 in it. Half precision, which NumPy lacks
 # or is slow with, is read as integers: the bits of 0 are 0, but for the negative zero, whose tiles
@@ -73,10 +74,12 @@ class Reading(NamedTuple):
     Attributes:
         low: Smallest element, or 0 if that is smaller; NaN where there is one.
         high: Largest element, or 1 if that is larger; NaN where there is one.
-        integral: Whether all finite elements are integers.
-        magnitudes: Sums of the magnitudes, float64; where all elements are 0 or 1, uint8 or int64.
+        integral: Whether all finite elements are spike counts, but for rounding.
+        magnitudes: Sums of the magnitudes, of spike counts whole numbers; float64, and where all
+            elements are 0 or 1, uint8 or int64.
         events: Numbers of nonzero elements, float64; None where all are 0 or 1, so that magnitudes
             are events.
+        rounded: Whether elements were rounded to spike counts.
     """
 
     low: float
@@ -84,6 +87,7 @@ class Reading(NamedTuple):
     integral: bool
     magnitudes: Tensor
     events: Tensor | None
+    rounded: bool = False
 
 
 def readable(x: Tensor) -> bool:
@@ -200,7 +204,7 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     if matrices is None:
         return None
     shape, axis = matrices.values.shape, 1 + matrices.sum_columns
-    others = _OtherTiles(shape, axis) if x.dtype in NUMPY_FLOATS else None
+    others = _OtherTiles(shape, axis, x.dtype) if x.dtype in NUMPY_FLOATS else None
     counts = matrices.events(others)
     if counts is None:
         return None
@@ -208,7 +212,9 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
     if others is None or not others.found:
         return Reading(0.0, 1.0, True, events, None)
     magnitudes = matrices.restored(counts - others.events + others.magnitudes).double()
-    return Reading(others.low, others.high, others.integral, magnitudes, events.double())
+    return Reading(
+        others.low, others.high, others.integral, magnitudes, events.double(), others.rounded
+    )
 
 
 class _Matrices(NamedTuple):
@@ -326,17 +332,19 @@ class _OtherTiles:
     Args:
         shape: ``(matrices, rows, columns)`` of what is read.
         axis: Which of these is added up, rows or columns.
+        dtype: Of the elements.
 
     Attributes:
-        low: As of a ``Reading``; so are ``high`` and ``integral``.
+        low: As of a ``Reading``; so are ``high``, ``integral`` and ``rounded``.
         found: Whether there is such a tile.
         magnitudes: Their sums over these tiles.
         events: Their nonzero elements, not further magnitudes.
     """
 
-    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
-        self.low, self.high, self.integral = 0.0, 1.0, True
+    def __init__(self, shape: tuple[int, ...], axis: int, dtype: torch.dtype) -> None:
+        self.low, self.high, self.integral, self.rounded = 0.0, 1.0, True, False
         self.found = False
+        self._dtype = dtype
         self.magnitudes: Values = np.zeros(())
         self.events: Values = np.zeros(())
         self._left = shape[0], shape[3 - axis]
@@ -354,13 +362,30 @@ class _OtherTiles:
         self.low, self.high = min(self.low, low), max(self.high, high)
         scratch = _scratch.floats.view(tile.dtype)[: tile.size].reshape(tile.shape)
         if self.integral:
-            same = _scratch.flags[1, : tile.size].reshape(tile.shape)
-            self.integral = bool(np.equal(np.rint(tile, out=scratch), tile, out=same).all())
+            self.integral = is_count(low, self._dtype) and is_count(high, self._dtype)
+        if self.integral:
+            tile = self._whole(tile, scratch)
         magnitudes = np.abs(tile, out=scratch) if low < 0 else tile
-        exact = self.integral and max(-low, high) * tile.shape[self._axis] < FLOAT32_INTEGERS
+        largest = round(max(-low, high))
+        exact = self.integral and largest * tile.shape[self._axis] < FLOAT32_INTEGERS
         sums = np.add.reduce(magnitudes, axis=self._axis, dtype=None if exact else np.float64)
         self.magnitudes[place] += sums
         self.events[place] += events
+
+    def _whole(self, tile: Values, scratch: Values) -> Values:
+        """The integers that the elements are near to, or the tile if one is near to none."""
+        same = _scratch.flags[1, : tile.size].reshape(tile.shape)
+        whole = np.rint(tile, out=scratch)
+        first = int(np.equal(whole, tile, out=same).argmin())
+        if same.flat[first]:
+            return tile
+        # Of graded values the first that is not an integer is near to none.
+        one = float(tile.flat[first])
+        self.integral = is_count(one, self._dtype) and are_near_counts(tile, whole)
+        if not self.integral:
+            return tile
+        self.rounded = True
+        return whole
 
 
 def _count(values: Values, one: int, others: _OtherTiles | None) -> Values | None:

@@ -1,0 +1,138 @@
+"""Which values are spike counts: integers but for rounding, and not too large.
+
+Spikes of a straight-through estimator, ``spike.detach() + soft - soft.detach()``, are 1 up to a
+rounding or two: 0.99999994 or 1.0000001 in float32. A value within four units in the last place of
+a nonzero integer, in its own dtype, is that integer. Zero is exact: a small value is not a missing
+spike. Integers above 65,536 in magnitude are not spike counts, since large floating values are all
+integers.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LARGEST_COUNT = 2**16
+HALF = frozenset({torch.float16, torch.bfloat16})
+_UNITS = 4
+# A floating dtype as integers of its size, and the bits of its exponent among them: without its
+# other bits an integer is the power of two that its unit in the last place is measured by.
+_EXPONENT: dict[torch.dtype, tuple[torch.dtype, int]] = {
+    torch.float64: (torch.int64, 0x7FF << 52),
+    torch.float32: (torch.int32, 0xFF << 23),
+    torch.float16: (torch.int16, 0x1F << 10),
+    torch.bfloat16: (torch.int16, 0xFF << 7),
+}
+_ARRAY_EXPONENT: dict[int, tuple[type[np.signedinteger[Any]], int]] = {
+    8: (np.int64, 0x7FF << 52),
+    4: (np.int32, 0xFF << 23),
+}
+
+
+def is_count(value: float, dtype: torch.dtype) -> bool:
+    """Whether a number of a dtype is zero, or nearly a nonzero integer up to 65,536.
+
+    Example:
+        >>> import torch
+        >>> [is_count(value, torch.float32) for value in (0.99999994, 0.0, 1e-8, 65537.0)]
+        [True, True, False, False]
+    """
+    if not math.isfinite(value):
+        return False
+    whole = round(value)
+    if abs(whole) > LARGEST_COUNT:
+        return False
+    if value == whole:
+        return True
+    if not whole:
+        return False
+    power = math.ldexp(1.0, math.frexp(whole)[1] - 1)
+    return abs(value - whole) <= _UNITS * torch.finfo(dtype).eps * power
+
+
+def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
+    """Mark the elements that are zero, or nearly a nonzero integer of any size.
+
+    Args:
+        x: Floating tensor.
+        whole: ``x.round()``.
+        eps: Unit in the last place of 1, in the dtype that the elements come from.
+
+    Returns:
+        Bool tensor of the same shape. Nothing is read by the host.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([0.99999994, 1e-8, 0.0, 1.5])
+        >>> near_counts(x, x.round(), eps=2**-23).tolist()
+        [True, False, True, False]
+    """
+    bits, exponent = _EXPONENT[x.dtype]
+    power = whole.view(bits).bitwise_and(exponent).view(x.dtype)
+    return (x - whole).abs_() <= power.mul_(_UNITS * eps)
+
+
+class Nearness(IntEnum):
+    """How near to integers the elements of a tensor are: the loosest of parts is that of all."""
+
+    WHOLE = 0
+    NEAR = 1
+    NEITHER = 2
+
+
+def nearness(x: Tensor) -> Nearness:
+    """How near to integers up to 65,536 a floating tensor on the CPU is.
+
+    Example:
+        >>> import torch
+        >>> [nearness(torch.tensor([v])).name for v in (2.0, 1.9999999, 1.5)]
+        ['WHOLE', 'NEAR', 'NEITHER']
+    """
+    eps = torch.finfo(x.dtype).eps
+    if x.dtype in HALF:
+        x = x.to(torch.float32)  # which the CPU computes with
+    whole = x.round()
+    if x.numel() == 0:
+        return Nearness.WHOLE
+    farthest = (x - whole).abs_().max().item()
+    if farthest == 0:
+        return Nearness.WHOLE
+    if not farthest <= _UNITS * eps * LARGEST_COUNT:
+        return Nearness.NEITHER
+    return Nearness.NEAR if bool(near_counts(x, whole, eps).all()) else Nearness.NEITHER
+
+
+def are_near_counts(tile: NDArray[Any], whole: NDArray[Any]) -> bool:
+    """The same of an array of float32 or float64, for all elements together.
+
+    Args:
+        tile: The array.
+        whole: ``numpy.rint(tile)``.
+    """
+    bits, exponent = _ARRAY_EXPONENT[tile.dtype.itemsize]
+    units = np.bitwise_and(whole.view(bits), exponent).view(tile.dtype)
+    units *= _UNITS * np.finfo(tile.dtype).eps
+    distance = np.subtract(tile, whole)
+    return bool((np.abs(distance, out=distance) <= units).all())
+
+
+def rounded(x: Tensor) -> Tensor:
+    """The spike counts that a tensor is near to, with the gradient of the tensor.
+
+    Example:
+        >>> import torch
+        >>> rounded(torch.tensor([0.99999994, 0.0])).tolist()
+        [1.0, 0.0]
+    """
+    return with_gradient_of(x, x.detach().round())
+
+
+def with_gradient_of(x: Tensor, values: Tensor) -> Tensor:
+    """Values that do not depend on ``x``, with the gradient of ``x``."""
+    return values + (x - x.detach()) if x.requires_grad else values
