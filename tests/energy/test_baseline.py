@@ -14,6 +14,8 @@ import snnmetrics as sm
 from snnmetrics.energy import (
     Constant,
     EnergyProfile,
+    LayerWork,
+    Workload,
     ann_baseline,
     break_even_rate,
     energy_profiles,
@@ -157,6 +159,35 @@ def test_at_the_break_even_rate_both_cost_the_same(neuron_operations: bool) -> N
         ann_baseline(made, padded_taps=False), FP32, neuron_operations=neuron_operations
     )
     assert snn.ratio(ann) == close(1)
+
+
+@pytest.mark.parametrize("integer_as", ["acs", "macs"])
+@pytest.mark.parametrize("kind", ["binary", "integer", "integer*integer", "binary*analog"])
+def test_break_even_does_not_depend_on_what_fired(kind: str, integer_as: str) -> None:
+    """MACs where no operand is a spike: integers as MACs, products of two integers."""
+    accumulates = "binary" in kind or (kind == "integer" and integer_as == "acs")
+    prices = energy_profiles()[FP32].constants
+    price = prices["ac" if accumulates else "mac"].joules
+    for effective in (50, 0):
+        made = report(
+            {"fc": layer(kind, effective, dense=400, synops=50)}, integer_as=integer_as, steps=4
+        )
+        rate = break_even_rate(made, FP32, baseline=estimate_energy(ann_of(400), FP32))
+        assert rate == close(prices["mac"].joules / price)
+
+
+def ann_of(macs: float) -> Workload:
+    return Workload("ann", {"fc": LayerWork("fc", "analog", 0.0, macs, None, macs)}, {})
+
+
+def test_break_even_names_the_price_that_is_missing() -> None:
+    """Also where no operation happened, so that nothing is left out of the energy."""
+    made = report({"fc": layer("integer", 0, dense=400, synops=5)}, integer_as="macs")
+    free = EnergyProfile("accumulator", ac=Constant(1e-12, "this test", 2024))
+    with pytest.raises(
+        ValueError, match=r"profile: expected .* MACs of fc, whose input is integer"
+    ):
+        break_even_rate(made, free, baseline=estimate_energy(ann_of(0), free))
 
 
 def test_break_even_against_another_baseline() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from snnmetrics.energy.estimate import estimate_energy
+from snnmetrics.energy.arithmetic import COUNTS
+from snnmetrics.energy.estimate import NAMES, estimate_energy, priced_as
 from snnmetrics.energy.profile import EnergyProfile
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
@@ -206,7 +207,9 @@ def break_even_rate(
     for energy in (snn, baseline):
         energy.require_complete()
     spiking = {n: layer for n, layer in snn.workload.layers.items() if layer.synops is not None}
-    full = sum(layer.dense_synops * _price(layer, known) for layer in spiking.values())
+    full = sum(
+        layer.dense_synops * _price(layer, known, report.integer_as) for layer in spiking.values()
+    )
     if not full:
         raise ValueError("report: expected a layer with spikes at its input, found none")
     fixed = sum(row.energy for name, row in snn.layers.items() if name not in spiking)
@@ -214,11 +217,20 @@ def break_even_rate(
     return (baseline.total.energy - fixed) / full
 
 
-def _price(layer: LayerWork, profile: EnergyProfile) -> float:
-    """Joules per event and synapse of a spiking layer."""
-    price = profile.synop or (profile.mac if layer.macs else profile.ac)
-    assert price is not None  # it is complete
-    return price.joules
+def _price(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> float:
+    """Joules per event and synapse of a spiking layer.
+
+    Raises:
+        ValueError: If the profile does not have the price, also where nothing was counted.
+    """
+    what = priced_as(layer, profile, integer_as)
+    constant = profile.constants.get(COUNTS[what][0])
+    if constant is None:
+        raise ValueError(
+            f"profile: expected one with a price of the {NAMES[what]} of {layer.name}, whose input "
+            f"is {layer.kind}, found '{profile.name}' with {', '.join(profile.constants)}"
+        )
+    return constant.joules
 
 
 def _dense(row: LayerRow, padded_taps: bool) -> float:

@@ -22,6 +22,7 @@ from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.workload import workload_of
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.data import add_counts
+from snnmetrics.report.rows import counts_as
 
 Dynamics = Literal["if", "lif"]
 
@@ -243,6 +244,7 @@ def _layer_work(
             totals,
             report.samples,
             weighted=kind == "integer" and report.integer_as == "acs",
+            counted_as=counts_as(kind, report.integer_as),
             counting=counting,
             outputs=outputs,
             queue=prices.queue_words,

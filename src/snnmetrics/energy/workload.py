@@ -78,6 +78,7 @@ class Workload(Record):
         layers: Operations of layers, by name; read-only.
         neurons: Updates of neurons, by name; read-only.
         notes: What a reader must know of the counts, such as what was not counted.
+        integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
         bits: Width of weights and activations, where it is part of what the model is.
 
     Example:
@@ -94,6 +95,7 @@ class Workload(Record):
     layers: Mapping[str, LayerWork]
     neurons: Mapping[str, NeuronWork]
     notes: tuple[str, ...] = ()
+    integer_as: str = "acs"
     bits: int | None = None
 
     @property
@@ -137,7 +139,9 @@ def workload_of(report: Report) -> Workload:
         name: NeuronWork(name, row.type, row.updates, row.additions, row.multiplications)
         for name, row in report.neurons.items()
     }
-    return Workload(report.model or "model", layers, neurons, _not_counted(report))
+    return Workload(
+        report.model or "model", layers, neurons, _not_counted(report), report.integer_as
+    )
 
 
 def _not_counted(report: Report) -> tuple[str, ...]:

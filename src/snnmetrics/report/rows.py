@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -257,6 +257,18 @@ def has_synops(kind: str) -> bool:
     return any(operand != "analog" for operand in kind.split("*"))
 
 
+def counts_as(kind: str, integer_as: str) -> Literal["acs", "macs"]:
+    """The operation of a layer, which follows from the kind of its input, never from its counts.
+
+    Args:
+        kind: Kind of the layer over all calls.
+        integer_as: ``"acs"`` or ``"macs"``: the operation of integer input.
+    """
+    operands = kind.split("*")
+    accumulates = "binary" in operands or "ternary" in operands
+    return "acs" if accumulates or (kind == "integer" and integer_as == "acs") else "macs"
+
+
 def acs_and_macs(counts: Counts, kind: str, integer_as: str) -> tuple[float, float]:
     """Totals of accumulations and of multiply-accumulations.
 
@@ -266,12 +278,9 @@ def acs_and_macs(counts: Counts, kind: str, integer_as: str) -> tuple[float, flo
         integer_as: ``"acs"``: a spike count of n is n accumulations at each nonzero weight;
             ``"macs"``: it is one multiply-accumulation.
     """
-    operands = kind.split("*")
-    if "binary" in operands or "ternary" in operands:
-        return counts.effective_synops, 0
-    if kind == "integer" and integer_as == "acs":
-        return counts.effective_magnitude, 0
-    return 0, counts.effective_synops
+    if counts_as(kind, integer_as) == "macs":
+        return 0, counts.effective_synops
+    return (counts.effective_magnitude if kind == "integer" else counts.effective_synops), 0
 
 
 def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
