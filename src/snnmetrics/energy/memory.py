@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -21,7 +20,6 @@ from snnmetrics.energy.memory_report import memory_report
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.workload import workload_of
 from snnmetrics.report import LayerData, Report
-from snnmetrics.report.data import add_counts
 from snnmetrics.report.rows import counts_as
 
 Dynamics = Literal["if", "lif"]
@@ -295,14 +293,14 @@ def _covered(report: Report) -> tuple[list[str], tuple[str, ...]]:
 
 def _unsuited(data: LayerData) -> str | None:
     """Why the model does not have an operation; ``None`` if it has."""
-    operation, counts = data.operation, add_counts(data.counts.values())
+    operation = data.operation
     if operation.weight_shape is None:
         return f"a product of two activations ({operation.operation}): the model has none"
     if operation.operation in ("rnn_cell", "rnn"):
         return f"a part of a recurrent cell ({operation.module}): the model has none"
     if operation.operation not in PLAIN:
         return f"{operation.operation}: the model has linear layers and convolutions"
-    if counts.vectors * math.prod(operation.output_shape) != counts.output_elements:
+    if data.varied:
         return "its output had more than one shape, so that the size of its memory is not known"
     return None
 

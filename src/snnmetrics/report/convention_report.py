@@ -17,6 +17,7 @@ from snnmetrics.report.convention import (
     NotInReport,
     called,
 )
+from snnmetrics.report.data import first_layers
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.pages import title_of
 from snnmetrics.report.rows import ratio
@@ -139,8 +140,10 @@ class ConventionReport(Record, Tabular):
         """Figures of each layer, or why there are none."""
         report = self.report
         found: dict[str, Figures | NotInReport] = {}
+        first = first_layers({name: report.layers_data[name] for name in self._rows})
         for name in self._rows:
-            layer = Layer(name, report.layers_data[name], report.samples, report.model, not found)
+            data = report.layers_data[name]
+            layer = Layer(name, data, report.samples, report.model, name in first)
             try:
                 found[name] = self.convention.function(layer)
             except NotInReport as reason:
