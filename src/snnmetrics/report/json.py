@@ -66,9 +66,8 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
         if type(value) is not type(expected) or value != expected:
             raise checks.error(key, repr(expected), value)
     values = checks.fields_of(found, "", checks_of_report(cls))
-    for figure in ("seconds", "steps"):
-        if values[figure] is not None and not values["samples"]:
-            raise checks.error(figure, "null without samples", values[figure])
+    if values["seconds"] is not None and not values["samples"]:
+        raise checks.error("seconds", "null without samples", values["seconds"])
     _require_whole_steps(values["steps"], values["samples"])
     for rows in ("layers", "neurons"):
         _require_distinct_keys(rows, values[rows])
@@ -77,10 +76,10 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
 
 def _require_whole_steps(steps: float | None, samples: int) -> None:
     """Steps per sample are a mean: all steps, which are whole, over all samples."""
-    if steps is None:
+    if type(steps) is not float or not samples:
         return
     total = round(Fraction(steps) * samples)
-    if not total <= checks.MAX_VALUE or (total != steps * samples and total / samples != steps):
+    if total > checks.MAX_VALUE or total / samples != steps:
         raise checks.error("steps", f"a whole number of steps in {samples} samples", steps)
 
 

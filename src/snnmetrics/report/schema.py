@@ -95,8 +95,10 @@ def number(value: Any, path: str) -> float:
 
 def positive(value: Any, path: str) -> float:
     """Check a finite number above zero, whose inverse is finite."""
-    if number(value, path) < MIN_POSITIVE:
-        raise error(path, "a positive number, at least 2**-1000", value)
+    if number(value, path) == 0:
+        raise error(path, "a positive number", value)
+    if value < MIN_POSITIVE:
+        raise error(path, "a number of at least 2**-1000, whose inverse is finite", value)
     return value  # type: ignore[no-any-return]
 
 
