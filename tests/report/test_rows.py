@@ -252,6 +252,17 @@ def test_a_layer_called_total_does_not_hide_the_total() -> None:
     assert (scalars["total_layer/acs"], scalars["total/acs"]) == (3.0, 6.0)
 
 
+def test_no_two_figures_share_a_key() -> None:
+    names = ("total", "total_layer", "total_layer_layer", "total_layers")
+    made = report({name: layer() for name in names})
+    scalars = made.scalars()
+    alone = report({"fc": layer()}).scalars()
+    rows = [key for key in alone if key.startswith("fc/")]
+    assert len(scalars) == len(names) * len(rows) + len(alone) - len(rows)
+    assert scalars["total/acs"] == 4 * scalars["total_layer/acs"]
+    assert report({"total_layer": layer()}).scalars()["total_layer_layer/acs"] == 3.0
+
+
 def test_a_report_cannot_be_changed() -> None:
     layers = {"fc": layer()}
     made: Any = report(layers)

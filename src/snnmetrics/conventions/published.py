@@ -110,7 +110,7 @@ def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
 @convention(
     "spikingjelly",
     figures=("SynOps", "MACs"),
-    unit="total over all samples",
+    unit="sum over all samples",
     exact="event_synops",
     definition=(
         "A call whose input holds 0 and 1 alone has an operation per event and synapse, zero "

@@ -162,9 +162,9 @@ class Figures:
     """Figures of one layer under a convention.
 
     Attributes:
-        printed: What the tool prints, by its own names, in total over all samples.
+        printed: What the tool prints, by its own names, in sum over all samples.
         per: What the tool divides it by, such as the samples.
-        operations: All operations, in total over all samples.
+        operations: All operations, in sum over all samples.
         acs: Those that are accumulations, where the convention distinguishes them.
         macs: Those that are multiply-accumulations, likewise.
         note: What a reader must know about it.
@@ -204,7 +204,7 @@ class Convention:
     Example:
         >>> from snnmetrics.conventions import CONVENTIONS
         >>> CONVENTIONS["spikingjelly"].figures, CONVENTIONS["spikingjelly"].unit
-        (('SynOps', 'MACs'), 'total over all samples')
+        (('SynOps', 'MACs'), 'sum over all samples')
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -249,20 +250,20 @@ def _layer_sheet(report: Report) -> Sheet:
     rows = [
         _record(row, LAYER_FIGURES)
         | _spread_record(row)
-        | {f"{key}_total": value for key, value in counts[name].items()}
+        | {f"{key}_sum": value for key, value in counts[name].items()}
         for name, row in report.layers.items()
     ]
-    totals = (f"{key}_total" for key in (*COUNTS, "acs", "macs"))
+    totals = (f"{key}_sum" for key in (*COUNTS, "acs", "macs"))
     return sheet_of((*LAYER_FIGURES, *(f"synops_{figure}" for figure in SPREAD), *totals), rows)
 
 
 def _neuron_sheet(report: Report) -> Sheet:
     rows = [
         _record(row, NEURON_FIGURES)
-        | {f"{key}_total": getattr(report.neurons_data[name], key) for key in NEURON_TOTALS}
+        | {f"{key}_sum": getattr(report.neurons_data[name], key) for key in NEURON_TOTALS}
         for name, row in report.neurons.items()
     ]
-    return sheet_of((*NEURON_FIGURES, *(f"{key}_total" for key in NEURON_TOTALS)), rows)
+    return sheet_of((*NEURON_FIGURES, *(f"{key}_sum" for key in NEURON_TOTALS)), rows)
 
 
 def scalars(report: Report, prefix: str) -> dict[str, float]:
@@ -289,5 +290,10 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
 
 
 def _key(name: str) -> str:
-    """A layer called ``total`` gives way to the total of the model."""
-    return "total_layer" if name == "total" else name
+    """A row called ``total`` gives way to the total of the model, and what it is called to others.
+
+    Example:
+        >>> _key("fc"), _key("total"), _key("total_layer")
+        ('fc', 'total_layer', 'total_layer_layer')
+    """
+    return f"{name}_layer" if re.fullmatch("total(_layer)*", name) else name

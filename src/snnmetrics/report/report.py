@@ -180,7 +180,8 @@ class Report(Record, Tabular):
 
         Returns:
             ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... Layers of analog input
-            have no synops. A layer called ``total`` is named ``total_layer``.
+            have no synops. A row called ``total`` is named ``total_layer``, one called
+            ``total_layer`` is named ``total_layer_layer``, and so on: no two figures share a key.
         """
         return pages.scalars(self, prefix)
 

@@ -103,8 +103,8 @@ class Tabular(ABC):
                 ``"conventions"`` of all conventions.
 
         Returns:
-            Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
-            totals over all samples, those of a paper table name the unit; an empty field means
+            Text with a line of titles and a line per row. Titles that end in ``_sum`` are exact
+            sums over all samples, those of a paper table name the unit; an empty field means
             that there is no such figure.
 
         Raises:
