@@ -104,11 +104,45 @@ def test_the_total_sums_the_rows() -> None:
     layers = {"fc": layer(), "image": layer("analog"), "sum": layer("integer")}
     total = report(layers, parameters=77).total
     assert total.synops == 15.0  # of the two that have synops
-    assert (total.event_synops, total.effective_synops) == (13.5, 9.0)
+    assert (total.event_synops, total.effective_synops) == (9.0, 6.0)  # of the same two
     assert (total.dense_synops, total.dense_macs) == (36.0, 39.0)
     assert (total.acs, total.macs) == (8.0, 3.0)
     assert (total.synapses, total.parameters) == (36, 77)
     assert total.input_sparsity == 5 / 8
+
+
+@pytest.mark.parametrize("kinds", [("analog",), ("analog", "binary"), ("binary", "integer"), ()])
+def test_sums_of_synops_cover_the_same_layers(kinds: tuple[str, ...]) -> None:
+    """One is a part of the other; the footnote names the layers that they leave out."""
+    made = report({kind: layer(kind) for kind in kinds}, groups_data={"all": GroupData(kinds)})
+    rows = [row for row in made.layers.values() if row.synops is not None]
+    for total in (made.total, made.groups["all"]):
+        for figure in ("synops", "event_synops", "effective_synops"):
+            parts = [getattr(row, figure) for row in rows]
+            assert getattr(total, figure) == (sum(parts) if parts else None)
+        for figure in ("dense_synops", "dense_macs", "acs", "macs"):
+            assert getattr(total, figure) == sum(getattr(r, figure) for r in made.layers.values())
+    text = " ".join(str(made).split())
+    assert ("layers that have synops, without analog;" in text) == (kinds == ("analog", "binary"))
+    assert str(made.compare(made)).count("without analog;") == (kinds == ("analog", "binary"))
+
+
+def test_none_nan_and_zero_mean_one_thing_each() -> None:
+    unknown = neurons(silent=None, saturated=None)
+    made = report({"image": layer("analog")}, neurons_data={"lif": unknown})
+    assert made.layers["image"].synops is None  # has no meaning
+    assert made.layers["image"].synops_per_second is None  # not known of this run
+    assert made.neurons["lif"].silent_fraction is made.total.silent_fraction is None
+    assert "lif/silent_fraction" not in made.scalars()
+    assert made.layers["image"].acs == 0  # counted, none was met
+    for value in (report(samples=0).layers["fc"].acs, report().total.firing_rate):
+        assert math.isnan(value)  # nothing was seen
+
+
+def test_a_report_takes_keywords_alone() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        Report(2, 1)  # type: ignore[misc]
+    assert Report(samples=2, calls=1) == report({})
 
 
 def test_the_map_per_neuron_is_per_sample_and_float64() -> None:

@@ -139,7 +139,10 @@ def memory_aware_energy(
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
         >>> neurons = {"lif": NeuronData("Leaky", 3, 6, 2, 2, 1, 0)}
-        >>> estimate = memory_aware_energy(Report(1, 1, 2, None, layers, neurons, ()))
+        >>> report = Report(
+        ...     samples=1, calls=1, steps=2, layers_data=layers, neurons_data=neurons
+        ... )
+        >>> estimate = memory_aware_energy(report)
         >>> breakdown = estimate.layers["fc"].breakdown
         >>> f"{breakdown.operations:.4g}"  # 9 additions at 0.1 pJ
         '9e-13'

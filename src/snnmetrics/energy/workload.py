@@ -56,7 +56,7 @@ class NeuronWork:
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> work = workload_of(report).neurons["lif"]
         >>> work.type, work.updates
         ('Leaky', 100.0)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.pages import rate_title
+from snnmetrics.report.pages import rate_title, without_synops
 from snnmetrics.report.rows import NAN, SynopsRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import named, si
@@ -107,7 +107,8 @@ class Comparison(Record, Tabular):
         >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12)
         >>> def report(effective):
         ...     counts = Counts(1, 1, 4, 2, 2, 6, 6, effective, effective, 12, 12, 3)
-        ...     return Report(1, 1, None, None, {"fc": LayerData(fc, {"binary": counts})}, {}, ())
+        ...     layers = {"fc": LayerData(fc, {"binary": counts})}
+        ...     return Report(samples=1, calls=1, layers_data=layers)
         >>> pruned = report(6).compare(report(3))
         >>> pruned.layers["fc"].acs
         Change(before=6.0, after=3.0)
@@ -230,6 +231,12 @@ def _neuron_table(comparison: Comparison, title: str) -> Table:
 
 def _footnotes(comparison: Comparison) -> Iterator[str]:
     before, after = comparison.before, comparison.after
+    notes = [[*without_synops(report)] for report in (before, after)]
+    if notes[0] == notes[1]:
+        yield from notes[0]
+    else:
+        for which, of_one in zip(("first", "second"), notes, strict=True):
+            yield from (f"{which}: {note}" for note in of_one)
     if before.integer_as != after.integer_as:
         rules = f"{before.integer_as} in the first, {after.integer_as} in the second"
         yield f"integer input counts as {rules}"

@@ -98,7 +98,7 @@ class ConventionReport(Record, Tabular):
         ...     output_elements=6,
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
-        >>> report = Report(2, 1, None, None, layers, {}, (), model="Net")
+        >>> report = Report(samples=2, calls=1, layers_data=layers, model="Net")
         >>> report.under("neurobench").total.printed["Effective_ACs"]  # per sample
         3.0
         >>> report.under("spikingjelly").total.printed["SynOps"]  # in total
@@ -128,8 +128,15 @@ class ConventionReport(Record, Tabular):
         missing = [name for name, found in self._found.items() if isinstance(found, NotInReport)]
         known = [found for found in self._found.values() if isinstance(found, Figures)]
         reason = NotInReport(f"no figure of {', '.join(missing)}")
-        exact = getattr(self.report.total, self.convention.exact)
-        return self._row("total", reason if missing else _sum(known, self.convention), exact)
+        return self._row("total", reason if missing else _sum(known, self.convention), self._exact)
+
+    @property
+    def _exact(self) -> float | None:
+        """The exact count of all layers that have one: those whose operations are summed."""
+        counts = self.report.counts().values()
+        exact = [one[self.convention.exact] for one in counts]
+        known = [value for value in exact if value is not None]
+        return ratio(sum(known), self.report.samples) if known else None
 
     @property
     def _rows(self) -> Mapping[str, LayerRow]:

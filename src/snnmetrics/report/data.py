@@ -295,7 +295,7 @@ class NeuronData(Record):
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> report.neurons["lif"].firing_rate, report.neurons["lif"].silent_fraction
         (0.05, 0.3)
     """

@@ -33,8 +33,14 @@ class Record:
 
     __hash__ = None  # type: ignore[assignment]  # mappings and tensors have no hash
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), tuple(_picklable(value) for value in self._values().values())
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {name: _picklable(value) for name, value in self._values().items()}
+        return _made_of, (type(self), values)
+
+
+def _made_of(cls: type, values: Mapping[str, Any]) -> Any:
+    """By keywords: a record may take nothing else."""
+    return cls(**values)
 
 
 def _owned(value: Any) -> Any:

@@ -198,6 +198,7 @@ def _neuron_figures(row: ActivityRow) -> Iterator[str]:
 def _footnotes(report: Report) -> Iterator[str]:
     yield FIGURES
     yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
+    yield from without_synops(report)
     for name, data in report.layers_data.items():
         yield from (f"{name}: {line}" for line in _declarations(data))
         yield from (f"{name}: {note}" for note in data.notes)
@@ -210,6 +211,16 @@ def _footnotes(report: Report) -> Iterator[str]:
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def without_synops(report: Report) -> Iterator[str]:
+    """Say which layers the totals of synops leave out, if they hold others."""
+    without = [name for name, row in report.layers.items() if row.synops is None]
+    if without and report.total.synops is not None:
+        yield (
+            f"sums of synops (also event and effective) are over the layers that have synops, "
+            f"without {', '.join(without)}; other sums are over all layers"
+        )
 
 
 def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Report(Record, Tabular):
     """Synaptic operations and activity of a model, per layer and in total.
 
@@ -76,7 +76,7 @@ class Report(Record, Tabular):
         ...     output_elements=6,
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
-        >>> report = Report(2, 1, None, None, layers, {}, (), parameters=12, model="Net")
+        >>> report = Report(samples=2, calls=1, layers_data=layers, parameters=12, model="Net")
         >>> report.layers["fc"].synops  # per sample
         4.5
         >>> report.counts()["fc"]["synops"]  # exact total
@@ -89,11 +89,11 @@ class Report(Record, Tabular):
 
     samples: int
     calls: int
-    steps: float | None
-    dt: Annotated[float, positive] | None
-    layers_data: Mapping[str, LayerData]
-    neurons_data: Mapping[str, NeuronData]
-    uncounted: tuple[Uncounted, ...]
+    steps: float | None = None
+    dt: Annotated[float, positive] | None = None
+    layers_data: Mapping[str, LayerData] = field(default_factory=dict)
+    neurons_data: Mapping[str, NeuronData] = field(default_factory=dict)
+    uncounted: tuple[Uncounted, ...] = ()
     integer_as: Annotated[str, one_of("acs", "macs")] = "acs"
     parameters: int = 0
     model: str = ""
@@ -324,7 +324,7 @@ class Report(Record, Tabular):
 
         Returns:
             As if all samples had been measured in one run. Which neurons are silent or saturated in
-            all takes maps to know (``Monitor(per_neuron=True)``); else these fractions may be NaN.
+            all takes maps to know (``Monitor(per_neuron=True)``); else these may be ``None``.
 
         Raises:
             TypeError: If one is not a report.
@@ -396,7 +396,7 @@ class Report(Record, Tabular):
             >>> import pathlib
             >>> import tempfile
             >>> from snnmetrics.report import Report
-            >>> report = Report(0, 0, None, None, {}, {}, (), model="Net")
+            >>> report = Report(samples=0, calls=0, model="Net")
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     report.save(pathlib.Path(folder) / "net.json")
             ...     again = Report.load(pathlib.Path(folder) / "net.json")
@@ -423,7 +423,7 @@ class Report(Record, Tabular):
             >>> from snnmetrics.report import Report
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = os.path.join(folder, "net.json")
-            ...     Report(0, 0, None, None, {}, {}, (), model="Net").save(path)
+            ...     Report(samples=0, calls=0, model="Net").save(path)
             ...     Report.load(path).model
             'Net'
         """
