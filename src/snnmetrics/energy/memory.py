@@ -226,7 +226,7 @@ def memory_aware_baseline(
     covered, left_out = _covered(report)
     runs = _runs(report, once)
     layers = [_ann_work(report, name, runs[name], counting) for name in covered]
-    ann = ann_baseline(report, once=once, padded_taps=counting == "paper")
+    ann = ann_baseline(report, once=once)
     workload = replace(ann, notes=(ANN, *workload_of(report).notes))
     return memory_report(workload, layers, [], prices or MemoryPrices(), counting, left_out)
 
