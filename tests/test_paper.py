@@ -503,3 +503,10 @@ def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[s
     exec(block, {})
     printed = capsys.readouterr().out.strip()
     assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"
+
+
+def test_accuracy_in_percent_is_told_apart_from_other_mistakes() -> None:
+    with pytest.raises(ValueError, match=r"found 72.8; divide percent by 100$"):
+        sm.paper_table({"a": ours()}, {"a": 72.8})
+    with pytest.raises(ValueError, match=r"found 728$"):
+        sm.paper_table({"a": ours()}, {"a": 728})

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import snnmetrics as sm
 from snnmetrics.report import Counts, GroupData, LayerData, Report
 from snnmetrics.report.distribution import RESOLUTION
 from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
@@ -137,6 +138,33 @@ def test_none_nan_and_zero_mean_one_thing_each() -> None:
     assert made.layers["image"].acs == 0  # counted, none was met
     for value in (report(samples=0).layers["fc"].acs, report().total.firing_rate):
         assert math.isnan(value)  # nothing was seen
+
+
+def test_a_misspelt_name_is_answered_with_the_closest() -> None:
+    made = report({"conv1": layer(), "conv2": layer(), "fc": layer()})
+    for rows in (
+        made.layers,
+        made.layers_data,
+        made.compare(made).layers,
+        made.under("kernel").layers,
+    ):
+        with pytest.raises(KeyError, match=r"conv3: expected .*; closest: conv2, conv1"):
+            rows["conv3"]  # type: ignore[index]
+        assert rows.get("conv3") is None  # type: ignore[attr-defined]
+        assert "conv3" not in rows
+    with pytest.raises(KeyError, match="there are conv1, conv2, fc"):
+        made.layers["x"]
+
+
+@pytest.mark.parametrize(("value", "noted"), [(9, True), (1, False)])
+def test_more_acs_than_dense_macs_are_noted(value: int, noted: bool) -> None:
+    """3 integers at 2 nonzero weights each, of 26 dense MACs."""
+    counts = replace(COUNTS, effective_magnitude=6 * value, magnitude=3 * value)
+    made = report({"image": layer("integer", counts)})
+    note = "image: more ACs (27) than dense MACs (13)"
+    for text in (str(made), str(sm.paper_table({"ours": made}))):
+        assert (note in " ".join(text.split())) == noted
+        assert ("Monitor(kinds={'image': 'analog'})" in " ".join(text.split())) == noted
 
 
 def test_a_report_takes_keywords_alone() -> None:

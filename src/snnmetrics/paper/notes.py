@@ -14,7 +14,7 @@ from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 
 def _of_report(report: Report) -> Iterator[str]:
     """Notes on one run, and operations that were not counted in it."""
+    yield from (f"{name}: {note}" for name, note in above_dense(report).items())
     yield from by_layer({name: [*_said(data)] for name, data in report.layers_data.items()})
     yield from report.notes
     for item in report.uncounted:

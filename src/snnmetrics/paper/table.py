@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +19,7 @@ from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 
@@ -69,20 +68,20 @@ class PaperTable(Record, Tabular):
             )
             for name, report in self.reports.items()
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def estimates(self) -> Mapping[str, EnergyReport]:
         """Energy of each method, by its name; read-only."""
         made = {name: estimate_energy(one, self.profile) for name, one in self.reports.items()}
-        return MappingProxyType(made)
+        return by_name(made)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
         """Each report under the convention, by method; empty for the exact count; read-only."""
         name = self.convention
         found = {} if name is None else {m: one.under(name) for m, one in self.reports.items()}
-        return MappingProxyType(found)
+        return by_name(found)
 
     @property
     def in_hertz(self) -> bool:
@@ -205,7 +204,10 @@ def _fraction(name: str, value: object) -> float:
         raise TypeError(f"accuracy[{name!r}]: expected a number, found {value!r}")
     found = float(value)  # type: ignore[arg-type]  # a number, or a tensor of one
     if not (math.isfinite(found) and 0 <= found <= 1):
-        raise ValueError(f"accuracy[{name!r}]: expected a fraction in [0, 1], found {found:g}")
+        hint = "; divide percent by 100" if 1 < found <= 100 else ""
+        raise ValueError(
+            f"accuracy[{name!r}]: expected a fraction in [0, 1], found {found:g}{hint}"
+        )
     return found
 
 

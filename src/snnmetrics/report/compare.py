@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.pages import rate_title, without_synops
 from snnmetrics.report.rows import NAN, SynopsRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -127,7 +126,7 @@ class Comparison(Record, Tabular):
             name: RowChange(name, **_changes(one.get(name), two.get(name)))
             for name in _union(one, two)
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def neurons(self) -> Mapping[str, RowChange]:
@@ -137,7 +136,7 @@ class Comparison(Record, Tabular):
             name: RowChange(name, firing_rate=Change(one.get(name), two.get(name)))
             for name in _union(one, two)
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> RowChange:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from snnmetrics.report.convention import (
@@ -18,7 +17,7 @@ from snnmetrics.report.convention import (
     called,
 )
 from snnmetrics.report.data import first_layers
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.pages import title_of
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -120,7 +119,7 @@ class ConventionReport(Record, Tabular):
         """Row of each layer that was called, by name; read-only."""
         exact = {name: getattr(row, self.convention.exact) for name, row in self._rows.items()}
         rows = {name: self._row(name, found, exact[name]) for name, found in self._found.items()}
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> ConventionRow:
@@ -214,21 +213,21 @@ class ConventionTable(Record, Tabular):
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
         """The report under each convention, by its name; read-only."""
-        return MappingProxyType({name: ConventionReport(self.report, name) for name in CONVENTIONS})
+        return by_name({name: ConventionReport(self.report, name) for name in CONVENTIONS})
 
     @cached_property
     def layers(self) -> Mapping[str, Mapping[str, ConventionRow]]:
         """Rows by layer, then by convention; read-only."""
         rows = {
-            layer: MappingProxyType({name: one.layers[layer] for name, one in self.under.items()})
+            layer: by_name({name: one.layers[layer] for name, one in self.under.items()})
             for layer in self.report.layers
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> Mapping[str, ConventionRow]:
         """The total by convention; read-only."""
-        return MappingProxyType({name: one.total for name, one in self.under.items()})
+        return by_name({name: one.total for name, one in self.under.items()})
 
     def _page(self) -> Page:
         seen = named(self.report.samples, "sample")

@@ -199,6 +199,7 @@ def _footnotes(report: Report) -> Iterator[str]:
     yield FIGURES
     yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
     yield from without_synops(report)
+    yield from (f"{name}: {note}" for name, note in above_dense(report).items())
     for name, data in report.layers_data.items():
         yield from (f"{name}: {line}" for line in _declarations(data))
         yield from (f"{name}: {note}" for note in data.notes)
@@ -221,6 +222,19 @@ def without_synops(report: Report) -> Iterator[str]:
             f"sums of synops (also event and effective) are over the layers that have synops, "
             f"without {', '.join(without)}; other sums are over all layers"
         )
+
+
+def above_dense(report: Report) -> dict[str, str]:
+    """A note on each layer with more ACs than dense MACs: integers count by their value."""
+    return {
+        name: (
+            f"more ACs ({si(row.acs)}) than dense MACs ({si(row.dense_macs)}), since an integer of "
+            "n counts as n spikes; if these are no spike counts, such as the values of an image, "
+            f"declare Monitor(kinds={{{name!r}: 'analog'}})"
+        )
+        for name, row in report.layers.items()
+        if row.acs > row.dense_macs
+    }
 
 
 def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from snnmetrics.report import io, pages
@@ -16,7 +15,7 @@ from snnmetrics.report.convention import called
 from snnmetrics.report.convention_report import ConventionReport, ConventionTable
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.limits import Limit, Violation, violations
 from snnmetrics.report.merge import sum_of
 from snnmetrics.report.rows import (
@@ -121,14 +120,14 @@ class Report(Record, Tabular):
             name: layer_row(name, data, self.samples, self.seconds, self.integer_as)
             for name, data in self._called.items()
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def groups(self) -> Mapping[str, GroupRow]:
         """Row of each group of layers that was declared, by name; read-only."""
         facts = (self._called, self.samples, self.seconds, self.integer_as)
         rows = {name: group_row(name, data, *facts) for name, data in self.groups_data.items()}
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def neurons(self) -> Mapping[str, NeuronRow]:
@@ -137,7 +136,7 @@ class Report(Record, Tabular):
             name: neuron_row(name, data, self.samples, self.step_seconds)
             for name, data in self.neurons_data.items()
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> TotalRow:
