@@ -15,6 +15,9 @@ from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_
 from snnmetrics.text import named, si
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from snnmetrics.report.report import Report
 
 
@@ -145,6 +148,46 @@ class Comparison(Record, Tabular):
         changes = _changes(self.before.total, self.after.total)
         return RowChange("total", **changes, firing_rate=rate)
 
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draw the operations of each layer, ACs and MACs, before and after.
+
+        Needs the extra ``plots``.
+
+        Args:
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes; the text at a pair of bars is the ratio after / before.
+
+        Raises:
+            ValueError: If no report has a layer, or one of them no sample.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> before, after = (
+            ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
+            ...     for spikes in (torch.ones(4, 4), torch.eye(4))
+            ... )
+            >>> figure, ax = before.compare(after).plot()
+            >>> [float(bars[0].get_width()) for bars in ax.containers]
+            [12.0, 3.0]
+        """
+        from snnmetrics.plots.bars import before_and_after  # which needs matplotlib
+
+        if not self.layers or not (self.before.samples and self.after.samples):
+            raise ValueError(
+                f"comparison: expected layers, and samples in both reports, found "
+                f"{len(self.layers)} layers, {self.before.samples} and {self.after.samples} samples"
+            )
+        one, two = (
+            [_operations(report.layers.get(name)) for name in self.layers]
+            for report in (self.before, self.after)
+        )
+        return before_and_after([*self.layers], one, two, ax)
+
     def _step_seconds(self, report: Report) -> float | None:
         """The seconds of a step, where both reports know it."""
         known = (self.before.step_seconds, self.after.step_seconds)
@@ -169,6 +212,10 @@ class Comparison(Record, Tabular):
             "layers": _sheet(self.layers.values(), tuple(FIGURES)),
             "neurons": _sheet(self.neurons.values(), ("firing_rate",)),
         }
+
+
+def _operations(row: SynopsRow | None) -> float | None:
+    return None if row is None else row.acs + row.macs
 
 
 def _changes(one: SynopsRow | None, two: SynopsRow | None) -> dict[str, Change]:
