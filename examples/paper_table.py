@@ -154,7 +154,7 @@ def main() -> None:
     print(f"\nLaTeX: {TABLE}\n\nThe SNN by other conventions\n")
     print(reports["SNN"].conventions())
 
-    ann = ann_baseline(reports["SNN"], once=["conv1"], padded_taps=False)
+    ann = ann_baseline(reports["SNN"], once=["conv1"])
     baseline = sm.estimate_energy(ann, PROFILE)
     ratio = sm.estimate_energy(reports["SNN"], PROFILE).ratio(baseline)
     even = break_even_rate(reports["SNN"], PROFILE, baseline=baseline)

@@ -60,7 +60,8 @@ def kind_of(x: Tensor) -> str:
         return "binary"
     if bool(((x == 0) | (x.abs() == 1)).all()):
         return "ternary"
-    return "integer" if torch.equal(x, x.round()) else "analog"
+    counts = torch.equal(x, x.round()) and bool((x.abs() <= 65_536).all())
+    return "integer" if counts else "analog"
 
 
 def fanout(operation: str, weight: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 import snnmetrics as sm
 from snnmetrics.energy import ann_baseline
-from snnmetrics.paper.columns import FIGURES, PREFIXED, cells, unit_of
+from snnmetrics.paper.columns import DEFAULT, FIGURES, PREFIXED, cells, unit_of
 from snnmetrics.report import Report, Uncounted
 from tests.energy.made import close, layer, neurons, report
 from tests.helpers.latex import compiled, needs_latex
@@ -173,8 +173,8 @@ def test_columns_are_chosen_and_ordered() -> None:
     ]
     assert not any(note.startswith(("energy", "params", "firing")) for note in notes(table))
     every = sm.paper_table({"ours": ours()})
-    assert every.columns == tuple(column for column in FIGURES if column != "accuracy")
-    assert sm.paper_table({"ours": ours()}, {"ours": 1.0}).columns == tuple(FIGURES)
+    assert every.columns == tuple(name for name in DEFAULT if name != "accuracy")
+    assert sm.paper_table({"ours": ours()}, {"ours": 1.0}).columns == DEFAULT
 
 
 def test_firing_rates_are_in_hertz_where_all_know_how_long_a_step_lasts() -> None:
@@ -376,7 +376,7 @@ def test_latex_compiles_with_any_names(tmp_path: Path) -> None:
 @needs_latex
 def test_all_columns_fit_into_the_text_of_an_article(tmp_path: Path) -> None:
     table = sm.paper_table({"ours": ours(), "ANN": other()}, {"ours": 0.5, "ANN": 1.0})
-    assert len(table.columns) == len(FIGURES)
+    assert len(table.columns) == len(DEFAULT)
     assert "Overfull" not in compiled(table.to_latex(), tmp_path)
 
 
@@ -469,8 +469,8 @@ def test_a_table_cannot_be_changed_and_can_be_copied() -> None:
         ({"reports": {"x": 1.0}}, TypeError, r"reports\['x'\]: expected a Report.*, found float"),
         (
             {"reports": {"x": ann_baseline(other())}},
-            TypeError,
-            r"reports\['x'\]: expected a Report.*, found Workload",
+            ValueError,
+            "reports: expected at least one Report, found baselines alone",
         ),
         ({"accuracy": 0.9}, TypeError, "accuracy: expected a mapping .*, found float"),
         ({"accuracy": {"b": 0.9}}, ValueError, "accuracy: expected names of a, found 'b'"),
@@ -503,3 +503,27 @@ def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[s
     exec(block, {})
     printed = capsys.readouterr().out.strip()
     assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"
+
+
+def test_accuracy_in_percent_is_told_apart_from_other_mistakes() -> None:
+    with pytest.raises(ValueError, match=r"found 72.8; divide percent by 100$"):
+        sm.paper_table({"a": ours()}, {"a": 72.8})
+    with pytest.raises(ValueError, match=r"found 728$"):
+        sm.paper_table({"a": ours()}, {"a": 728})
+
+
+def test_a_baseline_stands_beside_what_was_run() -> None:
+    made = other()
+    ann = ann_baseline(made)
+    columns = ["macs", "dense_macs", "energy", "firing_rate"]
+    table = sm.paper_table({"SNN": made, "ANN": ann}, columns=columns)
+    row = table.rows["ANN"]
+    assert row.macs == ann.macs
+    assert row.energy == sm.estimate_energy(ann, "horowitz-45nm-fp32").total.energy
+    assert row.dense_macs is None
+    assert table.rows["SNN"].dense_macs == made.total.dense_macs
+    said = notes(table)
+    assert "ANN: operations of the ANN equivalent to Net, not of a run" in said
+    assert any(note.startswith("dense MACs: every input, padded taps") for note in said)
+    assert any(note.startswith("ANN: no dense MACs: not known") for note in said)
+    assert all(f"ANN: {note}" in said for note in ann.notes)

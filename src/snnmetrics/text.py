@@ -31,13 +31,15 @@ def si(value: float | None) -> str:
     return f"{value:.4g} {prefix}"
 
 
-def percent(fraction: float) -> str:
+def percent(fraction: float | None) -> str:
     """Write a fraction in percent.
 
     Example:
-        >>> percent(0.125)
-        '12.5 %'
+        >>> percent(0.125), percent(None)
+        ('12.5 %', '-')
     """
+    if fraction is None:
+        return "-"
     return f"{100 * fraction:.4g} %" if math.isfinite(fraction) else str(fraction)
 
 

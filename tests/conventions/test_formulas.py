@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from itertools import pairwise
 from typing import Any
@@ -179,6 +180,84 @@ def test_keras_spiking_takes_pooled_values_as_they_are() -> None:
     row = report_of(model, x, input_scale={"0": 0.25}).under("keras-spiking").total
     assert (row.operations, row.exact, row.difference) == (3, 12, -75)
     assert "which rate in Hz" in reasons(report_of(model, x), "keras-spiking")["0"]
+
+
+def test_sizes_that_differ_are_seen_where_their_mean_is_that_of_the_first() -> None:
+    """16, 4 and 28 elements: 48 are three times the 16 of the first call."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
+    inputs = (torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 4, 7))
+    for order in itertools.permutations(inputs):
+        made = report_of(model, *order)
+        assert made.layers_data["0"].varied
+        assert "size of its input changed" in reasons(made, "rate-x-macs")["0"]
+    one, other = (report_of(model, x) for x in inputs[:2])
+    assert not one.layers_data["0"].varied
+    assert one.merge(other).layers_data["0"].varied
+    assert not one.merge(one).layers_data["0"].varied
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_padding_is_told_by_its_mode_not_by_sizes(mode: str) -> None:
+    """7 x 7, kernel 3, stride 4: 2 x 2 outputs with and without padding."""
+    conv = nn.Conv2d(1, 1, 3, stride=4, padding=1, padding_mode=mode)
+    made = report_of(nn.Sequential(conv), torch.ones(1, 1, 7, 7))
+    operation = made.layers_data["0"].operation
+    assert (operation.padding, operation.padding_mode) == ((1, 1), mode)
+    reason = made.under("sinabs").layers["0"].reason
+    assert reason.startswith("" if mode == "zeros" else f"its padding is by {mode}: sinabs")
+    assert bool(reason) == (mode != "zeros")
+
+
+def test_an_even_kernel_with_as_many_outputs_as_inputs_is_padded_unevenly() -> None:
+    for kernel, mode in ((3, "zeros"), (4, "uneven zeros")):
+        conv = nn.Conv1d(1, 1, kernel, padding="same")
+        made = report_of(nn.Sequential(conv), torch.ones(1, 1, 8))
+        assert made.layers_data["0"].operation.padding_mode == mode
+
+
+class _Skips(nn.Module):
+    """The layer that comes first in a call is left out by inputs of zeros."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__()
+        self.add_module(first, nn.Linear(4, 4))
+        self.add_module(second, nn.Linear(4, 3))
+        self.names = (first, second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (self.get_submodule(name) for name in self.names)
+        return second(first(x) if x.any() else x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_the_first_layer_does_not_depend_on_which_batch_came_first(names: tuple[str, str]) -> None:
+    """Each of the two begins a call: neither lacks a figure for its analog input."""
+    batches = (torch.full((1, 4), 0.5), torch.zeros(1, 4))
+    for order in (batches, batches[::-1]):
+        made = report_of(_Skips(*names), *order)
+        assert {data.order for data in made.layers_data.values()} == {0}
+        assert reasons(made, "rate-x-macs") == {}
+
+
+class Linear(nn.Module):
+    """Its child has the name of its class, which is that of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.Linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.Linear(x)  # type: ignore[no-any-return]
+
+
+def test_a_child_with_the_name_of_its_parents_class_is_a_child() -> None:
+    row = report_of(Linear(), torch.ones(2, 4)).under("neurobench").layers["Linear"]
+    assert (row.note, row.operations) == ("", 12)
+    root = report_of(nn.Linear(4, 3), torch.ones(2, 4)).under("neurobench").layers["Linear"]
+    assert (root.note, root.operations) == (
+        "0: neurobench does not hook a model that is a layer itself",
+        0,
+    )
 
 
 def test_means_over_inputs_of_several_sizes_are_refused() -> None:

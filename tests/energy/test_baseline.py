@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +17,8 @@ import snnmetrics as sm
 from snnmetrics.energy import (
     Constant,
     EnergyProfile,
+    LayerWork,
+    Workload,
     ann_baseline,
     break_even_rate,
     energy_profiles,
@@ -38,23 +43,28 @@ def direct_coded(**changes: Any) -> Report:
 
 
 def test_one_step_of_every_layer_and_the_first_as_it_is() -> None:
-    ann = ann_baseline(direct_coded())
+    papers = {"padded_taps": True, "zero_inputs": True, "zero_weights": True}
+    ann = ann_baseline(direct_coded(), **papers)
     assert ann.layers["conv"].macs == 600  # ran once: 1200 of two samples
     assert ann.layers["fc"].macs == 1000  # 8000 of two samples in four steps
     assert ann.acs == 0
     assert (ann.neurons["lif"].updates, ann.neurons["lif"].additions) == (10, 10)
     assert "run once per sample, MACs as they are: conv" in ann.notes
-    exact = ann_baseline(direct_coded(), padded_taps=False)
+    assert "run in each of 4 steps, MACs over steps: fc" in ann.notes
+    exact = ann_baseline(direct_coded(), **(papers | {"padded_taps": False}))
     assert (exact.layers["conv"].macs, exact.layers["fc"].macs) == (500, 1000)
-    half = ann_baseline(direct_coded(), activation_sparsity=0.5)
+    alike = ann_baseline(direct_coded())
+    assert alike.layers["conv"].macs == 450  # what the SNN does with the same image
+    assert alike.layers["fc"].macs == 1000
+    half = ann_baseline(direct_coded(), **papers, activation_sparsity=0.5)
     assert half.macs == 800
     assert half.layers["fc"].dense_synops == 1000  # a device without events computes them
 
 
 def test_only_the_user_can_tell_that_tokens_are_no_steps() -> None:
     made = report({"tokens": layer("analog", 900, dense=800, vectors=196)})  # 196 = 4 x 49
-    assert ann_baseline(made).macs == 200
-    assert ann_baseline(made, once=["tok*"]).macs == 800
+    assert ann_baseline(made, zero_inputs=True).macs == 200
+    assert ann_baseline(made, once=["tok*"], zero_inputs=True).macs == 800
 
 
 def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
@@ -65,7 +75,8 @@ def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
         layers = (nn.Conv2d(1, 4, 3, stride=2, padding=1), activation(), nn.Flatten())
         return nn.Sequential(*layers, nn.Linear(64, 10))
 
-    images = torch.rand(6, 1, 8, 8) + 0.1
+    images = torch.rand(6, 1, 8, 8)
+    images[images < 0.4] = 0
     snn, ann = build(Spike), build(nn.ReLU)
     monitor = sm.Monitor(snn)
     with monitor, monitor.batch(samples=6, steps=5):
@@ -73,9 +84,44 @@ def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:
             snn(images)
     truth = sm.Monitor(ann, batch_dim=0).run([images])
     for padded, figure in ((True, "dense_macs"), (False, "dense_synops")):
-        baseline = ann_baseline(monitor.compute(), padded_taps=padded)
+        baseline = ann_baseline(monitor.compute(), padded_taps=padded, zero_inputs=True)
         for name, row in truth.layers.items():
             assert baseline.layers[name].macs == getattr(row, figure)
+    alike = ann_baseline(monitor.compute())
+    assert alike.layers["0"].macs == close(truth.layers["0"].macs)  # zeros of the image skipped
+    assert truth.layers["0"].macs < 0.8 * truth.layers["0"].dense_synops
+    assert alike.layers["3"].macs == truth.layers["3"].dense_synops
+
+
+def test_the_ann_of_a_pruned_network_is_pruned() -> None:
+    """Every second weight of each input is zero: the share that events met is that of all."""
+    model = nn.Sequential(nn.Linear(6, 4), Spike(), nn.Linear(4, 2))
+    with torch.no_grad():
+        for index in (0, 2):
+            model[index].weight[::2] = 0
+    monitor = sm.Monitor(model)
+    with monitor, monitor.batch(samples=3, steps=2):
+        for _ in range(2):
+            model(torch.ones(3, 6))
+    made = monitor.compute()
+    assert ann_baseline(made).layers["0"].macs == 6 * 2
+    assert ann_baseline(made, zero_weights=True).layers["0"].macs == 6 * 4
+
+
+def test_a_baseline_is_printed_as_a_table() -> None:
+    ann = quantised_ann_baseline(direct_coded())
+    text = str(ann)
+    lines = text.splitlines()
+    assert lines[0] == "snnmetrics operations of the ANN equivalent to Net, quantised, 3 bits"
+    rows = {cells[0]: cells[1:] for cells in (re.split("  +", line) for line in lines)}
+    assert rows["layer"] == ["kind", "ACs", "MACs", "synops", "dense synops"]
+    assert rows["conv"] == ["analog", "0", "450", "-", "500"]
+    assert rows["fc"] == ["analog", "0", "1 k", "-", "1 k"]
+    assert rows["total"] == ["0", "1.45 k", "-", "1.5 k"]
+    assert all(" ".join(note.split()[:6]) in " ".join(text.split()) for note in ann.notes)
+    table = list(csv.DictReader(io.StringIO(ann.to_csv())))
+    assert [float(row["macs"]) for row in table] == [450, 1000]
+    assert "| lif | ReLU | 10 | 10 | 0 |" in ann.to_markdown()
 
 
 @pytest.mark.parametrize("device", ["cpu-i7-4960x", "gpu-titan-black", "arm-cortex-a"])
@@ -119,7 +165,7 @@ def test_ratio() -> None:
     made = direct_coded()
     snn = estimate_energy(made, FP32)
     ann = estimate_energy(ann_baseline(made), FP32)
-    assert snn.ratio(ann) == close((450 * 4.6 + 250 * 0.9) / (1600 * 4.6))
+    assert snn.ratio(ann) == close((450 * 4.6 + 250 * 0.9) / (1450 * 4.6))
     assert ann.ratio(snn) == close(1 / snn.ratio(ann))
     with pytest.raises(ValueError, match=r"expected a price for all.*conv: 450 MACs"):
         estimate_energy(made, "loihi").ratio(ann)
@@ -153,10 +199,37 @@ def test_at_the_break_even_rate_both_cost_the_same(neuron_operations: bool) -> N
     layers["fc"] = replace(spiking, counts={"integer": replace(counts, effective_magnitude=acs)})
     there = direct_coded(layers_data=layers)
     snn = estimate_energy(there, FP32, neuron_operations=neuron_operations)
-    ann = estimate_energy(
-        ann_baseline(made, padded_taps=False), FP32, neuron_operations=neuron_operations
-    )
+    ann = estimate_energy(ann_baseline(made), FP32, neuron_operations=neuron_operations)
     assert snn.ratio(ann) == close(1)
+
+
+@pytest.mark.parametrize("integer_as", ["acs", "macs"])
+@pytest.mark.parametrize("kind", ["binary", "integer", "integer*integer", "binary*analog"])
+def test_break_even_does_not_depend_on_what_fired(kind: str, integer_as: str) -> None:
+    """MACs where no operand is a spike: integers as MACs, products of two integers."""
+    accumulates = "binary" in kind or (kind == "integer" and integer_as == "acs")
+    prices = energy_profiles()[FP32].constants
+    price = prices["ac" if accumulates else "mac"].joules
+    for effective in (50, 0):
+        made = report(
+            {"fc": layer(kind, effective, dense=400, synops=50)}, integer_as=integer_as, steps=4
+        )
+        rate = break_even_rate(made, FP32, baseline=estimate_energy(ann_of(400), FP32))
+        assert rate == close(prices["mac"].joules / price)
+
+
+def ann_of(macs: float) -> Workload:
+    return Workload("ann", {"fc": LayerWork("fc", "analog", 0.0, macs, None, macs)}, {})
+
+
+def test_break_even_names_the_price_that_is_missing() -> None:
+    """Also where no operation happened, so that nothing is left out of the energy."""
+    made = report({"fc": layer("integer", 0, dense=400, synops=5)}, integer_as="macs")
+    free = EnergyProfile("accumulator", ac=Constant(1e-12, "this test", 2024))
+    with pytest.raises(
+        ValueError, match=r"profile: expected .* MACs of fc, whose input is integer"
+    ):
+        break_even_rate(made, free, baseline=estimate_energy(ann_of(0), free))
 
 
 def test_break_even_against_another_baseline() -> None:

@@ -146,6 +146,35 @@ def test_counts_of_integers_follow_the_rule_of_the_report() -> None:
 # -------------------------------------------------------------------------- neuron operations
 
 
+def test_the_total_says_with_neurons_only_where_their_energy_is_in_it() -> None:
+    made = report({"fc": layer("binary", 5)}, neurons_data={"lif": neurons(80, arithmetic=(3, 1))})
+    for profile, asked, label in (
+        (FP32, False, "total"),
+        (FP32, True, "total, with neurons"),
+        ("spinnaker2", False, None),
+    ):
+        estimate = estimate_energy(made, profile, neuron_operations=asked)
+        priced = estimate.total.energy > sum(row.energy for row in estimate.layers.values())
+        first, second = (
+            table.splitlines()[-1] for table in str(estimate).split("\n\n") if "---" in table
+        )
+        expected = label or ("total, with neurons" if priced else "total")
+        assert first.split("  ")[0] == expected
+        assert (expected == "total, with neurons") == priced
+        assert second.startswith("all neurons")
+
+
+def test_a_layer_whose_operation_has_no_price_is_not_free() -> None:
+    """Neither is it where nothing was counted: what it would cost is not known."""
+    only = EnergyProfile("accumulator", ac=Constant(1e-12, "this test", 2024))
+    made = report({"image": layer("analog", 0, dense=5), "fc": layer("binary", 5)})
+    estimate = estimate_energy(made, only)
+    assert not estimate.layers["image"].priced
+    assert estimate.layers["fc"].priced
+    line = next(line for line in str(estimate).splitlines() if line.startswith("image"))
+    assert line.split()[-1] == "-"
+
+
 def test_neuron_operations_are_asked_for() -> None:
     without = estimate_energy(mixed(), FP32)
     estimate = estimate_energy(mixed(), FP32, neuron_operations=True)

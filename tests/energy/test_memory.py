@@ -592,3 +592,16 @@ def test_nothing_spikes() -> None:
     assert all(row.energy == 0 for row in estimate.layers.values())
     assert estimate.total.breakdown.potentials > 0  # they are read and written all the same
     assert math.isfinite(estimate.total.energy)
+
+
+@pytest.mark.parametrize("integer_as", ["acs", "macs"])
+def test_the_operation_of_a_layer_does_not_depend_on_zero_weights(integer_as: str) -> None:
+    """5 integers x 1 output by the formula of the paper, whatever the weights are."""
+    for effective in (5, 0):
+        data = layer("integer", effective, synops=5)
+        counts = replace(data.counts["integer"], output_elements=1)
+        data = replace(data, counts={"integer": counts})
+        made = report({"fc": data}, integer_as=integer_as)
+        work = memory_aware_energy(made, counting="paper").layers["fc"].work
+        found = (work.acs, work.macs)  # type: ignore[union-attr]
+        assert found == ((5, 0) if integer_as == "acs" else (0, 5))

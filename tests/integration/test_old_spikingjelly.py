@@ -60,7 +60,7 @@ def test_layouts_follow_the_step_mode(
 ) -> None:
     model = nn.Sequential(neuron(module, names, **attributes), nn.Linear(N, 2))
     x = torch.rand(T, B, N)
-    monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
+    monitor = sm.Monitor(model, batch_dim=1, time_dim=0) if multi_step else sm.Monitor(model)
     with torch.no_grad(), monitor:
         if multi_step:
             model(x)

@@ -57,6 +57,22 @@ def test_layer_bars_are_the_counts_per_sample(layers: int) -> None:
     assert not overlaps(ax, [*ax.get_yticklabels(), *ax.texts])
 
 
+def test_a_comparison_has_a_bar_before_and_one_after() -> None:
+    """3 operations per sample and layer before; layer 0 is gone, layer 1 has a third."""
+    before = made.report({"a": made.layer(), "b": made.layer("analog"), "c": made.layer()})
+    third = Counts(**(vars(made.COUNTS) | {"effective_synops": 2}))
+    after = made.report({"b": made.layer("analog", third), "c": made.layer(), "d": made.layer()})
+    _, ax = before.compare(after).plot()
+    assert names(ax) == ["a", "b", "c", "d"]
+    assert widths(ax, "before") == [3, 3, 3, 0]
+    assert widths(ax, "after") == [0, 1, 3, 3]
+    assert [text.get_text() for text in ax.texts] == ["", "x 0.333", "x 1", ""]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["before: 9", "after: 7"]
+    for one in (made.report({}), made.report(samples=0)):
+        with pytest.raises(ValueError, match="comparison: expected layers, and samples in both"):
+            one.compare(one).plot()
+
+
 def test_macs_are_stacked_on_acs() -> None:
     report = made.report({"fc": made.layer("binary"), "out": made.layer("analog")})
     _, ax = plots.layer_bars(report)

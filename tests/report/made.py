@@ -21,6 +21,7 @@ from snnmetrics.report import (
     Report,
     Uncounted,
 )
+from snnmetrics.report.data import PADDING_MODES
 from snnmetrics.report.distribution import BINS
 
 
@@ -126,21 +127,41 @@ shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 optional_shapes = st.none() | shapes
 texts = st.lists(names, max_size=2).map(tuple)
 
-operations = st.builds(
+other_operations = st.builds(
     Operation,
     names,
     names,
     shapes,
     shapes,
     optional_shapes,
-    optional_shapes,
-    optional_shapes,
-    optional_shapes,
-    whole,
-    st.booleans(),
-    whole,
-    whole,
+    bias=st.booleans(),
+    synapses=whole,
+    parameters=whole,
 )
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Operation:
+    ndim = draw(st.integers(1, 3))
+
+    def sizes(length: int, least: int = 0) -> tuple[int, ...]:
+        return tuple(draw(st.integers(least, 5)) for _ in range(length))
+
+    return Operation(
+        draw(st.sampled_from(["conv", "conv_transpose"])) + f"{ndim}d",
+        draw(names),
+        sizes(ndim + 1),
+        sizes(ndim + 1),
+        sizes(ndim + 2),
+        sizes(ndim, 1),
+        sizes(ndim),
+        sizes(ndim, 1),
+        draw(st.integers(1, 5)),
+        padding_mode=draw(st.sampled_from(PADDING_MODES)),
+    )
+
+
+operations = other_operations | convolutions()
 
 
 @st.composite
@@ -166,8 +187,7 @@ def some_counts(draw: st.DrawFn) -> Counts:
 
 
 @st.composite
-def maps(draw: st.DrawFn) -> torch.Tensor:
-    shape = draw(shapes)
+def maps(draw: st.DrawFn, shape: tuple[int, ...]) -> torch.Tensor:
     size = int(torch.Size(shape).numel())
     values = draw(st.lists(st.floats(0, 1e300), min_size=size, max_size=size))
     return torch.tensor(values, dtype=torch.float64).reshape(shape)
@@ -185,13 +205,13 @@ def distributions(draw: st.DrawFn) -> Distribution:
 def layers(draw: st.DrawFn) -> LayerData:
     single = st.sampled_from(KINDS)
     pair = st.tuples(single, single).map("*".join)
-    product = draw(st.booleans())
+    product, operation = draw(st.booleans()), draw(operations)
     return LayerData(
-        draw(operations),
+        operation,
         draw(st.dictionaries(pair if product else single, some_counts(), max_size=3)),
         draw(st.none() | single | (pair if product else single)),
         draw(st.none() | st.floats(1e-300, 1e300)),
-        draw(st.none() | maps()),
+        draw(st.none() | maps(operation.input_shape)),
         draw(texts),
         draw(st.none() | distributions()),
         draw(st.none() | distributions()),
@@ -217,11 +237,18 @@ def neuron_layers(draw: st.DrawFn) -> NeuronData:
     )
 
 
+def _consistent(made: Report) -> Report:
+    """Without samples nothing lasts; what was drawn as the steps are those of all samples."""
+    if not made.samples:
+        return replace(made, seconds=None)
+    return made if made.steps is None else replace(made, steps=made.steps / made.samples)
+
+
 reports = st.builds(
     Report,
     samples=whole,
     calls=whole,
-    steps=st.none() | number,
+    steps=st.none() | whole,
     dt=st.none() | st.floats(1e-300, 1e300),
     layers_data=st.dictionaries(names, layers(), max_size=2),
     neurons_data=st.dictionaries(names, neuron_layers(), max_size=2),
@@ -234,4 +261,4 @@ reports = st.builds(
     groups_data=st.dictionaries(names, groups, max_size=2),
     per_sample=st.none() | distributions(),
     per_second=st.none() | distributions(),
-).map(lambda made: made if made.samples else replace(made, seconds=None))
+).map(_consistent)

@@ -43,7 +43,7 @@ def test_totals() -> None:
     assert total.acs == Change(3.0, 2.25)
     assert total.macs == Change(3.0, 0.0)
     assert total.macs.ratio == 0.0
-    assert total.effective_synops.ratio == 2.25 / 6
+    assert total.effective_synops == Change(3.0, 2.25)  # of the layers that have synops
     assert total.firing_rate == Change(0.15, pytest.approx((0.0375 + 0.15) / 2, rel=1e-15))
 
 
@@ -90,7 +90,7 @@ def test_a_comparison_is_printed_as_reports_are() -> None:
     assert row in cells(str(compared))
     assert row in cells(rich_text(compared))
     assert ["lif", "0.15 -> 0.0375", "0.25"] in cells(str(compared))
-    total = "| total | 7.5 -\\> 7.5 | 1 | 6 -\\> 2.25 | 0.375 | 3 -\\> 2.25 | 0.75 | 3 -\\> 0 | 0 |"
+    total = "| total | 7.5 -\\> 7.5 | 1 | 3 -\\> 2.25 | 0.75 | 3 -\\> 2.25 | 0.75 | 3 -\\> 0 | 0 |"
     assert total in compared.to_markdown().splitlines()
     assert "7.5 -&gt; 3.75</td>" in compared._repr_html_()
     assert r"fc & 7.5 -\textgreater{} 3.75 & 0.5 &" in compared.to_latex()

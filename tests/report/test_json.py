@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snnmetrics.report import Report
+from snnmetrics.report import NeuronData, NeuronKey, Report
 from snnmetrics.report import json as report_json
 from snnmetrics.report.distribution import BINS
 from tests.report.made import full_report, layer, report, reports
@@ -48,7 +48,8 @@ def test_large_integers_and_float64_maps_survive() -> None:
     assert map_ is not None
     assert map_.dtype == torch.float64
     huge = report(
-        {"fc": layer(synops_per_neuron=torch.tensor([1e300], dtype=torch.float64))}, samples=2**200
+        {"fc": layer(synops_per_neuron=torch.full((4,), 1e300, dtype=torch.float64))},
+        samples=2**200,
     )
     assert Report.from_json(huge.to_json()) == huge
     assert huge.layers["fc"].synops == pytest.approx(15 / 2**200)
@@ -56,10 +57,10 @@ def test_large_integers_and_float64_maps_survive() -> None:
 
 
 def test_maps_may_be_written_as_integers() -> None:
-    made = Report.from_dict(edited(MAP, {"shape": [2], "values": [3, 2**70]}))
+    made = Report.from_dict(edited(MAP, {"shape": [4], "values": [3, 2**70, 0, 1]}))
     map_ = made.layers_data["block.conv"].synops_per_neuron
     assert map_ is not None
-    assert map_.tolist() == [3.0, 2.0**70]
+    assert map_.tolist() == [3.0, 2.0**70, 0.0, 1.0]
 
 
 def test_the_json_names_its_format() -> None:
@@ -168,6 +169,84 @@ MAP = "layers/block.conv/synops_per_neuron"
 def test_errors_name_the_place(path: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Report.from_dict(edited(path, value))
+
+
+CONV = "layers/conv/operation"
+FACTS = {
+    "operation": "conv2d",
+    "input_shape": [1, 4, 4],
+    "output_shape": [2, 2, 2],
+    "weight_shape": [2, 1, 3, 3],
+    "stride": [1, 1],
+    "padding": [0, 0],
+    "dilation": [1, 1],
+    "groups": 1,
+    "padding_mode": "zeros",
+}
+
+
+def with_convolution(path: str, value: Any) -> dict[str, Any]:
+    """A report with a convolution and a map of its neurons, with one entry set."""
+    map_ = torch.zeros(2, 2, 2, dtype=torch.float64)
+    key = NeuronKey("lif", (2, 2, 2))
+    lif = NeuronData("Leaky", 8, 16, 0, 0, 8, 0, spikes_per_neuron=map_, key=key)
+    data = report({"conv": layer()}, steps=1, neurons_data={"lif": lif}).to_dict()
+    data["layers"]["conv"]["operation"] |= FACTS
+    place: Any = data
+    *parents, last = path.split("/")
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (f"{CONV}/groups", 0, "conv.operation.groups: expected a positive integer, found 0"),
+        (f"{CONV}/stride", [0, 1], r"conv.operation.stride\[0\]: expected a positive integer"),
+        (f"{CONV}/dilation", [1, 0], r"dilation\[1\]: expected a positive integer, found 0"),
+        (f"{CONV}/stride", [1], "operation.stride: expected 2 entries, as of a conv2d"),
+        (f"{CONV}/padding", None, "operation.padding: expected 2 entries, as of a conv2d"),
+        (f"{CONV}/weight_shape", [2, 1, 3], "weight_shape: expected 4 entries, as of a conv2d"),
+        (f"{CONV}/output_shape", [8], "output_shape: expected 3 entries, as of a conv2d"),
+        (f"{CONV}/operation", "linear", "stride: expected null, since it is no convolution"),
+        (f"{CONV}/operation", "conv1d", "stride: expected 1 entries, as of a conv1d"),
+        (f"{CONV}/padding_mode", "mirror", "padding_mode: expected one of zeros, .* 'mirror'"),
+        ("steps", 0.1, "steps: expected a whole number of steps in 2 samples, found 0.1"),
+        ("dt", 1e-310, r"dt: expected a number of at least 2\*\*-1000"),
+        ("layers/conv/input_scale", 1e-310, r"input_scale: expected a number of at least"),
+        (
+            "layers/conv/synops_per_neuron",
+            {"shape": [3], "values": [1.0] * 3},
+            r"conv.synops_per_neuron: expected a map of shape \[1, 4, 4\], found \[3\]",
+        ),
+        (
+            "neurons/lif/spikes_per_neuron",
+            {"shape": [3], "values": [1.0] * 3},
+            r"lif.spikes_per_neuron: expected a map of shape \[2, 2, 2\], found \[3\]",
+        ),
+        ("neurons/lif/key/shape", [3], r"lif.key.shape: expected a shape of 8 neurons"),
+    ],
+)
+def test_facts_that_no_report_can_hold_are_refused(path: str, value: Any, message: str) -> None:
+    assert Report.from_dict(with_convolution("model", "Net")).model == "Net"
+    with pytest.raises(ValueError, match=message):
+        Report.from_dict(with_convolution(path, value))
+
+
+def test_a_map_without_a_key_has_as_many_entries_as_neurons() -> None:
+    data = with_convolution("neurons/lif/key", None)
+    assert Report.from_dict(data).neurons["lif"].neurons == 8
+    data["neurons"]["lif"]["spikes_per_neuron"] = {"shape": [3], "values": [1.0] * 3}
+    with pytest.raises(ValueError, match=r"lif.spikes_per_neuron: expected a map of 8 neurons"):
+        Report.from_dict(data)
+
+
+@pytest.mark.parametrize(("all_steps", "samples"), [(1, 3), (2**53 - 1, 7), (10, 4), (0, 5)])
+def test_a_mean_of_steps_that_vary_is_read(all_steps: int, samples: int) -> None:
+    made = report(samples=samples, steps=all_steps / samples)
+    assert Report.from_json(made.to_json()).steps == all_steps / samples
 
 
 def test_kinds_that_do_not_exist_or_do_not_go_together_are_refused() -> None:

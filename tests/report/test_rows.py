@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import snnmetrics as sm
 from snnmetrics.report import Counts, GroupData, LayerData, Report
 from snnmetrics.report.distribution import RESOLUTION
 from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
@@ -104,11 +105,72 @@ def test_the_total_sums_the_rows() -> None:
     layers = {"fc": layer(), "image": layer("analog"), "sum": layer("integer")}
     total = report(layers, parameters=77).total
     assert total.synops == 15.0  # of the two that have synops
-    assert (total.event_synops, total.effective_synops) == (13.5, 9.0)
+    assert (total.event_synops, total.effective_synops) == (9.0, 6.0)  # of the same two
     assert (total.dense_synops, total.dense_macs) == (36.0, 39.0)
     assert (total.acs, total.macs) == (8.0, 3.0)
     assert (total.synapses, total.parameters) == (36, 77)
     assert total.input_sparsity == 5 / 8
+
+
+@pytest.mark.parametrize("kinds", [("analog",), ("analog", "binary"), ("binary", "integer"), ()])
+def test_sums_of_synops_cover_the_same_layers(kinds: tuple[str, ...]) -> None:
+    """One is a part of the other; the footnote names the layers that they leave out."""
+    made = report({kind: layer(kind) for kind in kinds}, groups_data={"all": GroupData(kinds)})
+    rows = [row for row in made.layers.values() if row.synops is not None]
+    for total in (made.total, made.groups["all"]):
+        for figure in ("synops", "event_synops", "effective_synops"):
+            parts = [getattr(row, figure) for row in rows]
+            assert getattr(total, figure) == (sum(parts) if parts else None)
+        for figure in ("dense_synops", "dense_macs", "acs", "macs"):
+            assert getattr(total, figure) == sum(getattr(r, figure) for r in made.layers.values())
+    text = " ".join(str(made).split())
+    assert ("layers that have synops, without analog;" in text) == (kinds == ("analog", "binary"))
+    assert str(made.compare(made)).count("without analog;") == (kinds == ("analog", "binary"))
+
+
+def test_none_nan_and_zero_mean_one_thing_each() -> None:
+    unknown = neurons(silent=None, saturated=None)
+    made = report({"image": layer("analog")}, neurons_data={"lif": unknown})
+    assert made.layers["image"].synops is None  # has no meaning
+    assert made.layers["image"].synops_per_second is None  # not known of this run
+    assert made.neurons["lif"].silent_fraction is made.total.silent_fraction is None
+    assert "lif/silent_fraction" not in made.scalars()
+    assert made.layers["image"].acs == 0  # counted, none was met
+    for value in (report(samples=0).layers["fc"].acs, report().total.firing_rate):
+        assert math.isnan(value)  # nothing was seen
+
+
+def test_a_misspelt_name_is_answered_with_the_closest() -> None:
+    made = report({"conv1": layer(), "conv2": layer(), "fc": layer()})
+    for rows in (
+        made.layers,
+        made.layers_data,
+        made.compare(made).layers,
+        made.under("kernel").layers,
+    ):
+        with pytest.raises(KeyError, match=r"conv3: expected .*; closest: conv2, conv1"):
+            rows["conv3"]  # type: ignore[index]
+        assert rows.get("conv3") is None  # type: ignore[attr-defined]
+        assert "conv3" not in rows
+    with pytest.raises(KeyError, match="there are conv1, conv2, fc"):
+        made.layers["x"]
+
+
+@pytest.mark.parametrize(("value", "noted"), [(9, True), (1, False)])
+def test_more_acs_than_dense_macs_are_noted(value: int, noted: bool) -> None:
+    """3 integers at 2 nonzero weights each, of 26 dense MACs."""
+    counts = replace(COUNTS, effective_magnitude=6 * value, magnitude=3 * value)
+    made = report({"image": layer("integer", counts)})
+    note = "image: more ACs (27) than dense MACs (13)"
+    for text in (str(made), str(sm.paper_table({"ours": made}))):
+        assert (note in " ".join(text.split())) == noted
+        assert ("Monitor(kinds={'image': 'analog'})" in " ".join(text.split())) == noted
+
+
+def test_a_report_takes_keywords_alone() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        Report(2, 1)  # type: ignore[misc]
+    assert Report(samples=2, calls=1) == report({})
 
 
 def test_the_map_per_neuron_is_per_sample_and_float64() -> None:
@@ -250,6 +312,17 @@ def test_scalars_of_samples_and_groups() -> None:
 def test_a_layer_called_total_does_not_hide_the_total() -> None:
     scalars = report({"total": layer(), "fc": layer()}).scalars()
     assert (scalars["total_layer/acs"], scalars["total/acs"]) == (3.0, 6.0)
+
+
+def test_no_two_figures_share_a_key() -> None:
+    names = ("total", "total_layer", "total_layer_layer", "total_layers")
+    made = report({name: layer() for name in names})
+    scalars = made.scalars()
+    alone = report({"fc": layer()}).scalars()
+    rows = [key for key in alone if key.startswith("fc/")]
+    assert len(scalars) == len(names) * len(rows) + len(alone) - len(rows)
+    assert scalars["total/acs"] == 4 * scalars["total_layer/acs"]
+    assert report({"total_layer": layer()}).scalars()["total_layer_layer/acs"] == 3.0
 
 
 def test_a_report_cannot_be_changed() -> None:

@@ -274,10 +274,10 @@ def test_csv_holds_full_precision_and_exact_totals() -> None:
     one, two = csv.DictReader(io.StringIO(report(layers, samples=7).to_csv()))
     assert one["name"] == "a,b\n\"c'"
     assert float(one["synops"]) == 1 / 3 / 7
-    assert float(one["synops_total"]) == 1 / 3
-    assert int(one["event_synops_total"]) == 2**60 + 1
-    assert (two["synops"], two["synops_total"]) == ("", "")
-    assert (float(two["macs"]), int(two["macs_total"])) == (6 / 7, 6)
+    assert float(one["synops_sum"]) == 1 / 3
+    assert int(one["event_synops_sum"]) == 2**60 + 1
+    assert (two["synops"], two["synops_sum"]) == ("", "")
+    assert (float(two["macs"]), int(two["macs_sum"])) == (6 / 7, 6)
     assert "synops_per_neuron" not in one
 
 
@@ -287,8 +287,8 @@ def test_csv_of_neurons() -> None:
     )
     assert (row["name"], row["type"], row["neurons"]) == ("lif", "Leaky", "10")
     assert float(row["firing_rate"]) == 60 / 400
-    assert (float(row["spikes"]), int(row["spikes_total"])) == (60 / 7, 60)
-    assert (int(row["elements_total"]), int(row["silent_total"])) == (400, 2)
+    assert (float(row["spikes"]), int(row["spikes_sum"])) == (60 / 7, 60)
+    assert (int(row["elements_sum"]), int(row["silent_sum"])) == (400, 2)
 
 
 def test_tables_that_do_not_exist_are_refused() -> None:
@@ -303,7 +303,7 @@ def test_pandas_holds_the_same_figures() -> None:
     assert isinstance(frame, pd.DataFrame)
     assert list(frame.index) == list(made.layers)
     assert frame.loc["fc", "synops"] == made.layers["fc"].synops == 15.0
-    assert frame.loc["fc", "synops_total"] == 30
+    assert frame.loc["fc", "synops_sum"] == 30
     assert pd.isna(frame.loc["image", "synops"])
     assert frame["acs"].sum() == made.total.acs
     assert made.to_pandas("neurons").loc["lif", "silent_fraction"] == 0.2
@@ -368,3 +368,11 @@ def test_layers_that_were_never_called_are_not_shown() -> None:
 
 def test_repr_is_short() -> None:
     assert repr(full_report()) == "Report(model='Net', samples=2, layers=4, neurons=1)"
+
+
+def test_csv_reads_back_names_with_any_end_of_line() -> None:
+    names = ["a\rb", "c\nd", "e\r\nf", 'g"h,i', "plain"]
+    text = report({name: layer() for name in names}).to_csv()
+    assert [row["name"] for row in csv.DictReader(io.StringIO(text, newline=""))] == names
+    assert text.endswith("\n")
+    assert "\r\n" not in text.replace('"e\r\nf"', "")

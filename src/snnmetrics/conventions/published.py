@@ -72,7 +72,7 @@ def neurobench(layer: Layer) -> Figures:
     reproduced: its sums in float32, and layers in two places, pruned or parametrized.
     """
     operation = layer.operation
-    if operation.module == layer.name == layer.model:
+    if layer.is_model:
         return _unhooked_by_neurobench(layer, "a model that is a layer itself")
     if layer.is_product:
         return _unhooked_by_neurobench(layer, "a product of two activations")
@@ -110,7 +110,7 @@ def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
 @convention(
     "spikingjelly",
     figures=("SynOps", "MACs"),
-    unit="total over all samples",
+    unit="sum over all samples",
     exact="event_synops",
     definition=(
         "A call whose input holds 0 and 1 alone has an operation per event and synapse, zero "
@@ -209,10 +209,10 @@ def sinabs(layer: Layer) -> Figures:
             f"the report does not show whether {operation.module} is derived from Conv2d or "
             "Linear; if not, it has no hook and counts 0"
         )
-    if layer.is_convolution and not _padded_by_zeros(layer):
+    if layer.is_convolution and operation.padding_mode != "zeros":
         raise NotInReport(
-            "its padding is not by zeros, or not the same on both sides: sinabs raises, or counts "
-            "as if it were"
+            f"its padding is by {operation.padding_mode or 'what the report does not say'}: sinabs "
+            "knows zeros, as many on both sides; it raises, or counts as if there were"
         )
     signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}
     if signed - {"integer"}:
@@ -229,18 +229,6 @@ def sinabs(layer: Layer) -> Figures:
 
 def _unhooked(why: str) -> Figures:
     return Figures({"synops_per_timestep": 0}, 1, 0, note=f"0: {why}")
-
-
-def _padded_by_zeros(layer: Layer) -> bool:
-    """Whether padding with zeros on both sides gives the recorded output size."""
-    operation, (weight, facts) = layer.operation, layer.geometry()
-    rows = zip(
-        operation.input_shape[1:], operation.output_shape[1:], weight[2:], *facts, strict=True
-    )
-    return all(
-        out == (size + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
-        for size, out, taps, stride, pad, dilation in rows
-    )
 
 
 # ------------------------------------------------------------------------------------ syops

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from snnmetrics.energy.estimate import estimate_energy
+from snnmetrics.energy.arithmetic import COUNTS
+from snnmetrics.energy.estimate import NAMES, estimate_energy, priced_as
 from snnmetrics.energy.profile import EnergyProfile
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import LayerRow, Report
+from snnmetrics.report.data import first_layers
+from snnmetrics.report.rows import ratio
 
 
 def ann_baseline(
     report: Report,
     *,
     once: Collection[str] = (),
-    padded_taps: bool = True,
+    padded_taps: bool = False,
+    zero_inputs: bool = False,
+    zero_weights: bool = False,
     activation_sparsity: float = 0.0,
 ) -> Workload:
     """The operations of an ANN of the same architecture, which runs once per sample.
 
-    Every layer does its dense MACs of one step: ``dense_macs / steps`` where it ran in every step.
-    A layer that ran once, such as a direct-coded first layer outside of the loop, keeps its
-    ``dense_macs``. A layer ran in every step if its input vectors divide by the steps, unless
-    ``once`` names it: 196 tokens in 4 steps look like 49 in each, and only the user knows.
+    Every layer does the MACs of one step: those of all steps over ``steps`` where it ran in every
+    step. A layer that ran once, such as a direct-coded first layer outside of the loop, keeps its
+    MACs. A layer ran in every step if its input vectors divide by the steps, unless ``once`` names
+    it: 196 tokens in 4 steps look like 49 in each, and only the user knows. The notes name both.
     Every spiking neuron becomes an activation function (ReLU) that is evaluated once.
 
-    Assumed is that the ANN needs no other width or depth to reach the same accuracy, and that its
-    weights are as dense as the architecture.
+    Both networks are counted alike by default: the spiking network has no operation on padding, at
+    weights of zero, or for a pixel of zero in an image that its first layer takes, and neither has
+    the ANN. MACs at weights of zero are left out in the share that the events of the layer met
+    (``effective_synops / event_synops``), which is exact where no weight is zero.
+
+    Assumed is that the ANN needs no other width or depth to reach the same accuracy.
 
     Args:
         report: What was counted of the spiking network.
         once: Names or patterns of layers that ran once per sample.
-        padded_taps: Whether taps on padding count, as in the usual MAC count of papers. The counts
-            of the spiking network leave them out: with False both do.
+        padded_taps: Whether taps on padding count for the ANN. With this and the next two it has
+            the usual MAC count of papers, ``dense_macs``.
+        zero_inputs: Whether zeros count for the ANN that enter the first layer, where that is
+            analog: it takes the same input in both networks.
+        zero_weights: Whether weights of zero count for the ANN.
         activation_sparsity: Fraction of activations that are zero and skipped, for hardware that
             can. A ReLU network has such zeros, too.
 
@@ -68,22 +80,39 @@ def ann_baseline(
             f"activation_sparsity: expected one in [0, 1), found {activation_sparsity}"
         )
     ran_once = layers_run_once(report, once)
+    same_input = set() if zero_inputs else _with_the_same_input(report)
     layers = {}
     for name, row in report.layers.items():
-        dense = _dense(row, padded_taps) / (1 if name in ran_once else steps)
-        macs = dense * (1 - activation_sparsity)
+        runs = 1 if name in ran_once else steps
+        dense = (row.dense_macs if padded_taps else row.dense_synops) / runs
+        macs = dense if zero_weights else dense * _share_of_weights(row)
+        if name in same_input:
+            macs *= ratio(row.event_synops, row.dense_synops)
+        else:
+            macs *= 1 - activation_sparsity
         layers[name] = LayerWork(name, "analog", 0.0, macs, None, dense)
     neurons = {}
     for name, neuron in report.neurons.items():
         updates = neuron.updates / steps
         neurons[name] = NeuronWork(name, "ReLU", updates, updates, 0.0)
+    counted = {
+        "padded taps": padded_taps,
+        "zeros that enter the first layer": zero_inputs,
+        "weights of zero": zero_weights,
+    }
     notes = [
-        "equivalent ANN: dense MACs of one time step, padded taps "
-        f"{'included' if padded_taps else 'left out'}, {activation_sparsity:.4g} of its "
-        "activations taken as zero and skipped; one ReLU for each spiking neuron"
+        f"equivalent ANN: MACs of one time step; {_listed(counted)}; {activation_sparsity:.4g} of "
+        "its activations taken as zero and skipped; one ReLU for each spiking neuron"
     ]
-    if ran_once:
-        notes.append(f"run once per sample, MACs as they are: {', '.join(ran_once)}")
+    others = [name for name in report.layers if name not in ran_once]
+    for what, names in (
+        ("run once per sample, MACs as they are", ran_once),
+        (f"run in each of {steps:g} steps, MACs over steps", others),
+    ):
+        if names:
+            notes.append(f"{what}: {', '.join(names)}")
+    if others:
+        notes.append("if one of these ran once, such as a layer of tokens, name it in once=")
     return Workload(
         f"the ANN equivalent to {workload.model}", layers, neurons, (*notes, *workload.notes)
     )
@@ -94,7 +123,9 @@ def quantised_ann_baseline(
     *,
     bits: int | None = None,
     once: Collection[str] = (),
-    padded_taps: bool = True,
+    padded_taps: bool = False,
+    zero_inputs: bool = False,
+    zero_weights: bool = False,
     activation_sparsity: float = 0.0,
 ) -> Workload:
     """The operations of the equivalent ANN with quantised activations.
@@ -111,6 +142,8 @@ def quantised_ann_baseline(
         bits: Width of activations; ``None`` for ``ceil(log2(steps + 1))``.
         once: See :func:`ann_baseline`, as for what follows.
         padded_taps: See :func:`ann_baseline`.
+        zero_inputs: See :func:`ann_baseline`.
+        zero_weights: See :func:`ann_baseline`.
         activation_sparsity: See :func:`ann_baseline`.
 
     Returns:
@@ -130,7 +163,12 @@ def quantised_ann_baseline(
         3
     """
     ann = ann_baseline(
-        report, once=once, padded_taps=padded_taps, activation_sparsity=activation_sparsity
+        report,
+        once=once,
+        padded_taps=padded_taps,
+        zero_inputs=zero_inputs,
+        zero_weights=zero_weights,
+        activation_sparsity=activation_sparsity,
     )
     steps = steps_of(report)
     if bits is None:
@@ -171,9 +209,9 @@ def break_even_rate(
     Args:
         report: What was counted of the spiking network.
         profile: What its operations cost; a profile or its name.
-        baseline: Energy of the ANN; by default of :func:`ann_baseline` without padded taps, as the
-            spiking network has none, with the same profile. Give it where the ANN is quantised,
-            runs on another device, or ``once`` is needed.
+        baseline: Energy of the ANN; by default of :func:`ann_baseline` with weights of zero and
+            the same profile. Give it where the ANN is quantised, runs on another device, or
+            ``once`` is needed.
         neuron_operations: Whether the arithmetic in neurons is part of F, and of the ANN.
 
     Returns:
@@ -201,12 +239,14 @@ def break_even_rate(
         )
     snn = estimate_energy(report, known, neuron_operations=neuron_operations)
     if baseline is None:
-        ann = ann_baseline(report, padded_taps=False)
+        ann = ann_baseline(report, zero_weights=True)
         baseline = estimate_energy(ann, known, neuron_operations=neuron_operations)
     for energy in (snn, baseline):
         energy.require_complete()
     spiking = {n: layer for n, layer in snn.workload.layers.items() if layer.synops is not None}
-    full = sum(layer.dense_synops * _price(layer, known) for layer in spiking.values())
+    full = sum(
+        layer.dense_synops * _price(layer, known, report.integer_as) for layer in spiking.values()
+    )
     if not full:
         raise ValueError("report: expected a layer with spikes at its input, found none")
     fixed = sum(row.energy for name, row in snn.layers.items() if name not in spiking)
@@ -214,15 +254,40 @@ def break_even_rate(
     return (baseline.total.energy - fixed) / full
 
 
-def _price(layer: LayerWork, profile: EnergyProfile) -> float:
-    """Joules per event and synapse of a spiking layer."""
-    price = profile.synop or (profile.mac if layer.macs else profile.ac)
-    assert price is not None  # it is complete
-    return price.joules
+def _price(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> float:
+    """Joules per event and synapse of a spiking layer.
+
+    Raises:
+        ValueError: If the profile does not have the price, also where nothing was counted.
+    """
+    what = priced_as(layer, profile, integer_as)
+    constant = profile.constants.get(COUNTS[what][0])
+    if constant is None:
+        raise ValueError(
+            f"profile: expected one with a price of the {NAMES[what]} of {layer.name}, whose input "
+            f"is {layer.kind}, found '{profile.name}' with {', '.join(profile.constants)}"
+        )
+    return constant.joules
 
 
-def _dense(row: LayerRow, padded_taps: bool) -> float:
-    return row.dense_macs if padded_taps else row.dense_synops
+def _listed(counted: Mapping[str, bool]) -> str:
+    """Say what counts and what does not."""
+    known = [
+        (what, [name for name, is_in in counted.items() if is_in == found])
+        for what, found in (("with", True), ("without", False))
+    ]
+    return ", ".join(f"{what} {' and '.join(names)}" for what, names in known if names)
+
+
+def _with_the_same_input(report: Report) -> set[str]:
+    """First layers of analog input, such as an image: it is not made by neurons."""
+    called = {name: report.layers_data[name] for name in report.layers}
+    return {name for name in first_layers(called) if report.layers[name].kind == "analog"}
+
+
+def _share_of_weights(row: LayerRow) -> float:
+    """Share of synapses whose weight is not zero, of those that events met; 1 without events."""
+    return row.effective_synops / row.event_synops if row.event_synops else 1.0
 
 
 def steps_of(report: Report) -> float:

@@ -11,6 +11,7 @@ from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
+from snnmetrics.report.rows import counts_as
 from snnmetrics.text import joules, si
 
 METHOD = Method(
@@ -32,13 +33,22 @@ ALL_IN = "all-in: the figure stands for all that the chip consumed where it was 
 UNCLEAR = "what the figure contains is not stated in what was read: nothing may be added to it"
 
 
-def layer_counts(layer: LayerWork, profile: EnergyProfile) -> dict[str, float]:
+def priced_as(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> str:
+    """The count of a layer that a profile is to price, whether or not it has the price.
+
+    It follows from the kind of the input: a count that is zero does not change it.
+    """
+    if not profile.event_driven or (layer.synops is not None and profile.synop is not None):
+        return "synops"
+    return counts_as(layer.kind, integer_as)
+
+
+def layer_counts(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> dict[str, float]:
     """Counts of a layer that a profile is to price, whether or not it has the price."""
     if not profile.event_driven:
         return {"synops": layer.dense_synops}
-    if layer.synops is not None and profile.synop is not None:
-        return {"synops": layer.synops}
-    return {"acs": layer.acs, "macs": layer.macs}
+    what = priced_as(layer, profile, integer_as)
+    return {what: getattr(layer, what)}
 
 
 def neuron_counts(
@@ -97,7 +107,10 @@ def estimate_energy(
     if neuron_operations:
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
-    counts = {name: layer_counts(layer, known) for name, layer in workload.layers.items()}
+    counts = {
+        name: layer_counts(layer, known, workload.integer_as)
+        for name, layer in workload.layers.items()
+    }
     left_out = tuple(_left_out(workload, counts, known, neuron_operations))
     return EnergyReport(
         METHOD,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from snnmetrics.energy.memory_report import memory_report
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.workload import workload_of
 from snnmetrics.report import LayerData, Report
-from snnmetrics.report.data import add_counts
+from snnmetrics.report.rows import counts_as
 
 Dynamics = Literal["if", "lif"]
 
@@ -140,7 +139,10 @@ def memory_aware_energy(
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
         >>> neurons = {"lif": NeuronData("Leaky", 3, 6, 2, 2, 1, 0)}
-        >>> estimate = memory_aware_energy(Report(1, 1, 2, None, layers, neurons, ()))
+        >>> report = Report(
+        ...     samples=1, calls=1, steps=2, layers_data=layers, neurons_data=neurons
+        ... )
+        >>> estimate = memory_aware_energy(report)
         >>> breakdown = estimate.layers["fc"].breakdown
         >>> f"{breakdown.operations:.4g}"  # 9 additions at 0.1 pJ
         '9e-13'
@@ -224,7 +226,7 @@ def memory_aware_baseline(
     covered, left_out = _covered(report)
     runs = _runs(report, once)
     layers = [_ann_work(report, name, runs[name], counting) for name in covered]
-    ann = ann_baseline(report, once=once, padded_taps=counting == "paper")
+    ann = ann_baseline(report, once=once)
     workload = replace(ann, notes=(ANN, *workload_of(report).notes))
     return memory_report(workload, layers, [], prices or MemoryPrices(), counting, left_out)
 
@@ -243,6 +245,7 @@ def _layer_work(
             totals,
             report.samples,
             weighted=kind == "integer" and report.integer_as == "acs",
+            counted_as=counts_as(kind, report.integer_as),
             counting=counting,
             outputs=outputs,
             queue=prices.queue_words,
@@ -293,14 +296,14 @@ def _covered(report: Report) -> tuple[list[str], tuple[str, ...]]:
 
 def _unsuited(data: LayerData) -> str | None:
     """Return why the model does not cover an operation; ``None`` if it does."""
-    operation, counts = data.operation, add_counts(data.counts.values())
+    operation = data.operation
     if operation.weight_shape is None:
         return f"a product of two activations ({operation.operation}): the model has none"
     if operation.operation in ("rnn_cell", "rnn"):
         return f"a part of a recurrent cell ({operation.module}): the model has none"
     if operation.operation not in PLAIN:
         return f"{operation.operation}: the model has linear layers and convolutions"
-    if counts.vectors * math.prod(operation.output_shape) != counts.output_elements:
+    if data.varied:
         return "its output had more than one shape, so that the size of its memory is not known"
     return None
 

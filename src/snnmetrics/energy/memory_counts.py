@@ -77,6 +77,7 @@ def spiking_work(
     samples: float,
     *,
     weighted: bool,
+    counted_as: Literal["acs", "macs"],
     counting: Counting,
     outputs: float,
     queue: int,
@@ -90,6 +91,7 @@ def spiking_work(
         totals: Counts over all samples.
         samples: What to divide by.
         weighted: Whether an input of n is n spikes.
+        counted_as: Its operation.
         counting: ``"exact"``, or ``"paper"``.
         outputs: Outputs of one run: the potentials that it adds to.
         queue: Messages that its input queue holds.
@@ -101,7 +103,7 @@ def spiking_work(
     if counting == "paper":
         synapses = added = spikes * _out_channels(operation) * math.prod(_kernel(operation))
         computed = spikes * _out_channels(operation) * _outputs_per_input(operation)
-        acs, macs = (0.0, computed) if macs else (computed, 0.0)
+        acs, macs = (computed, 0.0) if counted_as == "acs" else (0.0, computed)
     biases = _biases(operation, totals)
     return MemoryWork(
         name,

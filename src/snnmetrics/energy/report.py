@@ -209,12 +209,13 @@ class EnergyReport(Record, Tabular):
             f"{self.profile.name}",
             "energy is per sample; an estimate from counts, not a measurement",
         )
-        label = "total, with neurons" if self.neurons else "total"
+        in_it = any(row.priced for row in self.neurons.values())
+        label = "total, with neurons" if in_it else "total"
         total = replace(self.total, name=label)
         tables = [_table(("layer", "kind"), self.layers.values(), total, (), self.columns)]
         if self.neurons:
             rows, counts = self.neurons.values(), self.method.neuron_counts
-            total = replace(_sum(rows), priced=any(row.priced for row in rows))
+            total = replace(_sum(rows), name="all neurons", priced=in_it)
             columns = {} if counts else self.columns
             tables.append(_table(("neurons", "type"), rows, total, counts, columns))
         return Page(header, tuple(tables), self.footnotes)

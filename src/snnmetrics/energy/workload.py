@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from snnmetrics.report import Report
 from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import named, si
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class NeuronWork:
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> work = workload_of(report).neurons["lif"]
         >>> work.type, work.updates
         ('Leaky', 100.0)
@@ -69,15 +71,16 @@ class NeuronWork:
     multiplications: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class Workload(Record):
-    """Operations of a model, per sample.
+@dataclass(frozen=True, eq=False, repr=False)
+class Workload(Record, Tabular):
+    """Operations of a model, per sample. Printed and exported as reports are.
 
     Attributes:
         model: What it is.
         layers: Operations of layers, by name; read-only.
         neurons: Updates of neurons, by name; read-only.
         notes: What a reader must know of the counts, such as what was not counted.
+        integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
         bits: Width of weights and activations, where it is part of what the model is.
 
     Example:
@@ -94,7 +97,11 @@ class Workload(Record):
     layers: Mapping[str, LayerWork]
     neurons: Mapping[str, NeuronWork]
     notes: tuple[str, ...] = ()
+    integer_as: str = "acs"
     bits: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Workload(model={self.model!r}, acs={self.acs:.6g}, macs={self.macs:.6g})"
 
     @property
     def macs(self) -> float:
@@ -105,6 +112,56 @@ class Workload(Record):
     def acs(self) -> float:
         """Accumulations of all layers."""
         return sum(layer.acs for layer in self.layers.values())
+
+    def _page(self) -> Page:
+        widths = "" if self.bits is None else f", {named(self.bits, 'bit')}"
+        header = (f"snnmetrics operations of {self.model}{widths}", "figures are per sample")
+        tables = [_table("layer", [*self.layers.values()], _LAYER_TITLES)]
+        if self.neurons:
+            tables.append(_table("neurons", [*self.neurons.values()], _NEURON_TITLES))
+        return Page(header, tuple(tables), self.notes)
+
+    def _sheets(self) -> Mapping[str, Sheet]:
+        return {
+            name: sheet_of([field.name for field in fields(of)], [vars(row) for row in rows])
+            for name, of, rows in (
+                ("layers", LayerWork, self.layers.values()),
+                ("neurons", NeuronWork, self.neurons.values()),
+            )
+        }
+
+
+_LAYER_TITLES = {
+    "kind": "kind",
+    "acs": "ACs",
+    "macs": "MACs",
+    "synops": "synops",
+    "dense_synops": "dense synops",
+}
+_NEURON_TITLES = {
+    "type": "type",
+    "updates": "updates",
+    "additions": "additions",
+    "multiplications": "multiplications",
+}
+
+
+def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[str, str]) -> Table:
+    """Rows, and sums of the figures that all rows have."""
+    kind, *figures = titles
+    columns = (
+        Column(what, number=False),
+        Column(titles[kind], number=False),
+        *(Column(titles[figure]) for figure in figures),
+    )
+    lines = tuple(
+        (row.name, getattr(row, kind), *(si(getattr(row, figure)) for figure in figures))
+        for row in rows
+    )
+    counted = [[getattr(row, figure) for row in rows] for figure in figures]
+    sums = (None if None in values else sum(values) for values in counted)
+    last = "total" if what == "layer" else "all neurons"
+    return Table(columns, lines, (last, "", *map(si, sums)))
 
 
 def workload_of(report: Report) -> Workload:
@@ -137,7 +194,9 @@ def workload_of(report: Report) -> Workload:
         name: NeuronWork(name, row.type, row.updates, row.additions, row.multiplications)
         for name, row in report.neurons.items()
     }
-    return Workload(report.model or "model", layers, neurons, _not_counted(report))
+    return Workload(
+        report.model or "model", layers, neurons, _not_counted(report), report.integer_as
+    )
 
 
 def _not_counted(report: Report) -> tuple[str, ...]:

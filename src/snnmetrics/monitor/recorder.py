@@ -335,6 +335,7 @@ class BatchRecorder:
         if row is None:
             order, names = self._orders[key], frozenset({self.names[key]})
             row = self._staged.rows[key] = RowTotals(operation, order=order, names=names)
+        row.varied = row.varied or row.differs_from(operation)
         return row
 
     # ---------------------------------------------------------------------- operations
@@ -374,6 +375,8 @@ class BatchRecorder:
         facts = spec.facts()
         if padded is not None:
             facts["input_shape"] = tuple(x.shape[1:])
+            facts["padding"] = tuple(reversed(padded.pad[::2]))  # `F.pad` begins with the last
+            facts["padding_mode"] = padded.mode
 
         def map_of(weight: Tensor) -> SynapseMap:
             found = self.maps.get(key, spec, weight, device, autapses)

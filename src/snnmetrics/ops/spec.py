@@ -181,9 +181,11 @@ class OpSpec(NamedTuple):
         }
         if not isinstance(self.form, ConvGeometry):
             return found
+        even = all(before == behind for before, behind in self.form.padding)
         return found | {
             "stride": self.form.stride,
             "padding": tuple(before for before, _ in self.form.padding),
+            "padding_mode": "zeros" if even else "uneven zeros",
             "dilation": self.form.dilation,
             "groups": self.form.groups,
         }

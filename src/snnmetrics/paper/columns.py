@@ -55,12 +55,15 @@ FIGURES = {
     "parameters": Figure("params", "elements", PREFIXED),
     "acs": Figure("ACs", OPERATIONS, PREFIXED),
     "macs": Figure("MACs", OPERATIONS, PREFIXED),
+    "dense_macs": Figure("dense MACs", OPERATIONS, PREFIXED),
     "synops": Figure("SynOps", OPERATIONS, PREFIXED),
     "firing_rate": Figure("firing rate", "1/step", ((1.0, "1/step"),)),
     "energy": Figure("energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
 }
 """Figures that a table can show, by the name of the column."""
+DEFAULT = tuple(column for column in FIGURES if column != "dense_macs")
+"""Columns of a table for which none were chosen."""
 
 
 def figure_of(column: str, in_hertz: bool) -> Figure:

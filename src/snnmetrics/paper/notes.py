@@ -14,7 +14,7 @@ from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -27,14 +27,19 @@ EXACT = (
     "each synapse whose weight is not zero; SynOps: sum of |input| x fan-out where the input is "
     "spiking, zero weights included"
 )
+DENSE = "dense MACs: every input, padded taps and weights of zero included, in every time step"
 PARAMETERS = "params: all elements of the model's parameters, zeros included"
 ACCURACY = "accuracy: as given to this table, not measured by snnmetrics"
 
 
 def footnotes(table: PaperTable) -> Iterator[str]:
     """All notes, in the order of columns: operations, parameters, rates, energy, accuracy."""
-    reports, shown = table.reports, table.columns
+    reports, shown = table.runs, table.columns
     yield _seen(reports)
+    for name, workload in table.reports.items():
+        if name not in reports:
+            yield f"{name}: operations of {workload.model}, not of a run"
+            yield from (f"{name}: {note}" for note in workload.notes)
     counted = [FIGURES[column].title for column in shown if column in COUNTED]
     if counted:
         yield from _convention(table, ", ".join(counted))
@@ -42,6 +47,8 @@ def footnotes(table: PaperTable) -> Iterator[str]:
         yield from shared({name: [*_rules(report)] for name, report in reports.items()})
     if counted:
         yield OUT_OF_SCOPE
+    if "dense_macs" in shown:
+        yield DENSE
     if "parameters" in shown:
         yield PARAMETERS
     if "firing_rate" in shown:
@@ -123,7 +130,7 @@ def by_layer(notes: Notes) -> Iterator[str]:
 def _firing_rate(table: PaperTable) -> Iterator[str]:
     unit = "second" if table.in_hertz else "time step"
     yield f"firing rate: spikes per neuron and {unit}, mean over all spiking neurons"
-    spiking = {name: report for name, report in table.reports.items() if report.neurons_data}
+    spiking = {name: report for name, report in table.runs.items() if report.neurons_data}
     unknown = [name for name, report in spiking.items() if report.step_seconds is None]
     if len(unknown) < len(spiking) and unknown:
         yield f"firing rates are per step: how long it lasts is not known of {', '.join(unknown)}"
@@ -164,6 +171,7 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 
 def _of_report(report: Report) -> Iterator[str]:
     """Notes on one run, and operations that were not counted in it."""
+    yield from (f"{name}: {note}" for name, note in above_dense(report).items())
     yield from by_layer({name: [*_said(data)] for name, data in report.layers_data.items()})
     yield from report.notes
     for item in report.uncounted:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import EnergyReport
+from snnmetrics.energy import EnergyReport, Workload
 from snnmetrics.report import Report
 from snnmetrics.report.data import LEFT_OUT_NEURONS
 from snnmetrics.report.frozen_record import Record
@@ -15,6 +15,7 @@ from snnmetrics.report.rows import mean_firing_rate
 
 Found = float | str  # a figure, or why there is none
 COUNTED = ("acs", "macs", "synops")
+OF_A_WORKLOAD = "not known of an estimated workload"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class PaperRow(Record):
         parameters: Elements of its parameters.
         acs: Accumulations per sample.
         macs: Multiply-accumulations per sample.
+        dense_macs: Multiply-accumulations if every input counted, padded taps and weights of zero
+            included.
         synops: Synaptic operations per sample.
         firing_rate: Mean over neurons, per step; in Hz if the table has it in Hz.
         energy: Joules per sample.
@@ -48,6 +51,7 @@ class PaperRow(Record):
     parameters: int | None = None
     acs: float | None = None
     macs: float | None = None
+    dense_macs: float | None = None
     synops: float | None = None
     firing_rate: float | None = None
     energy: float | None = None
@@ -78,16 +82,39 @@ def paper_row(
         "steps": "not known of the run" if report.steps is None else report.steps,
         "parameters": report.parameters,
         **counted,
+        "dense_macs": report.total.dense_macs,
         "firing_rate": _firing_rate(report, step_seconds),
         "energy": _energy(estimate),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
     nothing = "no sample was seen" if not report.samples else "nothing was seen"
-    for key, value in found.items():
-        if not isinstance(value, str) and math.isnan(value):
-            found[key] = nothing
-    figures = {key: value for key, value in found.items() if not isinstance(value, str)}
-    reasons = {key: value for key, value in found.items() if isinstance(value, str)}
+    return _row_of(name, found, nothing)
+
+
+def workload_row(
+    name: str, workload: Workload, estimate: EnergyReport, accuracy: float | None
+) -> PaperRow:
+    """The row of operations that were not counted in a run, such as those of a baseline."""
+    figures: dict[str, Found] = {
+        **dict.fromkeys(("steps", "parameters", "dense_macs"), OF_A_WORKLOAD),
+        "acs": workload.acs,
+        "macs": workload.macs,
+        "synops": OF_A_WORKLOAD,
+        "firing_rate": "no spiking neurons were found",
+        "energy": _energy(estimate),
+        "accuracy": "not given" if accuracy is None else accuracy,
+    }
+    return _row_of(name, figures, "no sample was seen")
+
+
+def _row_of(name: str, found: Mapping[str, Found], nothing: str) -> PaperRow:
+    """A row of figures, and of reasons where there is none or it is not a number."""
+    said = {
+        key: nothing if not isinstance(value, str) and math.isnan(value) else value
+        for key, value in found.items()
+    }
+    figures = {key: value for key, value in said.items() if not isinstance(value, str)}
+    reasons = {key: value for key, value in said.items() if isinstance(value, str)}
     return PaperRow(name, **figures, reasons=reasons)  # type: ignore[arg-type]  # by name
 
 

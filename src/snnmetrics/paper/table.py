@@ -7,20 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import EnergyProfile, EnergyReport, estimate_energy
+from snnmetrics.energy import EnergyProfile, EnergyReport, Workload, estimate_energy
 from snnmetrics.energy.table import profile_of
-from snnmetrics.paper.columns import FIGURES, figure_of
+from snnmetrics.paper.columns import DEFAULT, FIGURES, figure_of
 from snnmetrics.paper.notes import footnotes
-from snnmetrics.paper.rows import PaperRow, paper_row
+from snnmetrics.paper.rows import PaperRow, paper_row, workload_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 
@@ -29,7 +28,7 @@ class PaperTable(Record, Tabular):
     """Methods side by side, one row each. Made by :func:`paper_table`; printed as reports are.
 
     Args:
-        reports: What was counted of each method, by its name.
+        reports: What was counted of each method, by its name; or operations of a baseline.
         accuracy: Fraction that is right, by name; of some methods or of none.
         profile: What operations cost.
         columns: What is shown, in this order.
@@ -46,7 +45,7 @@ class PaperTable(Record, Tabular):
 
     _narrow = True
 
-    reports: Mapping[str, Report]
+    reports: Mapping[str, Report | Workload]
     accuracy: Mapping[str, float]
     profile: EnergyProfile
     columns: tuple[str, ...]
@@ -58,36 +57,37 @@ class PaperTable(Record, Tabular):
     @cached_property
     def rows(self) -> Mapping[str, PaperRow]:
         """Figures of each method in base units, by its name; read-only."""
-        rows = {
-            name: paper_row(
-                name,
-                report,
-                self.under.get(name),
-                self.estimates[name],
-                self.accuracy.get(name),
-                report.step_seconds if self.in_hertz else None,
-            )
-            for name, report in self.reports.items()
-        }
-        return MappingProxyType(rows)
+        return by_name({name: self._row(name, of_one) for name, of_one in self.reports.items()})
+
+    def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
+        estimate, accuracy = self.estimates[name], self.accuracy.get(name)
+        if isinstance(of_one, Workload):
+            return workload_row(name, of_one, estimate, accuracy)
+        seconds = of_one.step_seconds if self.in_hertz else None
+        return paper_row(name, of_one, self.under.get(name), estimate, accuracy, seconds)
+
+    @cached_property
+    def runs(self) -> Mapping[str, Report]:
+        """The methods that were run, by name; read-only. Others are baselines."""
+        return by_name({n: one for n, one in self.reports.items() if isinstance(one, Report)})
 
     @cached_property
     def estimates(self) -> Mapping[str, EnergyReport]:
         """Energy of each method, by its name; read-only."""
         made = {name: estimate_energy(one, self.profile) for name, one in self.reports.items()}
-        return MappingProxyType(made)
+        return by_name(made)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
         """Each report under the convention, by method; empty for the exact count; read-only."""
         name = self.convention
-        found = {} if name is None else {m: one.under(name) for m, one in self.reports.items()}
-        return MappingProxyType(found)
+        found = {} if name is None else {m: one.under(name) for m, one in self.runs.items()}
+        return by_name(found)
 
     @property
     def in_hertz(self) -> bool:
         """Whether firing rates are in Hz, as every report with neurons has the length of a step."""
-        known = [report.step_seconds for report in self.reports.values() if report.neurons_data]
+        known = [report.step_seconds for report in self.runs.values() if report.neurons_data]
         return bool(known) and None not in known
 
     def _page(self) -> Page:
@@ -112,7 +112,7 @@ class PaperTable(Record, Tabular):
 
 
 def paper_table(
-    reports: Mapping[str, Report],
+    reports: Mapping[str, Report | Workload],
     accuracy: Mapping[str, float] | None = None,
     profile: str | EnergyProfile = "horowitz-45nm-fp32",
     columns: Sequence[str] | None = None,
@@ -125,13 +125,14 @@ def paper_table(
     methods differ in time steps or their length, and why a cell is a dash.
 
     Args:
-        reports: What was counted of each method, by its name.
+        reports: What was counted of each method, by its name; also a baseline such as
+            :func:`~snnmetrics.energy.ann_baseline`, whose exact MACs are shown.
         accuracy: Fraction that is right, in [0, 1], by name. A method that is missing has a dash.
         profile: What operations cost; a profile or its name, see
             :func:`~snnmetrics.energy.energy_profiles`.
         columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
-            ``"macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``, ``"accuracy"``. By default
-            all, without accuracy if none is given.
+            ``"macs"``, ``"dense_macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``,
+            ``"accuracy"``. By default all but dense MACs, without accuracy if none is given.
         convention: Count ACs, MACs and SynOps as a published tool or formula does, see
             :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash. Energy
             remains that of the exact count.
@@ -142,9 +143,9 @@ def paper_table(
 
     Raises:
         TypeError: If an argument is of the wrong type, such as something else than a report.
-        ValueError: If there is no method; if the name of a column, profile, convention or method is
-            unknown or empty, or a column is named twice; if an accuracy is not in [0, 1], or the
-            column is asked for and none is given.
+        ValueError: If there is no method, or baselines alone; if the name of a column, profile,
+            convention or method is unknown or empty, or a column is named twice; if an accuracy is
+            not in [0, 1], or the column is asked for and none is given.
 
     Example:
         >>> import torch
@@ -179,11 +180,14 @@ def _check_reports(reports: object) -> None:
             raise TypeError(f"reports: expected names as text, found {name!r}")
         if not name.strip():
             raise ValueError(f"reports: expected names that can be read, found {name!r}")
-        if not isinstance(report, Report):
+        if not isinstance(report, Report | Workload):
             raise TypeError(
-                f"reports[{name!r}]: expected a Report, as of Monitor.compute(), found "
+                f"reports[{name!r}]: expected a Report, as of Monitor.compute(), or a Workload, as "
+                "of ann_baseline(), found "
                 f"{type(report).__name__}"
             )
+    if not any(isinstance(report, Report) for report in reports.values()):
+        raise ValueError("reports: expected at least one Report, found baselines alone")
 
 
 def _checked_accuracy(accuracy: object, methods: Collection[str]) -> dict[str, float]:
@@ -205,13 +209,16 @@ def _fraction(name: str, value: object) -> float:
         raise TypeError(f"accuracy[{name!r}]: expected a number, found {value!r}")
     found = float(value)  # type: ignore[arg-type]  # a number, or a tensor of one
     if not (math.isfinite(found) and 0 <= found <= 1):
-        raise ValueError(f"accuracy[{name!r}]: expected a fraction in [0, 1], found {found:g}")
+        hint = "; divide percent by 100" if 1 < found <= 100 else ""
+        raise ValueError(
+            f"accuracy[{name!r}]: expected a fraction in [0, 1], found {found:g}{hint}"
+        )
     return found
 
 
 def _checked_columns(columns: object, accuracy: Mapping[str, float]) -> tuple[str, ...]:
     if columns is None:
-        return tuple(column for column in FIGURES if accuracy or column != "accuracy")
+        return tuple(name for name in DEFAULT if accuracy or name != "accuracy")
     if isinstance(columns, str) or not isinstance(columns, Sequence):
         raise TypeError(f"columns: expected a sequence of names, found {columns!r}")
     if not columns:

@@ -138,6 +138,53 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
     return figure, ax
 
 
+def before_and_after(
+    names: Sequence[str],
+    before: Sequence[float | None],
+    after: Sequence[float | None],
+    ax: Axes | None = None,
+) -> Picture:
+    """Operations of each layer in two runs: two bars per layer, the second below the first.
+
+    Args:
+        names: Names of the layers.
+        before: Operations per sample in the first run; None where it lacks the layer.
+        after: The same in the second run.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes. The text is the ratio of both.
+    """
+    figure, ax = _rows_canvas(ax, names)
+    first, second = ([value or 0.0 for value in values] for values in (before, after))
+    at = range(len(names))
+    ax.barh(
+        [i - 0.2 for i in at],
+        first,
+        height=0.36,
+        facecolor="white",
+        edgecolor=BLACK,
+        hatch=_HATCH,
+        linewidth=0.8,
+        label=f"before: {si(sum(first))}",
+    )
+    ax.barh(
+        [i + 0.2 for i in at],
+        second,
+        height=0.36,
+        facecolor=SKY,
+        edgecolor=BLACK,
+        linewidth=0.8,
+        label=f"after: {si(sum(second))}",
+    )
+    texts = [
+        "" if not one or other is None else f"x {other / one:.3g}"
+        for one, other in zip(before, after, strict=True)
+    ]
+    _finish(ax, names, texts, [max(pair) for pair in zip(first, second, strict=True)])
+    return figure, ax
+
+
 def _require_something(report: ReportData) -> None:
     require_report(report)
     if not report.layers or not report.samples:

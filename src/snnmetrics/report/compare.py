@@ -6,16 +6,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.pages import rate_title
+from snnmetrics.report.frozen_record import Record, by_name
+from snnmetrics.report.pages import rate_title, without_synops
 from snnmetrics.report.rows import NAN, SynopsRow, firing_rate, mean_firing_rate
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import named, si
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from snnmetrics.report.report import Report
 
 
@@ -107,7 +109,8 @@ class Comparison(Record, Tabular):
         >>> fc = Operation("linear", "Linear", (4,), (3,), (3, 4), synapses=12)
         >>> def report(effective):
         ...     counts = Counts(1, 1, 4, 2, 2, 6, 6, effective, effective, 12, 12, 3)
-        ...     return Report(1, 1, None, None, {"fc": LayerData(fc, {"binary": counts})}, {}, ())
+        ...     layers = {"fc": LayerData(fc, {"binary": counts})}
+        ...     return Report(samples=1, calls=1, layers_data=layers)
         >>> pruned = report(6).compare(report(3))
         >>> pruned.layers["fc"].acs
         Change(before=6.0, after=3.0)
@@ -126,7 +129,7 @@ class Comparison(Record, Tabular):
             name: RowChange(name, **_changes(one.get(name), two.get(name)))
             for name in _union(one, two)
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def neurons(self) -> Mapping[str, RowChange]:
@@ -136,7 +139,7 @@ class Comparison(Record, Tabular):
             name: RowChange(name, firing_rate=Change(one.get(name), two.get(name)))
             for name in _union(one, two)
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> RowChange:
@@ -144,6 +147,46 @@ class Comparison(Record, Tabular):
         rate = Change(self._mean_rate(self.before), self._mean_rate(self.after))
         changes = _changes(self.before.total, self.after.total)
         return RowChange("total", **changes, firing_rate=rate)
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draw the operations of each layer, ACs and MACs, before and after.
+
+        Needs the extra ``plots``.
+
+        Args:
+            ax: Axes to draw on; by default a new figure.
+
+        Returns:
+            The figure and its axes; the text at a pair of bars is the ratio after / before.
+
+        Raises:
+            ValueError: If no report has a layer, or one of them no sample.
+            ImportError: If matplotlib is not installed.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> layer = torch.nn.Linear(4, 3)
+            >>> before, after = (
+            ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
+            ...     for spikes in (torch.ones(4, 4), torch.eye(4))
+            ... )
+            >>> figure, ax = before.compare(after).plot()
+            >>> [float(bars[0].get_width()) for bars in ax.containers]
+            [12.0, 3.0]
+        """
+        from snnmetrics.plots.bars import before_and_after  # which needs matplotlib
+
+        if not self.layers or not (self.before.samples and self.after.samples):
+            raise ValueError(
+                f"comparison: expected layers, and samples in both reports, found "
+                f"{len(self.layers)} layers, {self.before.samples} and {self.after.samples} samples"
+            )
+        one, two = (
+            [_operations(report.layers.get(name)) for name in self.layers]
+            for report in (self.before, self.after)
+        )
+        return before_and_after([*self.layers], one, two, ax)
 
     def _step_seconds(self, report: Report) -> float | None:
         """The seconds of a step, where both reports know it."""
@@ -169,6 +212,10 @@ class Comparison(Record, Tabular):
             "layers": _sheet(self.layers.values(), tuple(FIGURES)),
             "neurons": _sheet(self.neurons.values(), ("firing_rate",)),
         }
+
+
+def _operations(row: SynopsRow | None) -> float | None:
+    return None if row is None else row.acs + row.macs
 
 
 def _changes(one: SynopsRow | None, two: SynopsRow | None) -> dict[str, Change]:
@@ -230,6 +277,12 @@ def _neuron_table(comparison: Comparison, title: str) -> Table:
 
 def _footnotes(comparison: Comparison) -> Iterator[str]:
     before, after = comparison.before, comparison.after
+    notes = [[*without_synops(report)] for report in (before, after)]
+    if notes[0] == notes[1]:
+        yield from notes[0]
+    else:
+        for which, of_one in zip(("first", "second"), notes, strict=True):
+            yield from (f"{which}: {note}" for note in of_one)
     if before.integer_as != after.integer_as:
         rules = f"{before.integer_as} in the first, {after.integer_as} in the second"
         yield f"integer input counts as {rules}"

@@ -7,7 +7,6 @@ lacks what it needs: nothing is approximated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +39,7 @@ class Layer:
         data: Its counts, by the kind of input that each call had.
         samples: Samples of the report.
         model: Class name of the model.
-        first: Whether it was called first of all layers.
+        first: Whether it was called first of all layers in some call of the model.
 
     Example:
         >>> from snnmetrics.conventions import Layer
@@ -79,6 +78,12 @@ class Layer:
     def scale(self) -> float:
         """The values that entered are this times those that were counted."""
         return 1.0 if self.data.input_scale is None else self.data.input_scale
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the model is this layer itself: its weights are those of the root."""
+        key = self.data.key
+        return key is not None and key.own and not any("." in slot for slot in key.slots)
 
     @property
     def is_product(self) -> bool:
@@ -135,10 +140,9 @@ class Layer:
         """Refuse a layer whose input changed its size.
 
         Raises:
-            NotInReport: If inputs were of other sizes than that of the first call.
+            NotInReport: If calls differed in the shape of their vectors.
         """
-        counts = self.total
-        if counts.elements != counts.vectors * math.prod(self.operation.input_shape):
+        if self.data.varied:
             raise NotInReport("the size of its input changed; the report has sums over all sizes")
 
     def of_connections(self, activity: float, counts: Counts) -> float:
@@ -158,9 +162,9 @@ class Figures:
     """Figures of one layer under a convention.
 
     Attributes:
-        printed: What the tool prints, by its own names, in total over all samples.
+        printed: What the tool prints, by its own names, in sum over all samples.
         per: What the tool divides it by, such as the samples.
-        operations: All operations, in total over all samples.
+        operations: All operations, in sum over all samples.
         acs: Those that are accumulations, where the convention distinguishes them.
         macs: Those that are multiply-accumulations, likewise.
         note: What a reader must know about it.
@@ -200,7 +204,7 @@ class Convention:
     Example:
         >>> from snnmetrics.conventions import CONVENTIONS
         >>> CONVENTIONS["spikingjelly"].figures, CONVENTIONS["spikingjelly"].unit
-        (('SynOps', 'MACs'), 'total over all samples')
+        (('SynOps', 'MACs'), 'sum over all samples')
     """
 
     name: str

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from snnmetrics.report.convention import (
@@ -17,7 +16,8 @@ from snnmetrics.report.convention import (
     NotInReport,
     called,
 )
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.data import first_layers
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.pages import title_of
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -97,7 +97,7 @@ class ConventionReport(Record, Tabular):
         ...     output_elements=6,
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
-        >>> report = Report(2, 1, None, None, layers, {}, (), model="Net")
+        >>> report = Report(samples=2, calls=1, layers_data=layers, model="Net")
         >>> report.under("neurobench").total.printed["Effective_ACs"]  # per sample
         3.0
         >>> report.under("spikingjelly").total.printed["SynOps"]  # in total
@@ -119,7 +119,7 @@ class ConventionReport(Record, Tabular):
         """Row of each layer that was called, by name; read-only."""
         exact = {name: getattr(row, self.convention.exact) for name, row in self._rows.items()}
         rows = {name: self._row(name, found, exact[name]) for name, found in self._found.items()}
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> ConventionRow:
@@ -127,8 +127,15 @@ class ConventionReport(Record, Tabular):
         missing = [name for name, found in self._found.items() if isinstance(found, NotInReport)]
         known = [found for found in self._found.values() if isinstance(found, Figures)]
         reason = NotInReport(f"no figure of {', '.join(missing)}")
-        exact = getattr(self.report.total, self.convention.exact)
-        return self._row("total", reason if missing else _sum(known, self.convention), exact)
+        return self._row("total", reason if missing else _sum(known, self.convention), self._exact)
+
+    @property
+    def _exact(self) -> float | None:
+        """The exact count of all layers that have one: those whose operations are summed."""
+        counts = self.report.counts().values()
+        exact = [one[self.convention.exact] for one in counts]
+        known = [value for value in exact if value is not None]
+        return ratio(sum(known), self.report.samples) if known else None
 
     @property
     def _rows(self) -> Mapping[str, LayerRow]:
@@ -139,8 +146,10 @@ class ConventionReport(Record, Tabular):
         """Figures of each layer, or why there are none."""
         report = self.report
         found: dict[str, Figures | NotInReport] = {}
+        first = first_layers({name: report.layers_data[name] for name in self._rows})
         for name in self._rows:
-            layer = Layer(name, report.layers_data[name], report.samples, report.model, not found)
+            data = report.layers_data[name]
+            layer = Layer(name, data, report.samples, report.model, name in first)
             try:
                 found[name] = self.convention.function(layer)
             except NotInReport as reason:
@@ -204,21 +213,21 @@ class ConventionTable(Record, Tabular):
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
         """The report under each convention, by its name; read-only."""
-        return MappingProxyType({name: ConventionReport(self.report, name) for name in CONVENTIONS})
+        return by_name({name: ConventionReport(self.report, name) for name in CONVENTIONS})
 
     @cached_property
     def layers(self) -> Mapping[str, Mapping[str, ConventionRow]]:
         """Rows by layer, then by convention; read-only."""
         rows = {
-            layer: MappingProxyType({name: one.layers[layer] for name, one in self.under.items()})
+            layer: by_name({name: one.layers[layer] for name, one in self.under.items()})
             for layer in self.report.layers
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> Mapping[str, ConventionRow]:
         """The total by convention; read-only."""
-        return MappingProxyType({name: one.total for name, one in self.under.items()})
+        return by_name({name: one.total for name, one in self.under.items()})
 
     def _page(self) -> Page:
         seen = named(self.report.samples, "sample")

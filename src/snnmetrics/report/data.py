@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
-from snnmetrics.report.schema import one_of, positive, sizes, word
+from snnmetrics.report.schema import above_zero, one_of, positive, sizes, steps_of_shape, word
 from snnmetrics.tensors.kinds import InputKind
 
 KINDS = tuple(kind.label for kind in InputKind)
@@ -23,6 +23,10 @@ PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 LEFT_OUT_NEURONS = "neurons left out by include or exclude"
 """How the note of a report begins that names the neurons which ran and were not to be counted."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
+
+
+PADDING_MODES = ("zeros", "uneven zeros", "circular", "reflect", "replicate")
+"""What the input of a convolution may be padded with."""
 
 
 def product_kind(left: int | Tensor, right: int | Tensor) -> int | Tensor:
@@ -155,7 +159,10 @@ class Operation:
         output_shape: Shape of one output vector.
         weight_shape: Shape of the weight; ``None`` for a product of two activations.
         stride: Stride per spatial dimension, where there is one.
-        padding: Padding per spatial dimension, where there is one.
+        padding: Padding before each spatial dimension, where there is one.
+        padding_mode: What the input of a convolution was padded with: ``"zeros"``, as many behind
+            as before; ``"uneven zeros"``, as ``padding="same"`` may take; ``"circular"``,
+            ``"reflect"`` or ``"replicate"``; ``None`` for other operations.
         dilation: Dilation per spatial dimension, where there is one.
         groups: Number of groups of a convolution.
         bias: Whether a bias is added.
@@ -179,13 +186,14 @@ class Operation:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...] | None
-    stride: tuple[int, ...] | None = None
+    stride: Annotated[tuple[int, ...], steps_of_shape] | None = None
     padding: tuple[int, ...] | None = None
-    dilation: tuple[int, ...] | None = None
-    groups: int = 1
+    dilation: Annotated[tuple[int, ...], steps_of_shape] | None = None
+    groups: Annotated[int, above_zero] = 1
     bias: bool = False
     synapses: int = 0
     parameters: int = 0
+    padding_mode: Annotated[str, one_of(*PADDING_MODES)] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +213,8 @@ class LayerData(Record):
         key: Identity of the row; ``None`` in reports that do not come from a run, and in those that
             were saved before rows had keys: such rows are merged by name.
         order: Smallest position of the first call among the distinct rows of a call of the model.
+        varied: Whether calls differed in the shape of their input or output vectors; the shapes of
+            the operation are those of one of them.
 
     Example:
         >>> import torch
@@ -226,6 +236,19 @@ class LayerData(Record):
     per_second: Distribution | None = None
     key: RowKey | None = None
     order: int = 0
+    varied: bool = False
+
+
+def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:
+    """Names of the layers that were called first in some call of the model.
+
+    That is by their order. Rows that do not come from a run are in the order of the mapping.
+    """
+    orders = {
+        name: data.order if data.key else place for place, (name, data) in enumerate(layers.items())
+    }
+    first = min(orders.values(), default=0)
+    return frozenset(name for name, order in orders.items() if order == first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +297,7 @@ class NeuronData(Record):
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> report.neurons["lif"].firing_rate, report.neurons["lif"].silent_fraction
         (0.05, 0.3)
     """

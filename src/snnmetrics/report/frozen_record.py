@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+V = TypeVar("V")
+
+
+class _Rows(dict[str, V]):
+    """Rows by name. A name that is not there is answered with the closest ones."""
+
+    def __missing__(self, name: object) -> V:
+        close = get_close_matches(str(name), map(str, self), n=3)
+        hint = f"closest: {', '.join(close)}" if close else f"there are {', '.join(map(str, self))}"
+        raise KeyError(f"{name}: expected a name that is in the report; {hint if self else 'none'}")
+
+
+def by_name(rows: Mapping[str, V]) -> Mapping[str, V]:
+    """A read-only view of a copy; a ``KeyError`` names the closest names.
+
+    Example:
+        >>> try:
+        ...     by_name({"conv1": 1, "conv2": 2, "fc": 3})["conv3"]
+        ... except KeyError as error:
+        ...     print(error.args[0])
+        conv3: expected a name that is in the report; closest: conv2, conv1
+    """
+    return MappingProxyType(_Rows(rows))
 
 
 class Record:
@@ -33,8 +58,14 @@ class Record:
 
     __hash__ = None  # type: ignore[assignment]  # mappings and tensors have no hash
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), tuple(_picklable(value) for value in self._values().values())
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {name: _picklable(value) for name, value in self._values().items()}
+        return _made_of, (type(self), values)
+
+
+def _made_of(cls: type, values: Mapping[str, Any]) -> Any:
+    """By keywords: a record may take nothing else."""
+    return cls(**values)
 
 
 def _owned(value: Any) -> Any:
@@ -43,7 +74,7 @@ def _owned(value: Any) -> Any:
         with torch.inference_mode(False), torch.no_grad():
             return value.detach().to("cpu", torch.float64, copy=True)
     if isinstance(value, Mapping):
-        return MappingProxyType(dict(value))
+        return by_name(value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -8,11 +8,16 @@ are those of the dataclasses; rules between fields stand here.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
+from torch import Tensor
+
 from snnmetrics.report import schema as checks
-from snnmetrics.report.data import Counts, LayerData, NeuronData
+from snnmetrics.report.data import Counts, LayerData, NeuronData, Operation
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
@@ -63,9 +68,19 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     values = checks.fields_of(found, "", checks_of_report(cls))
     if values["seconds"] is not None and not values["samples"]:
         raise checks.error("seconds", "null without samples", values["seconds"])
+    _require_whole_steps(values["steps"], values["samples"])
     for rows in ("layers", "neurons"):
         _require_distinct_keys(rows, values[rows])
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
+
+
+def _require_whole_steps(steps: float | None, samples: int) -> None:
+    """Steps per sample are a mean: all steps, which are whole, over all samples."""
+    if type(steps) is not float or not samples:
+        return
+    total = round(Fraction(steps) * samples)
+    if total > checks.MAX_VALUE or total / samples != steps:
+        raise checks.error("steps", f"a whole number of steps in {samples} samples", steps)
 
 
 def _require_distinct_keys(path: str, rows: Mapping[str, Any]) -> None:
@@ -115,7 +130,30 @@ def _distribution(values: Mapping[str, Any], path: str) -> None:
         )
 
 
+def _operation(values: Mapping[str, Any], path: str) -> None:
+    given = [fact for fact in ("stride", "padding", "dilation") if values[fact] is not None]
+    if not given:
+        return
+    found = _CONVOLUTION.fullmatch(values["operation"])
+    if found is None:
+        raise checks.error(
+            checks.join(path, given[0]), "null, since it is no convolution", values[given[0]]
+        )
+    ndim = int(found[1])
+    for fact, more in _GEOMETRY.items():
+        if values[fact] is None or len(values[fact]) != ndim + more:
+            expected = f"{ndim + more} entries, as of a {values['operation']}"
+            raise checks.error(checks.join(path, fact), expected, values[fact])
+
+
+def _map(map_: Tensor | None, shape: tuple[int, ...], path: str) -> None:
+    if map_ is not None and tuple(map_.shape) != shape:
+        raise checks.error(path, f"a map of shape {list(shape)}", list(map_.shape))
+
+
 def _layer(values: Mapping[str, Any], path: str) -> None:
+    where = checks.join(path, "synops_per_neuron")
+    _map(values["synops_per_neuron"], values["operation"].input_shape, where)
     declared, kinds = values["declared_kind"], values["counts"]
     if len({"*" in kind for kind in kinds}) > 1:
         where = checks.join(path, "counts")
@@ -128,11 +166,29 @@ def _neurons(values: Mapping[str, Any], path: str) -> None:
     for part, whole in (("events", "elements"), ("silent", "neurons"), ("saturated", "neurons")):
         if values[part] is not None:
             checks.at_most(values, path, part, whole)
+    map_, key, neurons = values["spikes_per_neuron"], values["key"], values["neurons"]
+    if key is not None and math.prod(key.shape) != neurons:
+        where = checks.join(checks.join(path, "key"), "shape")
+        raise checks.error(where, f"a shape of {neurons} neurons", list(key.shape))
+    where = checks.join(path, "spikes_per_neuron")
+    if key is not None:
+        _map(map_, key.shape, where)
+    elif map_ is not None and map_.numel() != neurons:
+        raise checks.error(where, f"a map of {neurons} neurons", list(map_.shape))
 
+
+_CONVOLUTION = re.compile(r"conv(?:_transpose)?([123])d")
+_GEOMETRY = {
+    **dict.fromkeys(("stride", "padding", "dilation"), 0),
+    **dict.fromkeys(("input_shape", "output_shape"), 1),
+    "weight_shape": 2,
+}
+"""Facts of convolutions, and how many entries they have beyond those of spatial dimensions."""
 
 _RULES: dict[type, checks.Rule] = {
     Counts: _counts,
     Distribution: _distribution,
     LayerData: _layer,
     NeuronData: _neurons,
+    Operation: _operation,
 }

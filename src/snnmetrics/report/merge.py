@@ -78,6 +78,7 @@ def sum_of(one: Report, other: Report) -> Report:
                 notes=_notes(*(k.layers[key] for k in both if key in k.layers)),
                 key=key if key in keys else None,
                 order=run.rows[key].order if key in keys else 0,
+                varied=run.rows[key].varied,
                 **_distributions(run, "layer", key),
             )
             for key, name in names.items()
@@ -122,6 +123,7 @@ def run_data(keyed: _Keyed) -> RunData:
                 dict(data.counts),
                 synops_per_neuron=data.synops_per_neuron,
                 order=data.order if data.key else place,
+                varied=data.varied,
             )
             for place, (key, data) in enumerate(keyed.layers.items())
         },

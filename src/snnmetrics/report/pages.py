@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,8 @@ def _neuron_figures(row: ActivityRow) -> Iterator[str]:
 def _footnotes(report: Report) -> Iterator[str]:
     yield FIGURES
     yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
+    yield from without_synops(report)
+    yield from (f"{name}: {note}" for name, note in above_dense(report).items())
     for name, data in report.layers_data.items():
         yield from (f"{name}: {line}" for line in _declarations(data))
         yield from (f"{name}: {note}" for note in data.notes)
@@ -209,6 +212,29 @@ def _footnotes(report: Report) -> Iterator[str]:
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def without_synops(report: Report) -> Iterator[str]:
+    """Say which layers the totals of synops leave out, if they hold others."""
+    without = [name for name, row in report.layers.items() if row.synops is None]
+    if without and report.total.synops is not None:
+        yield (
+            f"sums of synops (also event and effective) are over the layers that have synops, "
+            f"without {', '.join(without)}; other sums are over all layers"
+        )
+
+
+def above_dense(report: Report) -> dict[str, str]:
+    """A note on each layer with more ACs than dense MACs: integers count by their value."""
+    return {
+        name: (
+            f"more ACs ({si(row.acs)}) than dense MACs ({si(row.dense_macs)}), since an integer of "
+            "n counts as n spikes; if these are no spike counts, such as the values of an image, "
+            f"declare Monitor(kinds={{{name!r}: 'analog'}})"
+        )
+        for name, row in report.layers.items()
+        if row.acs > row.dense_macs
+    }
 
 
 def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
@@ -249,20 +275,20 @@ def _layer_sheet(report: Report) -> Sheet:
     rows = [
         _record(row, LAYER_FIGURES)
         | _spread_record(row)
-        | {f"{key}_total": value for key, value in counts[name].items()}
+        | {f"{key}_sum": value for key, value in counts[name].items()}
         for name, row in report.layers.items()
     ]
-    totals = (f"{key}_total" for key in (*COUNTS, "acs", "macs"))
+    totals = (f"{key}_sum" for key in (*COUNTS, "acs", "macs"))
     return sheet_of((*LAYER_FIGURES, *(f"synops_{figure}" for figure in SPREAD), *totals), rows)
 
 
 def _neuron_sheet(report: Report) -> Sheet:
     rows = [
         _record(row, NEURON_FIGURES)
-        | {f"{key}_total": getattr(report.neurons_data[name], key) for key in NEURON_TOTALS}
+        | {f"{key}_sum": getattr(report.neurons_data[name], key) for key in NEURON_TOTALS}
         for name, row in report.neurons.items()
     ]
-    return sheet_of((*NEURON_FIGURES, *(f"{key}_total" for key in NEURON_TOTALS)), rows)
+    return sheet_of((*NEURON_FIGURES, *(f"{key}_sum" for key in NEURON_TOTALS)), rows)
 
 
 def scalars(report: Report, prefix: str) -> dict[str, float]:
@@ -289,5 +315,10 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
 
 
 def _key(name: str) -> str:
-    """A layer called ``total`` gives way to the total of the model."""
-    return "total_layer" if name == "total" else name
+    """A row called ``total`` gives way to the total of the model, and what it is called to others.
+
+    Example:
+        >>> _key("fc"), _key("total"), _key("total_layer")
+        ('fc', 'total_layer', 'total_layer_layer')
+    """
+    return f"{name}_layer" if re.fullmatch("total(_layer)*", name) else name

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from snnmetrics.report import io, pages
@@ -16,7 +15,7 @@ from snnmetrics.report.convention import called
 from snnmetrics.report.convention_report import ConventionReport, ConventionTable
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
-from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.limits import Limit, Violation, violations
 from snnmetrics.report.merge import sum_of
 from snnmetrics.report.rows import (
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Report(Record, Tabular):
     """Synaptic operations and activity of a model, per layer and in total.
 
@@ -76,7 +75,7 @@ class Report(Record, Tabular):
         ...     output_elements=6,
         ... )
         >>> layers = {"fc": LayerData(fc, {"binary": counts})}
-        >>> report = Report(2, 1, None, None, layers, {}, (), parameters=12, model="Net")
+        >>> report = Report(samples=2, calls=1, layers_data=layers, parameters=12, model="Net")
         >>> report.layers["fc"].synops  # per sample
         4.5
         >>> report.counts()["fc"]["synops"]  # exact total
@@ -89,11 +88,11 @@ class Report(Record, Tabular):
 
     samples: int
     calls: int
-    steps: float | None
-    dt: Annotated[float, positive] | None
-    layers_data: Mapping[str, LayerData]
-    neurons_data: Mapping[str, NeuronData]
-    uncounted: tuple[Uncounted, ...]
+    steps: float | None = None
+    dt: Annotated[float, positive] | None = None
+    layers_data: Mapping[str, LayerData] = field(default_factory=dict)
+    neurons_data: Mapping[str, NeuronData] = field(default_factory=dict)
+    uncounted: tuple[Uncounted, ...] = ()
     integer_as: Annotated[str, one_of("acs", "macs")] = "acs"
     parameters: int = 0
     model: str = ""
@@ -121,14 +120,14 @@ class Report(Record, Tabular):
             name: layer_row(name, data, self.samples, self.seconds, self.integer_as)
             for name, data in self._called.items()
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def groups(self) -> Mapping[str, GroupRow]:
         """Row of each group of layers that was declared, by name; read-only."""
         facts = (self._called, self.samples, self.seconds, self.integer_as)
         rows = {name: group_row(name, data, *facts) for name, data in self.groups_data.items()}
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def neurons(self) -> Mapping[str, NeuronRow]:
@@ -137,7 +136,7 @@ class Report(Record, Tabular):
             name: neuron_row(name, data, self.samples, self.step_seconds)
             for name, data in self.neurons_data.items()
         }
-        return MappingProxyType(rows)
+        return by_name(rows)
 
     @cached_property
     def total(self) -> TotalRow:
@@ -180,7 +179,8 @@ class Report(Record, Tabular):
 
         Returns:
             ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... Layers of analog input
-            have no synops. A layer called ``total`` is named ``total_layer``.
+            have no synops. A row called ``total`` is named ``total_layer``, one called
+            ``total_layer`` is named ``total_layer_layer``, and so on: no two figures share a key.
         """
         return pages.scalars(self, prefix)
 
@@ -323,7 +323,7 @@ class Report(Record, Tabular):
 
         Returns:
             As if all samples had been measured in one run. Which neurons are silent or saturated in
-            all takes maps to know (``Monitor(per_neuron=True)``); else these fractions may be NaN.
+            all takes maps to know (``Monitor(per_neuron=True)``); else these may be ``None``.
 
         Raises:
             TypeError: If one is not a report.
@@ -395,7 +395,7 @@ class Report(Record, Tabular):
             >>> import pathlib
             >>> import tempfile
             >>> from snnmetrics.report import Report
-            >>> report = Report(0, 0, None, None, {}, {}, (), model="Net")
+            >>> report = Report(samples=0, calls=0, model="Net")
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     report.save(pathlib.Path(folder) / "net.json")
             ...     again = Report.load(pathlib.Path(folder) / "net.json")
@@ -422,7 +422,7 @@ class Report(Record, Tabular):
             >>> from snnmetrics.report import Report
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = os.path.join(folder, "net.json")
-            ...     Report(0, 0, None, None, {}, {}, (), model="Net").save(path)
+            ...     Report(samples=0, calls=0, model="Net").save(path)
             ...     Report.load(path).model
             'Net'
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -20,11 +20,11 @@ from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
 
 NAN = float("nan")
-SUMS = (
-    *("synops", "event_synops", "effective_synops", "dense_synops", "dense_macs"),
-    *("acs", "macs"),
-)
-"""Figures of rows that add up over layers, per sample."""
+SPIKING_SUMS = ("synops", "event_synops", "effective_synops")
+"""Figures that add up over the layers that have synops, per sample."""
+DENSE_SUMS = ("dense_synops", "dense_macs", "acs", "macs")
+"""Figures that add up over all layers, per sample."""
+SUMS = (*SPIKING_SUMS, *DENSE_SUMS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,13 @@ class Row(Record):
 class SynopsRow(Row):
     """Synaptic operations: of a layer, or summed over layers.
 
+    Sums of synops, event synops and effective synops are over the layers that have synops, so that
+    one is a part of the other; they are ``None`` if no layer has any. Other sums are over all
+    layers.
+
     Attributes:
-        synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``; ``None`` for analog input. A sum is
-            over the layers that have synops; ``None`` if none has.
-        event_synops: Sum over nonzero inputs of ``f_i``.
+        synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``; ``None`` for analog input.
+        event_synops: Sum over nonzero inputs of ``f_i``; of a layer also where they are analog.
         effective_synops: The same over synapses whose weight is not zero.
         dense_synops: Sum of ``f_i`` over all inputs.
         dense_macs: The same with padded taps: the usual MAC count.
@@ -83,8 +86,8 @@ class SynopsRow(Row):
     """
 
     synops: float | None
-    event_synops: float
-    effective_synops: float
+    event_synops: float | None
+    effective_synops: float | None
     dense_synops: float
     dense_macs: float
     acs: float
@@ -108,7 +111,7 @@ class ActivityRow(Row):
             layers the mean over neurons.
         spikes: Spikes per sample.
         updates: Neurons x steps per sample.
-        silent_fraction: Fraction of neurons that never spiked; NaN where it is not known.
+        silent_fraction: Fraction of neurons that never spiked; ``None`` where it is not known.
         saturated_fraction: Fraction of neurons that spiked at every step on average, likewise.
 
     Example:
@@ -116,7 +119,7 @@ class ActivityRow(Row):
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> row = report.total
         >>> row.firing_rate, row.spikes, row.updates  # per step; per sample
         (0.05, 5.0, 100.0)
@@ -126,8 +129,8 @@ class ActivityRow(Row):
     firing_rate: float
     spikes: float
     updates: float
-    silent_fraction: float
-    saturated_fraction: float
+    silent_fraction: float | None
+    saturated_fraction: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +155,8 @@ class LayerRow(SynopsRow):
         ('binary', 12.0, 12.0, 0.0)
     """
 
+    event_synops: float
+    effective_synops: float
     operation: str
     kind: str
     vectors: float
@@ -196,7 +201,7 @@ class NeuronRow(ActivityRow):
         >>> lif = NeuronData(
         ...     "Leaky", neurons=10, elements=400, events=20, spikes=20, silent=3, saturated=0
         ... )
-        >>> report = Report(4, 1, 10, None, {}, {"lif": lif}, ())  # 4 samples of 10 steps
+        >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> row = report.neurons["lif"]
         >>> row.type, row.firing_rate, row.sparsity
         ('Leaky', 0.05, 0.95)
@@ -257,6 +262,18 @@ def has_synops(kind: str) -> bool:
     return any(operand != "analog" for operand in kind.split("*"))
 
 
+def counts_as(kind: str, integer_as: str) -> Literal["acs", "macs"]:
+    """The operation of a layer, which follows from the kind of its input, never from its counts.
+
+    Args:
+        kind: Kind of the layer over all calls.
+        integer_as: ``"acs"`` or ``"macs"``: the operation of integer input.
+    """
+    operands = kind.split("*")
+    accumulates = "binary" in operands or "ternary" in operands
+    return "acs" if accumulates or (kind == "integer" and integer_as == "acs") else "macs"
+
+
 def acs_and_macs(counts: Counts, kind: str, integer_as: str) -> tuple[float, float]:
     """Totals of accumulations and of multiply-accumulations.
 
@@ -266,12 +283,9 @@ def acs_and_macs(counts: Counts, kind: str, integer_as: str) -> tuple[float, flo
         integer_as: ``"acs"``: a spike count of n is n accumulations at each nonzero weight;
             ``"macs"``: it is one multiply-accumulation.
     """
-    operands = kind.split("*")
-    if "binary" in operands or "ternary" in operands:
-        return counts.effective_synops, 0
-    if kind == "integer" and integer_as == "acs":
-        return counts.effective_magnitude, 0
-    return 0, counts.effective_synops
+    if counts_as(kind, integer_as) == "macs":
+        return 0, counts.effective_synops
+    return (counts.effective_magnitude if kind == "integer" else counts.effective_synops), 0
 
 
 def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
@@ -318,7 +332,7 @@ def layer_row(
         kind=kind,
         vectors=ratio(counts.vectors, samples),
         parameters=operation.parameters,
-        **sums,
+        **sums | {figure: ratio(getattr(counts, figure), samples) for figure in SPIKING_SUMS[1:]},
         **spread(data.per_sample if spiking else None),
         synops_per_neuron=None if map_ is None else map_ / (float(samples) or NAN),
     )
@@ -337,10 +351,10 @@ def mean_firing_rate(neurons: Iterable[NeuronData], dt: float | None) -> float:
     return ratio(weighted, sum(data.neurons for data in seen))
 
 
-def fraction(parts: Iterable[int | None], neurons: int) -> float:
-    """Of all neurons; NaN if there are none, or where it is not known of some."""
+def fraction(parts: Iterable[int | None], neurons: int) -> float | None:
+    """Of all neurons; NaN if there are none, ``None`` where it is not known of some."""
     known = list(parts)
-    return NAN if None in known else ratio(sum(part or 0 for part in known), neurons)
+    return None if None in known else ratio(sum(part or 0 for part in known), neurons)
 
 
 def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> NeuronRow:
@@ -386,18 +400,18 @@ def sums_of(
 ) -> dict[str, Any]:
     """Sums over layers; exact totals are added, then divided."""
     layers = list(layers)
-    exact = [exact_counts(data, integer_as) for data in layers]
+    every = [exact_counts(data, integer_as) for data in layers]
+    spiking = [counts for counts in every if counts["synops"] is not None]
 
-    def total(key: str) -> float:
-        return sum(counts[key] or 0 for counts in exact)
+    def total(key: str, counts: list[dict[str, float | None]]) -> float:
+        return sum(one[key] or 0 for one in counts)
 
-    any_synops = any(counts["synops"] is not None for counts in exact)
     return {
-        "synops": ratio(total("synops"), samples) if any_synops else None,
-        **{figure: ratio(total(figure), samples) for figure in SUMS[1:]},
+        **{f: ratio(total(f, spiking), samples) if spiking else None for f in SPIKING_SUMS},
+        **{figure: ratio(total(figure, every), samples) for figure in DENSE_SUMS},
         "synapses": sum(data.operation.synapses for data in layers),
-        "input_sparsity": 1 - ratio(total("events"), total("elements")),
-        "synops_per_second": per_second(total("synops") if any_synops else None, seconds),
+        "input_sparsity": 1 - ratio(total("events", every), total("elements", every)),
+        "synops_per_second": per_second(total("synops", spiking) if spiking else None, seconds),
     }
 
 

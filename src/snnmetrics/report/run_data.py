@@ -78,6 +78,7 @@ class RowTotals:
         notes: What a reader must know about this row.
         order: Smallest position of its first call among the distinct rows of a call of the model.
         names: Names that it had while its calls were recorded: declarations were looked up by them.
+        varied: Whether calls differed in the shape of their input or output vectors.
     """
 
     operation: Operation
@@ -87,6 +88,7 @@ class RowTotals:
     notes: frozenset[str] = frozenset()
     order: Annotated[int, FACT] = 0
     names: frozenset[str] = frozenset()
+    varied: Annotated[bool, FACT] = False
 
     def record(self, kind: int | Tensor, figures: Mapping[str, float | Tensor]) -> None:
         """Add calls of one kind, by its number; where that is a tensor, without reading it."""
@@ -141,7 +143,15 @@ class RowTotals:
             notes,
             min(self.order, other.order),
             self.names | other.names,
+            self.varied or other.varied or self.differs_from(other.operation),
         )
+
+    def differs_from(self, operation: Operation) -> bool:
+        """Whether vectors of another call had another shape."""
+        shapes, others = (
+            (facts.input_shape, facts.output_shape) for facts in (self.operation, operation)
+        )
+        return shapes != others
 
     def on_host(self) -> RowTotals:
         """The same with all figures on the host."""
@@ -181,6 +191,7 @@ class RowTotals:
             tuple(sorted(self.notes)),
             key=key,
             order=self.order,
+            varied=self.varied,
         )
 
 

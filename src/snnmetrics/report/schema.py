@@ -27,6 +27,8 @@ Rule = Callable[[Mapping[str, Any], str], None]
 
 MAX_VALUE = 2**1000
 """Largest number that is read: sums of such numbers are still finite as floats."""
+MIN_POSITIVE = 2.0**-1000
+"""Smallest number that is read where one is above zero: its inverse is still finite."""
 MAX_DIMS = 32
 """Most dimensions of a shape that is read."""
 MISSING: Any = object()
@@ -77,6 +79,13 @@ def whole(value: Any, path: str) -> int:
     return value
 
 
+def above_zero(value: Any, path: str) -> int:
+    """Check an integer of at least one."""
+    if whole(value, path) == 0:
+        raise error(path, "a positive integer", value)
+    return int(value)
+
+
 def number(value: Any, path: str) -> float:
     """Check a finite number that is not negative."""
     if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:  # NaN fails, too
@@ -85,9 +94,11 @@ def number(value: Any, path: str) -> float:
 
 
 def positive(value: Any, path: str) -> float:
-    """Check a finite number above zero."""
+    """Check a finite number above zero, whose inverse is finite."""
     if number(value, path) == 0:
         raise error(path, "a positive number", value)
+    if value < MIN_POSITIVE:
+        raise error(path, "a number of at least 2**-1000, whose inverse is finite", value)
     return value  # type: ignore[no-any-return]
 
 
@@ -159,6 +170,7 @@ def at_most(values: Mapping[str, Any], path: str, part: str, whole: str) -> None
 
 
 shape = list_of(whole, MAX_DIMS)
+steps_of_shape = list_of(above_zero, MAX_DIMS)
 texts = list_of(text)
 
 

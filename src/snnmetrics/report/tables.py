@@ -103,8 +103,8 @@ class Tabular(ABC):
                 ``"conventions"`` of all conventions.
 
         Returns:
-            Text with a line of titles and a line per row. Titles that end in ``_total`` are exact
-            totals over all samples, those of a paper table name the unit; an empty field means
+            Text with a line of titles and a line per row. Titles that end in ``_sum`` are exact
+            sums over all samples, those of a paper table name the unit; an empty field means
             that there is no such figure.
 
         Raises:
@@ -343,11 +343,14 @@ def _prose(note: str) -> str:
 
 def csv_text(sheet: Sheet) -> str:
     """CSV with a line of titles; floats at full precision."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(sheet.titles)
-    writer.writerows(sheet.rows)
-    return out.getvalue()
+    return "".join(map(_csv_line, (sheet.titles, *sheet.rows)))
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    # The writer quotes what its own end of line holds: both characters that end lines elsewhere.
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def sheet_of(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Sheet:
