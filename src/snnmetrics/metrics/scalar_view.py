@@ -63,7 +63,7 @@ class ScalarView(Metric):
 
     @property
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
-        """What the viewed metric says; ``MetricTracker`` reads it."""
+        """As of the viewed metric; ``MetricTracker`` reads it."""
         return self.metric.higher_is_better
 
     @property  # type: ignore[override]

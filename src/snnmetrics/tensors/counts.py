@@ -1,4 +1,4 @@
-"""Which values are spike counts: integers but for rounding, and not too large.
+"""Values that are spike counts: integers but for rounding, and not too large.
 
 Spikes of a straight-through estimator, ``spike.detach() + soft - soft.detach()``, are 1 up to a
 rounding or two: 0.99999994 or 1.0000001 in float32. A value within four units in the last place of
@@ -79,7 +79,7 @@ def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
 
 
 class Nearness(IntEnum):
-    """How near to integers the elements of a tensor are: the loosest of parts is that of all."""
+    """Nearness of the elements of a tensor to integers: the loosest of parts is that of all."""
 
     WHOLE = 0
     NEAR = 1
@@ -87,7 +87,7 @@ class Nearness(IntEnum):
 
 
 def nearness(x: Tensor) -> Nearness:
-    """How near to integers up to 65,536 a floating tensor on the CPU is.
+    """Tell how near to integers up to 65,536 a floating tensor on the CPU is.
 
     Example:
         >>> import torch
