@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -53,3 +55,18 @@ nitpick_ignore_regex = [
         r"|snnmetrics\.metrics\.base\.Contribution",
     )
 ]
+
+
+def readable_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str | None, Any]:
+    """Leave out what is no Python: checks in ``Annotated``, ``<factory>`` of dataclasses."""
+    if signature:
+        signature = re.sub(r"~?typing\.Annotated\[(.*?), <[^\]]*>\]", r"\1", signature)
+        signature = signature.replace("<factory>", "{}")
+    return signature, returns
+
+
+def setup(app: Any) -> None:
+    """Register what is above."""
+    app.connect("autodoc-process-signature", readable_signature)
