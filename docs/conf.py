@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import metadata
 from inspect import ismodule
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -65,6 +67,17 @@ def skip_sub_packages(
     return True if ismodule(member) else None
 
 
+def readable_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str | None, Any]:
+    """Leave out what is no Python: checks in ``Annotated``, ``<factory>`` of dataclasses."""
+    if signature:
+        signature = re.sub(r"~?typing\.Annotated\[(.*?), <[^\]]*>\]", r"\1", signature)
+        signature = signature.replace("<factory>", "{}")
+    return signature, returns
+
+
 def setup(app: Sphinx) -> None:
     """Register what is defined here."""
     app.connect("autodoc-skip-member", skip_sub_packages)
+    app.connect("autodoc-process-signature", readable_signature)

@@ -204,7 +204,9 @@ def test_padding_is_told_by_its_mode_not_by_sizes(mode: str) -> None:
     operation = made.layers_data["0"].operation
     assert (operation.padding, operation.padding_mode) == ((1, 1), mode)
     reason = made.under("sinabs").layers["0"].reason
-    assert reason.startswith("" if mode == "zeros" else f"its padding is by {mode}: sinabs")
+    assert reason.startswith(
+        "" if mode == "zeros" else f"its padding is not by zeros, but {mode}: sinabs"
+    )
     assert bool(reason) == (mode != "zeros")
 
 

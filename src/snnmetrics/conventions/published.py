@@ -211,7 +211,7 @@ def sinabs(layer: Layer) -> Figures:
         )
     if layer.is_convolution and operation.padding_mode != "zeros":
         raise NotInReport(
-            f"its padding is by {operation.padding_mode or 'what the report does not say'}: sinabs "
+            f"its padding is not by zeros, but {operation.padding_mode}: sinabs "
             "knows zeros, as many on both sides; it raises, or counts as if there were"
         )
     signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}

@@ -81,7 +81,7 @@ class Layer:
 
     @property
     def is_model(self) -> bool:
-        """Whether the model is this layer itself: its weights are those of the root."""
+        """Whether the model is this layer itself, whose weights are those of the root."""
         key = self.data.key
         return key is not None and key.own and not any("." in slot for slot in key.slots)
 
