@@ -145,9 +145,13 @@ def test_rows_are_counts_per_sample(case: Case) -> None:
     for name, row in report.layers.items():
         for figure in ("event_synops", "effective_synops", "dense_synops", "acs", "macs"):
             assert getattr(row, figure) == counts[name][figure] / report.samples
-    for figure in ("effective_synops", "dense_macs", "acs", "macs"):
+    for figure in ("dense_macs", "acs", "macs"):
         total = sum(row[figure] for row in counts.values())
         assert getattr(report.total, figure) == total / report.samples
+    spiking = [counts[name] for name, row in report.layers.items() if row.synops is not None]
+    for figure in ("synops", "event_synops", "effective_synops"):  # over the same layers
+        total = sum(row[figure] for row in spiking)
+        assert getattr(report.total, figure) == (total / report.samples if spiking else None)
 
 
 @every_case

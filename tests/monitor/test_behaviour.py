@@ -711,10 +711,11 @@ def test_batch_synops_of_odd_batches() -> None:
 def test_accelerators_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """On ``meta`` tensors reading a value raises."""
     model, x = Net().eval().to("meta"), spikes().to("meta")
-    make_waiting_copies_raise(monkeypatch)
-    with pytest.raises(RuntimeError, match="the host waits"):
-        spikes().to("meta")
     with sm.Monitor(model, batch_dim=0, per_neuron=True) as monitor:
+        model(x)  # sends the maps
+        make_waiting_copies_raise(monkeypatch)
+        with pytest.raises(RuntimeError, match="the host waits"):
+            spikes().to("meta")
         model(x)
     assert set(monitor._state.names().values()) == {"conv", "fc"}
 

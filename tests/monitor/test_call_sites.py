@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -830,3 +831,17 @@ def test_a_mode_that_the_forward_puts_in_place_of_the_monitors_stays() -> None:
     model = Applying(exchange, passive=nn.ReLU(), layer=nn.Linear(3, 4))
     assert counted(model, *[torch.ones(1, 3)] * 2).counts()["layer"]["synops"] == 24
     assert modes == [True, True]
+
+
+def test_nothing_of_a_root_call_is_left_for_the_next_one() -> None:
+    root = recorder._RootCall()
+    for field in fields(root):
+        value = getattr(root, field.name)
+        if isinstance(value, bool):
+            setattr(root, field.name, True)
+        else:
+            getattr(value, "append", getattr(value, "add", None) or value.__setitem__)(
+                *(("key", "value") if isinstance(value, dict) else ("value",))
+            )
+    root.clear()
+    assert root == recorder._RootCall()

@@ -83,3 +83,10 @@ def test_infinity_among_spikes_raises(shape: tuple[int, int]) -> None:
 def test_infinity_in_few_elements_makes_the_sum_infinite() -> None:
     part = summarize_narrowly(torch.tensor([[1.0, math.inf], [0.0, 1.0]]), (0,), None)
     assert total([part, part]).widened().magnitudes.tolist() == [2.0, math.inf]
+
+
+def test_counts_beyond_float32_stay_exact_beside_others() -> None:
+    """Sums have several dtypes: int64 of long columns, uint8 and float32 of shorter ones."""
+    found = [torch.ones(2**24 + 3, 1), torch.full((5000, 1), 2.0), torch.ones(5000, 1)]
+    parts = [summarize_narrowly(x, (0,), None) for x in found]
+    assert total(parts).widened().magnitudes.tolist() == [2**24 + 3 + 10_000 + 5000]

@@ -19,6 +19,7 @@ from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema
 from snnmetrics.report.data import Counts, RowKey
 from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
+from snnmetrics.report.json import check_operation
 from snnmetrics.report.run_data import (
     COLUMNS,
     FACT,
@@ -350,6 +351,8 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
     try:
         expected = blank_tensors(structure)
         run = unpack(structure, expected)
+        for row in run.rows.values():
+            check_operation(vars(row.operation), "operation")
     except ValueError as error:
         return f"expected the structure of a monitor's state, found another ({error})"
     # Keys that are there twice, sets that are not in their order, facts that do not fit others.
@@ -370,6 +373,11 @@ def _is_consistent(run: RunData) -> bool:
         all(
             all(f"{name}.".startswith(f"{key.module}.") for name in row.names)
             for key, row in run.rows.items()
+        )
+        and all(
+            row.synops_per_neuron is None
+            or tuple(row.synops_per_neuron.shape) == row.operation.input_shape
+            for row in run.rows.values()
         )
         and all(
             layer.spikes_per_neuron is not None

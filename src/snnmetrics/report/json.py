@@ -130,7 +130,12 @@ def _distribution(values: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _operation(values: Mapping[str, Any], path: str) -> None:
+def check_operation(values: Mapping[str, Any], path: str) -> None:
+    """Refuse a geometry that no operation can have.
+
+    Raises:
+        ValueError: If there is one of no convolution, or of another number of dimensions.
+    """
     given = [fact for fact in ("stride", "padding", "dilation") if values[fact] is not None]
     if not given:
         return
@@ -190,5 +195,5 @@ _RULES: dict[type, checks.Rule] = {
     Distribution: _distribution,
     LayerData: _layer,
     NeuronData: _neurons,
-    Operation: _operation,
+    Operation: check_operation,
 }

@@ -53,9 +53,19 @@ def exact(value: float) -> int | float:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@lru_cache(maxsize=1024)
 def _on_device(numbers: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Numbers as 0-dim tensors, sent once: calls of one shape have the same."""
+    """Numbers as 0-dim tensors, sent once per stream: calls of one shape have the same."""
+    if device.type != "cuda":
+        return _sent(numbers, device, None)
+    if torch.cuda.is_current_stream_capturing():  # else the graph would own what is cached
+        return _sent.__wrapped__(numbers, device, None)
+    return _sent(numbers, device, torch.cuda.current_stream(device).cuda_stream)
+
+
+@lru_cache(maxsize=1024)
+def _sent(
+    numbers: tuple[float, ...], device: torch.device, stream: int | None
+) -> tuple[Tensor, ...]:
     with torch.inference_mode(False):
         sent = torch.tensor(numbers, dtype=torch.float64)
         return sent.to(device, non_blocking=True).unbind()  # else the host waits for the copy

@@ -191,7 +191,7 @@ def _dense_map(spec: OpSpec, device: torch.device, autapses: bool) -> SynapseMap
         # Made on the CPU, where its sum can be read without making a device wait.
         dense = convolution_paths(spec, None)
         count = spec.left_shape[1] * int(dense.sum())
-        return SynapseMap(dense.to(device, non_blocking=True), None, count)
+        return SynapseMap(dense.to(device), None, count)
     own, shared = _dims(spec)
     count = math.prod(spec.right_shape[d] for d in own) - (0 if autapses else 1)
     shape = [spec.right_shape[d] for d in shared]

@@ -17,6 +17,7 @@ from snnmetrics.tensors.sums import all_finite, blocks, magnitude_sum
 from snnmetrics.tensors.tiles import PLAIN, read
 
 _COPIED = 2**12  # elements up to which copies that are added up together take less time than sums
+_WIDE = frozenset({torch.float64, torch.int64})
 LEADING = tuple(tuple(range(number)) for number in range(64))
 """The first dimensions, by their number."""
 
@@ -59,11 +60,13 @@ class InputStats(NamedTuple):
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
         """The same with some dimensions of the neurons added up."""
+        assert not self.leading, "batch dimensions of a copy are still to be added up"
         events = None if self.events is None else self.events.sum(dims)
         return self._replace(magnitudes=self.magnitudes.sum(dims), events=events)
 
     def permuted(self, order: Sequence[int]) -> InputStats:
         """The same with the dimensions of the neurons in another order."""
+        assert not self.leading, "batch dimensions of a copy are still to be added up"
         events = None if self.events is None else self.events.permute(*order)
         return self._replace(magnitudes=self.magnitudes.permute(*order), events=events)
 
@@ -95,8 +98,9 @@ def total(parts: Sequence[InputStats]) -> InputStats:
 
 def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
     """Add up tensors, and the rows of copies, whose sums float32 holds; float64."""
-    found = [part for part in parts if part.dtype is torch.float64]
-    narrow = [part for part in parts if part.dtype is not torch.float64]
+    # float32 and uint8 are stacked, as float32, which holds either; int64 would be rounded by it.
+    found = [part.double() for part in parts if part.dtype in _WIDE]
+    narrow = [part for part in parts if part.dtype not in _WIDE]
     if copies:
         found.append(torch.cat(copies).sum(0).double())
     if narrow:
