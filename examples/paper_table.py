@@ -160,7 +160,7 @@ def main() -> None:
     even = break_even_rate(reports["SNN"], PROFILE, baseline=baseline)
     fed = [row for row in reports["SNN"].layers.values() if row.synops is not None]
     rate = sum(row.event_synops for row in fed) / sum(row.dense_synops for row in fed)
-    print(f"\nThe SNN takes {ratio:.2f} times the energy of a dense ANN of its architecture.")
+    print(f"\nThe SNN takes {ratio:.2f} times the energy of an ANN of its architecture.")
     print(f"It stops paying off at {even:.3f} events per input and step; it has {rate:.3f}.")
     with_memory = memory_aware_energy(reports["SNN"], once=["conv1"])
     ratio = with_memory.ratio(memory_aware_baseline(reports["SNN"], once=["conv1"]))
