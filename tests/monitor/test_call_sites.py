@@ -250,22 +250,28 @@ class Shared(nn.Module):
         return out
 
 
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the tensors that a recorder reads, in order."""
+    shapes: list[tuple[int, ...]] = []
+
+    def counted(x: Tensor, dims: tuple[int, ...], expected: Any) -> InputStats:
+        shapes.append(tuple(x.shape))
+        return summarize(x, dims, expected)
+
+    summarize = recorder.summarize_narrowly
+    monkeypatch.setattr(recorder, "summarize_narrowly", counted)
+    return shapes
+
+
 # Small tensors are kept themselves until the next one is read, larger ones by their memory.
 sizes = pytest.mark.parametrize("samples", [1, 4], ids=["small", "large"])
 
 
 @sizes
 def test_a_tensor_that_two_layers_take_in_is_read_once(
-    samples: int, monkeypatch: pytest.MonkeyPatch
+    samples: int, reads: list[tuple[int, ...]]
 ) -> None:
-    reads: list[tuple[int, ...]] = []
-
-    def counted(x: Tensor, dims: tuple[int, ...], expected: Any) -> InputStats:
-        reads.append(tuple(x.shape))
-        return summarize(x, dims, expected)
-
-    summarize = recorder.summarize_narrowly
-    monkeypatch.setattr(recorder, "summarize_narrowly", counted)
     monitor = sm.Monitor(Shared(lambda x: None), batch_dim=0)
     with monitor, torch.no_grad():
         monitor.model(torch.ones(samples, 20_000))
@@ -302,16 +308,8 @@ class Viewed(nn.Module):
     ],
 )
 def test_another_view_of_a_small_tensor_is_read_once_if_its_neurons_are_the_same(
-    view: Callable[[Tensor], Tensor], times: int, monkeypatch: pytest.MonkeyPatch
+    view: Callable[[Tensor], Tensor], times: int, reads: list[tuple[int, ...]]
 ) -> None:
-    reads: list[tuple[int, ...]] = []
-
-    def counted(x: Tensor, dims: tuple[int, ...], expected: Any) -> InputStats:
-        reads.append(tuple(x.shape))
-        return summarize(x, dims, expected)
-
-    summarize = recorder.summarize_narrowly
-    monkeypatch.setattr(recorder, "summarize_narrowly", counted)
     x = (torch.rand(3, 4, 16) < 0.3).float()
     monitor = sm.Monitor(Viewed(view), batch_dim=1, time_dim=0)
     with monitor, torch.no_grad():
@@ -845,3 +843,38 @@ def test_nothing_of_a_root_call_is_left_for_the_next_one() -> None:
             )
     root.clear()
     assert root == recorder._RootCall()
+
+
+class TwoLayers(nn.Module):
+    """Two layers with inputs of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        self.other(y)
+        self.one(x)
+
+
+def test_infinity_that_a_changed_weight_brings_to_light_refuses_the_batch_and_no_other() -> None:
+    """Sums meet their map when the weight has changed: the root call that runs then is whole."""
+    model, ones = TwoLayers(), torch.ones(2, 4)
+    monitor, returned = sm.Monitor(model), list[Tensor]()
+
+    def one_batch() -> None:
+        with monitor.batch(samples=2):
+            for x in (torch.full((2, 4), torch.inf), ones, ones):
+                model(x, ones)
+                returned.append(x)
+                model.one.weight.mul_(2)
+
+    with monitor, torch.no_grad():
+        with pytest.raises(ValueError, match=r"one: input of shape \(2, 4\): expected finite"):
+            one_batch()
+        assert len(returned) == 3, "a call was refused for what an earlier one took in"
+        assert not monitor.compute().layers
+        with monitor.batch(samples=2):
+            model(ones, ones)
+    counts = monitor.compute().counts()
+    assert {name: row["synops"] for name, row in counts.items()} == {"other": 24, "one": 32}

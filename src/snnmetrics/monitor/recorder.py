@@ -48,20 +48,16 @@ class Padded(NamedTuple):
 
 
 class _Emitted(NamedTuple):
-    """Spikes that neurons of one layer emitted in this batch, in one shape.
+    """Spikes that neurons of one layer emitted in this batch."""
 
-    Attributes:
-        key: Key of the row.
-        type: Class name of the neurons.
-        sums: Sums over all shapes of this key.
-        leading: Number of leading dimensions that are batch and time, not neurons.
-        vectors: Vectors of neurons in one output.
-    """
-
-    key: NeuronKey
     type: str
     sums: InputSums
-    leading: int
+
+
+class _Output(NamedTuple):
+    """Outputs of neurons in one shape: the sums they are added to, and vectors in each."""
+
+    sums: InputSums
     vectors: int
 
 
@@ -139,8 +135,9 @@ class BatchRecorder:
     vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
     _staged: RunData = field(default_factory=RunData)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
-    _emitted: dict[tuple[str, torch.Size], _Emitted] = field(default_factory=dict)
-    _emitted_sums: dict[NeuronKey, _Emitted] = field(default_factory=dict)
+    _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
+    _outputs: dict[tuple[str, torch.Size, int], _Output] = field(default_factory=dict)
+    _not_finite: str | None = None  # the message, until the batch is complete
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
     prepares_roots: bool = False
@@ -187,7 +184,8 @@ class BatchRecorder:
         self._active.clear()
         self._orders.clear()
         self._emitted.clear()
-        self._emitted_sums.clear()
+        self._outputs.clear()
+        self._not_finite = None
 
     def forget_names(self) -> None:
         """Forget all rows, and call sites, which have their names."""
@@ -299,7 +297,9 @@ class BatchRecorder:
         """Multiply the sums with their maps; returns all that the batch adds."""
         for site in self._active:
             self._flush_site(site)
-        for key, type_, sums, *_ in self._emitted_sums.values():
+        if self._not_finite is not None:
+            raise ValueError(self._not_finite)
+        for key, (type_, sums) in self._emitted.items():
             stats = sums.stats
             if stats is not None:
                 neurons, events = stats.magnitudes.numel(), stats.event_counts.sum()
@@ -324,8 +324,11 @@ class BatchRecorder:
                 self._staged.contracted |= site.sources
                 figures = synapse_map.figures(stats)
                 if not math.isfinite(figures.magnitude):
+                    # Raised when the batch is complete: a root call adds all that it counted.
                     shape = tuple(site.input_shape)
-                    raise ValueError(f"{site.name}: input of shape {shape}: {NOT_FINITE}")
+                    found = f"{site.name}: input of shape {shape}: {NOT_FINITE}"
+                    self._not_finite = self._not_finite or found
+                    continue
                 row.record(kind, site.known(sums.calls) | figures._asdict())
                 if self.per_neuron:
                     row.record_map(stats.magnitudes * synapse_map.dense)
@@ -554,27 +557,25 @@ class BatchRecorder:
         """
         if spikes.is_sparse:
             spikes = spikes.to_dense()
-        emitted = self._emitted.get((name, spikes.shape))
-        if emitted is None or emitted.leading != lead:
-            emitted = self._new_emitted(name, type_, spikes.shape, lead)
+        output = self._outputs.get((name, spikes.shape, lead))
+        if output is None:
+            output = self._new_output(name, type_, spikes.shape, lead)
         try:
             stats = summarize_narrowly(spikes, LEADING[lead], None)
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)
-        sums = emitted.sums
+        sums = output.sums
         if not sums.open_calls:
             self.root.sums.append(sums)
-        sums.add(stats, emitted.vectors)
+        sums.add(stats, output.vectors)
 
-    def _new_emitted(self, name: str, type_: str, shape: torch.Size, lead: int) -> _Emitted:
+    def _new_output(self, name: str, type_: str, shape: torch.Size, lead: int) -> _Output:
         key = NeuronKey(name, tuple(shape[lead:]))
-        known = self._emitted_sums.get(key)
-        sums = InputSums() if known is None else known.sums
-        emitted = _Emitted(key, type_, sums, lead, math.prod(shape[:lead]))
-        self._emitted_sums.setdefault(key, emitted)
-        self._emitted[name, shape] = emitted
-        return emitted
+        emitted = self._emitted.setdefault(key, _Emitted(type_, InputSums()))
+        output = _Output(emitted.sums, math.prod(shape[:lead]))
+        self._outputs[name, shape, lead] = output
+        return output
 
     def record_uncounted(self, name: str, what: str, reason: str) -> None:
         """Record a call that is known to contract something and cannot be counted."""

@@ -121,7 +121,9 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             options = tuple(n for n in (*_OPTIONS, *_MODES) if n in module.__dict__)
         note, uncounted = _note(name, module, kind), _uncounted(module) if counted else None
         more = neurons is not None or note is not None or uncounted is not None
-        plain = neurons is not None and note is None and uncounted is None
+        lead = None
+        if neurons is not None and note is None and uncounted is None:
+            lead = neurons.fixed_lead
         found[id(module)] = Scope(
             name,
             module,
@@ -135,7 +137,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             [],
             makes_weight,
             more,
-            neurons.fixed_lead if plain and neurons is not None else None,
+            lead,
         )
     return found
 

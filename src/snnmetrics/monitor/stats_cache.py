@@ -142,7 +142,11 @@ class StatsCache:
 def _is_another_view(
     x: Tensor, dims: tuple[int, ...], known: Tensor, version: int, known_dims: tuple[int, ...]
 ) -> bool:
-    """Whether a view has the elements of a small tensor, with other batch dimensions alone."""
+    """Whether a view has the elements of a small tensor, with other batch dimensions alone.
+
+    Views of one tensor share its version. An alias that has a version of its own is taken and
+    written by functions that the tracer sees, which invalidate the cache.
+    """
     return (
         x.numel() == known.numel()
         and x.data_ptr() == known.data_ptr()

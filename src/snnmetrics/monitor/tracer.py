@@ -205,9 +205,10 @@ class Tracer(TorchFunctionMode):
                         if x.shape != site.input_shape:
                             x = x.reshape(site.input_shape)
                         self._recorder.record_again(site, x)
-                    spikes = output[0] if type(output) is tuple else output
-                    if scope.spikes_lead is not None and type(spikes) is Tensor:
-                        lead = scope.spikes_lead
+                    lead, spikes = scope.spikes_lead, None
+                    if lead is not None:
+                        spikes = output[0] if type(output) is tuple else output
+                    if lead is not None and type(spikes) is Tensor:
                         self._recorder.record_neurons(scope.name, scope.kind, spikes, lead)
                     elif scope.needs_more or self._after is not None:
                         self._returned(scope, args, kwargs, output)

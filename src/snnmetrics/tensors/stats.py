@@ -163,6 +163,7 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
         square = x * x
         if torch.equal(x, square):
             return InputStats(InputKind.BINARY, square, None, len(dims))
+        expected = InputKind.INTEGER  # zeros and ones alone are ruled out
     small = read_small(x, dims, expected)
     if small is not None:
         kind, magnitudes, events, is_rounded = small
