@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.accelerators.lines import FACTS
+from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.counts import LARGEST_COUNT
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, total
@@ -102,6 +105,7 @@ class CallSite:
         sources: Paths of the parameters that the weight is made of.
         samples_first: Whether the first dimension of the input is the batch, and no other.
         scale: Declared scale of the input, if any.
+        road: The road of inputs on an accelerator; None where the host reads them.
         map: The map of the weight as it is; None where it must be compared again.
         version: Of the weight, when the map was made.
         expected: Kind of the last input.
@@ -124,6 +128,7 @@ class CallSite:
     sources: Sources
     samples_first: bool
     scale: float | None
+    road: Road | None = None
     map: SynapseMap | None = None
     version: int = 0
     expected: InputKind | None = None
@@ -190,6 +195,22 @@ class CallSite:
             "output_elements": self.outputs * calls,
         }
 
+    @cached_property
+    def facts(self) -> tuple[int, ...]:
+        """What is known of one call, in the order of ``FACTS``."""
+        known = self.known(calls=1)
+        return tuple(known[name] for name in FACTS)
+
+    @cached_property
+    def scale_there(self) -> Tensor | None:
+        """The declared scale, on the device of the input."""
+        if self.scale is None:
+            return None
+        assert self.map is not None
+        with torch.inference_mode(False):
+            scale = torch.tensor(self.scale, dtype=torch.float64)
+            return scale.to(self.map.dense.device, non_blocking=True)
+
     def reset(self) -> None:
         """Drop what the batch added."""
         self.sums, self.closed = {}, []
@@ -216,7 +237,7 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
     """Spike counts from an input that was declared to be ``scale`` times a spike count.
 
     Raises:
-        ValueError: On the CPU, if the input is not such a multiple, but for rounding, or the count
+        ValueError: If the input is not such a multiple, but for rounding, or the count
             is above 65,536 in magnitude.
     """
     counts = x.detach().to(torch.float64) / scale
@@ -224,8 +245,6 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
     eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
     fits = (counts - whole).abs() <= 4 * eps * counts.abs()  # zero is exact
     fits &= whole.abs() <= LARGEST_COUNT
-    if not x.is_cpu:
-        return torch.where(fits, whole, torch.nan)
     if not bool(fits.all()):
         raise ValueError(
             f"input_scale: the input of '{name}' was declared {scale} times a spike count of at "

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from snnmetrics.ops.spec import Call
 from snnmetrics.synapses.maps import SynapseFigures, convolution_paths
+from snnmetrics.tensors.accelerators.roads import Road
+from snnmetrics.tensors.accelerators.workspace import Line, Workspace
 from snnmetrics.tensors.stats import InputStats, events_along, summarize
 
 Kinds = tuple[int | Tensor, int | Tensor]
@@ -27,6 +29,25 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     right = _factor(call.right, letters.right, letters.shared)
     both = torch.dot(left.event_counts.reshape(-1), right.event_counts.reshape(-1))
     return (left.kind, right.kind), _figures(left, both)
+
+
+def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
+    """Count a product of two activations on an accelerator.
+
+    Returns:
+        The kinds of both, and the lines with the figures.
+    """
+    if call.spec.is_convolution:
+        left = road.stats(space, call.left.detach(), (0,))
+        right = road.stats(space, call.right.detach(), tuple(range(call.right.ndim)))
+        met = right._replace(events=_met(call))
+        return (left.kind, right.kind), road.product(space, left, met)
+    letters = call.spec.letters
+    dims, order = _summed(letters.left, letters.shared)
+    left = road.stats(space, call.left.detach(), dims).permuted(order)
+    dims, order = _summed(letters.right, letters.shared)
+    right = road.stats(space, call.right.detach(), dims).permuted(order)
+    return (left.kind, right.kind), road.product(space, left, right)
 
 
 def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:
@@ -65,9 +86,15 @@ def dense_products(call: Call) -> int:
 
 def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
     """Read a factor, summed over the letters that the other factor lacks."""
+    dims, order = _summed(letters, shared)
+    return summarize(operand, dims).permuted(order)
+
+
+def _summed(letters: str, shared: list[str]) -> tuple[tuple[int, ...], list[int]]:
+    """Dimensions of a factor that the other one lacks, and the order of those of both."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
-    return summarize(operand, dims).permuted([kept.index(letter) for letter in shared])
+    return dims, [kept.index(letter) for letter in shared]
 
 
 def vector_products(call: Call) -> Tensor:

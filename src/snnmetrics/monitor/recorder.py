@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from snnmetrics.monitor.call_sites import (
     declared_kind,
     unscaled,
 )
+from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
@@ -32,6 +34,9 @@ from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.accelerators.gradient import vector_synops
+from snnmetrics.tensors.accelerators.lines import FACTS
+from snnmetrics.tensors.accelerators.roads import Road, road_of
 from snnmetrics.tensors.counts import with_gradient_of
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
@@ -55,18 +60,19 @@ class _Emitted(NamedTuple):
 
 
 class _Output(NamedTuple):
-    """Outputs of neurons in one shape: the sums they are added to, and vectors in each."""
+    """Outputs of neurons in one shape: the sums they are added to, vectors in each, their road."""
 
     sums: InputSums
     vectors: int
+    road: Road | None
 
 
 class _Counted(NamedTuple):
-    """A call whose figures are known at once: a product, or a call on an accelerator."""
+    """A call whose figures are known at once: a product, or a scaled input."""
 
     key: RowKey
     operation: Operation
-    kind: int | Tensor
+    kind: int
     figures: Mapping[str, float | Tensor]
     synops_per_neuron: Tensor | None
 
@@ -79,6 +85,7 @@ class _RootCall:
     sites: list[CallSite] = field(default_factory=list)  # called for the first time in the batch
     sums: list[InputSums] = field(default_factory=list)
     counted: list[_Counted] = field(default_factory=list)
+    maps: list[tuple[RowKey, Operation, Tensor]] = field(default_factory=list)
     contracted: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     expanded: set[str] = field(default_factory=set)
@@ -93,7 +100,8 @@ class _RootCall:
         """Drop all additions."""
         self.checkpointed = False
         for added in (
-            *(self.order, self.sites, self.sums, self.counted, self.contracted, self.touched),
+            *(self.order, self.sites, self.sums, self.counted, self.maps, self.contracted),
+            *(self.touched,),
             *(self.expanded, self.called, self.notes, self.uncounted, self.vectors, self.synops),
         ):
             if added:
@@ -113,6 +121,7 @@ class BatchRecorder:
         maps: Synapse maps, over all batches while attached.
         cache: Statistics of the tensors of the root call that runs.
         sites: Call sites by what identifies further calls, while attached.
+        device_calls: Calls whose inputs lie on an accelerator.
         root: What the root call that runs adds.
         names: Names of rows, as far as rows are known.
         synops: Synops of input vectors of the batch by row, with gradient.
@@ -129,6 +138,7 @@ class BatchRecorder:
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     cache: StatsCache = field(default_factory=StatsCache)
     sites: dict[Any, CallSite] = field(default_factory=dict)
+    device_calls: DeviceCalls = field(default_factory=DeviceCalls)
     root: _RootCall = field(default_factory=_RootCall)
     names: NamesSoFar = field(default_factory=NamesSoFar)
     synops: dict[RowKey, list[Tensor]] = field(default_factory=dict)
@@ -175,6 +185,7 @@ class BatchRecorder:
         self._staged, self.root = RunData(), _RootCall()
         self.vectors.clear()
         self.cache.clear()
+        self.device_calls.clear()
         for site in self._active:
             site.reset()
         if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes: keep the most recent ones
@@ -260,6 +271,10 @@ class BatchRecorder:
             row.record(kind, figures)
             if synops_per_neuron is not None:
                 row.record_map(synops_per_neuron)
+        for key, operation, synops in root.maps:
+            self._row(key, operation).record_map(synops)
+        if self.device_calls.places:
+            self.device_calls.settle()
         for key, synops in root.vectors:
             self.vectors.setdefault(key, []).append(VectorSynops(staged.calls, synops))
         for key, synops in root.synops:
@@ -286,6 +301,7 @@ class BatchRecorder:
             site.reset()
             del self._active[site]
         self.root = _RootCall()
+        self.device_calls.discard()
         self.cache.invalidate()
 
     @property
@@ -299,6 +315,10 @@ class BatchRecorder:
             self._flush_site(site)
         if self._not_finite is not None:
             raise ValueError(self._not_finite)
+        for row_key, operations, totals in self.device_calls.totals():
+            for operation in operations:
+                row = self._row(row_key, operation)
+            row.record_totals(totals)
         for key, (type_, sums) in self._emitted.items():
             stats = sums.stats
             if stats is not None:
@@ -315,6 +335,8 @@ class BatchRecorder:
         return self._staged
 
     def _flush_site(self, site: CallSite) -> None:
+        if site.road is not None:
+            self._staged.contracted |= site.sources
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats
@@ -402,6 +424,7 @@ class BatchRecorder:
             sources=sources,
             samples_first=spec.samples_first,
             scale=self.input_scale(name),
+            road=road_of(x),
             map=synapse_map,
             version=version_of(call.right),
         )
@@ -425,8 +448,11 @@ class BatchRecorder:
             if not weight.untyped_storage().resizable():
                 self._shares_memory = self.prepares_roots = True
             root.sites.append(site)
-        if site.scale is not None or not x.is_cpu:
-            self._record_alone(site, x, synapse_map)
+        if site.road is not None:
+            self._record_on_device(site, site.road, x, synapse_map)
+            return
+        if site.scale is not None:
+            self._record_scaled(site, x, site.scale, synapse_map)
             return
         stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
         assert isinstance(stats.kind, InputKind)  # on the CPU
@@ -443,23 +469,55 @@ class BatchRecorder:
         if self.differentiable:
             self._keep_gradient(site, as_counts(x, stats), kind)
 
-    def _record_alone(self, site: CallSite, x: Tensor, synapse_map: SynapseMap) -> None:
-        """Record a call whose kind is not known to the host, or whose input was scaled."""
-        live = x
-        if site.scale is not None:
-            x = unscaled(site.name, x, site.scale)
-            live = with_gradient_of(live / site.scale, x)
+    def _record_scaled(
+        self, site: CallSite, x: Tensor, scale: float, synapse_map: SynapseMap
+    ) -> None:
+        """Record a call whose input is a multiple of spike counts."""
+        counts = unscaled(site.name, x, scale)
+        live = with_gradient_of(x / scale, counts)
         with torch.no_grad():
-            stats = (self.cache.get(x, site.batch_dims) or self._read(site, x)).widened()
+            stats = (self.cache.get(counts, site.batch_dims) or self._read(site, counts)).widened()
+            assert isinstance(stats.kind, InputKind)  # on the CPU
             check_kind(site.name, site.declared, stats.kind)
             figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
             self.root.contracted |= site.sources
             if self.per_sample:
-                self._keep_vectors(site, as_counts(x, stats), stats.kind)
+                self._keep_vectors(site, counts, stats.kind)
         if self.differentiable:
-            self._keep_gradient(site, as_counts(live, stats), stats.kind)
+            self._keep_gradient(site, live, stats.kind)
+
+    def _record_on_device(
+        self, site: CallSite, road: Road, x: Tensor, synapse_map: SynapseMap
+    ) -> None:
+        """Record a call whose input lies on an accelerator; the host does not wait for it."""
+        place = self.device_calls.place(road, x.device)
+        space, dims, scale = place.space, site.batch_dims, site.scale_there
+        dense, effective = synapse_map.dense, synapse_map.effective
+        with torch.no_grad():
+            stats = None if scale is not None else self.cache.get(x, dims)
+            if stats is None and self.per_neuron:
+                stats = road.stats(space, x, dims, scale)
+            if stats is None:
+                line = road.figures(space, x, dims, dense, effective, scale)
+            else:
+                line = road.figures_of(space, stats, dense, effective)
+            place.add(site.key, site.operation, line, site.facts)
+            if stats is not None and self.per_neuron:
+                self.root.maps.append((site.key, site.operation, stats.magnitudes * dense))
+        if not (self.per_sample or self.differentiable):
+            return
+        if site.declared == InputKind.ANALOG.label:
+            return  # synops have no meaning
+        options = dims, dense, scale, site.declared is not None
+        if self.per_sample:
+            synops = vector_synops(road, space, x.detach(), *options)
+            self._keep_for_samples(site.key, synops, site.samples_first)
+        if self.differentiable:
+            live = self._with_gradient_of(x)
+            with own_saved_tensors():
+                self.root.synops.append((site.key, vector_synops(road, space, live, *options)))
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         spec = call.spec
@@ -471,22 +529,31 @@ class BatchRecorder:
             weight_shape=None,
         )
         declared = self.declared_kind(name)
+        known = {
+            "calls": 1,
+            "vectors": spec.vectors,
+            "elements": call.left.numel(),
+            "dense_synops": products.dense_products(call),
+            "dense_macs": spec.dense_macs,
+            "output_elements": spec.outputs(output),
+        }
+        road = road_of(call.left)
         with torch.no_grad():
-            try:
-                kinds, figures = products.product_of(call)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-            check_kind(name, declared, *kinds)
-            known = {
-                "calls": 1,
-                "vectors": spec.vectors,
-                "elements": call.left.numel(),
-                "dense_synops": products.dense_products(call),
-                "dense_macs": spec.dense_macs,
-                "output_elements": spec.outputs(output),
-            }
-            record = known | figures._asdict()
-            self.root.counted.append(_Counted(key, operation, product_kind(*kinds), record, None))
+            kinds: products.Kinds
+            if road is not None:
+                place = self.device_calls.place(road, call.left.device)
+                kinds, line = products.product_on(road, place.space, call)
+                place.add(key, operation, line, tuple(known[name] for name in FACTS))
+            else:
+                try:
+                    kinds, figures = products.product_of(call)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+                check_kind(name, declared, *kinds)
+                record = known | figures._asdict()
+                kind = product_kind(*kinds)
+                assert isinstance(kind, int)  # on the CPU
+                self.root.counted.append(_Counted(key, operation, kind, record, None))
             if self.per_sample:
                 synops, kind = products.vector_products(call), products.tighter(*kinds)
                 self._keep(key, declared, synops, kind, spec.samples_first)
@@ -525,21 +592,27 @@ class BatchRecorder:
                 return
         else:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
+        self._keep_for_samples(key, synops, samples_first)
+
+    def _keep_for_samples(self, key: RowKey, synops: Tensor, samples_first: bool) -> None:
         if samples_first and synops.ndim > 1:
             synops = synops.sum(tuple(range(1, synops.ndim)))
         self.root.vectors.append((key, synops.to(torch.float64)))
 
-    def _keep_gradient(self, site: CallSite, x: Tensor, kind: int | Tensor) -> None:
+    def _keep_gradient(self, site: CallSite, x: Tensor, kind: InputKind) -> None:
         if kind is InputKind.ANALOG and site.declared is None:
             return  # synops have no meaning
+        x = self._with_gradient_of(x)
+        with own_saved_tensors() if x.requires_grad else nullcontext():
+            self.root.synops.append((site.key, site.vector_synops(x, kind)))
+
+    def _with_gradient_of(self, x: Tensor) -> Tensor:
+        """An input as its synops take it: with its gradient, where the forward has one."""
         if x.requires_grad and torch.is_grad_enabled():
-            with own_saved_tensors():
-                synops = site.vector_synops(x, kind)
-        else:
-            if self._with_gradient and not torch.is_grad_enabled():
-                self.root.checkpointed |= runs_in_reentrant_checkpoint()
-            synops = site.vector_synops(x.detach(), kind)
-        self.root.synops.append((site.key, synops))
+            return x
+        if self._with_gradient and not torch.is_grad_enabled():
+            self.root.checkpointed |= runs_in_reentrant_checkpoint()
+        return x.detach()
 
     # ------------------------------------------------------------------------- the rest
 
@@ -559,9 +632,13 @@ class BatchRecorder:
             spikes = spikes.to_dense()
         output = self._outputs.get((name, spikes.shape, lead))
         if output is None:
-            output = self._new_output(name, type_, spikes.shape, lead)
+            output = self._new_output(name, type_, spikes, lead)
         try:
-            stats = summarize_narrowly(spikes, LEADING[lead], None)
+            if output.road is None:
+                stats = summarize_narrowly(spikes, LEADING[lead], None)
+            else:
+                space = self.device_calls.place(output.road, spikes.device).space
+                stats = output.road.stats(space, spikes.detach(), LEADING[lead])
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)
@@ -570,10 +647,11 @@ class BatchRecorder:
             self.root.sums.append(sums)
         sums.add(stats, output.vectors)
 
-    def _new_output(self, name: str, type_: str, shape: torch.Size, lead: int) -> _Output:
+    def _new_output(self, name: str, type_: str, spikes: Tensor, lead: int) -> _Output:
+        shape = spikes.shape
         key = NeuronKey(name, tuple(shape[lead:]))
         emitted = self._emitted.setdefault(key, _Emitted(type_, InputSums()))
-        output = _Output(emitted.sums, math.prod(shape[:lead]))
+        output = _Output(emitted.sums, math.prod(shape[:lead]), road_of(spikes))
         self._outputs[name, shape, lead] = output
         return output
 

@@ -47,7 +47,7 @@ from snnmetrics.ops.functions import (
 from snnmetrics.ops.parsers import PARSERS, calls_of, refused_operand, unwrapped
 from snnmetrics.ops.scripts import read_script
 from snnmetrics.ops.spec import Call
-from snnmetrics.tensors.tiles import in_memory
+from snnmetrics.tensors.tiles import in_memory, is_plain
 
 _IN_HOOK = "it happens in a hook of a module; Monitor(hooks=True) counts it"
 # Operations that loops over time repeat, called with input, weight, bias and options.
@@ -250,7 +250,7 @@ class Tracer(TorchFunctionMode):
         if len(args) != 1 or kwargs:
             return False, None, None
         x = args[0]
-        if type(x) is not Tensor or not x.is_cpu or x.layout is not torch.strided:
+        if type(x) is not Tensor or x.layout is not torch.strided:
             return False, None, None
         lineage, identity = self._lineage, id(x)
         known = identity in lineage.slots or identity in lineage.derived or x._base is not None
@@ -262,7 +262,7 @@ class Tracer(TorchFunctionMode):
         if weight is None:
             return False, None, None
         # The shape of the weight: assigned to, ``weight.data`` may change it.
-        site_key = id(module), id(weight), weight.shape, x.shape, x.dtype
+        site_key = id(module), id(weight), weight.shape, x.shape, x.dtype, x.get_device()
         if scope.options:
             site_key = *site_key, *scope.call_options()
         site = self._recorder.sites.get(site_key)
@@ -518,7 +518,7 @@ class Tracer(TorchFunctionMode):
         if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
-        if type(weight) is not nn.Parameter or type(x) is not Tensor or not in_memory(x):
+        if type(weight) is not nn.Parameter or type(x) is not Tensor or not is_plain(x):
             return None
         if func is not F.linear and x.ndim < weight.ndim:
             return None  # an input without batch dimension is counted with one
@@ -529,7 +529,7 @@ class Tracer(TorchFunctionMode):
             return None  # it may happen in a hook
         biased = len(args) > 2 and args[2] is not None
         used = id(weight), weight.shape, biased  # assigned to, ``weight.data`` may change its shape
-        return id(module), func, *used, x.shape, x.dtype, options
+        return id(module), func, *used, x.shape, x.dtype, x.get_device(), options
 
     def _operation(
         self,

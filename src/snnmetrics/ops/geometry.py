@@ -73,6 +73,22 @@ class ConvGeometry(NamedTuple):
             per_dim(output_padding, ndim) if transposed else (),
         )
 
+    def of_dim(self, d: int) -> ConvGeometry:
+        """The geometry of one spatial dimension.
+
+        Example:
+            >>> ConvGeometry.of((3, 5), stride=(1, 2), padding=(0, 2)).of_dim(1).padding
+            ((2, 2),)
+        """
+        one = slice(d, d + 1)
+        return ConvGeometry(
+            stride=self.stride[one],
+            padding=self.padding[one],
+            dilation=self.dilation[one],
+            transposed=self.transposed,
+            output_padding=self.output_padding[one],
+        )
+
     def convolve(self, x: Tensor, kernels: Tensor, groups: int | None = None) -> Tensor:
         """Apply kernels to ``(N, C, *spatial)`` with this geometry, or with another grouping."""
         which, groups = len(self.stride) - 1, self.groups if groups is None else groups

@@ -7,8 +7,7 @@ tensors until :meth:`RunData.on_host`: reading them would make the host wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -28,6 +27,7 @@ from snnmetrics.report.data import (
 )
 from snnmetrics.report.distribution import Distribution, added
 from snnmetrics.report.row_names import row_names
+from snnmetrics.tensors.accelerators.lines import TOTALS
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -40,7 +40,7 @@ Key = tuple[str, str, RowKey | str]
 # Of fields: what does not add up although it is a number, and what is not there on the host.
 FACT, ON_DEVICE = "fact", "on device"
 # Columns of the totals on an accelerator, and of those that are saved.
-COLUMNS = tuple(column.name for column in fields(Counts))
+COLUMNS = TOTALS
 
 
 def kinds_of(operation: Operation) -> tuple[str, ...]:
@@ -51,24 +51,6 @@ def kinds_of(operation: Operation) -> tuple[str, ...]:
 def exact(value: float) -> int | float:
     """The same number, as an integer if it is one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _on_device(numbers: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Numbers as 0-dim tensors, sent once per stream: calls of one shape have the same."""
-    if device.type != "cuda":
-        return _sent(numbers, device, None)
-    if torch.cuda.is_current_stream_capturing():  # else the graph would own what is cached
-        return _sent.__wrapped__(numbers, device, None)
-    return _sent(numbers, device, torch.cuda.current_stream(device).cuda_stream)
-
-
-@lru_cache(maxsize=1024)
-def _sent(
-    numbers: tuple[float, ...], device: torch.device, stream: int | None
-) -> tuple[Tensor, ...]:
-    with torch.inference_mode(False):
-        sent = torch.tensor(numbers, dtype=torch.float64)
-        return sent.to(device, non_blocking=True).unbind()  # else the host waits for the copy
 
 
 def _counts(figures: Mapping[str, Any]) -> Counts:
@@ -100,25 +82,19 @@ class RowTotals:
     names: frozenset[str] = frozenset()
     varied: Annotated[bool, FACT] = False
 
-    def record(self, kind: int | Tensor, figures: Mapping[str, float | Tensor]) -> None:
-        """Add calls of one kind, by its number; where that is a tensor, without reading it."""
-        if isinstance(kind, int):
-            values: dict[str, Any] = {
-                name: value.item() if isinstance(value, Tensor) else value
-                for name, value in figures.items()
-            }
-            name = kinds_of(self.operation)[kind]
-            self.counts[name] = self.counts.get(name, Counts()) + Counts(**values)
-            return
-        if self.totals is None:
-            with torch.inference_mode(False):  # a batch may be complete outside of its mode
-                size = len(kinds_of(self.operation)), len(COLUMNS)
-                self.totals = torch.zeros(size, dtype=torch.float64, device=kind.device)
-        line = [figures[column] for column in COLUMNS]
-        known = tuple(0.0 if isinstance(value, Tensor) else float(value) for value in line)
-        sent = _on_device(known, kind.device)
-        columns = [v if isinstance(v, Tensor) else s for v, s in zip(line, sent, strict=True)]
-        self.totals.index_add_(0, kind.reshape(1), torch.stack(columns).unsqueeze(0))
+    def record(self, kind: int, figures: Mapping[str, float | Tensor]) -> None:
+        """Add calls of one kind, by its number, on the host."""
+        values: dict[str, Any] = {
+            name: value.item() if isinstance(value, Tensor) else value
+            for name, value in figures.items()
+        }
+        name = kinds_of(self.operation)[kind]
+        self.counts[name] = self.counts.get(name, Counts()) + Counts(**values)
+
+    def record_totals(self, totals: Tensor) -> None:
+        """Add totals by kind, on an accelerator; lines beyond the kinds of the row are zero."""
+        totals = totals[: len(kinds_of(self.operation))]
+        self.totals = totals if self.totals is None else self.totals + totals
 
     def record_map(self, synops: Tensor) -> None:
         """Add the synops per input neuron of calls."""

@@ -7,15 +7,18 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.synapses.paths import paths
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.accelerators.roads import road_of
 from snnmetrics.tensors.sparsity import SparsityPattern, sparsity_pattern
 from snnmetrics.tensors.stats import InputStats, events_along
 from snnmetrics.tensors.tiles import numpy_view
@@ -179,6 +182,8 @@ class SynapseMaps:
 
 
 def _compare(weight: Tensor, known: object) -> object:
+    if road_of(weight) is not None:  # the host would wait for it
+        return object()
     if weight.is_cpu and numpy_view(weight) is None:  # such as complex or negated numbers
         weight = weight != 0
     if numpy_view(weight) is None:
@@ -203,11 +208,18 @@ def _effective_fanout(spec: OpSpec, weight: Tensor, autapses: bool) -> Tensor:
     if spec.is_convolution:
         return convolution_paths(spec, weight)
     own, shared = _dims(spec)
-    counts = events_along(weight, own)
+    counts = _nonzero(weight, own)
     if not autapses:
         counts = counts - weight.diagonal().ne(0).to(torch.float64)
     kept = sorted(shared)
     return counts.permute([kept.index(d) for d in shared])
+
+
+def _nonzero(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
+    road = road_of(weight)
+    if road is None:
+        return events_along(weight, dims)
+    return road.nonzero(weight, dims)
 
 
 def _dims(spec: OpSpec) -> tuple[tuple[int, ...], list[int]]:
@@ -233,13 +245,40 @@ def convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
     if weight is None:
         kernels = torch.full((1, *kernel), float(outputs), dtype=torch.float64, device="cpu")
     elif geometry.transposed:
-        kernels = events_along(weight, (1,))
+        kernels = _nonzero(weight, (1,))
     else:
         grouped = weight.unflatten(0, (geometry.groups, outputs))
-        kernels = events_along(grouped, (1,)).flatten(0, 1)
+        kernels = _nonzero(grouped, (1,)).flatten(0, 1)
+    if weight is not None and road_of(weight) is not None:
+        return _spread(kernels, spec)
     channels, kernels = len(kernels), kernels.unsqueeze(1)
 
     def each_with_its_kernel(x: Tensor) -> Tensor:
         return geometry.convolve(x, kernels, groups=channels)
 
     return paths(each_with_its_kernel, (1, channels, *spatial), kernels.device)[0]
+
+
+def _spread(taps: Tensor, spec: OpSpec) -> Tensor:
+    """Add up the taps that each input element meets, dimension by dimension.
+
+    Which taps of a dimension lead from an input element to an output does not depend on the other
+    dimensions. So the map is a product of the taps with one small matrix per dimension, and takes as
+    many launches on an accelerator.
+    """
+    geometry, found = spec.geometry, taps
+    for d, (size, kernel) in enumerate(zip(spec.left_shape[2:], taps.shape[1:], strict=True)):
+        reach = _reach(geometry.of_dim(d), kernel, size, taps.device)
+        behind = found.shape[2 + d :]
+        met = reach.t() @ found.reshape(*found.shape[: 1 + d], kernel, math.prod(behind))
+        found = met.reshape(*found.shape[: 1 + d], size, *behind)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _reach(geometry: ConvGeometry, kernel: int, size: int, device: torch.device) -> Tensor:
+    """Mark the taps of one dimension that lead from an element to an output, ``(kernel, size)``."""
+    single = torch.eye(kernel, dtype=torch.float64).unsqueeze(1)
+    with torch.inference_mode(False):
+        found = paths(lambda x: geometry.convolve(x, single, groups=kernel), (1, kernel, size))[0]
+        return found.to(device, non_blocking=True)

@@ -101,6 +101,8 @@ def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
     # float32 and uint8 are stacked, as float32, which holds either; int64 would be rounded by it.
     found = [part.double() for part in parts if part.dtype in _WIDE]
     narrow = [part for part in parts if part.dtype not in _WIDE]
+    if len(found) > 2 and not found[0].is_cpu:  # two launches instead of one for each
+        found = [torch.stack(found).sum(0)]
     if copies:
         found.append(torch.cat(copies).sum(0).double())
     if narrow:

@@ -1,0 +1,105 @@
+"""Calls whose inputs lie on an accelerator: read there, and added up when the batch is complete.
+
+A call leaves lines in a workspace of its device and stream. Those of a root call that fails are
+given back. The host reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.report.data import Operation, RowKey
+from snnmetrics.tensors.accelerators.roads import Road
+from snnmetrics.tensors.accelerators.workspace import CountedCall, Line, Workspace
+from snnmetrics.tensors.kinds import InputKind
+
+
+class Place(NamedTuple):
+    """A workspace with the road that reads into it, and the calls with lines in it.
+
+    Attributes:
+        road: The road.
+        space: The workspace.
+        batch: Calls of complete root calls.
+        root: Calls of the root call that runs.
+    """
+
+    road: Road
+    space: Workspace
+    batch: list[CountedCall]
+    root: list[CountedCall]
+
+    def add(self, key: RowKey, operation: Operation, line: Line, facts: tuple[int, ...]) -> None:
+        """Add a call of the root call that runs."""
+        self.root.append(CountedCall(key, operation, line, facts))
+
+    def discard(self) -> None:
+        """Give back the lines of the root call that runs."""
+        self.root.clear()
+        self.space.used = self.batch[-1].line.end if self.batch else 0
+
+
+@dataclass
+class DeviceCalls:
+    """Calls on accelerators, in the batch that is open.
+
+    Attributes:
+        places: By road, device and stream.
+    """
+
+    places: dict[tuple[Road, torch.device, int], Place] = field(default_factory=dict)
+
+    def place(self, road: Road, device: torch.device) -> Place:
+        """Where calls on a device, in its current stream, leave their lines.
+
+        Raises:
+            RuntimeError: While a CUDA graph is captured, whose replays would not be counted.
+        """
+        stream = None
+        if device.type == "cuda":
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError(
+                    "Monitor: expected to count calls as they run, found the capture of a CUDA "
+                    "graph, whose replays no monitor sees; capture it while none is attached"
+                )
+            stream = torch.cuda.current_stream(device)
+        key = road, device, 0 if stream is None else stream.cuda_stream
+        known = self.places.get(key)
+        if known is None:
+            known = self.places[key] = Place(road, Workspace(device, stream), [], [])
+        return known
+
+    def settle(self) -> None:
+        """The root call returned: its calls count."""
+        for place in self.places.values():
+            if place.root:
+                place.batch.extend(place.root)
+                place.root.clear()
+
+    def discard(self) -> None:
+        """The root call failed: its calls do not count."""
+        for place in self.places.values():
+            place.discard()
+
+    def clear(self) -> None:
+        """The batch is complete, or it failed."""
+        for place in self.places.values():
+            place.batch.clear()
+            place.discard()
+
+    def totals(self) -> Iterator[tuple[RowKey, list[Operation], Tensor]]:
+        """Rows of the batch: key, operations of its calls, totals ``(kinds, TOTALS)``."""
+        for road, space, batch, _ in self.places.values():
+            if not batch:
+                continue
+            products = any(call.operation.weight_shape is None for call in batch)
+            rows, calls = space.tables(batch, len(InputKind) ** 2 if products else len(InputKind))
+            with space.in_order():
+                found = road.totals(space, calls)
+            for (key, operations), totals in zip(rows.items(), found.unbind(), strict=True):
+                yield key, operations, totals

@@ -1,0 +1,1 @@
+"""Roads of an activation on an accelerator: Triton kernels, or PyTorch operations."""

@@ -1,0 +1,215 @@
+"""The road of PyTorch operations, for devices without Triton and tensors that kernels do not read.
+
+Nothing is read by the host. A floating tensor takes some 16 launches, of which eight tell how near
+its values are to spike counts. The kinds of calls are found when the batch is complete, for all of
+them together, from numbers that stand behind the figures of each line.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from snnmetrics.tensors.accelerators.lines import (
+    FACTS,
+    KIND,
+    LARGEST,
+    LEAST,
+    NEAR,
+    OF_COUNTS,
+    OF_VALUES,
+    TOTALS,
+    WIDTH,
+)
+from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
+from snnmetrics.tensors.counts import LARGEST_COUNT, near_counts
+from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.stats import InputStats, as_counts
+from snnmetrics.tensors.sums import magnitudes
+
+# Rows of the products of sums and maps: events, whole and raw magnitudes. Columns: of ones, of the
+# dense and of the effective map. The places of the figures among them, in the order of a line.
+_WITH_EFFECTIVE = (0, 3, 4, 1, 2, 5, 0, 6, 7, 1, 2, 8)
+_WITHOUT = (0, 2, 3, 1, 1, 3, 0, 4, 5, 1, 1, 5)
+_ELEMENTS = FACTS.index("elements")
+_UNITS = 4
+
+
+class TorchRoad:
+    """Reads activations by PyTorch operations."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[torch.device, bool], Tensor] = {}
+
+    def reads(self, x: Tensor) -> bool:
+        """Whether this road can read a tensor: it can read all."""
+        return True
+
+    def figures(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        dense: Tensor,
+        effective: Tensor | None,
+        scale: Tensor | None = None,
+    ) -> Line:
+        """Multiply an input with its maps; arguments as of ``TritonRoad.figures``."""
+        line = space.take(1)
+        row = space.lines[line.start]
+        sums = _sums(x, dims, scale, row)
+        self._multiply(sums, dense, effective, row)
+        return line
+
+    def stats(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        scale: Tensor | None = None,
+    ) -> InputStats:
+        """Kind, magnitudes and events of a tensor per neuron."""
+        row = torch.empty(WIDTH, dtype=torch.float64, device=x.device)
+        events, whole, raw = _sums(x, dims, scale, row).unbind()
+        kind = _kinds(row.unsqueeze(0), x.numel())[0]
+        rounded = x.is_floating_point()
+        return InputStats(kind, torch.where(kind == 3, raw, whole), events, 0, rounded)
+
+    def figures_of(
+        self, space: Workspace, stats: InputStats, dense: Tensor, effective: Tensor | None
+    ) -> Line:
+        """Multiply what was read of an input with its maps."""
+        line = space.take(1)
+        row = space.lines[line.start]
+        counted, events = stats.magnitudes, stats.event_counts
+        self._multiply(torch.stack([events, counted, counted]), dense, effective, row)
+        _set_kind(row, stats.kind)
+        return line
+
+    def product(self, space: Workspace, left: InputStats, right: InputStats) -> Line:
+        """Count where both factors of a product are not zero."""
+        line = space.take(1)
+        row = space.lines[line.start]
+        events, others = left.event_counts, right.event_counts.expand(left.event_counts.shape)
+        both = (events * others).sum()
+        numbers = [events.sum(), left.magnitudes.sum(), *[both] * 4]
+        row[OF_COUNTS:NEAR].copy_(torch.stack(numbers * 2))
+        _set_kind(row, left.kind * len(InputKind) + right.kind)
+        return line
+
+    def vectors(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        dense: Tensor,
+        scale: Tensor | None = None,
+        analog_counts: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Synops of each input vector, and the kind; arguments as of ``TritonRoad.vectors``."""
+        stats = self.stats(space, x, dims, scale)
+        counts = as_counts(x, stats) if scale is None else _unscaled(x, scale)
+        kept = [d for d in range(x.ndim) if d not in dims]
+        sizes = [x.shape[d] for d in dims]
+        fanout = dense.expand([x.shape[d] for d in kept]).reshape(-1)
+        rows = counts.permute(*dims, *kept).reshape(math.prod(sizes), fanout.numel())
+        synops = (magnitudes(rows.to(torch.float64)) @ fanout).reshape(sizes)
+        assert isinstance(stats.kind, Tensor)
+        if not analog_counts:
+            synops = torch.where(stats.kind == InputKind.ANALOG, 0.0, synops)
+        return synops, stats.kind
+
+    def nonzero(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """Count the elements that are not zero, float64, summed over some dimensions."""
+        if not dims:
+            x, dims = x.unsqueeze(0), (0,)
+        if x.is_floating_point():
+            found: Tensor = torch.linalg.vector_norm(x, 0, dims, dtype=torch.float64)
+            return found
+        return x.ne(0).sum(dims, dtype=torch.float64)
+
+    def totals(self, space: Workspace, calls: Calls) -> Tensor:
+        """Totals of each row by kind, ``(rows, kinds, TOTALS)``."""
+        start, _, fact, row = calls.places.long().unbind(1)
+        lines, facts = space.lines.index_select(0, start), calls.facts.index_select(0, fact)
+        kinds = _kinds(lines, facts[:, _ELEMENTS])
+        kinds = torch.where(lines[:, NEAR] < 0, lines[:, KIND], kinds)
+        analog = (kinds == InputKind.ANALOG).unsqueeze(1)
+        chosen = torch.where(analog, lines[:, OF_VALUES:NEAR], lines[:, OF_COUNTS:OF_VALUES])
+        with torch.inference_mode(False):
+            size = calls.rows * calls.kinds, len(TOTALS)
+            out = torch.zeros(size, dtype=torch.float64, device=space.device)
+            out.index_add_(0, row * calls.kinds + kinds.long(), torch.cat([facts, chosen], 1))
+        return out.view(calls.rows, calls.kinds, len(TOTALS))
+
+    def _multiply(self, sums: Tensor, dense: Tensor, effective: Tensor | None, row: Tensor) -> None:
+        neurons = sums.shape[1:]
+        maps = [dense.new_ones(()).expand(neurons), dense.expand(neurons)]
+        if effective is not None:
+            maps.append(effective.expand(neurons))
+        products = sums.flatten(1) @ torch.stack(maps).flatten(1).t()
+        places = self._places_on(row.device, effective is not None)
+        torch.index_select(products.flatten(), 0, places, out=row[OF_COUNTS:NEAR])
+
+    def _places_on(self, device: torch.device, effective: bool) -> Tensor:
+        known = self._places.get((device, effective))
+        if known is None:
+            with torch.inference_mode(False):
+                made = torch.tensor(_WITH_EFFECTIVE if effective else _WITHOUT)
+                known = self._places[device, effective] = made.to(device, non_blocking=True)
+        return known
+
+
+def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -> Tensor:
+    """Events, whole and raw magnitudes per neuron; what the kind follows from goes to the line."""
+    x = x.detach()
+    if x.layout is not torch.strided:
+        x = x.to_dense()
+    if scale is not None:
+        x = _unscaled(x, scale)
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    kept = [size for d, size in enumerate(x.shape) if d not in dims]
+    sums = torch.empty((3, *kept), dtype=torch.float64, device=x.device)
+    if x.numel() == 0:
+        row[NEAR:].zero_()
+        return sums.zero_()
+    if not x.is_floating_point():
+        x = x.to(torch.float64)
+        whole = x
+        row[NEAR].fill_(x.numel())
+    else:
+        whole = x.round()
+        near = near_counts(x, whole, torch.finfo(x.dtype).eps)
+        torch.sum(near, tuple(range(x.ndim)), dtype=torch.float64, out=row[NEAR])
+    row[LEAST].copy_(x.amin())
+    wide, norm = torch.float64, torch.linalg.vector_norm
+    norm(whole, math.inf, dtype=wide, out=row[LARGEST])
+    for order, values, out in zip((0, 1, 1), (x, whole, x), sums.unbind(), strict=True):
+        norm(values, order, dims, dtype=wide, out=out)
+    return sums
+
+
+def _unscaled(x: Tensor, scale: Tensor) -> Tensor:
+    """Spike counts from a multiple of them; NaN where it is none."""
+    counts = x.to(torch.float64) / scale
+    whole = counts.round()
+    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
+    fits = (counts - whole).abs() <= _UNITS * eps * counts.abs()
+    return torch.where(fits & (whole.abs() <= LARGEST_COUNT), whole, torch.nan)
+
+
+def _kinds(lines: Tensor, elements: Tensor | int) -> Tensor:
+    """Numbers of the kinds of calls, from the last columns of their lines; float64."""
+    near, least, largest = lines[:, NEAR], lines[:, LEAST], lines[:, LARGEST]
+    negative = (least < 0).to(torch.float64)
+    graded = (near != elements) | ~(largest <= LARGEST_COUNT)
+    kind = torch.where(largest > 1, 2.0, negative)
+    return torch.where(graded, 3.0, kind)
+
+
+def _set_kind(row: Tensor, kind: Tensor | int) -> None:
+    row[KIND].copy_(torch.as_tensor(kind))
+    row[NEAR].fill_(-1.0)

@@ -1,0 +1,445 @@
+"""The road of Triton kernels: one launch per input that meets a map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.tensors.accelerators.launch import Launch
+from snnmetrics.tensors.accelerators.layout import Axes, axes, contiguous, expanded
+from snnmetrics.tensors.accelerators.lines import TOTALS, WIDTH
+from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
+from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.stats import InputStats
+
+_UNITS = 4.0  # in the last place, by which a spike count may be off (``counts.py``)
+_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
+_INTEGERS = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+DTYPES = frozenset({*_BYTES, *_INTEGERS})
+"""Dtypes that the kernels read."""
+_TILE = 1024  # elements that a program reads at a time
+_MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
+_MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
+_PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
+_BLOCK = 256
+
+
+class _Grid(NamedTuple):
+    """How a tensor is cut into programs.
+
+    Attributes:
+        blocks: Programs along the neurons.
+        parts: Programs along the rows.
+        rows_each: Rows of each part.
+        tile: Rows and neurons that a program reads at a time.
+    """
+
+    blocks: int
+    parts: int
+    rows_each: int
+    tile: tuple[int, int]
+
+
+def _power(number: int, most: int) -> int:
+    """The next power of two, up to a limit."""
+    return min(most, 1 << max(0, number - 1).bit_length())
+
+
+def _grid(rows: int, neurons: int) -> _Grid:
+    wide = _power(neurons, 64)
+    high = _power(rows, _TILE // wide)
+    wide = _power(neurons, _TILE // high)  # few rows: more neurons instead
+    blocks = min(_MOST_PROGRAMS, -(-neurons // wide))
+    parts = max(1, min(_MOST_PROGRAMS // blocks, rows // _PART_ROWS))
+    parts = max(parts, -(-rows // _MOST_ROWS))
+    each = -(-rows // parts)
+    each = -(-each // high) * high
+    return _Grid(blocks, max(1, -(-rows // each)), max(1, each), (high, wide))
+
+
+def _format(dtype: torch.dtype, scaled: bool) -> dict[str, Any]:
+    eps = torch.finfo(dtype).eps if dtype in _BYTES else 0.0
+    floats = min(8, max(4, _BYTES[dtype])) if dtype in _BYTES else 0
+    return {"SCALED": scaled, "FLOATS": floats, "UNITS": _UNITS * eps}
+
+
+class _Layout(NamedTuple):
+    """Rows and neurons of a tensor of one shape."""
+
+    rows: Axes
+    neurons: Axes
+    shape: tuple[int, ...]
+
+
+def _layout(
+    shape: Sequence[int],
+    stride: Sequence[int],
+    dims: tuple[int, ...],
+    *others: tuple[Sequence[int], Sequence[int]],
+    in_memory_order: bool = True,
+) -> _Layout | None:
+    """Axes of a tensor and of others that have its neurons; None if there are too many."""
+    kept = [d for d in range(len(shape)) if d not in dims]
+    sizes = tuple(shape[d] for d in kept)
+    rows = axes(
+        [shape[d] for d in dims], [stride[d] for d in dims], in_memory_order=in_memory_order
+    )
+    strides = [expanded(own, of, sizes) for own, of in others]
+    neurons = axes(sizes, [stride[d] for d in kept], *strides)
+    return None if rows is None or neurons is None else _Layout(rows, neurons, sizes)
+
+
+def _row_integers(rows: Axes) -> tuple[int, ...]:
+    return (rows.total, *rows.sizes, *rows.strides[0])
+
+
+def _neuron_integers(neurons: Axes) -> tuple[int, ...]:
+    return (neurons.total, *neurons.sizes, *(s for strides in neurons.strides for s in strides))
+
+
+class TritonRoad:
+    """Reads activations by Triton kernels.
+
+    Args:
+        kernels: The module of the kernels.
+    """
+
+    def __init__(self, kernels: Any) -> None:
+        self._kernels = kernels
+        # Launches are bound once per layout.
+        self._bound_figures = lru_cache(maxsize=4096)(self._bind_figures)
+        self._bound_stats = lru_cache(maxsize=4096)(self._bind_stats)
+        self._bound_sums = lru_cache(maxsize=4096)(self._bind_sums)
+        self._bound_vectors = lru_cache(maxsize=4096)(self._bind_vectors)
+        self._bound_nonzero = lru_cache(maxsize=1024)(self._bind_nonzero)
+        self._bound_totals = lru_cache(maxsize=64)(self._bind_totals)
+
+    def reads(self, x: Tensor) -> bool:
+        """Whether the kernels can read a tensor."""
+        return x.dtype in DTYPES and x.numel() > 0
+
+    # -------------------------------------------------------------------------- figures
+
+    def figures(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        dense: Tensor,
+        effective: Tensor | None,
+        scale: Tensor | None = None,
+    ) -> Line:
+        """Multiply an input with its maps, in one launch.
+
+        Args:
+            space: Where the lines are written.
+            x: The input.
+            dims: Its dimensions that are not neurons.
+            dense: Synapses of each neuron, float64, in a shape that expands to that of the neurons.
+            effective: Synapses whose weight is not zero; None where that is all of them.
+            scale: The input is this factor times a spike count, if it was declared; float64.
+        """
+        other = dense if effective is None else effective
+        launch = self._bound_figures(
+            *(x.shape, x.stride(), x.dtype, dims, dense.shape, dense.stride()),
+            *(other.shape, other.stride(), effective is not None, scale is not None),
+        )
+        if launch is None:  # of more dimensions than the kernels know
+            x, dims = _rows_first(x, dims)
+            neurons = x.shape[len(dims) :]
+            whole = None if effective is None else _whole(effective, neurons)
+            return self.figures(space, x, dims, _whole(dense, neurons), whole, scale)
+        line = space.take(launch.programs)
+        launch(x, dense if scale is None else scale, dense, other, space.lines, line=line.start)
+        return line
+
+    def _bind_figures(
+        self,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype,
+        dims: tuple[int, ...],
+        dense_shape: Sequence[int],
+        dense_stride: Sequence[int],
+        effective_shape: Sequence[int],
+        effective_stride: Sequence[int],
+        has_effective: bool,
+        scaled: bool,
+    ) -> Launch | None:
+        maps = (dense_shape, dense_stride), (effective_shape, effective_stride)
+        found = _layout(shape, stride, dims, *maps)
+        if found is None:
+            return None
+        rows, neurons, _ = found
+        grid = _grid(rows.total, neurons.total)
+        options = {
+            "ROW_DIMS": rows.dims,
+            "NEURON_DIMS": neurons.dims,
+            "BR": grid.tile[0],
+            "BN": grid.tile[1],
+            "EFFECTIVE": has_effective,
+            **_format(dtype, scaled),
+        }
+        integers = (*_row_integers(rows), grid.rows_each, *_neuron_integers(neurons))
+        return Launch(self._kernels.figures, (grid.blocks, grid.parts), integers, options)
+
+    # ------------------------------------------------------------------ sums per neuron
+
+    def stats(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        scale: Tensor | None = None,
+    ) -> InputStats:
+        """Kind, magnitudes and events of a tensor per neuron, in two launches."""
+        bound = self._bound_stats(x.shape, x.stride(), x.dtype, dims, scale is not None)
+        if bound is None:
+            return self.stats(space, *_rows_first(x, dims), scale)
+        read, add, shape, numbers = bound
+        size = math.prod(shape)
+        scratch = space.scratch(numbers)
+        with torch.inference_mode(False):
+            out = torch.empty(2 * size + 1, dtype=torch.float64, device=x.device)
+        read(x, scratch if scale is None else scale, scratch)
+        add(scratch, out)
+        events, magnitudes = out[:-1].view(2, *shape).unbind()
+        return InputStats(out[-1], magnitudes, events, 0, x.dtype in _BYTES)
+
+    def _bind_stats(
+        self,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype,
+        dims: tuple[int, ...],
+        scaled: bool,
+    ) -> tuple[Launch, Launch, tuple[int, ...], int] | None:
+        """Bind both launches; with the shape of the neurons, and the size of the scratch."""
+        sizes = tuple(size for d, size in enumerate(shape) if d not in dims)
+        found = _layout(shape, stride, dims, (sizes, contiguous(sizes)))
+        if found is None:
+            return None
+        rows, neurons, _ = found
+        grid = _grid(rows.total, neurons.total)
+        options = {
+            "ROW_DIMS": rows.dims,
+            "NEURON_DIMS": neurons.dims,
+            "BR": grid.tile[0],
+            "BN": grid.tile[1],
+            **_format(dtype, scaled),
+        }
+        integers = (*_row_integers(rows), grid.rows_each, *_neuron_integers(neurons))
+        read = Launch(self._kernels.neuron_parts, (grid.blocks, grid.parts), integers, options)
+        count = neurons.total
+        add = Launch(
+            self._kernels.add_parts,
+            (-(-count // _BLOCK),),
+            (grid.parts, count, read.programs),
+            {"BN": _BLOCK},
+        )
+        return read, add, sizes, 3 * grid.parts * count + read.programs
+
+    def figures_of(
+        self, space: Workspace, stats: InputStats, dense: Tensor, effective: Tensor | None
+    ) -> Line:
+        """Multiply what was read of an input with its maps, in one launch."""
+        return self._figures_of_sums(space, stats, dense, effective, None)
+
+    def product(self, space: Workspace, left: InputStats, right: InputStats) -> Line:
+        """Count where both factors of a product are not zero, in one launch."""
+        return self._figures_of_sums(space, left, right.event_counts, None, right)
+
+    def _figures_of_sums(
+        self,
+        space: Workspace,
+        stats: InputStats,
+        dense: Tensor,
+        effective: Tensor | None,
+        right: InputStats | None,
+    ) -> Line:
+        assert isinstance(stats.kind, Tensor)
+        magnitudes, events = stats.magnitudes, stats.event_counts
+        other = dense if effective is None else effective
+        launch = self._bound_sums(
+            *(magnitudes.shape, magnitudes.stride(), dense.shape, dense.stride()),
+            *(other.shape, other.stride(), effective is not None, right is not None),
+        )
+        if launch is None or events.stride() != magnitudes.stride():
+            plain = stats._replace(magnitudes=magnitudes.contiguous(), events=events.contiguous())
+            whole = None if effective is None else _whole(effective, magnitudes.shape)
+            dense = _whole(dense, magnitudes.shape)
+            return self._figures_of_sums(space, plain, dense, whole, right)
+        line = space.take(launch.programs)
+        kind = stats.kind if right is None else right.kind
+        assert isinstance(kind, Tensor)
+        launch(magnitudes, events, stats.kind, dense, other, kind, space.lines, line=line.start)
+        return line
+
+    def _bind_sums(
+        self,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dense_shape: Sequence[int],
+        dense_stride: Sequence[int],
+        effective_shape: Sequence[int],
+        effective_stride: Sequence[int],
+        has_effective: bool,
+        product: bool,
+    ) -> Launch | None:
+        others = (dense_shape, dense_stride), (effective_shape, effective_stride)
+        found = _layout(shape, stride, (), *others)
+        if found is None:
+            return None
+        neurons = found.neurons
+        options = {
+            "NEURON_DIMS": neurons.dims,
+            "BN": _BLOCK,
+            "EFFECTIVE": has_effective,
+            "PRODUCT": product,
+            "KINDS": len(InputKind),
+        }
+        programs = min(_MOST_PROGRAMS, -(-neurons.total // (4 * _BLOCK)))
+        integers = _neuron_integers(neurons)
+        return Launch(self._kernels.figures_of_sums, (programs,), integers, options)
+
+    # ------------------------------------------------------------------ sums per vector
+
+    def vectors(
+        self,
+        space: Workspace,
+        x: Tensor,
+        dims: tuple[int, ...],
+        dense: Tensor,
+        scale: Tensor | None = None,
+        analog_counts: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Synops of each input vector, float64, in the shape of ``dims``, in two launches.
+
+        Also returns the kind.
+
+        Args:
+            space: Whose scratch memory is used.
+            x: The input.
+            dims: Its dimensions that are not neurons.
+            dense: Synapses of each neuron.
+            scale: The input is this factor times a spike count, if it was declared; float64.
+            analog_counts: Whether synops of an analog input are counted; else they are zero.
+        """
+        bound = self._bound_vectors(
+            *(x.shape, x.stride(), x.dtype, dims, dense.shape, dense.stride()),
+            *(scale is not None, analog_counts),
+        )
+        sizes = [x.shape[d] for d in dims]
+        if bound is None:
+            flat, lead = _rows_first(x, dims)
+            whole = _whole(dense, flat.shape[len(lead) :])
+            return self.vectors(space, flat, lead, whole, scale, analog_counts)
+        read, add, numbers = bound
+        scratch = space.scratch(numbers)
+        with torch.inference_mode(False):
+            out = torch.empty(math.prod(sizes) + 1, dtype=torch.float64, device=x.device)
+        read(x, dense if scale is None else scale, dense, scratch)
+        add(scratch, out)
+        return out[:-1].view(sizes), out[-1]
+
+    def _bind_vectors(
+        self,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype,
+        dims: tuple[int, ...],
+        dense_shape: Sequence[int],
+        dense_stride: Sequence[int],
+        scaled: bool,
+        analog_counts: bool,
+    ) -> tuple[Launch, Launch, int] | None:
+        maps = (dense_shape, dense_stride)
+        found = _layout(shape, stride, dims, maps, in_memory_order=False)
+        if found is None:
+            return None
+        rows, neurons, _ = found
+        wide = _power(neurons.total, 256)
+        high = _power(rows.total, _TILE // wide)
+        row_blocks, blocks = -(-rows.total // high), -(-neurons.total // wide)
+        parts = max(1, min(blocks // 4, _MOST_PROGRAMS // row_blocks))
+        options = {
+            "ROW_DIMS": rows.dims,
+            "NEURON_DIMS": neurons.dims,
+            "BR": high,
+            "BN": wide,
+            **_format(dtype, scaled),
+        }
+        integers = (*_row_integers(rows), *_neuron_integers(neurons))
+        read = Launch(self._kernels.vector_parts, (parts, row_blocks), integers, options)
+        add = Launch(
+            self._kernels.add_vector_parts,
+            (-(-rows.total // _BLOCK),),
+            (parts, rows.total, read.programs),
+            {"ANALOG_COUNTS": analog_counts, "BR": _BLOCK},
+        )
+        return read, add, 2 * parts * rows.total + read.programs
+
+    # ----------------------------------------------------------------- weights, batches
+
+    def nonzero(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """Count the elements that are not zero, float64, summed over some dimensions."""
+        bound = self._bound_nonzero(x.shape, x.stride(), x.dtype, dims)
+        if bound is None:
+            return self.nonzero(*_rows_first(x, dims))
+        launch, shape = bound
+        with torch.inference_mode(False):
+            out = torch.empty(shape, dtype=torch.float64, device=x.device)
+        launch(x, out)
+        return out
+
+    def _bind_nonzero(
+        self,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype,
+        dims: tuple[int, ...],
+    ) -> tuple[Launch, tuple[int, ...]] | None:
+        sizes = tuple(size for d, size in enumerate(shape) if d not in dims)
+        found = _layout(shape, stride, dims, (sizes, contiguous(sizes)))
+        if found is None:
+            return None
+        rows, neurons, _ = found
+        wide = _power(neurons.total, 32)
+        options = {
+            "ROW_DIMS": rows.dims,
+            "NEURON_DIMS": neurons.dims,
+            "BR": _power(rows.total, _TILE // wide),
+            "BN": wide,
+        }
+        integers = (*_row_integers(rows), *_neuron_integers(neurons))
+        grid = (-(-neurons.total // wide),)
+        return Launch(self._kernels.nonzero_counts, grid, integers, options), sizes
+
+    def totals(self, space: Workspace, calls: Calls) -> Tensor:
+        """Totals of each row by kind, ``(rows, kinds, TOTALS)``, in one launch."""
+        with torch.inference_mode(False):
+            shape = calls.rows, calls.kinds, len(TOTALS)
+            out = torch.empty(shape, dtype=torch.float64, device=space.device)
+        launch = self._bound_totals(calls.rows, calls.kinds)
+        launch(space.lines, calls.places, calls.facts, calls.row_starts, out)
+        return out
+
+    def _bind_totals(self, rows: int, kinds: int) -> Launch:
+        options = {"KINDS": kinds, "BLOCK": WIDTH}
+        return Launch(self._kernels.totals, (rows,), (), options, warps=1)
+
+
+def _rows_first(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """A copy whose rows come first, each with its neurons in one piece."""
+    kept = [d for d in range(x.ndim) if d not in dims]
+    return x.permute(*dims, *kept).contiguous(), tuple(range(len(dims)))
+
+
+def _whole(map_: Tensor, shape: Sequence[int]) -> Tensor:
+    """A copy of a map with a number for every neuron."""
+    return map_.expand(*shape).contiguous()

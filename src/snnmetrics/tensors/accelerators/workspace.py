@@ -1,0 +1,150 @@
+"""Memory on an accelerator that calls write to until their batch is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.tensors.accelerators.lines import FACTS, WIDTH
+
+_FIRST_LINES = 1024
+
+
+class Line(NamedTuple):
+    """The lines that one call has: one for each program that read a part of its input."""
+
+    start: int
+    lines: int
+
+    @property
+    def end(self) -> int:
+        """The line behind the last one."""
+        return self.start + self.lines
+
+
+class CountedCall(NamedTuple):
+    """A call whose figures are in lines of a workspace.
+
+    Attributes:
+        row: Identity of the row that it belongs to.
+        operation: Its operation.
+        line: Its lines.
+        facts: What is known of it from shapes, in the order of ``lines.FACTS``.
+    """
+
+    row: Any
+    operation: Any
+    line: Line
+    facts: tuple[int, ...]
+
+
+class Calls(NamedTuple):
+    """The calls of a batch as tables on the device, those of one row together.
+
+    Attributes:
+        rows: Number of rows.
+        kinds: Number of kinds that a call may have.
+        places: First line, number of lines, place of the facts and row of each call, int32.
+        facts: Facts of calls, float64.
+        row_starts: First call of each row, and one beyond the last, int32.
+    """
+
+    rows: int
+    kinds: int
+    places: Tensor
+    facts: Tensor
+    row_starts: Tensor
+
+
+class Workspace:
+    """Lines of calls, and scratch memory, of one device and stream.
+
+    Attributes:
+        device: The device.
+        stream: The stream in whose order the memory is used; None where there is one only.
+        lines: ``(lines, WIDTH)``, float64.
+        used: Lines in use.
+    """
+
+    def __init__(self, device: torch.device, stream: Any = None) -> None:
+        self.device, self.stream, self.used = device, stream, 0
+        self.lines = self._empty(_FIRST_LINES, WIDTH)
+        self._scratch = self._empty(0)
+
+    def _empty(self, *size: int) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=torch.float64, device=self.device)
+
+    def take(self, count: int) -> Line:
+        """Reserve lines."""
+        start, self.used = self.used, self.used + count
+        if self.used > len(self.lines):
+            grown = self._empty(max(2 * len(self.lines), self.used), WIDTH)
+            grown[:start].copy_(self.lines[:start])
+            self.lines = grown
+        return Line(start, count)
+
+    def scratch(self, size: int) -> Tensor:
+        """Memory of some numbers, whose content lasts until the next call."""
+        if size > self._scratch.numel():
+            self._scratch = self._empty(size)
+        return self._scratch
+
+    @contextmanager
+    def in_order(self) -> Iterator[None]:
+        """Compute in the order of the own stream; the current stream waits for it."""
+        if self.stream is None:
+            yield
+            return
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.stream) if current != self.stream else nullcontext():
+            yield
+        if current != self.stream:
+            current.wait_stream(self.stream)
+
+    def tables(
+        self, calls: Sequence[CountedCall], kinds: int
+    ) -> tuple[dict[Any, list[Any]], Calls]:
+        """Rows with the operations of their calls, and the calls as tables on the device."""
+        by_row: dict[Any, list[CountedCall]] = {}
+        for call in calls:
+            by_row.setdefault(call.row, []).append(call)
+        facts: dict[tuple[int, ...], int] = {}
+        places: list[int] = []
+        starts = [0]
+        for row, found in enumerate(by_row.values()):
+            for call in found:
+                places += *call.line, facts.setdefault(call.facts, len(facts)), row
+            starts.append(starts[-1] + len(found))
+        key = tuple(places), tuple(starts), tuple(facts)
+        rows = {
+            row: list({id(call.operation): call.operation for call in found}.values())
+            for row, found in by_row.items()
+        }
+        return rows, Calls(len(by_row), kinds, *_sent(*key, self.device, self.stream))
+
+
+@lru_cache(maxsize=64)
+def _sent(
+    places: tuple[int, ...],
+    starts: tuple[int, ...],
+    facts: tuple[tuple[int, ...], ...],
+    device: torch.device,
+    stream: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tables on a device; batches of one kind have the same, which are sent once per stream."""
+    with torch.inference_mode(False):
+        tables = [
+            torch.tensor(places, dtype=torch.int32).reshape(-1, 4),
+            torch.tensor(facts, dtype=torch.float64).reshape(-1, len(FACTS)),
+            torch.tensor(starts, dtype=torch.int32),
+        ]
+        if device.type == "cuda":  # the host waits for a copy from other memory
+            tables = [table.pin_memory() for table in tables]
+        sent, known, first = (table.to(device, non_blocking=True) for table in tables)
+    return sent, known, first
