@@ -6,7 +6,7 @@ the sums meet the synapse map when the batch is complete, or when the weight has
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,8 @@ from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.accelerators import device_stats
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.lines import FACTS
 from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.counts import LARGEST_COUNT
@@ -47,18 +49,19 @@ class InputSums:
     def __init__(self) -> None:
         self.calls = self.vectors = self.open_calls = self._open_vectors = 0
         self._most = 1  # parts that are added up; not known before the first one
-        self._parts: list[InputStats] = []
-        self._open: list[InputStats] = []
+        self._parts: list[Any] = []
+        self._open: list[Any] = []
 
     @property
-    def stats(self) -> InputStats | None:
+    def stats(self) -> InputStats | DeviceStats | None:
         """The sum over complete root calls, float64; None before the first one."""
         if not self._parts:
             return None
-        self._parts = [total(self._parts).widened()]
-        return self._parts[0]
+        summed = _total(self._parts)
+        self._parts = [summed.widened() if isinstance(summed, InputStats) else summed]
+        return self._parts[0]  # type: ignore[no-any-return]
 
-    def add(self, stats: InputStats, vectors: int) -> None:
+    def add(self, stats: InputStats | DeviceStats, vectors: int) -> None:
         """Add one tensor of the root call that runs."""
         self.open_calls += 1
         self._open_vectors += vectors
@@ -66,7 +69,7 @@ class InputSums:
         if len(self._open) >= self._most:
             fit = _MOST_ELEMENTS // max(1, stats.magnitudes.numel())
             self._most = min(_MOST_PARTS, max(2, fit))
-            self._open = [total(self._open)]
+            self._open = [_total(self._open)]
 
     def settle(self) -> None:
         """Add the sums of the root call, which is complete."""
@@ -74,12 +77,18 @@ class InputSums:
         self.calls += self.open_calls
         self.vectors += self._open_vectors
         if len(self._parts) >= self._most:
-            self._parts = [total(self._parts)]
+            self._parts = [_total(self._parts)]
         self._open, self.open_calls, self._open_vectors = [], 0, 0
 
     def discard(self) -> None:
         """Drop the sums of the root call, which failed."""
         self._open, self.open_calls, self._open_vectors = [], 0, 0
+
+
+def _total(parts: Sequence[Any]) -> InputStats | DeviceStats:
+    if isinstance(parts[0], DeviceStats):
+        return device_stats.total(parts)
+    return total(parts)
 
 
 Sums = dict[InputKind, InputSums]

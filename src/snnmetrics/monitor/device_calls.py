@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.report.data import Operation, RowKey
+from snnmetrics.tensors.accelerators.launch import stream_of
 from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.accelerators.workspace import CountedCall, Line, Workspace
 from snnmetrics.tensors.kinds import InputKind
@@ -60,18 +61,17 @@ class DeviceCalls:
         Raises:
             RuntimeError: While a CUDA graph is captured, whose replays would not be counted.
         """
-        stream = None
-        if device.type == "cuda":
-            if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError(
-                    "Monitor: expected to count calls as they run, found the capture of a CUDA "
-                    "graph, whose replays no monitor sees; capture it while none is attached"
-                )
-            stream = torch.cuda.current_stream(device)
-        key = road, device, 0 if stream is None else stream.cuda_stream
-        known = self.places.get(key)
+        handle = stream_of(device)
+        known = self.places.get((road, device, handle))
         if known is None:
-            known = self.places[key] = Place(road, Workspace(device, stream), [], [])
+            stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+            known = Place(road, Workspace(device, stream), [], [])
+            self.places[road, device, handle] = known
+        if device.type == "cuda" and not known.root and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "Monitor: expected to count calls as they run, found the capture of a CUDA graph, "
+                "whose replays no monitor sees; capture it while none is attached"
+            )
         return known
 
     def settle(self) -> None:

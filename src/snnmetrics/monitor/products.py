@@ -38,16 +38,17 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
         The kinds of both, and the lines with the figures.
     """
     if call.spec.is_convolution:
-        left = road.stats(space, call.left.detach(), (0,))
-        right = road.stats(space, call.right.detach(), tuple(range(call.right.ndim)))
-        met = right._replace(events=_met(call))
-        return (left.kind, right.kind), road.product(space, left, met)
-    letters = call.spec.letters
-    dims, order = _summed(letters.left, letters.shared)
-    left = road.stats(space, call.left.detach(), dims).permuted(order)
-    dims, order = _summed(letters.right, letters.shared)
-    right = road.stats(space, call.right.detach(), dims).permuted(order)
-    return (left.kind, right.kind), road.product(space, left, right)
+        left = road.stats(space, call.left, (0,))
+        right = road.stats(space, call.right, tuple(range(call.right.ndim)))
+        met = _met(call)
+    else:
+        letters = call.spec.letters
+        dims, order = _summed(letters.left, letters.shared)
+        left = road.stats(space, call.left, dims).permuted(order)
+        dims, order = _summed(letters.right, letters.shared)
+        right = road.stats(space, call.right, dims).permuted(order)
+        met = right.event_counts
+    return (left.kind, right.kind), road.product(space, left, met, right.kind)
 
 
 def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:

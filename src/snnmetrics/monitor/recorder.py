@@ -34,6 +34,7 @@ from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
 from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.gradient import vector_synops
 from snnmetrics.tensors.accelerators.lines import FACTS
 from snnmetrics.tensors.accelerators.roads import Road, road_of
@@ -340,7 +341,7 @@ class BatchRecorder:
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats
-                if stats is None:  # a root call that failed
+                if not isinstance(stats, InputStats):  # a root call that failed
                     continue
                 row = self._row(site.key, site.operation)
                 self._staged.contracted |= site.sources
@@ -455,7 +456,7 @@ class BatchRecorder:
             self._record_scaled(site, x, site.scale, synapse_map)
             return
         stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
-        assert isinstance(stats.kind, InputKind)  # on the CPU
+        assert isinstance(stats, InputStats)  # which the host read
         kind = site.expected = stats.kind
         sums = site.sums.get(kind)
         if sums is None:
@@ -476,8 +477,7 @@ class BatchRecorder:
         counts = unscaled(site.name, x, scale)
         live = with_gradient_of(x / scale, counts)
         with torch.no_grad():
-            stats = (self.cache.get(counts, site.batch_dims) or self._read(site, counts)).widened()
-            assert isinstance(stats.kind, InputKind)  # on the CPU
+            stats = self._read(site, counts).widened()
             check_kind(site.name, site.declared, stats.kind)
             figures = site.known(calls=1) | synapse_map.figures(stats)._asdict()
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
@@ -495,17 +495,17 @@ class BatchRecorder:
         place = self.device_calls.place(road, x.device)
         space, dims, scale = place.space, site.batch_dims, site.scale_there
         dense, effective = synapse_map.dense, synapse_map.effective
-        with torch.no_grad():
-            stats = None if scale is not None else self.cache.get(x, dims)
-            if stats is None and self.per_neuron:
-                stats = road.stats(space, x, dims, scale)
-            if stats is None:
-                line = road.figures(space, x, dims, dense, effective, scale)
-            else:
-                line = road.figures_of(space, stats, dense, effective)
-            place.add(site.key, site.operation, line, site.facts)
-            if stats is not None and self.per_neuron:
-                self.root.maps.append((site.key, site.operation, stats.magnitudes * dense))
+        stats = None if scale is not None else self.cache.get(x, dims)
+        if stats is None and self.per_neuron:
+            stats = road.stats(space, x, dims, scale)
+        if stats is None:
+            line = road.figures(space, x, dims, dense, effective, scale)
+        else:
+            assert isinstance(stats, DeviceStats)
+            line = road.figures_of(space, stats, dense, effective)
+        place.add(site.key, site.operation, line, site.facts)
+        if stats is not None and self.per_neuron:
+            self.root.maps.append((site.key, site.operation, stats.magnitudes * dense))
         if not (self.per_sample or self.differentiable):
             return
         if site.declared == InputKind.ANALOG.label:
@@ -633,12 +633,13 @@ class BatchRecorder:
         output = self._outputs.get((name, spikes.shape, lead))
         if output is None:
             output = self._new_output(name, type_, spikes, lead)
+        stats: InputStats | DeviceStats
         try:
             if output.road is None:
                 stats = summarize_narrowly(spikes, LEADING[lead], None)
             else:
                 space = self.device_calls.place(output.road, spikes.device).space
-                stats = output.road.stats(space, spikes.detach(), LEADING[lead])
+                stats = output.road.stats(space, spikes, LEADING[lead])
         except ValueError as error:
             raise ValueError(f"{name}: output: {error}") from None
         self.cache.put(spikes, LEADING[lead], stats)

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.stats import LEADING, InputStats
 from snnmetrics.tensors.tiles import PLAIN
 
@@ -49,7 +50,7 @@ class _Entry(NamedTuple):
     elements: int
     dtype: torch.dtype
     neurons: torch.Size
-    stats: InputStats
+    stats: InputStats | DeviceStats
 
 
 class StatsCache:
@@ -65,11 +66,11 @@ class StatsCache:
 
     def __init__(self) -> None:
         self.entries: dict[int, _Entry] = {}
-        self.last: tuple[Tensor, int, tuple[int, ...], InputStats] | None = None
+        self.last: tuple[Tensor, int, tuple[int, ...], InputStats | DeviceStats] | None = None
         self.writes = 0
         self.disabled = False
 
-    def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | None:
+    def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | DeviceStats | None:
         """Return the statistics of this memory, summed to the neurons of ``x``; None if unknown."""
         last = self.last
         if last is not None:
@@ -96,9 +97,13 @@ class StatsCache:
         )
         if not same:
             return None
-        return known.stats.summed(LEADING[further]) if further else known.stats
+        if not further:
+            return known.stats
+        if isinstance(known.stats, DeviceStats):
+            return None  # to add them up takes more launches than to read again
+        return known.stats.summed(LEADING[further])
 
-    def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats) -> None:
+    def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats | DeviceStats) -> None:
         """Keep the statistics of a tensor, if writes into it can be detected."""
         if self.disabled or x.is_inference() or type(x) not in PLAIN:
             return

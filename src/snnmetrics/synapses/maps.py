@@ -263,8 +263,8 @@ def _spread(taps: Tensor, spec: OpSpec) -> Tensor:
     """Add up the taps that each input element meets, dimension by dimension.
 
     Which taps of a dimension lead from an input element to an output does not depend on the other
-    dimensions. So the map is a product of the taps with one small matrix per dimension, and takes as
-    many launches on an accelerator.
+    dimensions. So the map is a product of the taps with one small matrix per dimension, and takes
+    as many launches on an accelerator.
     """
     geometry, found = spec.geometry, taps
     for d, (size, kernel) in enumerate(zip(spec.left_shape[2:], taps.shape[1:], strict=True)):

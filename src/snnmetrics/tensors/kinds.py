@@ -8,7 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from snnmetrics.tensors.counts import LARGEST_COUNT, Nearness, is_count, near_counts, nearness
+from snnmetrics.tensors.counts import LARGEST_COUNT, Nearness, is_count, nearness
 from snnmetrics.tensors.sums import blocks
 
 NOT_FINITE = "expected finite values, found NaN or infinity"
@@ -46,18 +46,14 @@ class InputKind(IntEnum):
         return self <= InputKind.TERNARY
 
 
-def kind_of(x: Tensor) -> InputKind | Tensor:
+def kind_of(x: Tensor) -> InputKind:
     """The tightest kind that holds all elements of ``x``.
 
     Args:
-        x: Dense real tensor. On the CPU the answer is exact; no element decides for another.
-
-    Returns:
-        The kind. On an accelerator its number in a 0-dim int64 tensor, so that the host need not
-        wait; not finite values are analog there.
+        x: Dense real tensor, which the host reads.
 
     Raises:
-        ValueError: On the CPU, if ``x`` holds NaN or infinity.
+        ValueError: If ``x`` holds NaN or infinity.
 
     Example:
         >>> import torch
@@ -67,8 +63,6 @@ def kind_of(x: Tensor) -> InputKind | Tensor:
     """
     if x.dtype is torch.bool:
         return InputKind.BINARY
-    if not x.is_cpu:
-        return _kind_on_device(x)
     if x.numel() == 0:
         return InputKind.BINARY
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
@@ -105,22 +99,3 @@ def _range(x: Tensor) -> tuple[float, float, bool]:
     whole = is_count(low, x.dtype) and is_count(high, x.dtype)
     parts = blocks(x, tuple(range(x.ndim)))
     return low, high, whole and all(nearness(part) < Nearness.NEITHER for part in parts)
-
-
-def _kind_on_device(x: Tensor) -> Tensor:
-    # Of several kinds that exclude each other step by step the loosest is the sum of the steps.
-    signed = (x < 0).any()
-    if x.is_floating_point():
-        whole = x.round()
-        magnitudes = whole.abs()
-        beyond = (magnitudes > 1).any()
-        near = near_counts(x, whole, torch.finfo(x.dtype).eps)
-        graded = ~(near & (magnitudes <= LARGEST_COUNT)).all()
-    else:
-        beyond = ((x > 1) | (x < -1)).any()  # abs() of the smallest integer overflows
-        graded = torch.zeros_like(signed)
-        if torch.iinfo(x.dtype).max > LARGEST_COUNT:
-            graded = ((x > LARGEST_COUNT) | (x < -LARGEST_COUNT)).any()
-    kind = torch.where(signed, int(InputKind.TERNARY), int(InputKind.BINARY))
-    kind = torch.where(beyond, int(InputKind.INTEGER), kind)
-    return torch.where(graded, int(InputKind.ANALOG), kind)

@@ -26,18 +26,17 @@ class InputStats(NamedTuple):
     """Kind, magnitudes and events of a tensor, summed over batch, time and positions.
 
     Attributes:
-        kind: Kind of its values; on accelerators its number in a 0-dim tensor.
+        kind: Kind of its values.
         magnitudes: Sum of ``|x|`` per neuron, float64; a narrower dtype that holds the sums where
             they come from :func:`summarize_narrowly`.
         events: Nonzero elements per neuron, in the same dtype; None where every event has magnitude
             one, so that magnitudes are events.
         leading: Number of first dimensions of ``magnitudes`` that are still to be added up; 0 but
             for small tensors that :func:`summarize_narrowly` copied.
-        rounded: Whether values were rounded to spike counts; on accelerators, whether they may
-            have been.
+        rounded: Whether values were rounded to spike counts.
     """
 
-    kind: InputKind | Tensor
+    kind: InputKind
     magnitudes: Tensor
     events: Tensor | None
     leading: int = 0
@@ -101,8 +100,6 @@ def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
     # float32 and uint8 are stacked, as float32, which holds either; int64 would be rounded by it.
     found = [part.double() for part in parts if part.dtype in _WIDE]
     narrow = [part for part in parts if part.dtype not in _WIDE]
-    if len(found) > 2 and not found[0].is_cpu:  # two launches instead of one for each
-        found = [torch.stack(found).sum(0)]
     if copies:
         found.append(torch.cat(copies).sum(0).double())
     if narrow:
@@ -118,7 +115,7 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
         dims: Its dimensions that are not neurons.
 
     Raises:
-        ValueError: On the CPU, if it is not finite.
+        ValueError: If it is not finite.
 
     Example:
         >>> import torch
@@ -127,7 +124,7 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
         ('integer', [1.0, 4.0], [1.0, 2.0])
     """
     stats = summarize_narrowly(x, dims, None).widened()
-    if x.is_cpu and stats.kind is InputKind.BINARY and not all_finite(stats.magnitudes):
+    if stats.kind is InputKind.BINARY and not all_finite(stats.magnitudes):
         raise ValueError(NOT_FINITE)
     return stats
 
@@ -180,16 +177,16 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
 
 
 def _summarize_others(x: Tensor, dims: tuple[int, ...]) -> InputStats:
-    """Read what is on an accelerator, in another dtype or in another layout."""
+    """Read what is in another dtype or in another layout."""
     kind = kind_of(x)
     is_rounded = x.is_floating_point() and kind is not InputKind.ANALOG
     magnitudes = magnitude_sum(
         x,
         dims,
         negative=False if kind is InputKind.BINARY else None,
-        counts=kind != InputKind.ANALOG,
+        counts=kind is not InputKind.ANALOG,
     )
-    if isinstance(kind, InputKind) and kind.has_unit_events:
+    if kind.has_unit_events:
         return InputStats(kind, magnitudes, None, 0, is_rounded)
     return InputStats(kind, magnitudes, events_along(x, dims), 0, is_rounded)
 
@@ -203,11 +200,7 @@ def as_counts(x: Tensor, stats: InputStats) -> Tensor:
         >>> as_counts(x, summarize(x, (0,))).tolist()
         [[1.0, 0.0]]
     """
-    if not stats.rounded:
-        return x
-    if isinstance(stats.kind, InputKind):
-        return rounded(x)
-    return torch.where(stats.kind == InputKind.ANALOG, x, rounded(x))
+    return rounded(x) if stats.rounded else x
 
 
 def events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:

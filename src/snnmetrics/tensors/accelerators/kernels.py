@@ -177,6 +177,30 @@ def figures(
 
 
 @triton.jit
+def neuron_sums(
+    x, scale, out,
+    rows, r1, r2, sr0, sr1, sr2, rows_each,
+    neurons, n1, n2, sn0, sn1, sn2, so0, so1, so2,
+    ROW_DIMS: tl.constexpr, NEURON_DIMS: tl.constexpr, BR: tl.constexpr, BN: tl.constexpr,
+    SCALED: tl.constexpr, FLOATS: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Read a small tensor by one program: events, magnitudes, and the kind, of all neurons."""
+    kinds = tl.zeros((BR, BN), tl.int32)
+    neuron = tl.arange(0, BN)
+    inside = neuron < neurons
+    places = _offsets(neuron, NEURON_DIMS, n1, n2, sn0, sn1, sn2)
+    e, w, a, kinds = _read_block(
+        x, places, inside, 0, rows, r1, r2, sr0, sr1, sr2, scale, kinds,
+        ROW_DIMS, BR, BN, SCALED, FLOATS, UNITS,
+    )  # fmt: skip
+    kind = tl.max(tl.max(kinds, 0), 0)
+    own = _offsets(neuron, NEURON_DIMS, n1, n2, so0, so1, so2)
+    tl.store(out + own, e, mask=inside)
+    tl.store(out + neurons + own, tl.where(kind == _ANALOG, a, w), mask=inside)
+    tl.store(out + 2 * neurons, kind.to(tl.float64))
+
+
+@triton.jit
 def neuron_parts(
     x, scale, scratch,
     rows, r1, r2, sr0, sr1, sr2, rows_each,
@@ -244,22 +268,24 @@ def add_parts(scratch, out, parts, neurons, programs, BN: tl.constexpr):
 
 @triton.jit
 def figures_of_sums(
-    magnitudes, events, kind, dense, effective, other_kind, line,
-    neurons, n1, n2, sm0, sm1, sm2,
-    sd0, sd1, sd2, se0, se1, se2,
+    sums, dense, effective, other_kind, line,
+    neurons, n1, n2, ss0, ss1, ss2, sd0, sd1, sd2, se0, se1, se2,
     NEURON_DIMS: tl.constexpr, BN: tl.constexpr, EFFECTIVE: tl.constexpr, PRODUCT: tl.constexpr,
     KINDS: tl.constexpr,
 ):  # fmt: skip
-    """Multiply sums per neuron with the maps; of a product, with the events of the other factor."""
+    """Multiply sums per neuron with the maps; of a product, with the events of the other factor.
+
+    ``sums`` has the events of all neurons, their magnitudes, and the kind.
+    """
     zero = tl.zeros((BN,), tl.float64)
     total, magnitude, synops, event_synops = zero, zero, zero, zero
     effective_events, effective_synops = zero, zero
     for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
         neuron = block * BN + tl.arange(0, BN)
         inside = neuron < neurons
-        place = _offsets(neuron, NEURON_DIMS, n1, n2, sm0, sm1, sm2)
-        e = tl.load(events + place, mask=inside, other=0.0)
-        a = tl.load(magnitudes + place, mask=inside, other=0.0)
+        place = _offsets(neuron, NEURON_DIMS, n1, n2, ss0, ss1, ss2)
+        e = tl.load(sums + place, mask=inside, other=0.0)
+        a = tl.load(sums + neurons + place, mask=inside, other=0.0)
         place = _offsets(neuron, NEURON_DIMS, n1, n2, sd0, sd1, sd2)
         fanout = tl.load(dense + place, mask=inside, other=0.0)
         total += e
@@ -271,7 +297,7 @@ def figures_of_sums(
             fanout = tl.load(effective + place, mask=inside, other=0.0)
             effective_events += e * fanout
             effective_synops += a * fanout
-    found = tl.load(kind)
+    found = tl.load(sums + 2 * neurons)
     if PRODUCT:  # which is never weighted by value
         synops = event_synops
         found = found * KINDS + tl.load(other_kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -13,13 +12,17 @@ from torch import Tensor
 from snnmetrics.tensors.accelerators.lines import LINE_BYTES
 
 _AS_BYTES = torch.uint8  # Triton has no pointer to bool
-_nothing = nullcontext()
 
 
 @cache
 def _several_devices() -> bool:
     """Whether the current device may be another than that of a tensor."""
     return torch.cuda.device_count() > 1
+
+
+def stream_of(device: torch.device) -> int:
+    """Handle of the current stream of a device, as the driver knows it."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
 class Launch:
@@ -56,29 +59,60 @@ class Launch:
         """Programs of a launch."""
         return self.grid[0] * self.grid[1]
 
-    def __call__(self, *tensors: Tensor, line: int = 0) -> None:
-        """Launch the kernel on the current stream.
+    def __call__(self, stream: int, *tensors: Tensor, line: int = 0) -> None:
+        """Launch the kernel.
 
         Args:
+            stream: Handle of the current stream of the device, as the driver knows it.
             *tensors: Of one device.
             line: First line of the last tensor that the kernel writes to.
         """
         addresses = [tensor.data_ptr() for tensor in tensors]
-        unaligned = 0
+        together = 0
         for address in addresses:
-            unaligned = unaligned << 1 | (address & 15 != 0)
-        with torch.cuda.device_of(tensors[0]) if _several_devices() else _nothing:
-            run = self._compiled.get(unaligned)
-            if run is not None:
-                if line:
-                    addresses[-1] += line * LINE_BYTES
-                run(*addresses, *self._tail)
-                return
-            if line:
-                tensors = *tensors[:-1], tensors[-1][line:]
-            typed = [t.view(_AS_BYTES) if t.dtype is torch.bool else t for t in tensors]
-            # Without fusion, by which ``a - b * c`` is rounded once instead of twice.
-            options = {"num_warps": self._warps, "enable_fp_fusion": False, **self._options}
+            together |= address
+        run = self._compiled.get(_unaligned(addresses) if together & 15 else 0)
+        if run is None:
+            self._compile(tensors[:-1], tensors[-1][line:] if line else tensors[-1])
+            return
+        if line:
+            addresses[-1] += line * LINE_BYTES
+        if _several_devices():
+            with torch.cuda.device_of(tensors[0]):
+                run(stream, *addresses, *self._tail)
+        else:
+            run(stream, *addresses, *self._tail)
+
+    def _compile(self, tensors: tuple[Tensor, ...], last: Tensor) -> None:
+        """Launch the kernel by Triton's own way, which compiles it, and keep what it compiled."""
+        tensors = *tensors, last
+        typed = [t.view(_AS_BYTES) if t.dtype is torch.bool else t for t in tensors]
+        # Without fusion, by which ``a - b * c`` is rounded once instead of twice.
+        options = {"num_warps": self._warps, "enable_fp_fusion": False, **self._options}
+        with torch.cuda.device_of(last):
             made = self.kernel[self.grid](*typed, *self._integers, **options)
-            if made is not None:  # the interpreter compiles nothing
-                self._compiled[unaligned] = made[self.grid]
+        if made is not None:  # the interpreter compiles nothing
+            run = made[self.grid]  # which also makes the handle of the function
+            self._compiled[_unaligned([t.data_ptr() for t in tensors])] = _direct(
+                made, self.grid, run
+            )
+
+
+def _unaligned(addresses: list[int]) -> int:
+    """One bit for each address that is no multiple of 16."""
+    found = 0
+    for address in addresses:
+        found = found << 1 | (address & 15 != 0)
+    return found
+
+
+def _direct(made: Any, grid: tuple[int, ...], run: Any) -> Any:
+    """The launcher of a compiled kernel, without looking for device, stream and hooks again."""
+    try:
+        launch, function, metadata = made.run, made.function, made.packed_metadata
+    except AttributeError:  # another version of Triton
+        return lambda stream, *args: run(*args, stream=stream)
+    x, y, z = grid
+    return lambda stream, *args: launch(
+        x, y, z, stream, function, metadata, None, None, None, *args
+    )

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.lines import (
     FACTS,
     KIND,
@@ -26,7 +27,6 @@ from snnmetrics.tensors.accelerators.lines import (
 from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
 from snnmetrics.tensors.counts import LARGEST_COUNT, near_counts
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.tensors.stats import InputStats, as_counts
 from snnmetrics.tensors.sums import magnitudes
 
 # Rows of the products of sums and maps: events, whole and raw magnitudes. Columns: of ones, of the
@@ -64,21 +64,17 @@ class TorchRoad:
         return line
 
     def stats(
-        self,
-        space: Workspace,
-        x: Tensor,
-        dims: tuple[int, ...],
-        scale: Tensor | None = None,
-    ) -> InputStats:
+        self, space: Workspace, x: Tensor, dims: tuple[int, ...], scale: Tensor | None = None
+    ) -> DeviceStats:
         """Kind, magnitudes and events of a tensor per neuron."""
         row = torch.empty(WIDTH, dtype=torch.float64, device=x.device)
         events, whole, raw = _sums(x, dims, scale, row).unbind()
-        kind = _kinds(row.unsqueeze(0), x.numel())[0]
-        rounded = x.is_floating_point()
-        return InputStats(kind, torch.where(kind == 3, raw, whole), events, 0, rounded)
+        kind = _kinds(row.unsqueeze(0), x.numel())
+        numbers = events.flatten(), torch.where(kind == 3, raw, whole).flatten(), kind
+        return DeviceStats.of(torch.cat(numbers), events.shape)
 
     def figures_of(
-        self, space: Workspace, stats: InputStats, dense: Tensor, effective: Tensor | None
+        self, space: Workspace, stats: DeviceStats, dense: Tensor, effective: Tensor | None
     ) -> Line:
         """Multiply what was read of an input with its maps."""
         line = space.take(1)
@@ -88,15 +84,14 @@ class TorchRoad:
         _set_kind(row, stats.kind)
         return line
 
-    def product(self, space: Workspace, left: InputStats, right: InputStats) -> Line:
-        """Count where both factors of a product are not zero."""
+    def product(self, space: Workspace, left: DeviceStats, events: Tensor, kind: Tensor) -> Line:
+        """Count where both factors of a product are not zero; as ``TritonRoad.product``."""
         line = space.take(1)
         row = space.lines[line.start]
-        events, others = left.event_counts, right.event_counts.expand(left.event_counts.shape)
-        both = (events * others).sum()
-        numbers = [events.sum(), left.magnitudes.sum(), *[both] * 4]
+        both = (left.event_counts * events).sum()
+        numbers = [left.event_counts.sum(), left.magnitudes.sum(), *[both] * 4]
         row[OF_COUNTS:NEAR].copy_(torch.stack(numbers * 2))
-        _set_kind(row, left.kind * len(InputKind) + right.kind)
+        _set_kind(row, left.kind * len(InputKind) + kind)
         return line
 
     def vectors(
@@ -109,17 +104,16 @@ class TorchRoad:
         analog_counts: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Synops of each input vector, and the kind; arguments as of ``TritonRoad.vectors``."""
-        stats = self.stats(space, x, dims, scale)
-        counts = as_counts(x, stats) if scale is None else _unscaled(x, scale)
+        kind = self.stats(space, x, dims, scale).kind
+        counts = _unscaled(x, scale) if scale is not None else _as_counts(x, kind)
         kept = [d for d in range(x.ndim) if d not in dims]
         sizes = [x.shape[d] for d in dims]
         fanout = dense.expand([x.shape[d] for d in kept]).reshape(-1)
         rows = counts.permute(*dims, *kept).reshape(math.prod(sizes), fanout.numel())
         synops = (magnitudes(rows.to(torch.float64)) @ fanout).reshape(sizes)
-        assert isinstance(stats.kind, Tensor)
         if not analog_counts:
-            synops = torch.where(stats.kind == InputKind.ANALOG, 0.0, synops)
-        return synops, stats.kind
+            synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
+        return synops, kind
 
     def nonzero(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         """Count the elements that are not zero, float64, summed over some dimensions."""
@@ -201,6 +195,10 @@ def _unscaled(x: Tensor, scale: Tensor) -> Tensor:
     return torch.where(fits & (whole.abs() <= LARGEST_COUNT), whole, torch.nan)
 
 
+def _as_counts(x: Tensor, kind: Tensor) -> Tensor:
+    return x if not x.is_floating_point() else torch.where(kind == InputKind.ANALOG, x, x.round())
+
+
 def _kinds(lines: Tensor, elements: Tensor | int) -> Tensor:
     """Numbers of the kinds of calls, from the last columns of their lines; float64."""
     near, least, largest = lines[:, NEAR], lines[:, LEAST], lines[:, LARGEST]
@@ -210,6 +208,6 @@ def _kinds(lines: Tensor, elements: Tensor | int) -> Tensor:
     return torch.where(graded, 3.0, kind)
 
 
-def _set_kind(row: Tensor, kind: Tensor | int) -> None:
-    row[KIND].copy_(torch.as_tensor(kind))
+def _set_kind(row: Tensor, kind: Tensor) -> None:
+    row[KIND].copy_(kind)
     row[NEAR].fill_(-1.0)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.tensors.accelerators.launch import Launch
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
+from snnmetrics.tensors.accelerators.launch import Launch, stream_of
 from snnmetrics.tensors.accelerators.layout import Axes, axes, contiguous, expanded
 from snnmetrics.tensors.accelerators.lines import TOTALS, WIDTH
 from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.tensors.stats import InputStats
 
 _UNITS = 4.0  # in the last place, by which a spike count may be off (``counts.py``)
 _BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
@@ -27,6 +27,7 @@ _MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
 _MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
 _PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
 _BLOCK = 256
+_ONE_PROGRAM = 2**15  # elements up to which one program reads them all
 
 
 class _Grid(NamedTuple):
@@ -66,6 +67,26 @@ def _format(dtype: torch.dtype, scaled: bool) -> dict[str, Any]:
     eps = torch.finfo(dtype).eps if dtype in _BYTES else 0.0
     floats = min(8, max(4, _BYTES[dtype])) if dtype in _BYTES else 0
     return {"SCALED": scaled, "FLOATS": floats, "UNITS": _UNITS * eps}
+
+
+class _Stats(NamedTuple):
+    """Launches that read a tensor per neuron.
+
+    Attributes:
+        read: Reads it; alone, if there is nothing to add up.
+        add: Adds up parts.
+        shape: Of the neurons.
+        strides: Of the neurons in the output.
+        size: Numbers in the output.
+        scratch: Numbers in the scratch memory.
+    """
+
+    read: Launch
+    add: Launch | None
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    size: int
+    scratch: int
 
 
 class _Layout(NamedTuple):
@@ -155,7 +176,8 @@ class TritonRoad:
             whole = None if effective is None else _whole(effective, neurons)
             return self.figures(space, x, dims, _whole(dense, neurons), whole, scale)
         line = space.take(launch.programs)
-        launch(x, dense if scale is None else scale, dense, other, space.lines, line=line.start)
+        given = dense if scale is None else scale
+        launch(space.handle, x, given, dense, other, space.lines, line=line.start)
         return line
 
     def _bind_figures(
@@ -191,25 +213,21 @@ class TritonRoad:
     # ------------------------------------------------------------------ sums per neuron
 
     def stats(
-        self,
-        space: Workspace,
-        x: Tensor,
-        dims: tuple[int, ...],
-        scale: Tensor | None = None,
-    ) -> InputStats:
-        """Kind, magnitudes and events of a tensor per neuron, in two launches."""
+        self, space: Workspace, x: Tensor, dims: tuple[int, ...], scale: Tensor | None = None
+    ) -> DeviceStats:
+        """Kind, magnitudes and events of a tensor per neuron, in two launches; if small, in one."""
         bound = self._bound_stats(x.shape, x.stride(), x.dtype, dims, scale is not None)
         if bound is None:
             return self.stats(space, *_rows_first(x, dims), scale)
-        read, add, shape, numbers = bound
-        size = math.prod(shape)
-        scratch = space.scratch(numbers)
-        with torch.inference_mode(False):
-            out = torch.empty(2 * size + 1, dtype=torch.float64, device=x.device)
-        read(x, scratch if scale is None else scale, scratch)
-        add(scratch, out)
-        events, magnitudes = out[:-1].view(2, *shape).unbind()
-        return InputStats(out[-1], magnitudes, events, 0, x.dtype in _BYTES)
+        out = _empty(bound.size, x.device)
+        scale = out if scale is None else scale
+        if bound.add is None:
+            bound.read(space.handle, x, scale, out)
+        else:
+            scratch = space.scratch(bound.scratch)
+            bound.read(space.handle, x, scale, scratch)
+            bound.add(space.handle, scratch, out)
+        return DeviceStats(out, bound.shape, bound.strides)
 
     def _bind_stats(
         self,
@@ -218,14 +236,18 @@ class TritonRoad:
         dtype: torch.dtype,
         dims: tuple[int, ...],
         scaled: bool,
-    ) -> tuple[Launch, Launch, tuple[int, ...], int] | None:
-        """Bind both launches; with the shape of the neurons, and the size of the scratch."""
+    ) -> _Stats | None:
         sizes = tuple(size for d, size in enumerate(shape) if d not in dims)
-        found = _layout(shape, stride, dims, (sizes, contiguous(sizes)))
+        strides = contiguous(sizes)
+        found = _layout(shape, stride, dims, (sizes, strides))
         if found is None:
             return None
         rows, neurons, _ = found
-        grid = _grid(rows.total, neurons.total)
+        grid, count = _grid(rows.total, neurons.total), neurons.total
+        kernel, is_small = self._kernels.neuron_parts, rows.total * count <= _ONE_PROGRAM
+        if is_small and count <= _TILE:
+            kernel, wide = self._kernels.neuron_sums, _power(count, _TILE)
+            grid = _Grid(1, 1, rows.total, (_power(rows.total, _TILE // wide), wide))
         options = {
             "ROW_DIMS": rows.dims,
             "NEURON_DIMS": neurons.dims,
@@ -234,50 +256,52 @@ class TritonRoad:
             **_format(dtype, scaled),
         }
         integers = (*_row_integers(rows), grid.rows_each, *_neuron_integers(neurons))
-        read = Launch(self._kernels.neuron_parts, (grid.blocks, grid.parts), integers, options)
-        count = neurons.total
-        add = Launch(
-            self._kernels.add_parts,
-            (-(-count // _BLOCK),),
-            (grid.parts, count, read.programs),
-            {"BN": _BLOCK},
-        )
-        return read, add, sizes, 3 * grid.parts * count + read.programs
+        read, add = Launch(kernel, (grid.blocks, grid.parts), integers, options), None
+        if kernel is self._kernels.neuron_parts:
+            parts = grid.parts, count, read.programs
+            add = Launch(self._kernels.add_parts, (-(-count // _BLOCK),), parts, {"BN": _BLOCK})
+        scratch = 3 * grid.parts * count + read.programs
+        return _Stats(read, add, sizes, strides, 2 * count + 1, scratch)
 
     def figures_of(
-        self, space: Workspace, stats: InputStats, dense: Tensor, effective: Tensor | None
+        self, space: Workspace, stats: DeviceStats, dense: Tensor, effective: Tensor | None
     ) -> Line:
         """Multiply what was read of an input with its maps, in one launch."""
         return self._figures_of_sums(space, stats, dense, effective, None)
 
-    def product(self, space: Workspace, left: InputStats, right: InputStats) -> Line:
-        """Count where both factors of a product are not zero, in one launch."""
-        return self._figures_of_sums(space, left, right.event_counts, None, right)
+    def product(self, space: Workspace, left: DeviceStats, events: Tensor, kind: Tensor) -> Line:
+        """Count where both factors of a product are not zero, in one launch.
+
+        Args:
+            space: Where the lines are written.
+            left: What was read of the left factor.
+            events: What its events meet of the right factor, in the shape of its neurons.
+            kind: Kind of the right factor.
+        """
+        return self._figures_of_sums(space, left, events, None, kind)
 
     def _figures_of_sums(
         self,
         space: Workspace,
-        stats: InputStats,
+        stats: DeviceStats,
         dense: Tensor,
         effective: Tensor | None,
-        right: InputStats | None,
+        right_kind: Tensor | None,
     ) -> Line:
-        assert isinstance(stats.kind, Tensor)
-        magnitudes, events = stats.magnitudes, stats.event_counts
         other = dense if effective is None else effective
         launch = self._bound_sums(
-            *(magnitudes.shape, magnitudes.stride(), dense.shape, dense.stride()),
-            *(other.shape, other.stride(), effective is not None, right is not None),
+            *(stats.shape, stats.strides, dense.shape, dense.stride()),
+            *(other.shape, other.stride(), effective is not None, right_kind is not None),
         )
-        if launch is None or events.stride() != magnitudes.stride():
-            plain = stats._replace(magnitudes=magnitudes.contiguous(), events=events.contiguous())
-            whole = None if effective is None else _whole(effective, magnitudes.shape)
-            dense = _whole(dense, magnitudes.shape)
-            return self._figures_of_sums(space, plain, dense, whole, right)
+        if launch is None:
+            numbers = torch.stack([stats.event_counts, stats.magnitudes]).flatten()
+            plain = DeviceStats.of(torch.cat([numbers, stats.sums[-1:]]), stats.shape)
+            whole = None if effective is None else _whole(effective, stats.shape)
+            dense = _whole(dense, stats.shape)
+            return self._figures_of_sums(space, plain, dense, whole, right_kind)
         line = space.take(launch.programs)
-        kind = stats.kind if right is None else right.kind
-        assert isinstance(kind, Tensor)
-        launch(magnitudes, events, stats.kind, dense, other, kind, space.lines, line=line.start)
+        kind = dense if right_kind is None else right_kind
+        launch(space.handle, stats.sums, dense, other, kind, space.lines, line=line.start)
         return line
 
     def _bind_sums(
@@ -341,10 +365,9 @@ class TritonRoad:
             return self.vectors(space, flat, lead, whole, scale, analog_counts)
         read, add, numbers = bound
         scratch = space.scratch(numbers)
-        with torch.inference_mode(False):
-            out = torch.empty(math.prod(sizes) + 1, dtype=torch.float64, device=x.device)
-        read(x, dense if scale is None else scale, dense, scratch)
-        add(scratch, out)
+        out = _empty(math.prod(sizes) + 1, x.device)
+        read(space.handle, x, dense if scale is None else scale, dense, scratch)
+        add(space.handle, scratch, out)
         return out[:-1].view(sizes), out[-1]
 
     def _bind_vectors(
@@ -392,9 +415,8 @@ class TritonRoad:
         if bound is None:
             return self.nonzero(*_rows_first(x, dims))
         launch, shape = bound
-        with torch.inference_mode(False):
-            out = torch.empty(shape, dtype=torch.float64, device=x.device)
-        launch(x, out)
+        out = _empty(math.prod(shape), x.device).view(shape)
+        launch(stream_of(x.device), x, out)
         return out
 
     def _bind_nonzero(
@@ -422,16 +444,23 @@ class TritonRoad:
 
     def totals(self, space: Workspace, calls: Calls) -> Tensor:
         """Totals of each row by kind, ``(rows, kinds, TOTALS)``, in one launch."""
-        with torch.inference_mode(False):
-            shape = calls.rows, calls.kinds, len(TOTALS)
-            out = torch.empty(shape, dtype=torch.float64, device=space.device)
+        shape = calls.rows, calls.kinds, len(TOTALS)
+        out = _empty(math.prod(shape), space.device).view(shape)
         launch = self._bound_totals(calls.rows, calls.kinds)
-        launch(space.lines, calls.places, calls.facts, calls.row_starts, out)
+        launch(space.handle, space.lines, calls.places, calls.facts, calls.row_starts, out)
         return out
 
     def _bind_totals(self, rows: int, kinds: int) -> Launch:
         options = {"KINDS": kinds, "BLOCK": WIDTH}
         return Launch(self._kernels.totals, (rows,), (), options, warps=1)
+
+
+def _empty(size: int, device: torch.device) -> Tensor:
+    """Numbers that later operations may take in any mode."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=torch.float64, device=device)
+    return torch.empty(size, dtype=torch.float64, device=device)
 
 
 def _rows_first(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:

@@ -67,12 +67,14 @@ class Workspace:
     Attributes:
         device: The device.
         stream: The stream in whose order the memory is used; None where there is one only.
+        handle: Of the stream, as the driver knows it.
         lines: ``(lines, WIDTH)``, float64.
         used: Lines in use.
     """
 
     def __init__(self, device: torch.device, stream: Any = None) -> None:
         self.device, self.stream, self.used = device, stream, 0
+        self.handle: int = 0 if stream is None else stream.cuda_stream
         self.lines = self._empty(_FIRST_LINES, WIDTH)
         self._scratch = self._empty(0)
 
