@@ -80,8 +80,8 @@ class Monitor:
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
-            to compute and reset; a batch that fails leaves them as they were. In a loop over
-            steps, outside or inside of the model, a metric has ``time_dim=None``.
+            to compute and reset; a batch or a call that fails leaves them as they were. In a loop
+            over steps, outside or inside of the model, a metric has ``time_dim=None``.
         process_group: Ranks that :meth:`compute` adds up; by default all.
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
@@ -285,7 +285,7 @@ class Monitor:
         if steps is None:
             steps = self.steps
         with (
-            self._tracer.batch_of_calls(self.time_dim is not None),
+            self._tracer.batch_of_calls(self.time_dim is not None or bool(self._probes)),
             self._open_batch(samples, steps, seconds),
         ):
             yield
@@ -321,18 +321,17 @@ class Monitor:
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
         self._discarded, self._untraced_calls, self._steps_seen = False, 0, 0
-        self._probes.remember()
         try:
             self._in_batch = True
-            with torch._C.DisableTorchFunction():
-                self._recorder.open(weights_may_differ=not self._weights_are_fixed)
-            self._batch_samples = None
-            yield
-            if not self._discarded:
-                with unseen_by_modes():
-                    self._commit(samples, steps, seconds)
+            with self._probes.batch():
+                with torch._C.DisableTorchFunction():
+                    self._recorder.open(weights_may_differ=not self._weights_are_fixed)
+                self._batch_samples = None
+                yield
+                if not self._discarded:
+                    with unseen_by_modes():
+                        self._commit(samples, steps, seconds)
         except BaseException:
-            self._probes.restore()
             self._recorder.synops.clear()
             raise
         finally:
@@ -344,18 +343,21 @@ class Monitor:
     ) -> AbstractContextManager[None]:
         """The batch of a root call: the open one, or one of its own."""
         if self._in_batch:
-            return nullcontext() if self.time_dim is None else self._timed_call(args, kwargs)
+            return self._call_in_batch(args, kwargs)
         with torch._C.DisableTorchFunction():
             size = self._size(args, kwargs)
         return self._open_batch(*size, None)
 
     @contextmanager
-    def _timed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+    def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
         """One of several root calls of a batch: add its steps once it has returned."""
-        first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-        with torch._C.DisableTorchFunction():
-            samples, steps = (None, None) if first is None else self._sizes_of(first)
-        yield
+        samples = steps = None
+        if self.time_dim is not None:
+            first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+            with torch._C.DisableTorchFunction():
+                samples, steps = (None, None) if first is None else self._sizes_of(first)
+        with self._probes.call():
+            yield
         if steps is None or self._steps_seen is None:
             self._steps_seen = None
         else:
