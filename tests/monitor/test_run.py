@@ -184,6 +184,14 @@ def test_what_is_not_a_function_is_refused(name: str) -> None:
     assert len(list(fetched)) == 1
 
 
+@pytest.mark.parametrize("empty", [(), []])
+def test_a_batch_without_an_input_is_refused(empty: Any) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=0)
+    with pytest.raises(ValueError, match=r"loader: expected batches whose first entry"):
+        monitor.run([torch.ones(1, 4), empty])
+    assert monitor.compute().samples == 1
+
+
 # -------------------------------------------------------------- states that go on
 
 

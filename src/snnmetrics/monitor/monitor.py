@@ -760,6 +760,10 @@ def _arguments(
         if isinstance(batch, tuple):
             return batch, {}
     elif isinstance(batch, list | tuple):
+        if not batch:
+            raise ValueError(
+                f"loader: expected batches whose first entry is the input, found {batch!r}"
+            )
         return (batch[0],), {}
     return ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
 
