@@ -89,6 +89,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 
 COUNTS = "layers/fc/counts/binary"
 SPREAD = "layers/fc/per_sample"
+IDLE = {"layers": [], "per_sample": None, "per_second": None}
 MAP = "layers/block.conv/synops_per_neuron"
 
 
@@ -153,6 +154,8 @@ MAP = "layers/block.conv/synops_per_neuron"
         ("groups/core/layers", ["fc", 1], r"groups.core.layers\[1\]: expected text, found 1"),
         ("groups/core/name", "core", "groups.core.name: unknown"),
         ("groups", [], "groups: expected an object"),
+        ("groups", {"fc": IDLE}, "groups: expected names that no layer has, found 'fc'"),
+        ("groups", {"total": IDLE}, "groups: expected names that no layer has, found 'total'"),
         ("seconds", 0, "seconds: expected a positive number, found 0"),
         ("seconds", -1.0, "seconds: expected a finite, non-negative number, found -1.0"),
         ("samples", 0, "seconds: expected null without samples, found 0.04"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from snnmetrics.arguments import positive_number
+from snnmetrics.arguments import invertible_number
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
 from snnmetrics.text import closest
@@ -50,7 +50,7 @@ class Declarations:
             if kind not in KINDS:
                 raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
         self._scales = {
-            name: positive_number(f"input_scale[{name!r}]", scale)
+            name: invertible_number(f"input_scale[{name!r}]", scale)
             for name, scale in self.by_name("input_scale", input_scale).items()
         }
         self.groups = self._grouped(groups)
@@ -154,6 +154,8 @@ class Declarations:
             raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
         checked = dict(named or {})
         for key in checked:
+            if not isinstance(key, str):
+                raise TypeError(f"{argument}: expected names of modules as text, found {key!r}")
             name, _, place = key.rpartition(".") if places else (key, "", "")
             known = name in self.modules
             if not places:  # a pattern, or a part of a module such as 'attn.qk'
@@ -172,6 +174,8 @@ class Declarations:
             raise TypeError(f"groups: expected a mapping of lists of names, found {groups!r}")
         grouped = {}
         for name, layers in (groups or {}).items():
+            if not isinstance(name, str):
+                raise TypeError(f"groups: expected names of groups as text, found {name!r}")
             if not isinstance(layers, list | tuple | set):
                 raise TypeError(f"groups[{name!r}]: expected a list of names, found {layers!r}")
             if not layers:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from snnmetrics.arguments import positive_integer, positive_number, require_bool, require_dim
+from snnmetrics.arguments import invertible_number, positive_integer, require_bool, require_dim
 from snnmetrics.extras import optional_module
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
@@ -147,7 +147,7 @@ class Monitor:
             raise ValueError(
                 f"steps: expected None beside time_dim={time_dim}, whose size it is, found {steps}"
             )
-        self.dt = None if dt is None else positive_number("dt", dt)
+        self.dt = None if dt is None else invertible_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
         self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
         self._process_group = process_group
@@ -273,7 +273,7 @@ class Monitor:
             if value < 0:
                 raise ValueError(f"{name}: expected a number >= 0, found {value}")
         if seconds is not None:
-            seconds = positive_number("seconds", seconds)
+            seconds = invertible_number("seconds", seconds)
             if self.dt is not None:
                 raise ValueError(
                     f"seconds: expected none beside Monitor(dt={self.dt:g}), found {seconds:g}"

@@ -58,6 +58,8 @@ def report_of(
     unclear = [name for name, data in layers.items() if per_sample and _unclear(data)]
     groups = {}
     for group in declared.groups:
+        if group in layers:  # of a module that was added to the model since
+            raise ValueError(f"groups: expected a name that no layer has, found {group!r}")
         members = declared.members(group, layers)
         known = per_sample and not any(name in members for name in unclear)
         samples = _distributions(run, "group", group) if known else (None, None)
