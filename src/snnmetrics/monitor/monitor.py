@@ -173,7 +173,9 @@ class Monitor:
         self._in_batch = False
         self._discarded = False  # reset() was called in the open batch
         self._untraced_calls = 0  # in the open batch
-        self._steps_seen: int | None = 0  # in the open batch, times samples if those are known
+        # In the open batch; of steps times samples, if those are known.
+        self._samples_seen: int | None = 0
+        self._steps_seen: int | None = 0
         self._weights_are_fixed = False  # between the batches of run()
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = RunData()
@@ -250,7 +252,8 @@ class Monitor:
         Raises:
             TypeError: If an argument is not a number.
             ValueError: If one is negative, the duration is given twice, or another batch is open.
-                At the end: if the calls of the model lasted another number of steps.
+                At the end: if the calls of the model lasted another number of steps, or had another
+                number of samples in ``batch_dim``.
             RuntimeError: If the monitor is not attached.
 
         Example:
@@ -284,8 +287,10 @@ class Monitor:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
         if steps is None:
             steps = self.steps
+        has_dims = self.batch_dim is not None or self.time_dim is not None
+        around_each = has_dims or bool(self._probes)
         with (
-            self._tracer.batch_of_calls(self.time_dim is not None or bool(self._probes)),
+            self._tracer.batch_of_calls(around_each),
             self._open_batch(samples, steps, seconds),
         ):
             yield
@@ -293,20 +298,29 @@ class Monitor:
                 self._require_steps(samples, steps)
 
     def _require_steps(self, samples: int, steps: int) -> None:
-        """Refuse a batch whose calls last another number of steps than was declared."""
+        """Refuse a batch whose calls have other numbers of samples or steps than were declared."""
         calls = self._recorder.calls + self._untraced_calls
         seen = None if self._untraced_calls else self._steps_seen
         if self.time_dim is not None and seen is not None:
-            of_each = samples if self.batch_dim is not None else 1
-            if seen == steps * of_each:
+            dims, declared = f"time_dim={self.time_dim}", f"steps={steps}"
+            if self.batch_dim is not None:  # parts of the samples add up
+                dims = f"batch_dim={self.batch_dim} times {dims}"
+                declared = f"samples={samples} times {declared}"
+            if seen == steps * (1 if self.batch_dim is None else samples):
                 return
             # With per_sample time_dim may be the order that layers within the model see.
             if not self._recorder.per_sample:
                 raise ValueError(
-                    f"steps: expected as many as time_dim={self.time_dim} of the model's input "
-                    f"adds up to in this batch, {seen / of_each:g} in {named(calls, 'call')}, "
-                    f"found {steps}"
+                    f"steps: expected as many as {dims} of the model's input adds up to in this "
+                    f"batch, {seen} in {named(calls, 'call')}, found {declared}"
                 )
+        # Of calls that are steps, each of all samples or of a part of them.
+        sizes = None if self._untraced_calls or self.time_dim is not None else self._samples_seen
+        if sizes is not None and sizes % samples and not self._recorder.per_sample:
+            raise ValueError(
+                f"samples: expected as many as batch_dim={self.batch_dim} of the model's input has "
+                f"in each step, {sizes} in {named(calls, 'call')}, found {samples}"
+            )
         one_call = self.steps or 1
         fits = steps > 0 and calls * one_call % steps == 0 and steps % one_call == 0
         if (calls > 1 or self.steps is not None) and not fits:
@@ -320,7 +334,8 @@ class Monitor:
 
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
-        self._discarded, self._untraced_calls, self._steps_seen = False, 0, 0
+        self._discarded, self._untraced_calls = False, 0
+        self._samples_seen = self._steps_seen = 0
         try:
             self._in_batch = True
             with self._probes.batch():
@@ -350,18 +365,16 @@ class Monitor:
 
     @contextmanager
     def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-        """One of several root calls of a batch: add its steps once it has returned."""
-        samples = steps = None
-        if self.time_dim is not None:
-            first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-            with torch._C.DisableTorchFunction():
-                samples, steps = (None, None) if first is None else self._sizes_of(first)
+        """One of several root calls of a batch: add its samples and steps once it returned."""
+        first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        with torch._C.DisableTorchFunction():
+            samples, steps = (None, None) if first is None else self._sizes_of(first)
         with self._probes.call():
             yield
-        if steps is None or self._steps_seen is None:
-            self._steps_seen = None
-        else:
-            self._steps_seen += steps if samples is None else steps * samples
+        self._samples_seen = _sum(self._samples_seen, samples)
+        if steps is not None and samples is not None:
+            steps *= samples
+        self._steps_seen = _sum(self._steps_seen, steps)
 
     def _not_traced(self, reason: str) -> None:
         """A root call could not be traced: report it, whatever becomes of the batch."""
@@ -732,6 +745,11 @@ class Monitor:
     def _forget_batch(self) -> None:
         self._recorder.synops.clear()
         self._batch_samples = None
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    """The sum, if both are known."""
+    return None if one is None or other is None else one + other
 
 
 def _sum_of(parts: list[Tensor]) -> Tensor:
