@@ -138,6 +138,22 @@ def test_a_call_that_failed_and_was_repeated_in_a_batch_updates_once(
     assert rate._update_count == 5
 
 
+@pytest.mark.parametrize(
+    ("metric", "shape", "message"),
+    [
+        (sm.SynOps(torch.ones(7)), (2, 4), "activations: expected .*7"),
+        (sm.AccuracyOverTime(), (2, 4), "update"),  # it takes a target, too
+    ],
+)
+def test_what_a_metric_refuses_is_refused_with_its_place(
+    metric: Metric, shape: tuple[int, ...], message: str
+) -> None:
+    monitor = sm.Monitor(nn.Sequential(nn.Linear(4, 3)), batch_dim=0, probes={"0.input": metric})
+    with pytest.raises((TypeError, ValueError), match=rf"^probes\['0.input'\]: .*{message}"):
+        monitor.run([torch.ones(shape)])
+    assert monitor.compute().calls == 0
+
+
 def test_a_call_of_all_steps_that_failed_may_be_repeated() -> None:
     model, x = Failing(1), (torch.rand(2, 5, 4) < 0.5).float()
     rate = sm.FiringRate(time_dim=1)

@@ -40,15 +40,25 @@ class Probes:
         return bool(self._metrics)
 
     def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Update the metrics at a module that returned."""
+        """Update the metrics at a module that returned.
+
+        Raises:
+            TypeError: If a metric refuses the tensor; the message names the place.
+            ValueError: Likewise.
+        """
         for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
             probe = f"{name}.{place}"
             metric = self._metrics.get(probe)
             if metric is not None:
                 self._require_time(probe, metric)
                 self._updated.add(probe)
-                with torch.no_grad():
-                    metric.update(_tensor_in(probe, values))
+                x = _tensor_in(probe, values)
+                try:
+                    with torch.no_grad():
+                        metric.update(x)
+                except (TypeError, ValueError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"probes[{probe!r}]: {error}") from error
 
     def _require_time(self, probe: str, metric: Metric) -> None:
         """Refuse a metric with a time dimension where each call is one step of a loop.
