@@ -396,9 +396,10 @@ class Monitor:
                 samples, steps = self._sizes_of(value)
                 assert samples is not None
                 return samples, self.steps if self.time_dim is None else steps
+        found = ", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "none"
         raise ValueError(
-            "batch_dim: expected a tensor among the arguments of the model, found none; call it "
-            "within 'with monitor.batch(samples=..., steps=...):'"
+            f"batch_dim: expected a tensor among the arguments of the model, found {found}; call "
+            "it within 'with monitor.batch(samples=..., steps=...):'"
         )
 
     def _sizes_of(self, value: Tensor) -> tuple[int | None, int | None]:
@@ -510,7 +511,7 @@ class Monitor:
         runs_user_code = prepare is not None or before_batch is not None
         carried = CarriedStates(self.model)
         looks_at_states = before_batch is None and bool(carried)
-        sizes: list[torch.Size] | None = None
+        sizes: list[list[int]] | None = None
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -519,7 +520,7 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
-                    sizes, before = _sizes((*args, *kwargs.values())), sizes
+                    sizes, before = _sizes((*args, *kwargs.values()), self.time_dim), sizes
                     watches = looks_at_states and sizes == before
                     with carried.watched() if watches else nullcontext():
                         self.model(*args, **kwargs)
@@ -790,8 +791,13 @@ def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
-def _sizes(values: Iterable[Any]) -> list[torch.Size]:
-    return [value.shape for value in values if isinstance(value, Tensor)]
+def _sizes(values: Iterable[Any], time_dim: int | None) -> list[list[int]]:
+    """Sizes that a state of neurons has, too: without the number of steps."""
+    sizes = [list(value.shape) for value in values if isinstance(value, Tensor)]
+    for shape in sizes:
+        if time_dim is not None and -len(shape) <= time_dim < len(shape):
+            del shape[time_dim]
+    return sizes
 
 
 def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any]:
