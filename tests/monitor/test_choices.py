@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import snntorch as snn
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,12 @@ def report_of(**declared: Any) -> sm.Report:
         ({"include": ["attn.matmul_1", "fc"]}, {"attn.matmul_1", "fc"}),
         ({"include": "attn"}, {name for name in ALL if name.startswith("attn")}),
         ({"include": "attn", "exclude": "attn.matmul*"}, {"attn.q", "attn.out"}),
+        ({"exclude": "*.matmul"}, ALL - {"attn.matmul"}),
+        ({"exclude": "a*n.matmul?1"}, ALL - {"attn.matmul_1"}),
+        ({"include": "*.matmul"}, {"attn.matmul"}),
+        ({"include": "at[st]n.matmul*"}, {"attn.matmul", "attn.matmul_1"}),
+        ({"include": "attn.*"}, {name for name in ALL if name.startswith("attn")}),
+        ({"include": "*.out"}, {"attn.out"}),  # a module
     ],
 )
 def test_rows_are_chosen_by_name(declared: dict[str, Any], rows: set[str]) -> None:
@@ -65,6 +72,23 @@ def test_rows_are_chosen_by_name(declared: dict[str, Any], rows: set[str]) -> No
     assert report.counts() == {name: whole.counts()[name] for name in report.layers}
     assert report.uncounted == ()
     assert report.notes == ()
+
+
+def test_patterns_of_rows_in_several_modules_declare_all_of_them() -> None:
+    blocks = nn.Sequential(*(Attention() for _ in range(3)))
+    declared: dict[str, Any] = {"kinds": {"*.matmul": "analog"}, "groups": {"g": ["?.matmul_1"]}}
+    report = sm.Monitor(blocks, batch_dim=0, **declared).run([torch.eye(4)[None]])
+    assert [report.layers[f"{i}.matmul"].kind for i in range(3)] == ["analog*analog"] * 3
+    assert report.groups["g"].layers == ("0.matmul_1", "1.matmul_1", "2.matmul_1")
+    assert report.notes == ()
+
+
+def test_a_pattern_of_rows_asks_for_no_neurons() -> None:
+    model = nn.Sequential(Attention(), snn.Leaky(beta=0.5, init_hidden=True))
+    report = sm.Monitor(model, batch_dim=0, include="*.matmul").run([torch.eye(4)[None]])
+    assert list(report.layers) == ["0.matmul"]
+    assert report.neurons == {}
+    assert report.notes == ("neurons left out by include or exclude: 1",)
 
 
 def test_rows_that_are_left_out_are_in_no_figure() -> None:
@@ -104,6 +128,7 @@ def test_a_misspelt_name_is_answered_with_the_closest() -> None:
         ({"include": ["fc", "attn_q"]}, "attn.q"),
         ({"kinds": {"attm": "analog"}}, "attn"),
         ({"groups": {"core": ["list.1"]}}, "list.0"),
+        ({"exclude": "atn.*"}, "attn.q"),
         ({"exclude": "list.1"}, "list.0"),  # a container has no rows of its own
     ):
         with pytest.raises(ValueError, match=f"did you mean '{close}'\\?"):

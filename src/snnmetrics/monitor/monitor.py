@@ -76,7 +76,7 @@ class Monitor:
             their own in the report, and limits in :meth:`Report.check`.
         include: What to count: names, patterns (``"enc*"``), module types, or functions
             ``(name, module) -> bool``, of modules with all that is in them; or names and patterns
-            of rows, such as ``"attn.qk"``. By default everything.
+            of rows, such as ``"*.attn.qk"``. By default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
