@@ -64,6 +64,17 @@ def test_steps_of_the_input_add_up_to_those_declared() -> None:
         assert (report.steps, report.layers["Linear"].synops) == (5, 60)
 
 
+@pytest.mark.parametrize(("batch_dim", "time_dim"), [(0, 0), (1, -2), (-3, 0)])
+def test_batch_and_time_are_two_dimensions(batch_dim: int, time_dim: int) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=batch_dim, time_dim=time_dim)
+    message = f"^time_dim: expected another dimension than batch_dim={batch_dim}, found {time_dim} "
+    with pytest.raises(ValueError, match=message):
+        monitor.run([ones(5, 2)])
+    with pytest.raises(ValueError, match=message):
+        run(monitor, [ones(5, 2)])
+    assert monitor.compute().calls == 0
+
+
 @pytest.mark.parametrize(
     ("sizes", "samples", "fits"),
     [

@@ -404,15 +404,24 @@ class Monitor:
 
     def _sizes_of(self, value: Tensor) -> tuple[int | None, int | None]:
         """Samples and steps in the first tensor argument, where its dimensions are declared."""
-        sizes = []
         for name, dim in (("batch_dim", self.batch_dim), ("time_dim", self.time_dim)):
             if dim is not None and not -value.ndim <= dim < value.ndim:
                 raise ValueError(
                     f"{name}: expected a dimension of the model's first tensor argument, "
                     f"found {dim} for shape {tuple(value.shape)}"
                 )
-            sizes.append(None if dim is None else value.shape[dim])
-        return sizes[0], sizes[1]
+        batch, time = (
+            None if dim is None else dim % value.ndim for dim in (self.batch_dim, self.time_dim)
+        )
+        if batch is not None and batch == time:
+            raise ValueError(
+                f"time_dim: expected another dimension than batch_dim={self.batch_dim}, found "
+                f"{self.time_dim} for shape {tuple(value.shape)}"
+            )
+        return (
+            None if batch is None else value.shape[batch],
+            None if time is None else value.shape[time],
+        )
 
     def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
         if samples and not (self._recorder.calls or self._untraced_calls):
