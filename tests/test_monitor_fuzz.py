@@ -729,7 +729,7 @@ class Trial:
         samples = 3
         with contextlib.ExitStack() as stack:
             for monitor in monitors:
-                stack.enter_context(monitor.batch(samples=samples, steps=1))
+                stack.enter_context(monitor.batch(samples=samples))
             for _ in range(rng.randint(1, 5)):
                 if rng.random() < 0.15:
                     self.call(raises=True)

@@ -154,8 +154,10 @@ def test_energy_is_the_estimate_of_the_report(made: Report, profile: str) -> Non
     estimate = sm.estimate_energy(made, profile)
     if row.energy is None:
         priced = [one.priced for one in (*estimate.layers.values(), *estimate.neurons.values())]
-        assert math.isnan(estimate.total.energy) or (estimate.left_out and not any(priced))
+        nothing = not made.samples or math.isnan(estimate.total.energy)
+        assert nothing or (estimate.left_out and not any(priced))
     else:
+        assert made.samples
         assert row.energy == estimate.total.energy
 
 
@@ -499,10 +501,13 @@ def test_errors_name_the_argument(
 
 def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
     text = DOCUMENT.read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(block, {})
-    printed = capsys.readouterr().out.strip()
-    assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+        printed = "\n".join(capsys.readouterr().out.split("\r\n")).strip()
+        assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"
+    ann = names["table"].rows["ANN"]
+    assert (ann.macs, ann.energy) == (64 * 32, pytest.approx(64 * 32 * 4.6e-12))
 
 
 def test_accuracy_in_percent_is_told_apart_from_other_mistakes() -> None:
@@ -510,6 +515,14 @@ def test_accuracy_in_percent_is_told_apart_from_other_mistakes() -> None:
         sm.paper_table({"a": ours()}, {"a": 72.8})
     with pytest.raises(ValueError, match=r"found 728$"):
         sm.paper_table({"a": ours()}, {"a": 728})
+
+
+def test_a_run_without_samples_has_no_energy() -> None:
+    """Also where no layer is known yet, whose sum of nothing would be 0 J."""
+    row = sm.paper_table({"empty": Report(samples=0, calls=0, model="Net")}).rows["empty"]
+    figures = ("acs", "macs", "energy")
+    assert [getattr(row, figure) for figure in figures] == [None] * 3
+    assert {row.reasons[figure] for figure in figures} == {"no sample was seen"}
 
 
 def test_a_baseline_stands_beside_what_was_run() -> None:

@@ -69,6 +69,19 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
+def invertible_number(name: str, value: object) -> float:
+    """A positive number from 2**-1000 to 2**1000, as a report holds it: its inverse is finite.
+
+    Raises:
+        TypeError: If ``value`` is not a real number.
+        ValueError: If it is not in this range.
+    """
+    number = positive_number(name, value)
+    if not 2.0**-1000 <= number <= 2.0**1000:
+        raise ValueError(f"{name}: expected a number from 2**-1000 to 2**1000, found {value!r}")
+    return number
+
+
 def positive_integer(name: str, value: object) -> int:
     """Return a positive integer as it is.
 

@@ -265,6 +265,19 @@ def test_what_has_no_answer(call: Any, message: str) -> None:
         call(direct_coded())
 
 
-def test_a_string_is_no_collection_of_names() -> None:
-    with pytest.raises(TypeError, match="once: expected a collection of names, found the string"):
-        ann_baseline(direct_coded(), once="conv")
+@pytest.mark.parametrize("baseline", [ann_baseline, quantised_ann_baseline])
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("once", "conv", "expected a collection of names, found the string"),
+        ("once", [3], r"expected a collection of names, found \[3\]"),
+        ("once", None, "expected a collection of names, found None"),
+        ("padded_taps", "no", "expected True or False, found 'no'"),
+        ("zero_inputs", 1, "expected True or False, found 1"),
+        ("zero_weights", None, "expected True or False, found None"),
+        ("activation_sparsity", "0.5", "expected a fraction, found '0.5'"),
+    ],
+)
+def test_arguments_of_another_type(baseline: Any, argument: str, value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{argument}: {message}"):
+        baseline(direct_coded(), **{argument: value})

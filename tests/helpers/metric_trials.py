@@ -62,6 +62,19 @@ CASTS = {
 }
 
 
+def bad_targets(preds: Tensor, target: Tensor) -> list[tuple[Batch, str]]:
+    """What is no target of four samples and three classes, each with a pattern of the message."""
+    return [
+        ((preds, target[:3]), r"target: expected shape \(4,\)"),
+        ((preds, target.float()), "target: expected class indices"),
+        ((preds, target > 0), "target: expected class indices"),
+        ((preds, target + 3), "target: expected class indices from 0 to 2, found"),
+        ((preds, target - 4), "target: expected class indices from 0 to 2, found"),
+        ((preds, [0, 1, 2, 0]), "target: expected a torch.Tensor"),  # type: ignore[list-item]
+        ((preds, target.to("meta")), "target: expected a tensor on cpu"),
+    ]
+
+
 def of_new_states(items: list[pytest.Item]) -> list[pytest.Item]:
     """Leave out trials ``once_per_state`` of a metric whose states another of its classes has.
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import snnmetrics as sm
-from tests.helpers.metric_trials import Batch, MetricTrials
+from tests.helpers.metric_trials import Batch, MetricTrials, bad_targets
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -80,13 +80,7 @@ class EarlyExitTrials(MetricTrials):
             ((outputs.narrow(time, 0, 0), targets), "preds: expected at least 1 time step"),
             ((outputs.narrow(classes, 0, 1), targets), "preds: expected at least 2 classes"),
             ((outputs.to(torch.complex64), targets), "preds: expected a real dtype"),
-            ((outputs, targets[:3]), r"target: expected shape \(4,\)"),
-            ((outputs, targets.float()), "target: expected class indices"),
-            ((outputs, targets > 0), "target: expected class indices"),
-            ((outputs, targets + 3), "target: expected class indices from 0 to 2, found"),
-            ((outputs, targets - 4), "target: expected class indices from 0 to 2, found"),
-            ((outputs, [0, 1, 2, 0]), "target: expected a torch.Tensor"),
-            ((outputs, targets.to("meta")), "target: expected a tensor on cpu"),
+            *bad_targets(outputs, targets),
             ((outputs.to("meta"), targets.to("meta")), "preds: expected a tensor on cpu"),
         ]
 

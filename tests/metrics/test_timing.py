@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import snnmetrics as sm
-from tests.helpers.metric_trials import Batch, MetricTrials
+from tests.helpers.metric_trials import Batch, MetricTrials, bad_targets
 
 
 def accuracy_by_hand(outputs: np.ndarray, targets: np.ndarray, readout: str) -> np.ndarray:
@@ -61,14 +61,8 @@ class AccuracyTrials(MetricTrials):
                 r"expected number of time steps \(5,\).*found \(4,\)",
             ),
             ((outputs.to(torch.complex64), targets), "preds: expected a real dtype"),
-            ((outputs, targets[:3]), r"target: expected shape \(4,\)"),
-            ((outputs, targets.float()), "target: expected class indices"),
-            ((outputs, targets > 0), "target: expected class indices"),
-            ((outputs, targets + 3), "target: expected class indices from 0 to 2, found"),
-            ((outputs, targets - 4), "target: expected class indices from 0 to 2, found"),
-            ((outputs, [0, 1, 2, 0]), "target: expected a torch.Tensor"),
-            ((outputs, targets.to("meta")), "target: expected a tensor on cpu"),
-            ((outputs.to("meta"), targets.to("meta")), "expected a tensor on cpu"),
+            *bad_targets(outputs, targets),
+            ((outputs.to("meta"), targets.to("meta")), "preds: expected a tensor on cpu"),
         ]
 
 

@@ -62,6 +62,20 @@ def test_integers_elsewhere_and_other_first_inputs_are_not_noted() -> None:
     assert scaled.notes == ()
 
 
+def test_an_image_is_noted_where_a_later_layer_is_left_out() -> None:
+    """What is left out behind the first layer does not hide it; what is before it may."""
+    x = torch.full((2, 1, 8, 8), 7.0)
+    (note,) = sm.Monitor(Images(), batch_dim=0, exclude="fc").run([x]).notes
+    assert note.startswith("conv1: integers enter the first layer")
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3), nn.Linear(3, 2))
+    nn.init.ones_(model[0].weight)
+    nn.init.ones_(model[0].bias)
+    integers = torch.full((2, 4), 7.0)
+    behind = sm.Monitor(model, batch_dim=0, include=["1", "2"]).run([integers])
+    assert behind.layers["1"].kind == "integer"
+    assert behind.notes == ()
+
+
 def test_an_image_is_noted_where_neurons_alone_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(4, 3), snn.Leaky(beta=0.5, init_hidden=True))
     report = sm.Monitor(model, batch_dim=0, exclude=snn.Leaky).run([torch.full((2, 4), 7.0)])

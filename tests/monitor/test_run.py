@@ -184,6 +184,14 @@ def test_what_is_not_a_function_is_refused(name: str) -> None:
     assert len(list(fetched)) == 1
 
 
+@pytest.mark.parametrize("empty", [(), []])
+def test_a_batch_without_an_input_is_refused(empty: Any) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=0)
+    with pytest.raises(ValueError, match=r"loader: expected batches whose first entry"):
+        monitor.run([torch.ones(1, 4), empty])
+    assert monitor.compute().samples == 1
+
+
 # -------------------------------------------------------------- states that go on
 
 
@@ -201,6 +209,26 @@ def test_states_that_go_on_from_batch_to_batch_are_noted(
     hidden_monitor = sm.Monitor(hidden, batch_dim=1, time_dim=0)
     (note,) = hidden_monitor.run(batches[:2], prepare=repeated).notes
     assert note.startswith("lif1, lif2: the state")
+
+
+def test_states_that_go_on_over_recordings_of_varying_length_are_noted() -> None:
+    x = torch.full((6, 2, 4), 0.3)
+    model = nn.Sequential(neuron.IFNode(step_mode="m"))
+    monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
+    (note,) = monitor.run([x[:1], x[:2]]).notes
+    assert note.startswith("0: the state of these neurons goes on from batch to batch")
+    functional.reset_net(model)
+    monitor.reset()
+    assert monitor.run([x[:1], x[:2]], before_batch=functional.reset_net).notes == ()
+    functional.reset_net(model)
+    monitor.reset()
+    assert monitor.run([x[:1, :1], x[:1]]).notes == ()  # another number of samples
+
+
+def test_a_model_without_a_tensor_among_its_arguments_says_what_it_got() -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=0)
+    with pytest.raises(ValueError, match=r"batch_dim: expected a tensor .*, found list; call it"):
+        monitor.run([torch.ones(2, 4)], prepare=lambda x: [x])
 
 
 def test_states_that_do_not_go_on_are_not_noted(batches: list[tuple[Tensor, Tensor]]) -> None:

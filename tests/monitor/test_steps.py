@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -48,15 +49,60 @@ def test_parts_of_a_batch_and_models_that_loop_inside_are_accepted() -> None:
 
 
 def test_steps_of_the_input_add_up_to_those_declared() -> None:
-    for dims in ({"time_dim": 0}, {"batch_dim": 1, "time_dim": 0}):
+    product = "batch_dim=1 times time_dim=0 of"
+    for dims, of, each, declared in (
+        ({"time_dim": 0}, "time_dim=0 of", 1, "steps=5"),
+        ({"batch_dim": 1, "time_dim": 0}, product, 2, "samples=2 times steps=5"),
+    ):
         monitor = sm.Monitor(nn.Linear(4, 3), **dims)
-        with pytest.raises(ValueError, match=r"steps: .*time_dim=0 .* 6 in 2 calls, found 5"):
-            run(monitor, [ones(3, 2), ones(3, 2)])
-        with pytest.raises(ValueError, match=r"steps: .*time_dim=0 .* 4 in 1 call, found 5"):
-            run(monitor, [ones(4, 2)])
+        for parts, found in (((3, 3), "6 in 2 calls"), ((4,), "4 in 1 call")):
+            seen = f"{each * int(found[0])}{found[1:]}"
+            with pytest.raises(ValueError, match=f"steps: .* {of} .* {seen}, found {declared}$"):
+                run(monitor, [ones(part, 2) for part in parts])
         assert monitor.compute().calls == 0
         report = run(monitor, [ones(3, 2), ones(2, 2)])
         assert (report.steps, report.layers["Linear"].synops) == (5, 60)
+
+
+@pytest.mark.parametrize(("batch_dim", "time_dim"), [(0, 0), (1, -2), (-3, 0)])
+def test_batch_and_time_are_two_dimensions(batch_dim: int, time_dim: int) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=batch_dim, time_dim=time_dim)
+    message = f"^time_dim: expected another dimension than batch_dim={batch_dim}, found {time_dim} "
+    with pytest.raises(ValueError, match=message):
+        monitor.run([ones(5, 2)])
+    with pytest.raises(ValueError, match=message):
+        run(monitor, [ones(5, 2)])
+    assert monitor.compute().calls == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "samples", "fits"),
+    [
+        ([4] * 5, 4, True),
+        ([2] * 10, 4, True),  # two parts of the samples, step by step
+        ([20], 4, True),  # steps and samples in one dimension
+        ([4] * 10, 4, True),  # two calls per step
+        ([4] * 5, 3, False),
+        ([4] * 5, 8, False),
+        ([4] * 5, 100, False),
+        ([4, 4, 4, 4, 1], 4, False),
+    ],
+)
+def test_samples_of_a_step_loop_are_those_of_the_input(
+    sizes: list[int], samples: int, fits: bool
+) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=0)
+    message = rf"^samples: .* {sum(sizes)} in 5 calls, found {samples}$"
+    found = contextlib.nullcontext() if fits else pytest.raises(ValueError, match=message)
+    with found, monitor, monitor.batch(samples=samples, steps=5):
+        for size in sizes:
+            monitor.model(torch.ones(size, 4))
+    report = monitor.compute()
+    assert report.samples == (samples if fits else 0)
+    if fits:
+        assert report.layers["Linear"].synops == 12 * sum(sizes) / samples
+    else:
+        assert report.calls == 0
 
 
 def test_steps_add_up_over_parts_of_the_samples() -> None:

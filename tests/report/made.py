@@ -238,7 +238,13 @@ def neuron_layers(draw: st.DrawFn) -> NeuronData:
 
 
 def _consistent(made: Report) -> Report:
-    """Without samples nothing lasts; what was drawn as the steps are those of all samples."""
+    """Without samples nothing lasts; what was drawn as the steps are those of all samples.
+
+    No group has the name of a layer.
+    """
+    taken = {*made.layers_data, "total"}
+    groups = {name: data for name, data in made.groups_data.items() if name not in taken}
+    made = replace(made, groups_data=groups)
     if not made.samples:
         return replace(made, seconds=None)
     return made if made.steps is None else replace(made, steps=made.steps / made.samples)

@@ -63,6 +63,23 @@ def test_maps_may_be_written_as_integers() -> None:
     assert map_.tolist() == [3.0, 2.0**70, 0.0, 1.0]
 
 
+@pytest.mark.parametrize("value", [2**70, 2**1000, 3])
+def test_factors_may_be_written_as_integers(value: int) -> None:
+    """Also those beyond the integers of tensors."""
+    data = full_report().to_dict() | {"dt": value, "seconds": value}
+    data["layers"]["block.conv"]["input_scale"] = value
+    made = Report.from_dict(data)
+    shown = (made.dt, made.seconds, made.layers_data["block.conv"].input_scale)
+    assert shown == (value, value, value)
+    rate = full_report().neurons["lif"]
+    assert made.neurons["lif"].firing_rate == pytest.approx(rate.firing_rate * 0.001 / value)
+    assert made.neurons["lif"].firing_rate_per_neuron is None
+    map_ = torch.ones(10, dtype=torch.float64).tolist()
+    data["neurons"]["lif"]["spikes_per_neuron"] = {"shape": [10], "values": map_}
+    per_neuron = Report.from_dict(data).neurons["lif"].firing_rate_per_neuron
+    assert per_neuron.tolist() == pytest.approx([1 / 40 / value] * 10, abs=0)  # type: ignore[union-attr]
+
+
 def test_the_json_names_its_format() -> None:
     data = json.loads(full_report().to_json())
     assert (data["format"], data["version"]) == ("snnmetrics.Report", 4)
@@ -89,6 +106,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 
 COUNTS = "layers/fc/counts/binary"
 SPREAD = "layers/fc/per_sample"
+IDLE = {"layers": [], "per_sample": None, "per_second": None}
 MAP = "layers/block.conv/synops_per_neuron"
 
 
@@ -153,6 +171,8 @@ MAP = "layers/block.conv/synops_per_neuron"
         ("groups/core/layers", ["fc", 1], r"groups.core.layers\[1\]: expected text, found 1"),
         ("groups/core/name", "core", "groups.core.name: unknown"),
         ("groups", [], "groups: expected an object"),
+        ("groups", {"fc": IDLE}, "groups: expected names that no layer has, found 'fc'"),
+        ("groups", {"total": IDLE}, "groups: expected names that no layer has, found 'total'"),
         ("seconds", 0, "seconds: expected a positive number, found 0"),
         ("seconds", -1.0, "seconds: expected a finite, non-negative number, found -1.0"),
         ("samples", 0, "seconds: expected null without samples, found 0.04"),

@@ -6,7 +6,9 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from numbers import Real
 
+from snnmetrics.arguments import require_bool
 from snnmetrics.energy.arithmetic import COUNTS
 from snnmetrics.energy.estimate import NAMES, estimate_energy, priced_as
 from snnmetrics.energy.profile import EnergyProfile
@@ -57,7 +59,7 @@ def ann_baseline(
         Operations per sample, for :func:`estimate_energy`.
 
     Raises:
-        TypeError: If ``report`` is not a report, or ``once`` is one string.
+        TypeError: If an argument is of the wrong type, such as one string for ``once``.
         ValueError: If the report has no samples or does not know its steps, a name fits no layer,
             or the sparsity is not in [0, 1).
 
@@ -75,6 +77,11 @@ def ann_baseline(
     """
     workload = workload_of(report)
     steps = steps_of(report)
+    require_bool("padded_taps", padded_taps)
+    require_bool("zero_inputs", zero_inputs)
+    require_bool("zero_weights", zero_weights)
+    if not isinstance(activation_sparsity, Real):
+        raise TypeError(f"activation_sparsity: expected a fraction, found {activation_sparsity!r}")
     if not 0 <= activation_sparsity < 1:
         raise ValueError(
             f"activation_sparsity: expected one in [0, 1), found {activation_sparsity}"
@@ -304,6 +311,8 @@ def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
     """Layers that ran once per sample, not in every step: named, or inferred from counts."""
     if isinstance(once, str):
         raise TypeError(f"once: expected a collection of names, found the string {once!r}")
+    if not isinstance(once, Collection) or not all(isinstance(name, str) for name in once):
+        raise TypeError(f"once: expected a collection of names, found {once!r}")
     for pattern in once:
         if not any(fnmatchcase(name, pattern) for name in report.layers):
             raise ValueError(

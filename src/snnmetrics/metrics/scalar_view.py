@@ -140,14 +140,17 @@ class ScalarView(Metric):
         return self.metric._filter_kwargs(**kwargs)
 
     def _entry(self, values: Any) -> Tensor:
-        key = self.key
-        scalars = (
-            [k for k, v in values.items() if v.ndim == 0] if isinstance(values, dict) else None
-        )
-        if scalars is None or key not in scalars:
+        key, metric = self.key, type(self.metric).__name__
+        if not isinstance(values, dict):
             raise ValueError(
-                f"key: expected the key of a scalar that {type(self.metric).__name__} returns, "
-                f"one of {scalars}, found {key!r}"
+                f"metric: expected one that returns a dict, found {metric}, which returns one "
+                "tensor and needs no view"
+            )
+        scalars = [k for k, v in values.items() if v.ndim == 0]
+        if key not in scalars:
+            raise ValueError(
+                f"key: expected the key of a scalar that {metric} returns, one of {scalars}, "
+                f"found {key!r}"
             )
         entry: Tensor = values[key]
         return entry

@@ -21,8 +21,8 @@ class CarriedStates:
     """Looks at the states of known neurons in one batch, when each is called for the first time.
 
     A state that is not zero then is that of the batch before: neither the model nor its caller has
-    reset it, and the call was given no other. The batch must have the size of the one before,
-    since neurons begin anew with an input of another size.
+    reset it, and the call was given no other. The batch must have the size of the one before, but
+    for the number of steps, since neurons begin anew with an input of another size.
 
     Args:
         model: The model.

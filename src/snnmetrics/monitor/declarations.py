@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from snnmetrics.arguments import positive_number
+from snnmetrics.arguments import invertible_number
+from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
 from snnmetrics.text import closest
@@ -50,7 +51,7 @@ class Declarations:
             if kind not in KINDS:
                 raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
         self._scales = {
-            name: positive_number(f"input_scale[{name!r}]", scale)
+            name: invertible_number(f"input_scale[{name!r}]", scale)
             for name, scale in self.by_name("input_scale", input_scale).items()
         }
         self.groups = self._grouped(groups)
@@ -87,9 +88,18 @@ class Declarations:
         included = (
             not self._include
             or self._chosen_by(self._include, name, module)
-            or any(row.startswith(f"{name}.") for row in self._rows["include"])
+            or any(self._may_include_rows(choice, name, module) for choice in self._include)
         )
         return included and not self._chosen_by(self._exclude, name, module)
+
+    def _may_include_rows(self, choice: Choice, name: str, module: nn.Module) -> bool:
+        """Whether a name or pattern to be counted may be that of rows of a module."""
+        if not isinstance(choice, str) or not _may_be_row_of(choice, name):
+            return False
+        if choice not in self._rows["include"] and not _is_pattern(choice.rpartition(".")[2]):
+            return False  # it is of modules
+        # A pattern such as '*.qk' may be of any module; it does not ask for neurons.
+        return choice.startswith(f"{name}.") or neuron_type(module) is None
 
     def is_row_counted(self, row: str, name: str) -> bool:
         """Whether a row of a module that is counted is to be reported.
@@ -98,14 +108,14 @@ class Declarations:
             row: Name of the row.
             name: Path of the module.
         """
-        if any(isinstance(choice, str) and fnmatchcase(row, choice) for choice in self._exclude):
+        if _chooses_row(self._exclude, row):
             return False
         module = self.modules.get(name)
         return (
             not self._include
             or module is None  # it was added to the model since
             or self._chosen_by(self._include, name, module)
-            or any(fnmatchcase(row, choice) for choice in self._rows["include"])
+            or _chooses_row(self._include, row)
         )
 
     def left_out(self, called: Iterable[str]) -> list[str]:
@@ -154,6 +164,8 @@ class Declarations:
             raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
         checked = dict(named or {})
         for key in checked:
+            if not isinstance(key, str):
+                raise TypeError(f"{argument}: expected names of modules as text, found {key!r}")
             name, _, place = key.rpartition(".") if places else (key, "", "")
             known = name in self.modules
             if not places:  # a pattern, or a part of a module such as 'attn.qk'
@@ -172,6 +184,8 @@ class Declarations:
             raise TypeError(f"groups: expected a mapping of lists of names, found {groups!r}")
         grouped = {}
         for name, layers in (groups or {}).items():
+            if not isinstance(name, str):
+                raise TypeError(f"groups: expected names of groups as text, found {name!r}")
             if not isinstance(layers, list | tuple | set):
                 raise TypeError(f"groups[{name!r}]: expected a list of names, found {layers!r}")
             if not layers:
@@ -208,7 +222,7 @@ class Declarations:
     def _may_be_row(self, name: str) -> bool:
         """Whether a name may be that of a row of several in a module, such as ``attn.qk``."""
         return any(
-            name.startswith(f"{path}.") and type(module) not in _CONTAINERS
+            _may_be_row_of(name, path) and type(module) not in _CONTAINERS
             for path, module in self.modules.items()
         )
 
@@ -235,6 +249,19 @@ def _matches(choice: Choice, name: str, module: nn.Module) -> bool:
     if isinstance(choice, type):
         return isinstance(module, choice)
     return bool(choice(name, module))
+
+
+def _chooses_row(choices: Iterable[Choice], row: str) -> bool:
+    return any(isinstance(choice, str) and fnmatchcase(row, choice) for choice in choices)
+
+
+def _may_be_row_of(row: str, module: str) -> bool:
+    """Whether a name or pattern may be that of a row in a module: ``"*.qk"`` of any module."""
+    return row.startswith(f"{module}.") or fnmatchcase(module, row.rpartition(".")[0])
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
 
 
 def _lookup(named: Mapping[str, Any], name: str) -> Any:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from snnmetrics.arguments import positive_integer, positive_number, require_bool, require_dim
+from snnmetrics.arguments import invertible_number, positive_integer, require_bool, require_dim
 from snnmetrics.extras import optional_module
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
@@ -76,12 +76,12 @@ class Monitor:
             their own in the report, and limits in :meth:`Report.check`.
         include: What to count: names, patterns (``"enc*"``), module types, or functions
             ``(name, module) -> bool``, of modules with all that is in them; or names and patterns
-            of rows, such as ``"attn.qk"``. By default everything.
+            of rows, such as ``"*.attn.qk"``. By default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
             torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
-            to compute and reset; a batch that fails leaves them as they were. In a loop over
-            steps, outside or inside of the model, a metric has ``time_dim=None``.
+            to compute and reset; a batch or a call that fails leaves them as they were. In a loop
+            over steps, outside or inside of the model, a metric has ``time_dim=None``.
         process_group: Ranks that :meth:`compute` adds up; by default all.
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
@@ -147,7 +147,7 @@ class Monitor:
             raise ValueError(
                 f"steps: expected None beside time_dim={time_dim}, whose size it is, found {steps}"
             )
-        self.dt = None if dt is None else positive_number("dt", dt)
+        self.dt = None if dt is None else invertible_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
         self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
         self._process_group = process_group
@@ -173,7 +173,9 @@ class Monitor:
         self._in_batch = False
         self._discarded = False  # reset() was called in the open batch
         self._untraced_calls = 0  # in the open batch
-        self._steps_seen: int | None = 0  # in the open batch, times samples if those are known
+        # In the open batch; of steps times samples, if those are known.
+        self._samples_seen: int | None = 0
+        self._steps_seen: int | None = 0
         self._weights_are_fixed = False  # between the batches of run()
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = RunData()
@@ -250,7 +252,8 @@ class Monitor:
         Raises:
             TypeError: If an argument is not a number.
             ValueError: If one is negative, the duration is given twice, or another batch is open.
-                At the end: if the calls of the model lasted another number of steps.
+                At the end: if the calls of the model lasted another number of steps, or had another
+                number of samples in ``batch_dim``.
             RuntimeError: If the monitor is not attached.
 
         Example:
@@ -273,7 +276,7 @@ class Monitor:
             if value < 0:
                 raise ValueError(f"{name}: expected a number >= 0, found {value}")
         if seconds is not None:
-            seconds = positive_number("seconds", seconds)
+            seconds = invertible_number("seconds", seconds)
             if self.dt is not None:
                 raise ValueError(
                     f"seconds: expected none beside Monitor(dt={self.dt:g}), found {seconds:g}"
@@ -284,8 +287,10 @@ class Monitor:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
         if steps is None:
             steps = self.steps
+        has_dims = self.batch_dim is not None or self.time_dim is not None
+        around_each = has_dims or bool(self._probes)
         with (
-            self._tracer.batch_of_calls(self.time_dim is not None),
+            self._tracer.batch_of_calls(around_each),
             self._open_batch(samples, steps, seconds),
         ):
             yield
@@ -293,20 +298,29 @@ class Monitor:
                 self._require_steps(samples, steps)
 
     def _require_steps(self, samples: int, steps: int) -> None:
-        """Refuse a batch whose calls last another number of steps than was declared."""
+        """Refuse a batch whose calls have other numbers of samples or steps than were declared."""
         calls = self._recorder.calls + self._untraced_calls
         seen = None if self._untraced_calls else self._steps_seen
         if self.time_dim is not None and seen is not None:
-            of_each = samples if self.batch_dim is not None else 1
-            if seen == steps * of_each:
+            dims, declared = f"time_dim={self.time_dim}", f"steps={steps}"
+            if self.batch_dim is not None:  # parts of the samples add up
+                dims = f"batch_dim={self.batch_dim} times {dims}"
+                declared = f"samples={samples} times {declared}"
+            if seen == steps * (1 if self.batch_dim is None else samples):
                 return
             # With per_sample time_dim may be the order that layers within the model see.
             if not self._recorder.per_sample:
                 raise ValueError(
-                    f"steps: expected as many as time_dim={self.time_dim} of the model's input "
-                    f"adds up to in this batch, {seen / of_each:g} in {named(calls, 'call')}, "
-                    f"found {steps}"
+                    f"steps: expected as many as {dims} of the model's input adds up to in this "
+                    f"batch, {seen} in {named(calls, 'call')}, found {declared}"
                 )
+        # Of calls that are steps, each of all samples or of a part of them.
+        sizes = None if self._untraced_calls or self.time_dim is not None else self._samples_seen
+        if sizes is not None and sizes % samples and not self._recorder.per_sample:
+            raise ValueError(
+                f"samples: expected as many as batch_dim={self.batch_dim} of the model's input has "
+                f"in each step, {sizes} in {named(calls, 'call')}, found {samples}"
+            )
         one_call = self.steps or 1
         fits = steps > 0 and calls * one_call % steps == 0 and steps % one_call == 0
         if (calls > 1 or self.steps is not None) and not fits:
@@ -320,19 +334,19 @@ class Monitor:
 
     @contextmanager
     def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
-        self._discarded, self._untraced_calls, self._steps_seen = False, 0, 0
-        self._probes.remember()
+        self._discarded, self._untraced_calls = False, 0
+        self._samples_seen = self._steps_seen = 0
         try:
             self._in_batch = True
-            with torch._C.DisableTorchFunction():
-                self._recorder.open(weights_may_differ=not self._weights_are_fixed)
-            self._batch_samples = None
-            yield
-            if not self._discarded:
-                with unseen_by_modes():
-                    self._commit(samples, steps, seconds)
+            with self._probes.batch():
+                with torch._C.DisableTorchFunction():
+                    self._recorder.open(weights_may_differ=not self._weights_are_fixed)
+                self._batch_samples = None
+                yield
+                if not self._discarded:
+                    with unseen_by_modes():
+                        self._commit(samples, steps, seconds)
         except BaseException:
-            self._probes.restore()
             self._recorder.synops.clear()
             raise
         finally:
@@ -344,22 +358,23 @@ class Monitor:
     ) -> AbstractContextManager[None]:
         """The batch of a root call: the open one, or one of its own."""
         if self._in_batch:
-            return nullcontext() if self.time_dim is None else self._timed_call(args, kwargs)
+            return self._call_in_batch(args, kwargs)
         with torch._C.DisableTorchFunction():
             size = self._size(args, kwargs)
         return self._open_batch(*size, None)
 
     @contextmanager
-    def _timed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-        """One of several root calls of a batch: add its steps once it has returned."""
+    def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+        """One of several root calls of a batch: add its samples and steps once it returned."""
         first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
         with torch._C.DisableTorchFunction():
             samples, steps = (None, None) if first is None else self._sizes_of(first)
-        yield
-        if steps is None or self._steps_seen is None:
-            self._steps_seen = None
-        else:
-            self._steps_seen += steps if samples is None else steps * samples
+        with self._probes.call():
+            yield
+        self._samples_seen = _sum(self._samples_seen, samples)
+        if steps is not None and samples is not None:
+            steps *= samples
+        self._steps_seen = _sum(self._steps_seen, steps)
 
     def _not_traced(self, reason: str) -> None:
         """A root call could not be traced: report it, whatever becomes of the batch."""
@@ -381,22 +396,32 @@ class Monitor:
                 samples, steps = self._sizes_of(value)
                 assert samples is not None
                 return samples, self.steps if self.time_dim is None else steps
+        found = ", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "none"
         raise ValueError(
-            "batch_dim: expected a tensor among the arguments of the model, found none; call it "
-            "within 'with monitor.batch(samples=..., steps=...):'"
+            f"batch_dim: expected a tensor among the arguments of the model, found {found}; call "
+            "it within 'with monitor.batch(samples=..., steps=...):'"
         )
 
     def _sizes_of(self, value: Tensor) -> tuple[int | None, int | None]:
         """Samples and steps in the first tensor argument, where its dimensions are declared."""
-        sizes = []
         for name, dim in (("batch_dim", self.batch_dim), ("time_dim", self.time_dim)):
             if dim is not None and not -value.ndim <= dim < value.ndim:
                 raise ValueError(
                     f"{name}: expected a dimension of the model's first tensor argument, "
                     f"found {dim} for shape {tuple(value.shape)}"
                 )
-            sizes.append(None if dim is None else value.shape[dim])
-        return sizes[0], sizes[1]
+        batch, time = (
+            None if dim is None else dim % value.ndim for dim in (self.batch_dim, self.time_dim)
+        )
+        if batch is not None and batch == time:
+            raise ValueError(
+                f"time_dim: expected another dimension than batch_dim={self.batch_dim}, found "
+                f"{self.time_dim} for shape {tuple(value.shape)}"
+            )
+        return (
+            None if batch is None else value.shape[batch],
+            None if time is None else value.shape[time],
+        )
 
     def _commit(self, samples: int, steps: int | None, seconds: float | None) -> None:
         if samples and not (self._recorder.calls or self._untraced_calls):
@@ -495,7 +520,7 @@ class Monitor:
         runs_user_code = prepare is not None or before_batch is not None
         carried = CarriedStates(self.model)
         looks_at_states = before_batch is None and bool(carried)
-        sizes: list[torch.Size] | None = None
+        sizes: list[list[int]] | None = None
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -504,7 +529,7 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
-                    sizes, before = _sizes((*args, *kwargs.values())), sizes
+                    sizes, before = _sizes((*args, *kwargs.values()), self.time_dim), sizes
                     watches = looks_at_states and sizes == before
                     with carried.watched() if watches else nullcontext():
                         self.model(*args, **kwargs)
@@ -732,6 +757,11 @@ class Monitor:
         self._batch_samples = None
 
 
+def _sum(one: int | None, other: int | None) -> int | None:
+    """The sum, if both are known."""
+    return None if one is None or other is None else one + other
+
+
 def _sum_of(parts: list[Tensor]) -> Tensor:
     """The sum of all elements, float64."""
     return torch.cat([part.reshape(-1) for part in parts]).to(torch.float64).sum()
@@ -758,6 +788,10 @@ def _arguments(
         if isinstance(batch, tuple):
             return batch, {}
     elif isinstance(batch, list | tuple):
+        if not batch:
+            raise ValueError(
+                f"loader: expected batches whose first entry is the input, found {batch!r}"
+            )
         return (batch[0],), {}
     return ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
 
@@ -766,8 +800,13 @@ def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
-def _sizes(values: Iterable[Any]) -> list[torch.Size]:
-    return [value.shape for value in values if isinstance(value, Tensor)]
+def _sizes(values: Iterable[Any], time_dim: int | None) -> list[list[int]]:
+    """Sizes that a state of neurons has, too: without the number of steps."""
+    sizes = [list(value.shape) for value in values if isinstance(value, Tensor)]
+    for shape in sizes:
+        if time_dim is not None and -len(shape) <= time_dim < len(shape):
+            del shape[time_dim]
+    return sizes
 
 
 def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
-    """Metrics that modules' inputs and outputs update; restored when a batch fails.
+    """Metrics that modules' inputs and outputs update; restored when a batch or call fails.
 
     Args:
         metrics: The metrics by place.
@@ -34,21 +35,30 @@ class Probes:
         self._metrics = dict(metrics)
         self._time_dim = time_dim
         self._updated: set[str] = set()  # in the open batch
-        self._before: list[tuple[Metric, dict[str, Any]]] = []
 
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
     def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Update the metrics at a module that returned."""
+        """Update the metrics at a module that returned.
+
+        Raises:
+            TypeError: If a metric refuses the tensor; the message names the place.
+            ValueError: Likewise.
+        """
         for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
             probe = f"{name}.{place}"
             metric = self._metrics.get(probe)
             if metric is not None:
                 self._require_time(probe, metric)
                 self._updated.add(probe)
-                with torch.no_grad():
-                    metric.update(_tensor_in(probe, values))
+                x = _tensor_in(probe, values)
+                try:
+                    with torch.no_grad():
+                        metric.update(x)
+                except (TypeError, ValueError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"probes[{probe!r}]: {error}") from error
 
     def _require_time(self, probe: str, metric: Metric) -> None:
         """Refuse a metric with a time dimension where each call is one step of a loop.
@@ -65,21 +75,31 @@ class Probes:
                 "all steps, declare Monitor(..., time_dim=...)"
             )
 
-    def remember(self) -> None:
-        """Keep the states that the metrics have when a batch begins."""
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """A batch: the metrics are as they were before it, if it fails."""
         self._updated.clear()
-        self._before = [
+        with self.call():
+            yield
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call of the model in a batch: the metrics are as they were before it, if it fails."""
+        updated = set(self._updated)
+        states = [
             (one, _kept(one))
             for metric in self._metrics.values()
             for one in metric.modules()  # a wrapper has its states in the metric within
             if isinstance(one, Metric)
         ]
-
-    def restore(self) -> None:
-        """Give the metrics the states that they had before the batch, which failed."""
-        for metric, before in self._before:
-            for name, value in before.items():
-                setattr(metric, name, value)
+        try:
+            yield
+        except BaseException:
+            self._updated = updated
+            for metric, before in states:
+                for name, value in before.items():
+                    setattr(metric, name, value)
+            raise
 
 
 def _time_dim_of(metric: Metric) -> int | None:

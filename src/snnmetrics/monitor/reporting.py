@@ -58,6 +58,8 @@ def report_of(
     unclear = [name for name, data in layers.items() if per_sample and _unclear(data)]
     groups = {}
     for group in declared.groups:
+        if group in layers:  # of a module that was added to the model since
+            raise ValueError(f"groups: expected a name that no layer has, found {group!r}")
         members = declared.members(group, layers)
         known = per_sample and not any(name in members for name in unclear)
         samples = _distributions(run, "group", group) if known else (None, None)
@@ -141,12 +143,17 @@ def _integers_first(
     run: RunData, declared: Declarations, layers: Mapping[str, LayerData]
 ) -> Iterator[str]:
     """Undeclared integers that enter the first layer: an image looks like spike counts."""
-    left_out = [declared.modules[name] for name in declared.left_out(run.called)]
-    if any(weight.ndim > 1 for module in left_out for weight in module.parameters(recurse=False)):
-        return  # the first layer may be among what was left out
+    places = {name: place for place, name in enumerate(declared.modules)}
+    left_out = [  # layers that may come first
+        places[name]
+        for name in declared.left_out(run.called)
+        if any(p.ndim > 1 for p in declared.modules[name].parameters(recurse=False))
+    ]
     for name, data in layers.items():
         undeclared = data.declared_kind is None and data.input_scale is None
-        if data.order == 0 and undeclared and epoch_kind(data) == InputKind.INTEGER.label:
+        place = places.get(data.key.module, len(places)) if data.key else 0
+        first = data.order == 0 and not any(other < place for other in left_out)
+        if first and undeclared and epoch_kind(data) == InputKind.INTEGER.label:
             yield (
                 f"{name}: integers enter the first layer, and count as spikes; if they are an "
                 f'image, declare kinds={{"{name}": "analog"}}; if they are spike counts, '

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from snnmetrics.arguments import positive_number
+from snnmetrics.arguments import invertible_number
 from snnmetrics.nir_graph.layers import (
     layer_of,
     neurons_of,
@@ -115,7 +115,7 @@ def from_nir(
     """
     _require_graph(graph)
     steps = None if steps is None else _checked_steps(steps)
-    dt = None if dt is None else positive_number("dt", dt)
+    dt = None if dt is None else invertible_number("dt", dt)
     length = 1 if steps is None else steps
     nodes, uncounted = wired(graph)
     shapes = shapes_of(nodes)

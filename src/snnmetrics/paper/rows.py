@@ -84,7 +84,7 @@ def paper_row(
         **counted,
         "dense_macs": report.total.dense_macs,
         "firing_rate": _firing_rate(report, step_seconds),
-        "energy": _energy(estimate),
+        "energy": _energy(estimate) if report.samples else math.nan,
         "accuracy": "not given" if accuracy is None else accuracy,
     }
     nothing = "no sample was seen" if not report.samples else "nothing was seen"

@@ -168,7 +168,7 @@ class Comparison(Record, Tabular):
             >>> import snnmetrics as sm
             >>> layer = torch.nn.Linear(4, 3)
             >>> before, after = (
-            ...     sm.Monitor(layer, batch_dim=0).run([spikes], progress=False)
+            ...     sm.Monitor(layer, batch_dim=0).run([spikes])
             ...     for spikes in (torch.ones(4, 4), torch.eye(4))
             ... )
             >>> figure, ax = before.compare(after).plot()

@@ -71,6 +71,9 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     _require_whole_steps(values["steps"], values["samples"])
     for rows in ("layers", "neurons"):
         _require_distinct_keys(rows, values[rows])
+    for name in values["groups"]:
+        if name == "total" or name in values["layers"]:
+            raise checks.error("groups", "names that no layer has", name)
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
 
 

@@ -94,12 +94,12 @@ def number(value: Any, path: str) -> float:
 
 
 def positive(value: Any, path: str) -> float:
-    """Check a finite number above zero, whose inverse is finite."""
+    """Check a finite number above zero, whose inverse is finite; as float, which tensors take."""
     if number(value, path) == 0:
         raise error(path, "a positive number", value)
     if value < MIN_POSITIVE:
         raise error(path, "a number of at least 2**-1000, whose inverse is finite", value)
-    return value  # type: ignore[no-any-return]
+    return float(value)
 
 
 def truth(value: Any, path: str) -> bool:
