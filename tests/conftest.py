@@ -15,6 +15,8 @@ from tests.helpers.metric_trials import of_new_states
 from tests.helpers.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
 # The worker that has each set of processes, or the documentation, by the fixture that gives it.
 SHARED = {"two_ranks": "ranks", "four_ranks": "ranks", "site": "site"}
 

@@ -202,4 +202,9 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
 
 
 def _uncounted(module: nn.Module) -> str | None:
-    return "a scripted module" if isinstance(module, torch.jit.ScriptModule) else None
+    if isinstance(module, torch.jit.ScriptModule):
+        return "a scripted module"
+    forward = vars(module).get("forward")
+    if getattr(forward, "__module__", None) == "torch.cuda.graphs":
+        return "a CUDA graph, which torch.cuda.make_graphed_callables captured"
+    return None

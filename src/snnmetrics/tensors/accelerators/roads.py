@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
-from snnmetrics.tensors.accelerators.workspace import Workspace
+from snnmetrics.tensors.accelerators.workspace import CountedCall, Workspace
 from snnmetrics.tensors.tiles import is_plain
 
 Road = TritonRoad | TorchRoad
@@ -34,7 +36,7 @@ def road_of(x: Tensor) -> Road | None:
     """
     kind = x.device.type
     if kind not in ROADS:
-        ROADS[kind] = _triton_road() if kind in _WITH_TRITON else _TORCH
+        ROADS[kind] = _triton_road(kind) if kind in _WITH_TRITON else _TORCH
     road = ROADS[kind]
     if road is None or (road.reads(x) and is_plain(x)):
         return road
@@ -42,21 +44,71 @@ def road_of(x: Tensor) -> Road | None:
 
 
 @cache
-def _triton_road() -> Road:
-    """The road of the kernels, if Triton is installed and compiles them."""
+def _triton_road(device_type: str) -> Road:
+    """The road of the kernels, where Triton is installed and they work on the device."""
     if importlib.util.find_spec("triton") is None:
         return _TORCH
     try:
         road = TritonRoad(importlib.import_module(_KERNELS))
-        # Compiling needs more than the import, such as a C compiler.
-        x = torch.ones((2, 2), device="cuda" if torch.cuda.is_available() else "xpu")
-        road.stats(Workspace(x.device), x, (0,))
-    except Exception as error:  # whatever Triton or a compiler raises
-        reason = f"{type(error).__name__}: {error}"
-        warnings.warn(
-            "snnmetrics: Triton kernels cannot be used, activations are read by PyTorch "
-            f"operations, which take longer ({reason})",
-            stacklevel=2,
+        found = None if _agree(road, torch.device(device_type)) else "they give other numbers"
+    except Exception as error:  # of Triton, a compiler or the driver
+        found = f"{type(error).__name__}: {error}"
+    if found is None:
+        return road
+    warnings.warn(
+        "snnmetrics: expected Triton kernels that read activations, found that they do not work on "
+        f"{device_type}; PyTorch operations read them, with more launches ({found})",
+        stacklevel=2,
+    )
+    return _TORCH
+
+
+def _agree(road: TritonRoad, device: torch.device) -> bool:
+    """Whether kernels and PyTorch operations find the same in a small tensor.
+
+    Every kernel is launched twice: the first launch compiles it, the second one takes the short
+    way. The host waits for the device, once in a process.
+    """
+    with _may_wait(device), torch.inference_mode(False), torch.no_grad():
+        values = torch.arange(240 * 130, device=device).view(240, 130)
+        x = values.remainder(7).sub(2).to(torch.float32)
+        fanout = values[:1].remainder(5).to(torch.float64)
+        return all(
+            torch.equal(one, other)
+            for _ in range(2)
+            for one, other in zip(
+                _everything(road, x, fanout), _everything(_TORCH, x, fanout), strict=True
+            )
         )
-        return _TORCH
-    return road
+
+
+def _everything(road: Road, x: Tensor, fanout: Tensor) -> list[Tensor]:
+    """Results of every method of a road."""
+    space = Workspace(x.device)
+    large, small = road.stats(space, x, (0,)), road.stats(space, x[:2], (0,))
+    lines = [
+        road.figures(space, x, (0,), fanout[0], fanout[0] - 1),
+        road.figures_of(space, large, fanout[0], None),
+    ]
+    facts = (1, 1, x.numel(), 1, 1, 1)
+    rows = [CountedCall(number, None, line, facts) for number, line in enumerate(lines)]
+    _, calls = space.tables(rows, kinds=4)
+    return [
+        *(large.sums, small.sums, road.totals(space, calls)),
+        *road.vectors(space, x, (0,), fanout[0]),
+        road.nonzero(x, (0,)),
+    ]
+
+
+@contextmanager
+def _may_wait(device: torch.device) -> Iterator[None]:
+    """Let the host wait for a device, whatever the user made of it."""
+    if device.type != "cuda":
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)

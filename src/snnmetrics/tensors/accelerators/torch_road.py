@@ -143,7 +143,7 @@ class TorchRoad:
         maps = [dense.new_ones(()).expand(neurons), dense.expand(neurons)]
         if effective is not None:
             maps.append(effective.expand(neurons))
-        products = sums.flatten(1) @ torch.stack(maps).flatten(1).t()
+        products = sums.reshape(3, -1) @ torch.stack(maps).reshape(len(maps), -1).t()
         places = self._places_on(row.device, effective is not None)
         torch.index_select(products.flatten(), 0, places, out=row[OF_COUNTS:NEAR])
 

@@ -22,7 +22,6 @@ _BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 
 _INTEGERS = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 DTYPES = frozenset({*_BYTES, *_INTEGERS})
 """Dtypes that the kernels read."""
-_TILE = 1024  # elements that a program reads at a time
 _MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
 _MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
 _PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
@@ -49,18 +48,6 @@ class _Grid(NamedTuple):
 def _power(number: int, most: int) -> int:
     """The next power of two, up to a limit."""
     return min(most, 1 << max(0, number - 1).bit_length())
-
-
-def _grid(rows: int, neurons: int) -> _Grid:
-    wide = _power(neurons, 64)
-    high = _power(rows, _TILE // wide)
-    wide = _power(neurons, _TILE // high)  # few rows: more neurons instead
-    blocks = min(_MOST_PROGRAMS, -(-neurons // wide))
-    parts = max(1, min(_MOST_PROGRAMS // blocks, rows // _PART_ROWS))
-    parts = max(parts, -(-rows // _MOST_ROWS))
-    each = -(-rows // parts)
-    each = -(-each // high) * high
-    return _Grid(blocks, max(1, -(-rows // each)), max(1, each), (high, wide))
 
 
 def _format(dtype: torch.dtype, scaled: bool) -> dict[str, Any]:
@@ -128,10 +115,12 @@ class TritonRoad:
 
     Args:
         kernels: The module of the kernels.
+        tile: Elements that a program reads at a time.
     """
 
-    def __init__(self, kernels: Any) -> None:
+    def __init__(self, kernels: Any, tile: int = 1024) -> None:
         self._kernels = kernels
+        self._tile = tile
         # Launches are bound once per layout.
         self._bound_figures = lru_cache(maxsize=4096)(self._bind_figures)
         self._bound_stats = lru_cache(maxsize=4096)(self._bind_stats)
@@ -143,6 +132,18 @@ class TritonRoad:
     def reads(self, x: Tensor) -> bool:
         """Whether the kernels can read a tensor."""
         return x.dtype in DTYPES and x.numel() > 0
+
+    def _grid(self, rows: int, neurons: int) -> _Grid:
+        tile = self._tile
+        wide = _power(neurons, tile // 16)
+        high = _power(rows, tile // wide)
+        wide = _power(neurons, tile // high)  # few rows: more neurons instead
+        blocks = min(_MOST_PROGRAMS, -(-neurons // wide))
+        parts = max(1, min(_MOST_PROGRAMS // blocks, rows // _PART_ROWS))
+        parts = max(parts, -(-rows // _MOST_ROWS))
+        each = -(-rows // parts)
+        each = -(-each // high) * high
+        return _Grid(blocks, max(1, -(-rows // each)), max(1, each), (high, wide))
 
     # -------------------------------------------------------------------------- figures
 
@@ -198,7 +199,7 @@ class TritonRoad:
         if found is None:
             return None
         rows, neurons, _ = found
-        grid = _grid(rows.total, neurons.total)
+        grid = self._grid(rows.total, neurons.total)
         options = {
             "ROW_DIMS": rows.dims,
             "NEURON_DIMS": neurons.dims,
@@ -243,11 +244,11 @@ class TritonRoad:
         if found is None:
             return None
         rows, neurons, _ = found
-        grid, count = _grid(rows.total, neurons.total), neurons.total
+        grid, count = self._grid(rows.total, neurons.total), neurons.total
         kernel, is_small = self._kernels.neuron_parts, rows.total * count <= _ONE_PROGRAM
-        if is_small and count <= _TILE:
-            kernel, wide = self._kernels.neuron_sums, _power(count, _TILE)
-            grid = _Grid(1, 1, rows.total, (_power(rows.total, _TILE // wide), wide))
+        if is_small and count <= self._tile:
+            kernel, wide = self._kernels.neuron_sums, _power(count, self._tile)
+            grid = _Grid(1, 1, rows.total, (_power(rows.total, self._tile // wide), wide))
         options = {
             "ROW_DIMS": rows.dims,
             "NEURON_DIMS": neurons.dims,
@@ -386,8 +387,8 @@ class TritonRoad:
         if found is None:
             return None
         rows, neurons, _ = found
-        wide = _power(neurons.total, 256)
-        high = _power(rows.total, _TILE // wide)
+        wide = _power(neurons.total, min(256, self._tile))
+        high = _power(rows.total, self._tile // wide)
         row_blocks, blocks = -(-rows.total // high), -(-neurons.total // wide)
         parts = max(1, min(blocks // 4, _MOST_PROGRAMS // row_blocks))
         options = {
@@ -435,7 +436,7 @@ class TritonRoad:
         options = {
             "ROW_DIMS": rows.dims,
             "NEURON_DIMS": neurons.dims,
-            "BR": _power(rows.total, _TILE // wide),
+            "BR": _power(rows.total, self._tile // wide),
             "BN": wide,
         }
         integers = (*_row_integers(rows), *_neuron_integers(neurons))
