@@ -83,11 +83,15 @@ class Launches(TorchDispatchMode):
         moved: Bytes of the tensors that they take and give.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.names: Counter[str] = Counter()
         self.moved = 0
-        launch = Launch.__call__
+        self._launch = Launch.__call__
+
+    def __enter__(self) -> Launches:
+        """Begin to count."""
+        launch = self._launch
 
         def counted(kernel: Launch, stream: int, *tensors: Tensor, line: int = 0) -> None:
             self.names[getattr(kernel.kernel, "__name__", "kernel")] += 1
@@ -97,7 +101,14 @@ class Launches(TorchDispatchMode):
             self.moved += 128 * kernel.programs if written.shape[-1:] == (16,) else _bytes(written)
             launch(kernel, stream, *tensors, line=line)
 
-        monkeypatch.setattr(Launch, "__call__", counted)
+        Launch.__call__ = counted
+        super().__enter__()
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        """End."""
+        super().__exit__(*reason)
+        Launch.__call__ = self._launch
 
     @property
     def total(self) -> int:

@@ -298,9 +298,7 @@ def snn_inputs(dtype: torch.dtype) -> dict[str, tuple[Tensor, tuple[int, ...], t
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("layer", snn_inputs(torch.float32))
-def test_a_kernel_reads_an_input_once_in_one_launch(
-    layer: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_reads_an_input_once_in_one_launch(layer: str, dtype: torch.dtype) -> None:
     x, dims, shape = snn_inputs(dtype)[layer]
     road, space = TritonRoad(NoKernels()), Workspace(torch.device("cpu"))
     dense = torch.ones(shape, dtype=torch.float64)
@@ -308,15 +306,15 @@ def test_a_kernel_reads_an_input_once_in_one_launch(
     effective = torch.ones([size for d, size in enumerate(x.shape) if d not in dims]).double()
     size = x.numel() * x.element_size()
     road.figures(space, x, dims, dense, effective)  # binds the launch
-    with Launches(monkeypatch) as launches:
+    with Launches() as launches:
         road.figures(space, x, dims, dense, effective)
     assert launches.total == 1
     assert launches.moved <= 1.1 * size + 64 * neurons
-    with Launches(monkeypatch) as launches:
+    with Launches() as launches:
         stats = road.stats(space, x, dims)
     assert launches.total <= 2
     assert launches.moved <= 1.1 * size + 2 * 64 * neurons
-    with Launches(monkeypatch) as launches:
+    with Launches() as launches:
         road.figures_of(space, stats, dense, effective)
     assert launches.total == 1
     assert launches.moved <= 64 * neurons
@@ -325,14 +323,14 @@ def test_a_kernel_reads_an_input_once_in_one_launch(
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("layer", snn_inputs(torch.float32))
 def test_operations_of_pytorch_take_at_most_seventeen_launches(
-    layer: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    layer: str, dtype: torch.dtype
 ) -> None:
     x, dims, shape = snn_inputs(dtype)[layer]
     road, space = TorchRoad(), Workspace(torch.device("cpu"))
     dense = torch.ones(shape, dtype=torch.float64)
     effective = torch.ones([size for d, size in enumerate(x.shape) if d not in dims]).double()
     road.figures(space, x, dims, dense, effective)
-    with Launches(monkeypatch) as launches:
+    with Launches() as launches:
         road.figures(space, x, dims, dense, effective)
     assert launches.total <= 17
 
