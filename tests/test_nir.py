@@ -630,6 +630,24 @@ def test_a_graph_from_a_file_is_the_same(make: Any, tmp_path: Path) -> None:
     assert len(found) > 2
 
 
+@pytest.mark.skipif(not CHECKS, reason="nir checks no types")
+def test_what_nir_adds_to_a_graph_that_it_checks_is_used() -> None:
+    """An input, an output and the shapes on the way."""
+    conv = nir.Conv2d(None, some_weights(4, 1, 3, 3), 1, 1, 1, 1, zeros(4))
+    pool = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    fc = nir.Affine(some_weights(3, 4 * 4 * 3), zeros(3))
+    nodes = {"lif": neurons(1, 8, 6), "conv": conv, "fire": neurons(4, 8, 6), "pool": pool}
+    edges = list(pairwise([*nodes, "flat", "fc"]))
+    report = sm.from_nir(
+        nir.NIRGraph(nodes | {"flat": nir.Flatten(None, 0), "fc": fc}, edges),
+        rates={"input_lif": 1, "lif": 0.5, "fire": 0.25},
+    )
+    assert report.uncounted == ()
+    taps_inside = (3 * 8 - 2) * (3 * 6 - 2) * 4
+    assert report.layers["conv"].synops == 0.5 * taps_inside
+    assert report.layers["fc"].synops == 0.25 * 4 * 8 * 6 * 3
+
+
 def _by_name(report: sm.Report) -> dict[str, Any]:
     """Files have nodes in alphabetical order."""
     return {name: report.layers_data[name] for name in sorted(report.layers)} | {
@@ -694,6 +712,39 @@ def test_norse_is_counted_as_the_monitor_counts_it() -> None:
     measured = monitor.compute()
     assert min(row.spikes for row in measured.neurons.values()) > 0
     rates = _rates(measured, steps) | {"input": x.mean((0, 1))}
+    _same_as_measured(sm.from_nir(graph, steps=steps, rates=rates), measured)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spikingjelly_is_counted_as_the_monitor_counts_it() -> None:
+    from spikingjelly.activation_based import functional, layer, neuron, nir_exchange
+
+    if not CHECKS or "v_reset" not in inspect.signature(nir.IF).parameters:
+        pytest.skip("SpikingJelly writes graphs for nir 1.0.7 and later")
+    torch.manual_seed(0)
+    batch, steps = 3, 8
+    layers = {
+        "conv": layer.Conv2d(2, 4, 3, padding=1),
+        "fire": neuron.IFNode(v_threshold=0.5),
+        "pool": layer.AvgPool2d(2, 2),
+        "flat": layer.Flatten(),
+        "fc": layer.Linear(4 * 4 * 3, 5),
+        "leak": neuron.LIFNode(v_threshold=0.1),
+        "head": layer.Linear(5, 3),
+    }
+    model = nn.Sequential()
+    for name, module in layers.items():
+        model.add_module(name, module)
+    x = (torch.rand(steps, batch, 2, 8, 6) < 0.3).float()
+    graph = nir_exchange.export_to_nir(model, x[0, :1])
+    functional.reset_net(model)
+    monitor = sm.Monitor(model, per_neuron=True, input_scale={"fc": 0.25})
+    with torch.no_grad(), monitor, monitor.batch(samples=batch, steps=steps):
+        for step in x:
+            model(step)
+    measured = monitor.compute()
+    assert min(row.spikes for row in measured.neurons.values()) > 0
+    rates = _rates(measured, steps) | {"input_1": x.mean((0, 1))}
     _same_as_measured(sm.from_nir(graph, steps=steps, rates=rates), measured)
 
 
