@@ -1129,7 +1129,7 @@ def test_weights_of_odd_dtypes_and_layouts(odd: str) -> None:
     ones = ("CSR", "CSC", "BSR", "mkldnn", "jagged", "quantised", "quantised by channel")
     if odd in ones or odd == "torch.float8_e8m0fnu":  # which has powers of two and no zero
         assert sm.connection_sparsity(model) == 0.0
-    elif odd.startswith(("torch.float8", "torch.complex")):
+    elif odd.startswith(("torch.float8", "torch.complex", "torch.bcomplex")):
         assert sm.connection_sparsity(model) == 1.0
     else:
         with pytest.raises(ValueError, match=r"^model: connection sparsity needs weights that"):

@@ -139,17 +139,20 @@ def test_the_version_stands_in_one_place() -> None:
     assert not [path for path in sources if VERSION in path.read_text()]
 
 
-def test_ci_runs_from_the_oldest_supported_versions_to_the_pinned_ones() -> None:
+def test_ci_runs_from_the_oldest_supported_versions_over_the_pinned_ones_to_the_newest() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     assert jobs["test"]["steps"][-1]["run"].startswith("make test")
     versions = jobs["versions"]["strategy"]["matrix"]["include"]
-    assert [row["python"] for row in versions] == ["3.10", "3.11", "3.12", "3.13"]
+    assert [row["python"] for row in versions] == ["3.10", "3.11", "3.12", "3.13", "3.13"]
     assert PROJECT["requires-python"] == f">={versions[0]['python']}"
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     for name in ("torch", "torchmetrics"):
         (lowest,) = [r for r in PROJECT["dependencies"] if r.startswith(f"{name}>=")]
         assert versions[0][name].startswith(lowest.partition(">=")[2])
-        assert f"{name}=={versions[-1][name]}" in pins
+        assert f"{name}=={versions[-2][name]}" in pins
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for row in versions[-2:]:
+        assert f"torch {row['torch']}" in readme
     for path in re.findall(r"tests/\S+", jobs["versions"]["steps"][-1]["run"]):
         assert (ROOT / path).exists(), path
     uses = {step["uses"].partition("@")[0] for job in jobs.values() for step in job["steps"][:2]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -297,6 +297,7 @@ def test_formulas_do_not_speak_of_other_operations(name: str) -> None:
 # ---------------------------------------------------------------------- where all are right
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 7), min_size=2, max_size=4),
     samples=st.integers(1, 5),

@@ -196,5 +196,6 @@ def _graphs() -> Iterator[tuple[str, sm.Report]]:
     )
     yield "dense", sm.from_nir(dense, steps=4, rates={"in": 0.25, "fire": 0.5}, dt=0.001)
     yield "dense, rates not given", sm.from_nir(dense)
+    test_nir.seed()
     for name, graph in (("recurrent", test_nir.recurrent()), ("nested", test_nir.nested())):
         yield name, sm.from_nir(graph, steps=3)

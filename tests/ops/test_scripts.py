@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.ops.scripts import SCRIPTED, read_script
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SPIKES = torch.tensor([[1.0, 0, 1, 1], [0, 1, 0, 1]])
 
 

@@ -128,8 +128,10 @@ def _present(weight: Any) -> Tensor:
 
 
 def _at_least(expected: float) -> int:
-    """A whole number that is not below; what sums have rounded up is taken off first."""
-    return math.ceil(expected * (1 - _ROUNDING))
+    """Round up; within rounding of a whole number it is that number, above or below."""
+    nearest = round(expected)
+    is_whole = abs(expected - nearest) <= _ROUNDING * expected
+    return nearest if is_whole else math.ceil(expected)
 
 
 def _number(value: float) -> float:

@@ -59,7 +59,8 @@ def from_nir(
     need not be whole. ``events``, ``event_synops`` and ``effective_synops`` are upper bounds,
     :math:`T \sum \min(1, r_i) f_i`, rounded up: exact before rounding where a neuron spikes at
     most once per step and feeds the layer directly. (Of two sources that fire half of the time
-    rates do not say how often one of them does.)
+    rates do not say how often one of them does.) What differs from a whole number by a millionth
+    of itself or less is that number, as rates in float32 are not more exact.
 
     **Without the rate** of something that feeds a layer its spikes are not known. Its row is then
     of kind ``"analog"``, has no synops (``None``), and counts events and MACs as if every input

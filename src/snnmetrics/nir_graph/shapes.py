@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnmetrics.nir_graph.wiring import Node, Nodes
+from snnmetrics.nir_graph.wiring import GRAPH, Node, Nodes, type_of
 from snnmetrics.ops.geometry import ConvGeometry
 
 Size = tuple[int, ...]
@@ -184,7 +184,8 @@ def _port(node: Node, fed: Size | None) -> Shape | None:
 def _stated(node: Node, fed: Size | None) -> Shape | None:
     """Of a type that is not known: what it says itself."""
     output = (getattr(node.node, "output_type", None) or {}).get("output")
-    if output is None or isinstance(output, dict):  # of a subgraph it is one per port
+    # A subgraph has one shape per port, and a port may be called "output".
+    if output is None or type_of(node.node) == GRAPH:
         return None
     taken = (getattr(node.node, "input_type", None) or {}).get("input")
     size = tuple(int(n) for n in output)

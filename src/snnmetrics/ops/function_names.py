@@ -5,8 +5,8 @@ A name stands for the functions of that name in all namespaces (``torch.abs``, `
 (``linalg_norm``), for lists of tensors (``_foreach_abs``), with a copied result (``view_copy``) and
 for its backward kernel. Names of functions that have a parser are not repeated here.
 
-Sorted within each block. A block was generated from the functions of PyTorch 2.13 and reviewed by
-hand; what a newer version adds is unknown until it stands here.
+Sorted within each block. A block was generated from the functions of PyTorch 2.13, completed by
+those of 2.14, and reviewed by hand; what a newer version adds is unknown until it stands here.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ UNCOUNTED = {
         cholesky cholesky_ex cholesky_inverse cholesky_solve _cholesky_solve_helper cond det eig
         eigh eigvals eigvalsh geqrf householder_product inv inv_ex inverse ldl_factor ldl_factor_ex
         ldl_solve _linalg_det _linalg_eigh _linalg_eigvals _linalg_slogdet _linalg_solve_ex
-        _linalg_svd lobpcg logdet lstsq lu lu_factor lu_factor_ex lu_solve _lu_with_info
-        matrix_rank nuclear_norm orgqr ormqr pca_lowrank pinv pinverse qr slogdet solve solve_ex
+        _linalg_svd lobpcg logdet lstsq lu lu_factor lu_factor_ex lu_solve _lu_with_info matrix_rank
+        matrix_sqrth nuclear_norm orgqr ormqr pca_lowrank pinv pinverse qr slogdet solve solve_ex
         solve_triangular _spsolve svd svd_lowrank svdvals symeig tensorinv tensorsolve
         triangular_solve
     """,
@@ -140,43 +140,42 @@ MOVEMENT = """
     _cast_Short cat ccol_indices cdouble cfloat chalf channel_shuffle char chunk _chunk_cat clone
     _coalesce coalesce _coalesced col_indices column_stack combinations concat concatenate _conj
     conj constant_pad_nd contiguous _convert_indices_from_coo_to_csr
-    _convert_indices_from_csr_to_coo _convert_weight_to_int4pack
-    _convert_weight_to_int4pack_for_cpu copy _copy_from _copy_from_and_resize copy_sparse_to_sparse
-    cpu crow_indices _cslt_compress cuda _cudnn_rnn_flatten_weight data __deepcopy__ __delitem__
-    detach diag diag_embed diagflat diagonal diagonal_scatter double dsplit dstack
-    _dyn_quant_pack_4bit_weight embedding embedding_dense embedding_renorm embedding_sparse expand
-    expand_as fbgemm_linear_quantize_weight fbgemm_pack_gemm_matrix_fp16
-    fbgemm_pack_quantized_matrix fftshift fill_diagonal flatten flatten_dense_tensors flip fliplr
-    flipud float from_numpy _fw_primal gather _gather_sparse __getitem__ half hsplit hstack
-    ifftshift im2col imag index index_copy index_fill index_put _index_put_impl index_select
-    _indices indices int int_repr ipu __iter__ _jagged_to_padded_dense_forward _lazy_clone lift
-    lift_fresh long lu_unpack _make_dual masked_scatter masked_select matrix_H max_unpool1d
-    max_unpool2d max_unpool3d meshgrid mH mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight
-    _mkldnn_reshape _mkldnn_transpose module_load moveaxis movedim msort mT mtia narrow
-    native_channel_shuffle _neg_view _nested_from_padded _nested_from_padded_and_nested_example
-    _nested_from_padded_tensor _nested_get_values _nested_select nested_tensor
-    _nested_tensor_from_mask _nested_tensor_from_tensor_list _nested_view_from_buffer
-    _nested_view_from_jagged new numpy_T _pack_padded_sequence pad _pad_circular _pad_enum
-    _pad_packed_sequence pad_sequence _padded_dense_to_jagged_forward permute _pin_memory
-    pin_memory pixel_shuffle pixel_unshuffle _propagate_xla_data put ravel real reflection_pad1d
-    reflection_pad2d reflection_pad3d _remove_batch_dim repeat repeat_interleave replication_pad1d
-    replication_pad2d replication_pad3d reshape _reshape_alias reshape_as _reshape_copy
-    _reshape_from_tensor resize resize_as resize_as_sparse resolve_conj resolve_neg
-    _rev_view_func_unsafe __reversed__ roll rot90 row_indices row_stack _rowwise_prune
-    _saturate_weight_to_fp16 scatter select select_scatter set set_data __setitem__ short slice
-    slice_inverse slice_scatter sort _sparse_broadcast_to sparse_mask _sparse_mask_projection
-    sparse_resize sparse_resize_and_clear _sparse_semi_structured_apply
-    _sparse_semi_structured_apply_dense _sparse_semi_structured_tile _spdiags split
-    split_with_sizes squeeze _stack stack swapaxes swapdims t take take_along_dim tensor_split tile
-    to _to_copy _to_cpu _to_dense to_dense to_mkldnn to_padded_tensor _to_sparse to_sparse
-    _to_sparse_bsc to_sparse_bsc _to_sparse_bsr to_sparse_bsr to_sparse_coo _to_sparse_csc
+    _convert_indices_from_csr_to_coo _convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu
+    copy _copy_from _copy_from_and_resize copy_sparse_to_sparse cpu crow_indices _cslt_compress cuda
+    _cudnn_rnn_flatten_weight data __deepcopy__ __delitem__ detach diag diag_embed diagflat diagonal
+    diagonal_scatter double dsplit dstack _dyn_quant_pack_4bit_weight embedding embedding_dense
+    embedding_renorm embedding_sparse expand expand_as fbgemm_linear_quantize_weight
+    fbgemm_pack_gemm_matrix_fp16 fbgemm_pack_quantized_matrix fftshift fill_diagonal flatten
+    flatten_dense_tensors flip fliplr flipud float from_numpy _fw_primal gather _gather_sparse
+    __getitem__ half hsplit hstack ifftshift im2col imag index index_copy index_fill index_put
+    _index_put_impl index_select _indices indices int int_repr ipu __iter__
+    _jagged_to_padded_dense_forward _lazy_clone lift lift_fresh long lu_unpack _make_dual
+    masked_scatter masked_select matrix_H max_unpool1d max_unpool2d max_unpool3d meshgrid mH
+    mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight _mkldnn_reshape _mkldnn_transpose
+    module_load moveaxis movedim msort mT mtia narrow native_channel_shuffle _neg_view
+    _nested_from_padded _nested_from_padded_and_nested_example _nested_from_padded_tensor
+    _nested_get_values _nested_select nested_tensor _nested_tensor_from_mask
+    _nested_tensor_from_tensor_list _nested_view_from_buffer _nested_view_from_jagged new numpy_T
+    _pack_padded_sequence pad _pad_circular _pad_enum _pad_packed_sequence pad_sequence
+    _padded_dense_to_jagged_forward permute _pin_memory pin_memory pixel_shuffle pixel_unshuffle
+    _propagate_xla_data put ravel real reflection_pad1d reflection_pad2d reflection_pad3d
+    _remove_batch_dim repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
+    reshape _reshape_alias reshape_as _reshape_copy _reshape_from_tensor resize resize_as
+    resize_as_sparse resolve_conj resolve_neg _rev_view_func_unsafe __reversed__ roll rot90
+    row_indices row_stack _rowwise_prune _saturate_weight_to_fp16 scatter select select_scatter set
+    set_data __setitem__ shallow_copy_data short slice slice_inverse slice_scatter sort
+    _sparse_broadcast_to sparse_mask _sparse_mask_projection sparse_resize sparse_resize_and_clear
+    _sparse_semi_structured_apply _sparse_semi_structured_apply_dense _sparse_semi_structured_tile
+    _spdiags split split_with_sizes squeeze _stack stack swapaxes swapdims t take take_along_dim
+    tensor_split tile to _to_copy _to_cpu _to_dense to_dense to_mkldnn to_padded_tensor _to_sparse
+    to_sparse _to_sparse_bsc to_sparse_bsc _to_sparse_bsr to_sparse_bsr to_sparse_coo _to_sparse_csc
     to_sparse_csc _to_sparse_csr to_sparse_csr _to_sparse_semi_structured topk
     _transform_bias_rescale_qkv transpose tril triu type type_as unbind unflatten
     unflatten_dense_tensors unfold _unique unique _unique2 unique_consecutive unique_dim
     unique_dim_consecutive _unpack_dual unsafe_chunk _unsafe_index _unsafe_index_put
     _unsafe_masked_index _unsafe_masked_index_put_accumulate unsafe_split unsafe_split_with_sizes
-    _unsafe_view unsqueeze _unwrap_for_grad _values values view view_as view_as_complex
-    view_as_real _view_func _view_func_unsafe vsplit vstack _wrapped_linear_prepack xpu
+    _unsafe_view unsqueeze _unwrap_for_grad _values values view view_as view_as_complex view_as_real
+    _view_func _view_func_unsafe vsplit vstack _wrapped_linear_prepack xpu
 """
 
 # Elements of one tensor are summed, averaged, interpolated, compared or looked for: sums, pooling,

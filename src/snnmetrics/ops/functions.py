@@ -266,7 +266,8 @@ _UNTRACED: frozenset[Any] = frozenset(
     }
 )
 _UNTRACED_OPERATORS = frozenset(
-    {f"aten::{name}" for name in ("set_", "set_data", "resize_", "resize_as_", "data")}
+    f"aten::{name}"
+    for name in ("set_", "set_data", "shallow_copy_data_", "resize_", "resize_as_", "data")
 )
 
 
