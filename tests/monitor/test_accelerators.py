@@ -92,7 +92,7 @@ def test_counts_are_those_of_brute_force(case: Any, name: str) -> None:
 @every_road
 def test_every_option_gives_what_the_host_gives(name: str) -> None:
     options = {"per_neuron": True, "per_sample": True, "groups": {"both": ["conv", "grouped"]}}
-    batches = [spikes(), spikes(3) * 2, spikes(1) * 0.7]
+    batches = [spikes(), spikes(3) * 2]
     host, road = reports(Net(), batches, name, **options)
     assert figures(road) == figures(host)
     for layer, row in host.layers_data.items():
@@ -103,6 +103,17 @@ def test_every_option_gives_what_the_host_gives(name: str) -> None:
             assert torch.allclose(found, expected, rtol=1e-13, atol=0)
         assert road.layers_data[layer].per_sample == row.per_sample
     assert host.layers_data["conv"].per_sample is not None
+
+
+@every_road
+def test_an_analog_batch_has_its_own_counts(name: str) -> None:
+    host, road = reports(Net(), [spikes(), spikes() * 0.7], name)
+    assert set(host.layers_data["conv"].counts) == {"binary", "analog"}
+    found, expected = figures(road)["layers"], figures(host)["layers"]
+    assert found.keys() == expected.keys()
+    for layer, counts in expected.items():
+        for kind, values in counts["counts"].items():
+            assert found[layer]["counts"][kind] == pytest.approx(values, rel=1e-12)
 
 
 @every_road
