@@ -11,16 +11,19 @@ FRAMEWORKS := snntorch spikingjelly norse sinabs
 # sets and preprocessing. Its metrics import none of them.
 PEERS := neurobench
 
-.PHONY: demo test check docs browser venv lint format bench clean
+.PHONY: demo test kernels check docs browser venv lint format bench clean
 
 demo: venv  ## Count synaptic operations of a spiking network on real data
 	$(BIN)/python examples/quickstart.py
 
 test: venv lint  ## Lint, types, doctests and the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not kernels"
+
+kernels: venv  ## All frozen models through the kernels for accelerators, interpreted
+	$(BIN)/python -m pytest -m kernels
 
 check: venv lint  ## Lint, types and the quick tests, for the inner loop
-	$(BIN)/python -m pytest -n 2 -m "not system and not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not system and not slow and not gpu and not kernels"
 
 docs: venv  ## The documentation in build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs build/docs
