@@ -18,6 +18,7 @@ from snnmetrics.monitor import tracer
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.synapses.maps import convolution_paths
+from snnmetrics.tensors.accelerators import roads
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
 from tests.frozen import COUNTS
@@ -289,6 +290,31 @@ def test_maps_made_dimension_by_dimension_are_those_of_the_engine(data: st.DataO
         return
     with taken(TorchRoad()):
         assert torch.equal(convolution_paths(spec, weight), expected)
+
+
+def test_the_host_reads_copies_from_devices_without_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The CPU stands for such a device."""
+    model, batches, found = Net(), [spikes(), spikes(3) * 2], []
+    copied: list[torch.Size] = []
+    copy = Tensor.cpu
+
+    def counted(x: Tensor) -> Tensor:
+        copied.append(x.shape)
+        return copy(x)
+
+    for without in (set(), {"cpu"}):
+        monkeypatch.setattr(roads, "WITHOUT_FLOAT64", without)
+        if without:
+            monkeypatch.setattr(Tensor, "cpu", counted)
+        with torch.no_grad(), sm.Monitor(model, batch_dim=0, per_sample=True) as monitor:
+            for batch in batches:
+                model(batch)
+        found.append(figures(monitor.compute()))
+    assert found[1] == found[0]
+    shapes = {tuple(shape) for shape in copied}
+    assert shapes >= {*(tuple(x.shape) for x in batches), tuple(model.conv.weight.shape)}
 
 
 def test_a_module_that_a_cuda_graph_replays_is_listed() -> None:

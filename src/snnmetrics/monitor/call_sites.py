@@ -115,6 +115,7 @@ class CallSite:
         samples_first: Whether the first dimension of the input is the batch, and no other.
         scale: Declared scale of the input, if any.
         road: The road of inputs on an accelerator; None where the host reads them.
+        copied: Whether the host reads a copy of the input, whose device has no float64.
         map: The map of the weight as it is; None where it must be compared again.
         version: Of the weight, when the map was made.
         expected: Kind of the last input.
@@ -138,6 +139,7 @@ class CallSite:
     samples_first: bool
     scale: float | None
     road: Road | None = None
+    copied: bool = False
     map: SynapseMap | None = None
     version: int = 0
     expected: InputKind | None = None

@@ -37,7 +37,7 @@ from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.gradient import vector_synops
 from snnmetrics.tensors.accelerators.lines import FACTS
-from snnmetrics.tensors.accelerators.roads import Road, road_of
+from snnmetrics.tensors.accelerators.roads import Road, is_copied, road_of, to_be_read
 from snnmetrics.tensors.counts import with_gradient_of
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
@@ -66,6 +66,7 @@ class _Output(NamedTuple):
     sums: InputSums
     vectors: int
     road: Road | None
+    copied: bool  # the host reads a copy: its device has no float64
 
 
 class _Counted(NamedTuple):
@@ -396,7 +397,8 @@ class BatchRecorder:
             self._record_product(key, name, module, call, output)
             return None
         spec, x = call.spec, call.left if padded is None else padded.source
-        device = call.left.device
+        copied = is_copied(x)
+        device = torch.device("cpu") if copied else call.left.device
         copies = None if padded is None else (x.shape[1:], padded.pad, padded.mode)
         facts = spec.facts()
         if padded is not None:
@@ -405,7 +407,7 @@ class BatchRecorder:
             facts["padding_mode"] = padded.mode
 
         def map_of(weight: Tensor) -> SynapseMap:
-            found = self.maps.get(key, spec, weight, device, autapses)
+            found = self.maps.get(key, spec, to_be_read(weight), device, autapses)
             return found if copies is None else found.before_padding(*copies)
 
         synapse_map = map_of(call.right)
@@ -425,7 +427,8 @@ class BatchRecorder:
             sources=sources,
             samples_first=spec.samples_first,
             scale=self.input_scale(name),
-            road=road_of(x),
+            road=None if copied else road_of(x),
+            copied=copied,
             map=synapse_map,
             version=version_of(call.right),
         )
@@ -449,6 +452,8 @@ class BatchRecorder:
             if not weight.untyped_storage().resizable():
                 self._shares_memory = self.prepares_roots = True
             root.sites.append(site)
+        if site.copied:
+            x = x.cpu()
         if site.road is not None:
             self._record_on_device(site, site.road, x, synapse_map)
             return
@@ -520,6 +525,7 @@ class BatchRecorder:
                 self.root.synops.append((site.key, vector_synops(road, space, live, *options)))
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
+        call = call._replace(left=to_be_read(call.left), right=to_be_read(call.right))
         spec = call.spec
         operation = Operation(
             operation=spec.operation,
@@ -633,6 +639,8 @@ class BatchRecorder:
         output = self._outputs.get((name, spikes.shape, lead))
         if output is None:
             output = self._new_output(name, type_, spikes, lead)
+        if output.copied:
+            spikes = spikes.cpu()
         stats: InputStats | DeviceStats
         try:
             if output.road is None:
@@ -652,7 +660,9 @@ class BatchRecorder:
         shape = spikes.shape
         key = NeuronKey(name, tuple(shape[lead:]))
         emitted = self._emitted.setdefault(key, _Emitted(type_, InputSums()))
-        output = _Output(emitted.sums, math.prod(shape[:lead]), road_of(spikes))
+        copied = is_copied(spikes)
+        road = None if copied else road_of(spikes)
+        output = _Output(emitted.sums, math.prod(shape[:lead]), road, copied)
         self._outputs[name, shape, lead] = output
         return output
 

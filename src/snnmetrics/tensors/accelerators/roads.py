@@ -24,6 +24,8 @@ _WITH_TRITON = frozenset({"cuda", "xpu"})  # also of AMD, which PyTorch calls "c
 _TORCH = TorchRoad()
 ROADS: dict[str, Road | None] = {"cpu": None}
 """Roads by type of device; None where the host reads. Others are found at their first tensor."""
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices whose tensors the host copies and reads: they have no exact sums."""
 
 
 def road_of(x: Tensor) -> Road | None:
@@ -41,6 +43,16 @@ def road_of(x: Tensor) -> Road | None:
     if road is None or (road.reads(x) and is_plain(x)):
         return road
     return _TORCH
+
+
+def is_copied(x: Tensor) -> bool:
+    """Whether the host reads a copy of a tensor, for which it waits."""
+    return x.device.type in WITHOUT_FLOAT64
+
+
+def to_be_read(x: Tensor) -> Tensor:
+    """The tensor that is read: itself, or a copy on the CPU."""
+    return x.cpu() if is_copied(x) else x
 
 
 @cache
