@@ -16,6 +16,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +152,19 @@ COUNTERS: dict[str, Callable[[Workload], Timed]] = {
 
 
 def working(
-    workload: Workload, counters: Mapping[str, Callable[[Workload], Timed]]
+    makers: Mapping[str, Callable[[], Timed]], before: Callable[[], object]
 ) -> tuple[dict[str, Timed], dict[str, str]]:
-    """Counters that worked on a workload once, and the errors of the others."""
+    """Counters that worked once, and the errors of the others.
+
+    Args:
+        makers: What makes them, by name.
+        before: Called before every call.
+    """
     calls, errors = {}, {}
-    for name, make in counters.items():
+    for name, make in makers.items():
         try:
-            timed = make(workload)
-            with timed.ready(workload.reset):
+            timed = make()
+            with timed.ready(before):
                 timed.call()
         except Exception as error:  # whatever it is: said in the result
             errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -171,7 +177,8 @@ def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str
     """Ratios by counter, and the errors of those that do not work on this model."""
     calls = {PLAIN: Timed(workload.forward), EMPTY_MODE: Timed(workload.forward, Nothing)}
     with torch.no_grad():
-        counting, errors = working(workload, COUNTERS)
+        makers = {name: partial(make, workload) for name, make in COUNTERS.items()}
+        counting, errors = working(makers, workload.reset)
         ratios = paired_ratios(workload.forward, calls | counting, rounds, workload.reset)
     return ratios, errors
 
