@@ -14,14 +14,16 @@ launches are those that PyTorch's profiler sees. They are counted after all time
 the profiler leaves traces in what comes after it.
 
 Without a CUDA device it says so and ends. Run with ``python -m benchmarks.on_device``;
-``--rounds 50``, ``--only conv``, ``--modes "training, bfloat16"``, ``--json FILE``, which is
-written after each measurement.
+``--rounds 50``, ``--seconds 60`` (no round of a mode begins later: a loan of a card may be short),
+``--only conv``, ``--modes "training, bfloat16"``, ``--json FILE``, which is written after each
+measurement.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -220,7 +222,11 @@ def launches(call: Callable[[], object]) -> int:
 
 
 def measure(
-    run: Run, rounds: int, clock: Clock, check: Callable[[], object] = lambda: None
+    run: Run,
+    rounds: int,
+    clock: Clock,
+    check: Callable[[], object] = lambda: None,
+    at_most: float = math.inf,
 ) -> dict[str, Any]:
     """Ratios of ours and of peers, the median time of the plain batch, and errors.
 
@@ -229,6 +235,7 @@ def measure(
         rounds: Pairs that count; for peers a fifth as many.
         clock: What times are taken with.
         check: Called before ours is timed. If it raises, that is the error of ours.
+        at_most: Seconds after which no round begins; for peers half as many.
     """
 
     def ours() -> Timed:
@@ -239,10 +246,11 @@ def measure(
     mine, errors = working({OURS: ours}, reset)
     peers, failing = working({n: partial(run.timed, COUNTERS[n]) for n in PEERS}, reset)
     peers[PLAIN] = Timed(run.plain)
-    pairs = timed_pairs(run.plain, mine, rounds, reset, clock)
+    pairs = timed_pairs(run.plain, mine, rounds, reset, clock, at_most=at_most)
     few = max(1, rounds // PEERS_SHARE)
-    pairs |= timed_pairs(run.plain, peers, few, reset, clock, warm_up=0)
+    pairs |= timed_pairs(run.plain, peers, few, reset, clock, warm_up=0, at_most=at_most / 2)
     return {
+        "rounds": {name: len(found) for name, found in pairs.items()},
         "seconds": statistics.median(plain for found in pairs.values() for plain, _ in found),
         "ratios": {name: vars(ratio(found)) for name, found in pairs.items()},
         "errors": errors | failing,
@@ -266,13 +274,14 @@ def built(key: str, device: str) -> tuple[Workload, float | None]:
     return moved(workload, device), events
 
 
-def measure_checked(run: Run, events: float | None, rounds: int) -> dict[str, Any]:
+def measure_checked(run: Run, events: float | None, rounds: int, at_most: float) -> dict[str, Any]:
     """The same, where ours neither makes the host wait nor counts others than on the CPU.
 
     Args:
         run: A workload on a CUDA device, in a mode.
         events: In the input, as counted on the CPU.
         rounds: Pairs that count.
+        at_most: Seconds after which no pair begins.
     """
     waits = waits_by_itself(run)
 
@@ -281,7 +290,7 @@ def measure_checked(run: Run, events: float | None, rounds: int) -> dict[str, An
         if found != events:
             raise RuntimeError(f"expected {events} events in the input, as on the CPU, not {found}")
 
-    return measure(run, rounds, seconds, check) | {"plain_waits": waits}
+    return measure(run, rounds, seconds, check, at_most) | {"plain_waits": waits}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -291,7 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: If there is no CUDA device, or if the Monitor failed in a mode.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=12, help="no round of a mode begins later")
     parser.add_argument("--only", choices=list(BUILDERS), nargs="*", default=MEASURED)
     parser.add_argument("--modes", choices=list(MODES), nargs="*", default=list(MODES))
     parser.add_argument("--json", type=Path)
@@ -304,7 +314,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "device": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
         "read_by": read_by(DEVICE),
-        "rounds": args.rounds,
         "workloads": {},
     }
     print(f"{result['device']}, torch {torch.__version__}, {result['read_by']}; over plain: median")
@@ -327,7 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         print(f"\n{workload.name}: {workload.what}")
         for name in args.modes:
-            modes[name] = measure_checked(Run(workload, MODES[name]), events, args.rounds)
+            run = Run(workload, MODES[name])
+            modes[name] = measure_checked(run, events, args.rounds, args.seconds)
             print_mode(name, modes[name])
             save()
     failed = []

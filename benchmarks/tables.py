@@ -210,8 +210,7 @@ def device_table(found: Found) -> str:
             *(_mode_table(mode, workloads) for mode in modes),
             "\n".join(f"- {line}" for line in (*sizes, *failures)),
             f"Activations were read by {found['read_by']}.{note}",
-            f"{found['device']}, CUDA {found['cuda']}, beside "
-            f"{machine_line(found)} {found['rounds']} rounds.",
+            f"{found['device']}, CUDA {found['cuda']}, beside {machine_line(found)}",
         )
     )
 
@@ -222,6 +221,7 @@ def _mode_table(mode: str, workloads: Collection[Found]) -> str:
     cells: dict[str, Callable[[Found], str]] = {
         title: partial(_median, name=name) for name, title in TITLES.items() if name in tried
     }
+    cells["rounds"] = lambda case: str(case["rounds"].get(OURS, "-"))
     cells["plain"] = lambda case: f"{case['seconds'] * 1e3:.2f} ms"
     for which in ("plain", "monitored"):
         cells[f"launches, {which}"] = partial(_launches, which)

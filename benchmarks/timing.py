@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,6 +73,7 @@ def timed_pairs(
     before: Callable[[], object] = lambda: None,
     clock: Clock = seconds,
     warm_up: int = 2,
+    at_most: float = math.inf,
 ) -> dict[str, list[tuple[float, float]]]:
     """Time calls against a reference, round after round.
 
@@ -85,6 +87,7 @@ def timed_pairs(
         before: Called before every run, outside the clock.
         clock: What times are taken with.
         warm_up: Rounds before those that count.
+        at_most: Seconds after which no round begins, once one has counted.
 
     Returns:
         By name, the times of the reference and of the call in every round.
@@ -93,8 +96,11 @@ def timed_pairs(
     gc.collect()
     gc.freeze()  # collecting after a round takes no time for what was there before
     gc.disable()
+    start = time.monotonic()
     try:
         for number in range(rounds + warm_up):
+            if number > warm_up and time.monotonic() - start > at_most:
+                break
             for name, call in calls.items():
                 pair = _timed(Timed(reference), before, clock), _timed(call, before, clock)
                 if number >= warm_up:
