@@ -45,7 +45,8 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Wants a machine that does nothing else. On a CUDA device also: -m benchmarks.on_device
+# Wants a machine that does nothing else. On a CUDA device also, before the last line:
+# -m benchmarks.on_device --json $(RESULTS)/on_device.json
 RESULTS := benchmarks/results
 bench: venv  ## What counting costs, beside plain PyTorch, torchmetrics and peers; fills the tables
 	$(BIN)/python benchmarks/overhead.py

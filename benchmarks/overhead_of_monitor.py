@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +44,19 @@ def monitored(workload: Workload) -> Timed:
     """Ours, attached and warm before the clock starts, as in a loop over batches."""
     monitor = sm.Monitor(workload.model)
 
-    def call() -> None:
+    def call() -> Any:
         with monitor.batch(workload.samples, workload.steps):
-            workload.forward()
+            return workload.forward()
 
-    @contextmanager
-    def attached() -> Iterator[None]:
-        with monitor:
-            call()
-            workload.reset()
-            yield
-
-    return Timed(call, attached)
+    return Timed(call, lambda: monitor, warm=True)
 
 
 def spikingjelly_synops(workload: Workload) -> Timed:
     """Its counter of synaptic operations."""
 
-    def call() -> None:
+    def call() -> Any:
         with op_counter.DispatchCounterMode([op_counter.SynOpCounter()]):
-            workload.forward()
+            return workload.forward()
 
     return Timed(call)
 
@@ -70,11 +64,11 @@ def spikingjelly_synops(workload: Workload) -> Timed:
 def spikingjelly_energy(workload: Workload) -> Timed:
     """Its simple estimate of energy: SynOps, MACs and memory accesses."""
 
-    def call() -> None:
+    def call() -> Any:
         profiler = op_counter.SimpleEnergyProfiler()
         profiler.bind_model(workload.model)
         with profiler:
-            workload.forward()
+            return workload.forward()
 
     return Timed(call)
 
@@ -83,10 +77,11 @@ def neurobench(workload: Workload) -> Timed:
     """Its hooks and its metric of synaptic operations."""
     wrapped = TorchModel(workload.model)
 
-    def call() -> None:
+    def call() -> Any:
         metric = SynapticOperations()
-        workload.forward()
+        output = workload.forward()
         metric(wrapped, None, (workload.x.transpose(0, 1),))
+        return output
 
     @contextmanager
     def hooked() -> Iterator[None]:
@@ -125,9 +120,9 @@ def sinabs_hooks(workload: Workload) -> Timed:
 def torch_flops(workload: Workload) -> Timed:
     """PyTorch's counter of floating-point operations, which does not look at activations."""
 
-    def call() -> None:
+    def call() -> Any:
         with FlopCounterMode(display=False):
-            workload.forward()
+            return workload.forward()
 
     return Timed(call)
 
@@ -156,22 +151,35 @@ COUNTERS: dict[str, Callable[[Workload], Timed]] = {
 }
 
 
+def working(
+    makers: Mapping[str, Callable[[], Timed]], before: Callable[[], object]
+) -> tuple[dict[str, Timed], dict[str, str]]:
+    """Counters that worked once, and the errors of the others.
+
+    Args:
+        makers: What makes them, by name.
+        before: Called before every call.
+    """
+    calls, errors = {}, {}
+    for name, make in makers.items():
+        try:
+            timed = make()
+            with timed.ready(before):
+                timed.call()
+        except Exception as error:  # whatever it is: said in the result
+            errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            calls[name] = timed
+    return calls, errors
+
+
 def compare(workload: Workload, rounds: int) -> tuple[dict[str, Ratio], dict[str, str]]:
     """Ratios by counter, and the errors of those that do not work on this model."""
     calls = {PLAIN: Timed(workload.forward), EMPTY_MODE: Timed(workload.forward, Nothing)}
-    errors = {}
     with torch.no_grad():
-        for name, make in COUNTERS.items():
-            try:
-                timed = make(workload)
-                workload.reset()
-                with timed.within():
-                    timed.call()
-            except Exception as error:  # whatever it is: said in the result
-                errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            else:
-                calls[name] = timed
-        ratios = paired_ratios(workload.forward, calls, rounds, workload.reset)
+        makers = {name: partial(make, workload) for name, make in COUNTERS.items()}
+        counting, errors = working(makers, workload.reset)
+        ratios = paired_ratios(workload.forward, calls | counting, rounds, workload.reset)
     return ratios, errors
 
 

@@ -147,8 +147,7 @@ def largest_activation(workload: Workload) -> int:
 
 def peak(timed: Timed, before: Callable[[], object]) -> int:
     """Highest resident memory during a call above that before it, in bytes."""
-    before()
-    with timed.within():
+    with timed.ready(before):
         gc.collect()
         forget_peak()
         start = resident("VmRSS")

@@ -5,7 +5,8 @@ Nothing here measures. ``benchmarks.publish`` puts the tables where they are sho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 Found = Mapping[str, Any]
@@ -193,16 +194,44 @@ def compiled_table(found: Found) -> str:
 
 
 def device_table(found: Found) -> str:
-    """Monitored over plain on an accelerator, and what the plain forward takes."""
+    """A table per mode, of monitored over plain on an accelerator; sizes; why counters fail."""
     workloads = found["workloads"].values()
-    rows = [
-        ["monitored / plain", *(f"{workload['ratio']:.2f}" for workload in workloads)],
-        ["plain forward", *(f"{workload['milliseconds']:.2f} ms" for workload in workloads)],
+    modes: dict[str, None] = dict.fromkeys(mode for w in workloads for mode in w["modes"])
+    sizes = [f"{workload['name']}: {workload['what']}" for workload in workloads]
+    failures = [
+        f"{TITLES[name]} fails on {workload['name']}, {mode}: `{error}`"
+        for workload in workloads
+        for mode, case in workload["modes"].items()
+        for name, error in case["errors"].items()
     ]
-    for which in ("plain", "monitored"):
-        rows.append([f"launches, {which}", *(f"{w['launches'][which]:,}" for w in workloads)])
-    head = ["", *(workload["name"] for workload in workloads)]
-    return (
-        f"{markdown(head, rows)}\n\n{found['device']}, CUDA {found['cuda']}, beside "
-        f"{machine_line(found)} {found['rounds']} rounds."
+    note = f" {found['note']}" if "note" in found else ""
+    return "\n\n".join(
+        (
+            *(_mode_table(mode, workloads) for mode in modes),
+            "\n".join(f"- {line}" for line in (*sizes, *failures)),
+            f"Activations were read by {found['read_by']}.{note}",
+            f"{found['device']}, CUDA {found['cuda']}, beside {machine_line(found)}",
+        )
     )
+
+
+def _mode_table(mode: str, workloads: Collection[Found]) -> str:
+    cases = [workload["modes"].get(mode) for workload in workloads]
+    tried = {n for case in cases if case is not None for n in (*case["ratios"], *case["errors"])}
+    cells: dict[str, Callable[[Found], str]] = {
+        title: partial(_median, name=name) for name, title in TITLES.items() if name in tried
+    }
+    cells["rounds"] = lambda case: str(case["rounds"].get(OURS, "-"))
+    cells["plain"] = lambda case: f"{case['seconds'] * 1e3:.2f} ms"
+    for which in ("plain", "monitored"):
+        cells[f"launches, {which}"] = partial(_launches, which)
+    rows = [
+        [title, *("-" if case is None else cell(case) for case in cases)]
+        for title, cell in cells.items()
+    ]
+    rows[1:1] = [["aimed at", *(f"{workload['limit']:.2f}" for workload in workloads)]]
+    return markdown([mode, *(workload["name"] for workload in workloads)], rows)
+
+
+def _launches(which: str, case: Found) -> str:
+    return f"{case['launches'][which]:,}" if "launches" in case else "-"

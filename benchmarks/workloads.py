@@ -111,8 +111,13 @@ def _conv_bn_lif(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn
     return [conv, norm, neuron.LIFNode(v_threshold=0.5, step_mode="m")]
 
 
-def sew_resnet18() -> Workload:
-    """SEW-ResNet-18 on images that are given in every step."""
+def sew_resnet18(size: int = 64, samples: int = 4) -> Workload:
+    """SEW-ResNet-18 on images that are given in every step.
+
+    Args:
+        size: Height and width of the images.
+        samples: Images in the batch.
+    """
     blocks: list[nn.Module] = []
     inputs = 64
     for outputs in (64, 128, 256, 512):
@@ -127,9 +132,9 @@ def sew_resnet18() -> Workload:
         layer.Flatten(step_mode="m"),
         layer.Linear(512, 10, step_mode="m"),
     )
-    x = torch.rand(4, 3, 64, 64).expand(4, 4, 3, 64, 64).contiguous()
+    x = torch.rand(samples, 3, size, size).expand(4, -1, -1, -1, -1).contiguous()
     _settle(model, x)
-    what = "SEW-ResNet-18 (ADD), 3x64x64 images, B=4, T=4, SpikingJelly multi-step"
+    what = f"SEW-ResNet-18 (ADD), 3x{size}x{size} images, B={samples}, T=4, SpikingJelly multi-step"
     return Workload(
         "SEW-ResNet-18", what, model, x, lambda: functional.reset_net(model), limit=1.18
     )
