@@ -45,8 +45,8 @@ def values(kind: str, shape: tuple[int, ...], dtype: torch.dtype, number: int) -
         spikes -= (x > 0.8).double()
     elif kind == "integer":
         spikes = (x * 9).floor().double() - 3
-    elif kind == "large":  # beyond spike counts
-        spikes *= 65_537.0
+    elif kind == "large":  # beyond spike counts, as far as the dtype goes
+        spikes *= min(65_537.0, torch.finfo(dtype).max)
     elif kind == "near":
         spikes *= 1 - (torch.finfo(dtype).eps if dtype.is_floating_point else 0)
     elif kind == "analog":

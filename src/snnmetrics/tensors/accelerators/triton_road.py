@@ -472,4 +472,4 @@ def _rows_first(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ..
 
 def _whole(map_: Tensor, shape: Sequence[int]) -> Tensor:
     """A copy of a map with a number for every neuron."""
-    return map_.expand(*shape).contiguous()
+    return map_.expand(tuple(shape)).contiguous()
