@@ -18,6 +18,7 @@ from snnmetrics.report import Counts
 from snnmetrics.synapses.maps import SynapseFigures
 from snnmetrics.tensors.accelerators import roads
 from snnmetrics.tensors.accelerators.gradient import vector_synops
+from snnmetrics.tensors.accelerators.launch import Launch
 from snnmetrics.tensors.accelerators.layout import axes, contiguous
 from snnmetrics.tensors.accelerators.lines import FACTS, FIGURES, TOTALS
 from snnmetrics.tensors.accelerators.roads import Road, road_of
@@ -45,8 +46,8 @@ def values(kind: str, shape: tuple[int, ...], dtype: torch.dtype, number: int) -
         spikes -= (x > 0.8).double()
     elif kind == "integer":
         spikes = (x * 9).floor().double() - 3
-    elif kind == "large":  # beyond spike counts
-        spikes *= 65_537.0
+    elif kind == "large":  # beyond spike counts, which float16 cannot be
+        spikes *= 65_504.0 if dtype is torch.float16 else 65_537.0
     elif kind == "near":
         spikes *= 1 - (torch.finfo(dtype).eps if dtype.is_floating_point else 0)
     elif kind == "analog":
@@ -59,9 +60,11 @@ def tensors(draw: st.DrawFn) -> tuple[Tensor, tuple[int, ...]]:
     """Tensors of many shapes and strides, with their dimensions that are no neurons."""
     dtype = draw(st.sampled_from([*FLOATS, *INTEGERS]))
     kinds = ["binary", "ternary", "integer", "near", "large", "analog"]
-    kind = draw(st.sampled_from(kinds if dtype.is_floating_point else kinds[:3]))
     if dtype in (torch.bool, torch.uint8):
-        kind = "binary"
+        kinds = ["binary"]
+    elif not dtype.is_floating_point:
+        kinds = kinds[:3] + ["large"] * (dtype.itemsize > 2)
+    kind = draw(st.sampled_from(kinds))
     ndim = draw(st.integers(1, 5))
     shape = tuple(draw(st.lists(st.integers(1, 40 // ndim), min_size=ndim, max_size=ndim)))
     x = values(kind, shape, dtype, draw(st.integers(0, 1000)))
@@ -355,6 +358,82 @@ def test_nothing_is_read_by_the_host(name: str) -> None:
         found = road.totals(space, space.tables(calls, 16)[1])
         assert found.is_meta
         assert found.shape == (1, 16, len(TOTALS))
+
+
+class Grids:
+    """Kernels that do nothing, and keep the grids that they are launched with."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.seen.append(grid)
+        return lambda *args, **options: None
+
+
+@pytest.mark.parametrize("shape", [(2**22, 256), (2**22, 1), (300, 2**22), (2**11, 2**11, 64)])
+def test_grids_are_within_the_limits_of_cuda(shape: tuple[int, ...]) -> None:
+    """A grid has at most 65,535 programs in its second dimension."""
+    kernels, meta = Grids(), torch.device("meta")
+    road, space = TritonRoad(kernels), Workspace(meta)
+    x, dims = torch.empty(shape, device=meta), tuple(range(len(shape) - 1))
+    dense = torch.empty(shape[-1], dtype=torch.float64, device=meta)
+    road.figures(space, x, dims, dense, None)
+    road.figures_of(space, road.stats(space, x, dims), dense, None)
+    road.vectors(space, x, dims, dense)
+    road.nonzero(x, dims)
+    assert len(kernels.seen) == 7
+    assert all(0 < x < 2**31 and 0 < y < 2**16 and z == 1 for x, y, z in kernels.seen)
+
+
+class Memory:
+    """A tensor of which only address and device matter."""
+
+    dtype, is_cuda = torch.float64, False
+
+    def __init__(self, address: int, device: int) -> None:
+        self.address, self.device = address, device
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    def get_device(self) -> int:
+        return self.device
+
+
+class Compiler:
+    """Kernels that are compiled for a device and for alignments, as Triton does."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, tuple[int, ...]]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def compiled(*args: Any, **options: Any) -> Any:
+            tensors = [arg for arg in args if isinstance(arg, Memory)]
+            aligned = "".join("-+"[tensor.address % 16 == 0] for tensor in tensors)
+            name = f"device {tensors[0].device}, {aligned}"
+            self.ran.append((name, tuple(tensor.address for tensor in tensors)))
+
+            def run(*args: Any, stream: int) -> None:
+                self.ran.append((name, args[: len(tensors)]))
+
+            return {grid: run}
+
+        return compiled
+
+
+def test_a_launch_takes_what_was_compiled_for_its_device_and_alignments() -> None:
+    kernel = Compiler()
+    launch: Any = Launch(kernel, (1,), (), {})
+    for _ in range(2):
+        for device in (0, 1):
+            for addresses in ((32, 64), (40, 64), (32, 68), (36, 68)):
+                launch(0, *(Memory(address, device) for address in addresses))
+                aligned = "".join("-+"[address % 16 == 0] for address in addresses)
+                assert kernel.ran.pop() == (f"device {device}, {aligned}", addresses)
 
 
 # --------------------------------------------------------------------------- workspaces

@@ -329,26 +329,27 @@ def vector_parts(
     the loosest kind that each program found.
     """
     plane = tl.num_programs(0).to(tl.int64) * rows
-    row = tl.program_id(1) * BR + tl.arange(0, BR)
-    rows_ = _offsets(row, ROW_DIMS, r1, r2, sr0, sr1, sr2)
     kinds = tl.zeros((BR, BN), tl.int32)
-    whole_synops = tl.zeros((BR, BN), tl.float64)
-    raw_synops = tl.zeros((BR, BN), tl.float64)
-    for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
-        neuron = block * BN + tl.arange(0, BN)
-        inside = neuron < neurons
-        places = _offsets(neuron, NEURON_DIMS, n1, n2, sn0, sn1, sn2)
-        where = _offsets(neuron, NEURON_DIMS, n1, n2, sd0, sd1, sd2)
-        fanout = tl.load(dense + where, mask=inside, other=0.0)
-        within = (row < rows)[:, None] & inside[None, :]
-        v = tl.load(x + (rows_[:, None] + places[None, :]), mask=within, other=0)
-        count, magnitude, classes = _classified(v, scale, SCALED, FLOATS, UNITS)
-        whole_synops += count.to(tl.float64) * fanout[None, :]
-        raw_synops += magnitude * fanout[None, :]
-        kinds = tl.maximum(kinds, classes)
-    own = tl.program_id(0).to(tl.int64) * rows + row
-    tl.store(scratch + own, tl.sum(whole_synops, 1), mask=row < rows)
-    tl.store(scratch + plane + own, tl.sum(raw_synops, 1), mask=row < rows)
+    for group in range(tl.program_id(1), tl.cdiv(rows, BR), tl.num_programs(1)):
+        row = group * BR + tl.arange(0, BR)
+        rows_ = _offsets(row, ROW_DIMS, r1, r2, sr0, sr1, sr2)
+        whole_synops = tl.zeros((BR, BN), tl.float64)
+        raw_synops = tl.zeros((BR, BN), tl.float64)
+        for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
+            neuron = block * BN + tl.arange(0, BN)
+            inside = neuron < neurons
+            places = _offsets(neuron, NEURON_DIMS, n1, n2, sn0, sn1, sn2)
+            where = _offsets(neuron, NEURON_DIMS, n1, n2, sd0, sd1, sd2)
+            fanout = tl.load(dense + where, mask=inside, other=0.0)
+            within = (row < rows)[:, None] & inside[None, :]
+            v = tl.load(x + (rows_[:, None] + places[None, :]), mask=within, other=0)
+            count, magnitude, classes = _classified(v, scale, SCALED, FLOATS, UNITS)
+            whole_synops += count.to(tl.float64) * fanout[None, :]
+            raw_synops += magnitude * fanout[None, :]
+            kinds = tl.maximum(kinds, classes)
+        own = tl.program_id(0).to(tl.int64) * rows + row
+        tl.store(scratch + own, tl.sum(whole_synops, 1), mask=row < rows)
+        tl.store(scratch + plane + own, tl.sum(raw_synops, 1), mask=row < rows)
     program = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     tl.store(scratch + 2 * plane + program, tl.max(tl.max(kinds, 0), 0).to(tl.float64))
 

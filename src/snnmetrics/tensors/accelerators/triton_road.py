@@ -399,7 +399,8 @@ class TritonRoad:
             **_format(dtype, scaled),
         }
         integers = (*_row_integers(rows), *_neuron_integers(neurons))
-        read = Launch(self._kernels.vector_parts, (parts, row_blocks), integers, options)
+        programs = min(_MOST_PROGRAMS, row_blocks)
+        read = Launch(self._kernels.vector_parts, (parts, programs), integers, options)
         add = Launch(
             self._kernels.add_vector_parts,
             (-(-rows.total // _BLOCK),),
