@@ -147,6 +147,63 @@ def test_a_scaled_input_is_counted_in_spikes(name: str) -> None:
             monitor.compute()
 
 
+class Product(nn.Module):
+    """A product with the first elements of a factor, which may be none."""
+
+    def forward(self, x: Tensor, kept: int) -> Tensor:
+        return x @ x[:kept].t()
+
+
+@every_road
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_factor_of_a_product_may_be_empty(kept: int, name: str) -> None:
+    model, x = Product(), (torch.rand(3, 5) < 0.5).float()
+    with taken(road_named(name, TILE)[0]):
+        monitor = sm.Monitor(model, batch_dim=0)
+        with monitor:
+            model(x, kept)
+    found = monitor.compute().counts()["Product.matmul"]
+    both = (x.double() @ x[:kept].t().double()).sum().item()
+    assert (found["synops"], found["events"]) == (both, x.count_nonzero().item())
+
+
+@every_road
+def test_a_view_that_negates_is_not_read_as_its_memory_is(name: str) -> None:
+    model, x = nn.Sequential(nn.Linear(5, 3)), (torch.rand(4, 5) < 0.5).float()
+    negated = torch.complex(x, x).conj().imag
+    assert negated.is_neg()
+    with taken(road_named(name, TILE)[0]), torch.no_grad():
+        monitor = sm.Monitor(model, batch_dim=0)
+        with monitor:
+            for _ in range(2):
+                model(x)
+                model(negated)
+    kinds = monitor.compute().layers_data["0"].counts
+    assert {kind: counts.calls for kind, counts in kinds.items()} == {"binary": 2, "ternary": 2}
+
+
+@every_road
+def test_calls_under_a_gradient_transform_are_counted(name: str) -> None:
+    model, x = nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 1)), torch.ones(4, 5)
+    parameters = dict(model.named_parameters())
+    with taken(road_named(name, TILE)[0]):
+        monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
+        with monitor:
+            model(x)
+            torch.func.grad(lambda x: model(x).sum())(x)
+            torch.func.grad(
+                lambda p: torch.func.functional_call(model, p, (x,)).sum(),
+            )(parameters)
+            with monitor.batch(8, 1):
+                for _ in range(2):
+                    torch.func.grad(lambda x: torch.func.grad(lambda y: model(y).sum())(x).sum())(x)
+            model(x)
+    layer = monitor.compute().layers_data["0"]
+    assert layer.counts["binary"].calls == 6
+    assert layer.counts["binary"].synops == 6 * 4 * 5 * 3
+    assert torch.equal(layer.synops_per_neuron, torch.full((5,), 6 * 4 * 3.0).double())
+
+
 @every_road
 def test_root_calls_and_batches_that_fail_add_nothing(name: str) -> None:
     class Failing(Net):
