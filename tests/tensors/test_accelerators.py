@@ -279,6 +279,19 @@ def test_gradients_are_fan_outs_with_the_sign_of_the_input(name: str) -> None:
     assert torch.equal(x.grad.double(), (2 * dense.unsqueeze(1) * torch.where(x < 0, -1.0, 1.0)))
 
 
+@every_road
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradients_are_rounded_once(name: str, dtype: torch.dtype) -> None:
+    """The fan-out is too large for float16, the gradient of the synops too small."""
+    road, device = road_named(name)
+    x = torch.ones(3, 2, dtype=dtype, device=device).requires_grad_()
+    dense = torch.tensor([1e5, 3e6], dtype=torch.float64, device=device)
+    (1e-9 * vector_synops(road, Workspace(device), x, (0,), dense)).sum().backward()
+    assert x.grad.dtype is dtype
+    expected = torch.tensor([1e-4, 3e-3], dtype=torch.float64).expand(3, 2)
+    assert torch.allclose(x.grad.double().cpu(), expected, rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
 # ------------------------------------------------------------------ launches and bytes
 
 
