@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -18,8 +18,10 @@ from snnmetrics.monitor import tracer
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.synapses.maps import convolution_paths
+from snnmetrics.tensors.accelerators import workspace
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
+from snnmetrics.tensors.accelerators.workspace import Workspace
 from tests.frozen import COUNTS
 from tests.frozen.models import figures
 from tests.frozen.models import reports as frozen
@@ -320,6 +322,28 @@ def test_nothing_waits_for_the_kernels() -> None:
     assert set(monitor._state.names().values()) >= {"conv", "grouped", "fc", "readout"}
 
 
+def test_tables_are_sent_in_the_stream_that_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the kernel may read them before they are there."""
+    depths, sent, depth = [], workspace._sent, 0
+
+    @contextmanager
+    def in_order(_: Workspace) -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        yield
+        depth -= 1
+
+    def sending(*args: Any) -> Any:
+        depths.append(depth)
+        return sent(*args)
+
+    monkeypatch.setattr(Workspace, "in_order", in_order)
+    monkeypatch.setattr(workspace, "_sent", sending)
+    with taken(TorchRoad()), torch.no_grad(), sm.Monitor(Net(), batch_dim=0) as monitor:
+        monitor.model(spikes())
+    assert depths == [1]
+
+
 # ------------------------------------------------------------------------------ the rest
 
 
@@ -417,6 +441,21 @@ class TestOnCuda:
                     model(x)
                 torch.cuda.synchronize()
                 model(x)
+            reports.append(figures(monitor.compute())["layers"])
+        assert reports[0] == reports[1]
+
+    def test_a_batch_of_another_stream_ends_in_a_busy_one(self) -> None:
+        model, x, stream = Net().cuda(), spikes(5).cuda(), torch.cuda.Stream()
+        reports = []
+        for busy in (False, True):
+            monitor = sm.Monitor(model, batch_dim=0)
+            torch.cuda.synchronize()
+            with torch.no_grad(), monitor, monitor.batch(5, 1):
+                with torch.cuda.stream(stream if busy else None):
+                    model(x)
+                torch.cuda.synchronize()
+                if busy:
+                    torch.cuda._sleep(10**9)
             reports.append(figures(monitor.compute())["layers"])
         assert reports[0] == reports[1]
 

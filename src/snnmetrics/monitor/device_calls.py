@@ -96,10 +96,13 @@ class DeviceCalls:
         """Rows of the batch: key, operations of its calls, totals ``(kinds, TOTALS)``."""
         for road, space, batch, _ in self.places.values():
             if not batch:
+                space.join()
                 continue
             products = any(call.operation.weight_shape is None for call in batch)
-            rows, calls = space.tables(batch, len(InputKind) ** 2 if products else len(InputKind))
+            kinds = len(InputKind) ** 2 if products else len(InputKind)
             with space.in_order():
+                rows, calls = space.tables(batch, kinds)
                 found = road.totals(space, calls)
+            space.hand_over(found)
             for (key, operations), totals in zip(rows.items(), found.unbind(), strict=True):
                 yield key, operations, totals

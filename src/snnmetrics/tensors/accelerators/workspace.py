@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.accelerators.launch import stream_of
 from snnmetrics.tensors.accelerators.lines import FACTS, WIDTH
 
 _FIRST_LINES = 1024
@@ -106,8 +107,22 @@ class Workspace:
         current = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self.stream) if current != self.stream else nullcontext():
             yield
-        if current != self.stream:
-            current.wait_stream(self.stream)
+        self.join()
+
+    def join(self) -> None:
+        """Let the current stream wait for the own one."""
+        if self.stream is not None and stream_of(self.device) != self.handle:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
+
+    def hand_over(self, made: Tensor) -> None:
+        """Keep the memory of a tensor of the own stream until the current one has read it."""
+        if self.stream is not None and stream_of(self.device) != self.handle:
+            made.record_stream(torch.cuda.current_stream(self.device))
+
+    def borrow(self, made: Tensor) -> None:
+        """Keep the memory of a tensor, maybe of another stream, until the own one has read it."""
+        if self.stream is not None:
+            made.record_stream(self.stream)
 
     def tables(
         self, calls: Sequence[CountedCall], kinds: int
