@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -482,6 +483,23 @@ def test_calls_of_a_row_are_added_up_by_their_kinds(name: str) -> None:
     assert torch.allclose(road.totals(space, tables).cpu(), truth, rtol=1e-13, atol=0)
 
 
+@every_road
+@pytest.mark.parametrize("odd", [1.0, 3.0, 0.5])
+def test_a_call_of_many_lines_has_one_kind(name: str, odd: float) -> None:
+    """Of whichever line has the loosest values."""
+    road, device = road_named(name)
+    x = values("binary", (130, 1100), torch.float32, 7)
+    x[-1, -1] = odd
+    dense = torch.arange(1100.0, dtype=torch.float64)
+    for tensor in (x, x.flip(0, 1)):
+        stats = summarize(tensor, (0,))
+        space = Workspace(device)
+        line = road.figures(space, tensor.to(device), (0,), dense.to(device), None)
+        assert line.lines > 32 or name == "torch"
+        found = line_of(road, space, line, x.numel(), int(stats.kind))
+        assert_close(found, figures_of(stats, dense, None))
+
+
 def test_tables_of_equal_batches_are_sent_once() -> None:
     space = Workspace(torch.device("cpu"))
     calls = [CountedCall("row", None, Line(0, 2), (1, 2, 3, 4, 5, 6))] * 2
@@ -528,6 +546,17 @@ def test_joined_dimensions_have_the_places_of_their_elements(data: st.DataObject
 def test_the_host_reads_tensors_on_the_cpu() -> None:
     assert road_of(torch.ones(2)) is None
     assert isinstance(road_of(torch.ones(2, device="meta")), TorchRoad)
+
+
+def test_kernels_are_not_tried_while_a_cuda_graph_is_captured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host must not wait then; what it finds would hold for the rest of the process."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0))
+    monkeypatch.setattr(roads, "ROADS", {"cpu": None})
+    assert isinstance(road_of(x), TorchRoad)
+    assert roads.ROADS == {"cpu": None}
 
 
 class TestWithoutKernels:

@@ -64,9 +64,7 @@ class DeviceCalls:
         handle = stream_of(device)
         known = self.places.get((road, device, handle))
         if known is None:
-            stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-            known = Place(road, Workspace(device, stream), [], [])
-            self.places[road, device, handle] = known
+            known = self.places[road, device, handle] = Place(road, Workspace(device), [], [])
         if device.type == "cuda" and not known.root and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "Monitor: expected to count calls as they run, found the capture of a CUDA graph, "

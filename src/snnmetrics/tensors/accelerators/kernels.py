@@ -402,13 +402,13 @@ def nonzero_counts(
 @triton.jit
 def totals(
     lines, places, facts, row_starts, out,
-    KINDS: tl.constexpr, BLOCK: tl.constexpr,
+    KINDS: tl.constexpr, BLOCK: tl.constexpr, LINES: tl.constexpr,
 ):  # fmt: skip
     """Add up the calls of each row by their kinds; a program per row, in the order of the calls.
 
-    ``places`` has four numbers per call: its first line, its lines, its facts, its row;
-    ``row_starts`` the first call of each row and one beyond the last. The totals are
-    ``(rows, KINDS, TOTALS)``.
+    ``LINES`` lines of a call are read at a time. ``places`` has four numbers per call: its first
+    line, its lines, its facts, its row; ``row_starts`` the first call of each row and one beyond
+    the last. The totals are ``(rows, KINDS, TOTALS)``.
     """
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -421,12 +421,16 @@ def totals(
         fact = facts + tl.load(places + 4 * call + 2) * _FACTS
         found = tl.load(fact + column, mask=column < _FACTS, other=0.0)
         kind = tl.load(first + _KIND)
-        for i in range(count):
-            kind = tl.maximum(kind, tl.load(first + i * _WIDTH + _KIND))
-        start = tl.where(kind == _ANALOG, _OF_VALUES, _OF_COUNTS)
-        for i in range(count):
-            figures_ = first + i * _WIDTH + start + (column - _FACTS)
-            found += tl.load(figures_, mask=is_figure, other=0.0)
+        for start in range(0, count, LINES):
+            line = start + tl.arange(0, LINES)
+            kinds = tl.load(first + line * _WIDTH + _KIND, mask=line < count, other=0.0)
+            kind = tl.maximum(kind, tl.max(kinds, 0))
+        chosen = first + tl.where(kind == _ANALOG, _OF_VALUES, _OF_COUNTS)
+        for start in range(0, count, LINES):
+            line = start + tl.arange(0, LINES)
+            of_lines = chosen + (line * _WIDTH)[:, None] + (column - _FACTS)[None, :]
+            within = (line < count)[:, None] & is_figure[None, :]
+            found += tl.sum(tl.load(of_lines, mask=within, other=0.0), 0)
         sums += tl.where((numbers == kind.to(tl.int32))[:, None], found[None, :], 0.0)
     to = (row * KINDS + numbers) * (_FACTS + _FIGURES)
     tl.store(

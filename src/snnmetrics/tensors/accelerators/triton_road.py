@@ -26,6 +26,7 @@ _MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
 _MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
 _PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
 _BLOCK = 256
+_LINES = 32  # of a call that are added up at a time
 _ONE_PROGRAM = 2**15  # elements up to which one program reads them all
 
 
@@ -453,7 +454,7 @@ class TritonRoad:
         return out
 
     def _bind_totals(self, rows: int, kinds: int) -> Launch:
-        options = {"KINDS": kinds, "BLOCK": WIDTH}
+        options = {"KINDS": kinds, "BLOCK": WIDTH, "LINES": _LINES}
         return Launch(self._kernels.totals, (rows,), (), options, warps=1)
 
 

@@ -63,7 +63,7 @@ class Calls(NamedTuple):
 
 
 class Workspace:
-    """Lines of calls, and scratch memory, of one device and stream.
+    """Lines of calls, and scratch memory, of one device and its current stream.
 
     Attributes:
         device: The device.
@@ -73,9 +73,10 @@ class Workspace:
         used: Lines in use.
     """
 
-    def __init__(self, device: torch.device, stream: Any = None) -> None:
-        self.device, self.stream, self.used = device, stream, 0
-        self.handle: int = 0 if stream is None else stream.cuda_stream
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.used = device, 0
+        self.stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self.handle = stream_of(device)
         self.lines = self._empty(_FIRST_LINES, WIDTH)
         self._scratch = self._empty(0)
 
