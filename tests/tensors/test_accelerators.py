@@ -17,7 +17,7 @@ from torch import Tensor
 from snnmetrics.monitor.call_sites import unscaled
 from snnmetrics.report import Counts
 from snnmetrics.synapses.maps import SynapseFigures
-from snnmetrics.tensors.accelerators import roads
+from snnmetrics.tensors.accelerators import roads, workspace
 from snnmetrics.tensors.accelerators.gradient import vector_synops
 from snnmetrics.tensors.accelerators.launch import Launch
 from snnmetrics.tensors.accelerators.layout import axes, contiguous
@@ -592,6 +592,9 @@ def test_kernels_are_compared_with_operations_of_pytorch_before_they_are_used(na
     road, device = road_named(name)
     assert isinstance(road, TritonRoad)
     assert roads._agree(road, device)
+    workspace._sent.cache_clear()
+    with torch.device("meta"):  # of tensors that are made without one
+        assert roads._agree(road, device)
 
 
 def test_figures_have_the_names_of_counts() -> None:

@@ -158,9 +158,9 @@ def _sent(
     """Tables on a device; batches of one kind have the same, which are sent once per stream."""
     with torch.inference_mode(False):
         tables = [
-            torch.tensor(places, dtype=torch.int32).reshape(-1, 4),
-            torch.tensor(facts, dtype=torch.float64).reshape(-1, len(FACTS)),
-            torch.tensor(starts, dtype=torch.int32),
+            torch.tensor(places, dtype=torch.int32, device="cpu").reshape(-1, 4),
+            torch.tensor(facts, dtype=torch.float64, device="cpu").reshape(-1, len(FACTS)),
+            torch.tensor(starts, dtype=torch.int32, device="cpu"),
         ]
         if device.type == "cuda":  # the host waits for a copy from other memory
             tables = [table.pin_memory() for table in tables]
