@@ -444,6 +444,27 @@ class TestOnCuda:
             reports.append(figures(monitor.compute())["layers"])
         assert reports[0] == reports[1]
 
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+    def test_each_device_has_compiled_kernels_of_its_own(self) -> None:
+        model, x = Net(), spikes()
+        reports = []
+        for device in ("cuda:0", "cuda:1", "cuda:0"):
+            monitor = sm.Monitor(model.to(device), batch_dim=0)
+            with torch.no_grad(), monitor:
+                for _ in range(2):
+                    model(x.to(device))
+            reports.append(figures(monitor.compute())["layers"])
+        assert reports[0] == reports[1] == reports[2]
+
+    def test_samples_may_have_very_many_vectors(self) -> None:
+        """More than a grid has programs in its second dimension, with four vectors in each."""
+        model, x = nn.Sequential(nn.Linear(256, 2)).cuda(), torch.rand(2**19, 256, device="cuda")
+        x = (x < 0.1).float()
+        monitor = sm.Monitor(model, batch_dim=0, per_sample=True)
+        with torch.no_grad(), monitor:
+            model(x)
+        assert monitor.compute().layers["0"].max == 2 * x.sum(1).max().item()
+
     def test_a_batch_of_another_stream_ends_in_a_busy_one(self) -> None:
         model, x, stream = Net().cuda(), spikes(5).cuda(), torch.cuda.Stream()
         reports = []

@@ -36,7 +36,7 @@ def road_of(x: Tensor) -> Road | None:
     """
     kind = x.device.type
     if kind not in ROADS:
-        if kind == "cuda" and torch.cuda.is_current_stream_capturing():
+        if kind == _WITH_KERNELS and torch.cuda.is_current_stream_capturing():
             return _TORCH  # kernels cannot be compared with it while a CUDA graph is captured
         ROADS[kind] = _triton_road(kind) if kind == _WITH_KERNELS else _TORCH
     road = ROADS[kind]

@@ -82,7 +82,6 @@ class _Layout(NamedTuple):
 
     rows: Axes
     neurons: Axes
-    shape: tuple[int, ...]
 
 
 def _layout(
@@ -100,7 +99,7 @@ def _layout(
     )
     strides = [expanded(own, of, sizes) for own, of in others]
     neurons = axes(sizes, [stride[d] for d in kept], *strides)
-    return None if rows is None or neurons is None else _Layout(rows, neurons, sizes)
+    return None if rows is None or neurons is None else _Layout(rows, neurons)
 
 
 def _row_integers(rows: Axes) -> tuple[int, ...]:
@@ -199,7 +198,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, *maps)
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         grid = self._grid(rows.total, neurons.total)
         options = {
             "ROW_DIMS": rows.dims,
@@ -244,7 +243,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, (sizes, strides))
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         grid, count = self._grid(rows.total, neurons.total), neurons.total
         kernel, is_small = self._kernels.neuron_parts, rows.total * count <= _ONE_PROGRAM
         if is_small and count <= self._tile:
@@ -387,7 +386,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, maps, in_memory_order=False)
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         wide = _power(neurons.total, min(256, self._tile))
         high = _power(rows.total, self._tile // wide)
         row_blocks, blocks = -(-rows.total // high), -(-neurons.total // wide)
@@ -433,7 +432,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, (sizes, contiguous(sizes)))
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         wide = _power(neurons.total, 32)
         options = {
             "ROW_DIMS": rows.dims,
