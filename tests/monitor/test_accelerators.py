@@ -17,8 +17,10 @@ import snnmetrics as sm
 from snnmetrics.monitor import tracer
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
+from snnmetrics.report.run_data import RowTotals
 from snnmetrics.synapses.maps import convolution_paths
 from snnmetrics.tensors.accelerators import workspace
+from snnmetrics.tensors.accelerators.lines import TOTALS
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
 from snnmetrics.tensors.accelerators.workspace import Workspace
@@ -345,6 +347,18 @@ def test_tables_are_sent_in_the_stream_that_reads_them(monkeypatch: pytest.Monke
 
 
 # ------------------------------------------------------------------------------ the rest
+
+
+def test_totals_of_a_row_may_come_from_two_devices() -> None:
+    """They are added up where the later ones are."""
+    operation = next(reports(Net(), [spikes()], "torch")).layers_data["conv"].operation
+    row, there = RowTotals(operation), torch.device("meta")
+    for device in (torch.device("cpu"), there):
+        row.record_totals(torch.ones(4, len(TOTALS), dtype=torch.float64, device=device))
+        row.record_map(torch.ones(2, 6, 6, dtype=torch.float64, device=device))
+    assert row.totals is not None
+    assert row.synops_per_neuron is not None
+    assert row.totals.device == row.synops_per_neuron.device == there
 
 
 @given(st.data())
