@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -17,10 +17,13 @@ import snnmetrics as sm
 from snnmetrics.monitor import tracer
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
+from snnmetrics.report.run_data import RowTotals
 from snnmetrics.synapses.maps import convolution_paths
-from snnmetrics.tensors.accelerators import roads
+from snnmetrics.tensors.accelerators import roads, workspace
+from snnmetrics.tensors.accelerators.lines import TOTALS
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
+from snnmetrics.tensors.accelerators.workspace import Workspace
 from tests.frozen import COUNTS
 from tests.frozen.models import figures
 from tests.frozen.models import reports as frozen
@@ -148,6 +151,63 @@ def test_a_scaled_input_is_counted_in_spikes(name: str) -> None:
             monitor.compute()
 
 
+class Product(nn.Module):
+    """A product with the first elements of a factor, which may be none."""
+
+    def forward(self, x: Tensor, kept: int) -> Tensor:
+        return x @ x[:kept].t()
+
+
+@every_road
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_factor_of_a_product_may_be_empty(kept: int, name: str) -> None:
+    model, x = Product(), (torch.rand(3, 5) < 0.5).float()
+    with taken(road_named(name, TILE)[0]):
+        monitor = sm.Monitor(model, batch_dim=0)
+        with monitor:
+            model(x, kept)
+    found = monitor.compute().counts()["Product.matmul"]
+    both = (x.double() @ x[:kept].t().double()).sum().item()
+    assert (found["synops"], found["events"]) == (both, x.count_nonzero().item())
+
+
+@every_road
+def test_a_view_that_negates_is_not_read_as_its_memory_is(name: str) -> None:
+    model, x = nn.Sequential(nn.Linear(5, 3)), (torch.rand(4, 5) < 0.5).float()
+    negated = torch.complex(x, x).conj().imag
+    assert negated.is_neg()
+    with taken(road_named(name, TILE)[0]), torch.no_grad():
+        monitor = sm.Monitor(model, batch_dim=0)
+        with monitor:
+            for _ in range(2):
+                model(x)
+                model(negated)
+    kinds = monitor.compute().layers_data["0"].counts
+    assert {kind: counts.calls for kind, counts in kinds.items()} == {"binary": 2, "ternary": 2}
+
+
+@every_road
+def test_calls_under_a_gradient_transform_are_counted(name: str) -> None:
+    model, x = nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 1)), torch.ones(4, 5)
+    parameters = dict(model.named_parameters())
+    with taken(road_named(name, TILE)[0]):
+        monitor = sm.Monitor(model, batch_dim=0, per_neuron=True)
+        with monitor:
+            model(x)
+            torch.func.grad(lambda x: model(x).sum())(x)
+            torch.func.grad(
+                lambda p: torch.func.functional_call(model, p, (x,)).sum(),
+            )(parameters)
+            with monitor.batch(8, 1):
+                for _ in range(2):
+                    torch.func.grad(lambda x: torch.func.grad(lambda y: model(y).sum())(x).sum())(x)
+            model(x)
+    layer = monitor.compute().layers_data["0"]
+    assert layer.counts["binary"].calls == 6
+    assert layer.counts["binary"].synops == 6 * 4 * 5 * 3
+    assert torch.equal(layer.synops_per_neuron, torch.full((5,), 6 * 4 * 3.0).double())
+
+
 @every_road
 def test_root_calls_and_batches_that_fail_add_nothing(name: str) -> None:
     class Failing(Net):
@@ -264,7 +324,41 @@ def test_nothing_waits_for_the_kernels() -> None:
     assert set(monitor._state.names().values()) >= {"conv", "grouped", "fc", "readout"}
 
 
+def test_tables_are_sent_in_the_stream_that_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the kernel may read them before they are there."""
+    depths, sent, depth = [], workspace._sent, 0
+
+    @contextmanager
+    def in_order(_: Workspace) -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        yield
+        depth -= 1
+
+    def sending(*args: Any) -> Any:
+        depths.append(depth)
+        return sent(*args)
+
+    monkeypatch.setattr(Workspace, "in_order", in_order)
+    monkeypatch.setattr(workspace, "_sent", sending)
+    with taken(TorchRoad()), torch.no_grad(), sm.Monitor(Net(), batch_dim=0) as monitor:
+        monitor.model(spikes())
+    assert depths == [1]
+
+
 # ------------------------------------------------------------------------------ the rest
+
+
+def test_totals_of_a_row_may_come_from_two_devices() -> None:
+    """They are added up where the later ones are."""
+    operation = next(reports(Net(), [spikes()], "torch")).layers_data["conv"].operation
+    row, there = RowTotals(operation), torch.device("meta")
+    for device in (torch.device("cpu"), there):
+        row.record_totals(torch.ones(4, len(TOTALS), dtype=torch.float64, device=device))
+        row.record_map(torch.ones(2, 6, 6, dtype=torch.float64, device=device))
+    assert row.totals is not None
+    assert row.synops_per_neuron is not None
+    assert row.totals.device == row.synops_per_neuron.device == there
 
 
 @given(st.data())
@@ -386,6 +480,42 @@ class TestOnCuda:
                     model(x)
                 torch.cuda.synchronize()
                 model(x)
+            reports.append(figures(monitor.compute())["layers"])
+        assert reports[0] == reports[1]
+
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+    def test_each_device_has_compiled_kernels_of_its_own(self) -> None:
+        model, x = Net(), spikes()
+        reports = []
+        for device in ("cuda:0", "cuda:1", "cuda:0"):
+            monitor = sm.Monitor(model.to(device), batch_dim=0)
+            with torch.no_grad(), monitor:
+                for _ in range(2):
+                    model(x.to(device))
+            reports.append(figures(monitor.compute())["layers"])
+        assert reports[0] == reports[1] == reports[2]
+
+    def test_samples_may_have_very_many_vectors(self) -> None:
+        """More than a grid has programs in its second dimension, with four vectors in each."""
+        model, x = nn.Sequential(nn.Linear(256, 2)).cuda(), torch.rand(2**19, 256, device="cuda")
+        x = (x < 0.1).float()
+        monitor = sm.Monitor(model, batch_dim=0, per_sample=True)
+        with torch.no_grad(), monitor:
+            model(x)
+        assert monitor.compute().layers["0"].max == 2 * x.sum(1).max().item()
+
+    def test_a_batch_of_another_stream_ends_in_a_busy_one(self) -> None:
+        model, x, stream = Net().cuda(), spikes(5).cuda(), torch.cuda.Stream()
+        reports = []
+        for busy in (False, True):
+            monitor = sm.Monitor(model, batch_dim=0)
+            torch.cuda.synchronize()
+            with torch.no_grad(), monitor, monitor.batch(5, 1):
+                with torch.cuda.stream(stream if busy else None):
+                    model(x)
+                torch.cuda.synchronize()
+                if busy:
+                    torch.cuda._sleep(10**9)
             reports.append(figures(monitor.compute())["layers"])
         assert reports[0] == reports[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from torch import Tensor
 from snnmetrics.monitor.call_sites import unscaled
 from snnmetrics.report import Counts
 from snnmetrics.synapses.maps import SynapseFigures
-from snnmetrics.tensors.accelerators import roads
+from snnmetrics.tensors.accelerators import roads, workspace
 from snnmetrics.tensors.accelerators.gradient import vector_synops
+from snnmetrics.tensors.accelerators.launch import Launch
 from snnmetrics.tensors.accelerators.layout import axes, contiguous
 from snnmetrics.tensors.accelerators.lines import FACTS, FIGURES, TOTALS
 from snnmetrics.tensors.accelerators.roads import Road, road_of
@@ -45,8 +47,8 @@ def values(kind: str, shape: tuple[int, ...], dtype: torch.dtype, number: int) -
         spikes -= (x > 0.8).double()
     elif kind == "integer":
         spikes = (x * 9).floor().double() - 3
-    elif kind == "large":  # beyond spike counts, as far as the dtype goes
-        spikes *= min(65_537.0, torch.finfo(dtype).max)
+    elif kind == "large":  # beyond spike counts, which float16 cannot be
+        spikes *= 65_504.0 if dtype is torch.float16 else 65_537.0
     elif kind == "near":
         spikes *= 1 - (torch.finfo(dtype).eps if dtype.is_floating_point else 0)
     elif kind == "analog":
@@ -59,9 +61,11 @@ def tensors(draw: st.DrawFn) -> tuple[Tensor, tuple[int, ...]]:
     """Tensors of many shapes and strides, with their dimensions that are no neurons."""
     dtype = draw(st.sampled_from([*FLOATS, *INTEGERS]))
     kinds = ["binary", "ternary", "integer", "near", "large", "analog"]
-    kind = draw(st.sampled_from(kinds if dtype.is_floating_point else kinds[:3]))
     if dtype in (torch.bool, torch.uint8):
-        kind = "binary"
+        kinds = ["binary"]
+    elif not dtype.is_floating_point:
+        kinds = kinds[:3] + ["large"] * (dtype.itemsize > 2)
+    kind = draw(st.sampled_from(kinds))
     ndim = draw(st.integers(1, 5))
     most = (40, 20, 9, 5, 4)[ndim - 1]
     shape = tuple(draw(st.lists(st.integers(1, most), min_size=ndim, max_size=ndim)))
@@ -277,6 +281,19 @@ def test_gradients_are_fan_outs_with_the_sign_of_the_input(name: str) -> None:
     assert torch.equal(x.grad.double(), (2 * dense.unsqueeze(1) * torch.where(x < 0, -1.0, 1.0)))
 
 
+@every_road
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradients_are_rounded_once(name: str, dtype: torch.dtype) -> None:
+    """The fan-out is too large for float16, the gradient of the synops too small."""
+    road, device = road_named(name)
+    x = torch.ones(3, 2, dtype=dtype, device=device).requires_grad_()
+    dense = torch.tensor([1e5, 3e6], dtype=torch.float64, device=device)
+    (1e-9 * vector_synops(road, Workspace(device), x, (0,), dense)).sum().backward()
+    assert x.grad.dtype is dtype
+    expected = torch.tensor([1e-4, 3e-3], dtype=torch.float64).expand(3, 2)
+    assert torch.allclose(x.grad.double().cpu(), expected, rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
 # ------------------------------------------------------------------ launches and bytes
 
 
@@ -358,6 +375,82 @@ def test_nothing_is_read_by_the_host(name: str) -> None:
         assert found.shape == (1, 16, len(TOTALS))
 
 
+class Grids:
+    """Kernels that do nothing, and keep the grids that they are launched with."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.seen.append(grid)
+        return lambda *args, **options: None
+
+
+@pytest.mark.parametrize("shape", [(2**22, 256), (2**22, 1), (300, 2**22), (2**11, 2**11, 64)])
+def test_grids_are_within_the_limits_of_cuda(shape: tuple[int, ...]) -> None:
+    """A grid has at most 65,535 programs in its second dimension."""
+    kernels, meta = Grids(), torch.device("meta")
+    road, space = TritonRoad(kernels), Workspace(meta)
+    x, dims = torch.empty(shape, device=meta), tuple(range(len(shape) - 1))
+    dense = torch.empty(shape[-1], dtype=torch.float64, device=meta)
+    road.figures(space, x, dims, dense, None)
+    road.figures_of(space, road.stats(space, x, dims), dense, None)
+    road.vectors(space, x, dims, dense)
+    road.nonzero(x, dims)
+    assert len(kernels.seen) == 7
+    assert all(0 < x < 2**31 and 0 < y < 2**16 and z == 1 for x, y, z in kernels.seen)
+
+
+class Memory:
+    """A tensor of which only address and device matter."""
+
+    dtype, is_cuda = torch.float64, False
+
+    def __init__(self, address: int, device: int) -> None:
+        self.address, self.device = address, device
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    def get_device(self) -> int:
+        return self.device
+
+
+class Compiler:
+    """Kernels that are compiled for a device and for alignments, as Triton does."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, tuple[int, ...]]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def compiled(*args: Any, **options: Any) -> Any:
+            tensors = [arg for arg in args if isinstance(arg, Memory)]
+            aligned = "".join("-+"[tensor.address % 16 == 0] for tensor in tensors)
+            name = f"device {tensors[0].device}, {aligned}"
+            self.ran.append((name, tuple(tensor.address for tensor in tensors)))
+
+            def run(*args: Any, stream: int) -> None:
+                self.ran.append((name, args[: len(tensors)]))
+
+            return {grid: run}
+
+        return compiled
+
+
+def test_a_launch_takes_what_was_compiled_for_its_device_and_alignments() -> None:
+    kernel = Compiler()
+    launch: Any = Launch(kernel, (1,), (), {})
+    for _ in range(2):
+        for device in (0, 1):
+            for addresses in ((32, 64), (40, 64), (32, 68), (36, 68)):
+                launch(0, *(Memory(address, device) for address in addresses))
+                aligned = "".join("-+"[address % 16 == 0] for address in addresses)
+                assert kernel.ran.pop() == (f"device {device}, {aligned}", addresses)
+
+
 # --------------------------------------------------------------------------- workspaces
 
 
@@ -389,6 +482,23 @@ def test_calls_of_a_row_are_added_up_by_their_kinds(name: str) -> None:
     rows, tables = space.tables(calls, 4)
     assert list(rows) == ["a", "b"]
     assert torch.allclose(road.totals(space, tables).cpu(), truth, rtol=1e-13, atol=0)
+
+
+@every_road
+@pytest.mark.parametrize("odd", [1.0, 3.0, 0.5])
+def test_a_call_of_many_lines_has_one_kind(name: str, odd: float) -> None:
+    """Of whichever line has the loosest values."""
+    road, device = road_named(name)
+    x = values("binary", (130, 1100), torch.float32, 7)
+    x[-1, -1] = odd
+    dense = torch.arange(1100.0, dtype=torch.float64)
+    for tensor in (x, x.flip(0, 1)):
+        stats = summarize(tensor, (0,))
+        space = Workspace(device)
+        line = road.figures(space, tensor.to(device), (0,), dense.to(device), None)
+        assert line.lines > 32 or name == "torch"
+        found = line_of(road, space, line, x.numel(), int(stats.kind))
+        assert_close(found, figures_of(stats, dense, None))
 
 
 def test_tables_of_equal_batches_are_sent_once() -> None:
@@ -439,6 +549,17 @@ def test_the_host_reads_tensors_on_the_cpu() -> None:
     assert isinstance(road_of(torch.ones(2, device="meta")), TorchRoad)
 
 
+def test_kernels_are_not_tried_while_a_cuda_graph_is_captured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host must not wait then; what it finds would hold for the rest of the process."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0))
+    monkeypatch.setattr(roads, "ROADS", {"cpu": None})
+    assert isinstance(road_of(x), TorchRoad)
+    assert roads.ROADS == {"cpu": None}
+
+
 class TestWithoutKernels:
     """Where the kernels cannot be used PyTorch operations read, and a warning says why."""
 
@@ -472,6 +593,9 @@ def test_kernels_are_compared_with_operations_of_pytorch_before_they_are_used(na
     road, device = road_named(name)
     assert isinstance(road, TritonRoad)
     assert roads._agree(road, device)
+    workspace._sent.cache_clear()
+    with torch.device("meta"):  # of tensors that are made without one
+        assert roads._agree(road, device)
 
 
 def test_figures_have_the_names_of_counts() -> None:

@@ -219,7 +219,7 @@ class CallSite:
             return None
         assert self.map is not None
         with torch.inference_mode(False):
-            scale = torch.tensor(self.scale, dtype=torch.float64)
+            scale = torch.tensor(self.scale, dtype=torch.float64, device="cpu")
             return scale.to(self.map.dense.device, non_blocking=True)
 
     def reset(self) -> None:

@@ -64,9 +64,7 @@ class DeviceCalls:
         handle = stream_of(device)
         known = self.places.get((road, device, handle))
         if known is None:
-            stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-            known = Place(road, Workspace(device, stream), [], [])
-            self.places[road, device, handle] = known
+            known = self.places[road, device, handle] = Place(road, Workspace(device), [], [])
         if device.type == "cuda" and not known.root and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "Monitor: expected to count calls as they run, found the capture of a CUDA graph, "
@@ -96,10 +94,13 @@ class DeviceCalls:
         """Rows of the batch: key, operations of its calls, totals ``(kinds, TOTALS)``."""
         for road, space, batch, _ in self.places.values():
             if not batch:
+                space.join()
                 continue
             products = any(call.operation.weight_shape is None for call in batch)
-            rows, calls = space.tables(batch, len(InputKind) ** 2 if products else len(InputKind))
+            kinds = len(InputKind) ** 2 if products else len(InputKind)
             with space.in_order():
+                rows, calls = space.tables(batch, kinds)
                 found = road.totals(space, calls)
+            space.hand_over(found)
             for (key, operations), totals in zip(rows.items(), found.unbind(), strict=True):
                 yield key, operations, totals

@@ -27,7 +27,7 @@ from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.sync import sum_over_ranks
 from snnmetrics.monitor.tracer import Tracer
-from snnmetrics.monitor.transforms import unseen_by_modes
+from snnmetrics.monitor.transforms import outside_of_transforms, unseen_by_modes
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
 from snnmetrics.report.run_data import RunData, require_same_layers
@@ -344,7 +344,7 @@ class Monitor:
                 self._batch_samples = None
                 yield
                 if not self._discarded:
-                    with unseen_by_modes():
+                    with unseen_by_modes(), outside_of_transforms():
                         self._commit(samples, steps, seconds)
         except BaseException:
             self._recorder.synops.clear()

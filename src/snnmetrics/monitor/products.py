@@ -9,7 +9,8 @@ from torch import Tensor
 
 from snnmetrics.ops.spec import Call
 from snnmetrics.synapses.maps import SynapseFigures, convolution_paths
-from snnmetrics.tensors.accelerators.roads import Road
+from snnmetrics.tensors.accelerators.device_stats import DeviceStats
+from snnmetrics.tensors.accelerators.roads import Road, road_of
 from snnmetrics.tensors.accelerators.workspace import Line, Workspace
 from snnmetrics.tensors.stats import InputStats, events_along, summarize
 
@@ -38,17 +39,24 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
         The kinds of both, and the lines with the figures.
     """
     if call.spec.is_convolution:
-        left = road.stats(space, call.left, (0,))
-        right = road.stats(space, call.right, tuple(range(call.right.ndim)))
+        left = _stats(space, call.left, (0,))
+        right = _stats(space, call.right, tuple(range(call.right.ndim)))
         met = _met(call)
     else:
         letters = call.spec.letters
         dims, order = _summed(letters.left, letters.shared)
-        left = road.stats(space, call.left, dims).permuted(order)
+        left = _stats(space, call.left, dims).permuted(order)
         dims, order = _summed(letters.right, letters.shared)
-        right = road.stats(space, call.right, dims).permuted(order)
+        right = _stats(space, call.right, dims).permuted(order)
         met = right.event_counts
     return (left.kind, right.kind), road.product(space, left, met, right.kind)
+
+
+def _stats(space: Workspace, factor: Tensor, dims: tuple[int, ...]) -> DeviceStats:
+    """Read a factor; one of both may be such that kernels do not read it."""
+    road = road_of(factor)
+    assert road is not None  # on an accelerator
+    return road.stats(space, factor, dims)
 
 
 def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:

@@ -507,6 +507,8 @@ class BatchRecorder:
             line = road.figures(space, x, dims, dense, effective, scale)
         else:
             assert isinstance(stats, DeviceStats)
+            if len(self.device_calls.places) > 1:
+                space.borrow(stats.sums)
             line = road.figures_of(space, stats, dense, effective)
         place.add(site.key, site.operation, line, site.facts)
         if stats is not None and self.per_neuron:

@@ -250,7 +250,7 @@ class Tracer(TorchFunctionMode):
         if len(args) != 1 or kwargs:
             return False, None, None
         x = args[0]
-        if type(x) is not Tensor or x.layout is not torch.strided:
+        if type(x) is not Tensor or x.layout is not torch.strided or x.is_neg():
             return False, None, None
         lineage, identity = self._lineage, id(x)
         known = identity in lineage.slots or identity in lineage.derived or x._base is not None
@@ -354,8 +354,8 @@ class Tracer(TorchFunctionMode):
                     lineage.end()
                     recorder.root.touched = lineage.touched
                     recorder.root.expanded = lineage.expanded
-                    if _dispatch_modes():
-                        with _UnseenByModes():
+                    if _dispatch_modes() or peek_interpreter_stack() is not None:
+                        with outside_of_transforms(), _UnseenByModes():
                             recorder.settle_root()
                     else:
                         recorder.settle_root()

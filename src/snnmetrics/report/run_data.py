@@ -94,14 +94,14 @@ class RowTotals:
     def record_totals(self, totals: Tensor) -> None:
         """Add totals by kind, on an accelerator; lines beyond the kinds of the row are zero."""
         totals = totals[: len(kinds_of(self.operation))]
-        self.totals = totals if self.totals is None else self.totals + totals
+        self.totals = _either(self.totals, totals)
 
     def record_map(self, synops: Tensor) -> None:
         """Add the synops per input neuron of calls."""
         if self.synops_per_neuron is None:
             self.synops_per_neuron = synops
         elif self.synops_per_neuron.shape == synops.shape:
-            self.synops_per_neuron = self.synops_per_neuron + synops
+            self.synops_per_neuron = added(self.synops_per_neuron, synops)
         else:
             self.notes |= {NO_MAP}
 

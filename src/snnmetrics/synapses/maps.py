@@ -278,7 +278,7 @@ def _spread(taps: Tensor, spec: OpSpec) -> Tensor:
 @lru_cache(maxsize=256)
 def _reach(geometry: ConvGeometry, kernel: int, size: int, device: torch.device) -> Tensor:
     """Mark the taps of one dimension that lead from an element to an output, ``(kernel, size)``."""
-    single = torch.eye(kernel, dtype=torch.float64).unsqueeze(1)
+    single = torch.eye(kernel, dtype=torch.float64, device="cpu").unsqueeze(1)
     with torch.inference_mode(False):
         found = paths(lambda x: geometry.convolve(x, single, groups=kernel), (1, kernel, size))[0]
         return found.to(device, non_blocking=True)

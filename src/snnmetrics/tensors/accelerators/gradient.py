@@ -25,7 +25,7 @@ def vector_synops(
 
     The gradient with respect to an element is its fan-out where it is zero or positive, and the
     negative fan-out where it is negative; zero where an analog input does not count. The backward
-    takes seven PyTorch operations at most.
+    takes eight PyTorch operations at most.
 
     Args:
         road: The road of the input.
@@ -77,6 +77,8 @@ class _VectorSynops(torch.autograd.Function):
         for d in range(x.ndim):
             if d not in ctx.dims:
                 grad = grad.unsqueeze(d)
-        grad, fanout = grad.to(x.dtype), fanout.to(x.dtype)
+        # The range of float16 may lack the fan-out, or the gradient, where it has their product.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        grad, fanout = grad.to(wide), fanout.to(wide)
         signed = torch.where(x < 0, -grad, grad)
-        return signed * fanout, None, None, None, None, None, None
+        return (signed * fanout).to(x.dtype), None, None, None, None, None, None

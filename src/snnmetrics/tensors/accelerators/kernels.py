@@ -329,26 +329,27 @@ def vector_parts(
     the loosest kind that each program found.
     """
     plane = tl.num_programs(0).to(tl.int64) * rows
-    row = tl.program_id(1) * BR + tl.arange(0, BR)
-    rows_ = _offsets(row, ROW_DIMS, r1, r2, sr0, sr1, sr2)
     kinds = tl.zeros((BR, BN), tl.int32)
-    whole_synops = tl.zeros((BR, BN), tl.float64)
-    raw_synops = tl.zeros((BR, BN), tl.float64)
-    for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
-        neuron = block * BN + tl.arange(0, BN)
-        inside = neuron < neurons
-        places = _offsets(neuron, NEURON_DIMS, n1, n2, sn0, sn1, sn2)
-        where = _offsets(neuron, NEURON_DIMS, n1, n2, sd0, sd1, sd2)
-        fanout = tl.load(dense + where, mask=inside, other=0.0)
-        within = (row < rows)[:, None] & inside[None, :]
-        v = tl.load(x + (rows_[:, None] + places[None, :]), mask=within, other=0)
-        count, magnitude, classes = _classified(v, scale, SCALED, FLOATS, UNITS)
-        whole_synops += count.to(tl.float64) * fanout[None, :]
-        raw_synops += magnitude * fanout[None, :]
-        kinds = tl.maximum(kinds, classes)
-    own = tl.program_id(0).to(tl.int64) * rows + row
-    tl.store(scratch + own, tl.sum(whole_synops, 1), mask=row < rows)
-    tl.store(scratch + plane + own, tl.sum(raw_synops, 1), mask=row < rows)
+    for group in range(tl.program_id(1), tl.cdiv(rows, BR), tl.num_programs(1)):
+        row = group * BR + tl.arange(0, BR)
+        rows_ = _offsets(row, ROW_DIMS, r1, r2, sr0, sr1, sr2)
+        whole_synops = tl.zeros((BR, BN), tl.float64)
+        raw_synops = tl.zeros((BR, BN), tl.float64)
+        for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
+            neuron = block * BN + tl.arange(0, BN)
+            inside = neuron < neurons
+            places = _offsets(neuron, NEURON_DIMS, n1, n2, sn0, sn1, sn2)
+            where = _offsets(neuron, NEURON_DIMS, n1, n2, sd0, sd1, sd2)
+            fanout = tl.load(dense + where, mask=inside, other=0.0)
+            within = (row < rows)[:, None] & inside[None, :]
+            v = tl.load(x + (rows_[:, None] + places[None, :]), mask=within, other=0)
+            count, magnitude, classes = _classified(v, scale, SCALED, FLOATS, UNITS)
+            whole_synops += count.to(tl.float64) * fanout[None, :]
+            raw_synops += magnitude * fanout[None, :]
+            kinds = tl.maximum(kinds, classes)
+        own = tl.program_id(0).to(tl.int64) * rows + row
+        tl.store(scratch + own, tl.sum(whole_synops, 1), mask=row < rows)
+        tl.store(scratch + plane + own, tl.sum(raw_synops, 1), mask=row < rows)
     program = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     tl.store(scratch + 2 * plane + program, tl.max(tl.max(kinds, 0), 0).to(tl.float64))
 
@@ -401,13 +402,13 @@ def nonzero_counts(
 @triton.jit
 def totals(
     lines, places, facts, row_starts, out,
-    KINDS: tl.constexpr, BLOCK: tl.constexpr,
+    KINDS: tl.constexpr, BLOCK: tl.constexpr, LINES: tl.constexpr,
 ):  # fmt: skip
     """Add up the calls of each row by their kinds; a program per row, in the order of the calls.
 
-    ``places`` has four numbers per call: its first line, its lines, its facts, its row;
-    ``row_starts`` the first call of each row and one beyond the last. The totals are
-    ``(rows, KINDS, TOTALS)``.
+    ``LINES`` lines of a call are read at a time. ``places`` has four numbers per call: its first
+    line, its lines, its facts, its row; ``row_starts`` the first call of each row and one beyond
+    the last. The totals are ``(rows, KINDS, TOTALS)``.
     """
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -420,12 +421,16 @@ def totals(
         fact = facts + tl.load(places + 4 * call + 2) * _FACTS
         found = tl.load(fact + column, mask=column < _FACTS, other=0.0)
         kind = tl.load(first + _KIND)
-        for i in range(count):
-            kind = tl.maximum(kind, tl.load(first + i * _WIDTH + _KIND))
-        start = tl.where(kind == _ANALOG, _OF_VALUES, _OF_COUNTS)
-        for i in range(count):
-            figures_ = first + i * _WIDTH + start + (column - _FACTS)
-            found += tl.load(figures_, mask=is_figure, other=0.0)
+        for start in range(0, count, LINES):
+            line = start + tl.arange(0, LINES)
+            kinds = tl.load(first + line * _WIDTH + _KIND, mask=line < count, other=0.0)
+            kind = tl.maximum(kind, tl.max(kinds, 0))
+        chosen = first + tl.where(kind == _ANALOG, _OF_VALUES, _OF_COUNTS)
+        for start in range(0, count, LINES):
+            line = start + tl.arange(0, LINES)
+            of_lines = chosen + (line * _WIDTH)[:, None] + (column - _FACTS)[None, :]
+            within = (line < count)[:, None] & is_figure[None, :]
+            found += tl.sum(tl.load(of_lines, mask=within, other=0.0), 0)
         sums += tl.where((numbers == kind.to(tl.int32))[:, None], found[None, :], 0.0)
     to = (row * KINDS + numbers) * (_FACTS + _FIGURES)
     tl.store(

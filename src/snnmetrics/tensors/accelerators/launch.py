@@ -28,9 +28,9 @@ def stream_of(device: torch.device) -> int:
 class Launch:
     """A kernel with its grid, sizes, strides and options.
 
-    Triton compiles a kernel anew for other alignments of its pointers. It looks for the compiled
-    kernel at every launch, which takes longer than to launch it; here it is looked up by the
-    alignments alone, since everything else is bound.
+    Triton compiles a kernel anew for other alignments of its pointers, and for each device. It
+    looks for the compiled kernel at every launch, which takes longer than to launch it; here it is
+    looked up by these two alone, since everything else is bound.
 
     Args:
         kernel: Function of Triton, whose parameters are tensors, integers, options.
@@ -52,7 +52,8 @@ class Launch:
         self.grid = (*grid, 1, 1)[:3]
         self._integers, self._options, self._warps = integers, dict(options), warps
         self._tail = (*integers, *options.values())
-        self._compiled: dict[int, Any] = {}  # by the alignments of the pointers
+        # By device, since its context holds the code, and the alignments of the pointers.
+        self._compiled: dict[tuple[int, int], Any] = {}
 
     @property
     def programs(self) -> int:
@@ -71,7 +72,8 @@ class Launch:
         together = 0
         for address in addresses:
             together |= address
-        run = self._compiled.get(_unaligned(addresses) if together & 15 else 0)
+        unaligned = _unaligned(addresses) if together & 15 else 0
+        run = self._compiled.get((tensors[0].get_device(), unaligned))
         if run is None:
             self._compile(tensors[:-1], tensors[-1][line:] if line else tensors[-1])
             return
@@ -93,9 +95,8 @@ class Launch:
             made = self.kernel[self.grid](*typed, *self._integers, **options)
         if made is not None:  # the interpreter compiles nothing
             run = made[self.grid]  # which also makes the handle of the function
-            self._compiled[_unaligned([t.data_ptr() for t in tensors])] = _direct(
-                made, self.grid, run
-            )
+            unaligned = _unaligned([tensor.data_ptr() for tensor in tensors])
+            self._compiled[last.get_device(), unaligned] = _direct(made, self.grid, run)
 
 
 def _unaligned(addresses: list[int]) -> int:

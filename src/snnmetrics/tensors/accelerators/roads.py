@@ -20,7 +20,7 @@ from snnmetrics.tensors.tiles import is_plain
 Road = TritonRoad | TorchRoad
 
 _KERNELS = "snnmetrics.tensors.accelerators.kernels"
-_WITH_TRITON = frozenset({"cuda", "xpu"})  # also of AMD, which PyTorch calls "cuda"
+_WITH_KERNELS = "cuda"  # type of the devices that kernels are launched on; also of AMD
 _TORCH = TorchRoad()
 ROADS: dict[str, Road | None] = {"cpu": None}
 """Roads by type of device; None where the host reads. Others are found at their first tensor."""
@@ -38,7 +38,9 @@ def road_of(x: Tensor) -> Road | None:
     """
     kind = x.device.type
     if kind not in ROADS:
-        ROADS[kind] = _triton_road(kind) if kind in _WITH_TRITON else _TORCH
+        if kind == _WITH_KERNELS and torch.cuda.is_current_stream_capturing():
+            return _TORCH  # kernels cannot be compared with it while a CUDA graph is captured
+        ROADS[kind] = _triton_road(kind) if kind == _WITH_KERNELS else _TORCH
     road = ROADS[kind]
     if road is None or (road.reads(x) and is_plain(x)):
         return road

@@ -151,7 +151,7 @@ class TorchRoad:
         known = self._places.get((device, effective))
         if known is None:
             with torch.inference_mode(False):
-                made = torch.tensor(_WITH_EFFECTIVE if effective else _WITHOUT)
+                made = torch.tensor(_WITH_EFFECTIVE if effective else _WITHOUT, device="cpu")
                 known = self._places[device, effective] = made.to(device, non_blocking=True)
         return known
 

@@ -26,6 +26,7 @@ _MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
 _MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
 _PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
 _BLOCK = 256
+_LINES = 32  # of a call that are added up at a time
 _ONE_PROGRAM = 2**15  # elements up to which one program reads them all
 
 
@@ -81,7 +82,6 @@ class _Layout(NamedTuple):
 
     rows: Axes
     neurons: Axes
-    shape: tuple[int, ...]
 
 
 def _layout(
@@ -99,7 +99,7 @@ def _layout(
     )
     strides = [expanded(own, of, sizes) for own, of in others]
     neurons = axes(sizes, [stride[d] for d in kept], *strides)
-    return None if rows is None or neurons is None else _Layout(rows, neurons, sizes)
+    return None if rows is None or neurons is None else _Layout(rows, neurons)
 
 
 def _row_integers(rows: Axes) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, *maps)
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         grid = self._grid(rows.total, neurons.total)
         options = {
             "ROW_DIMS": rows.dims,
@@ -243,7 +243,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, (sizes, strides))
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         grid, count = self._grid(rows.total, neurons.total), neurons.total
         kernel, is_small = self._kernels.neuron_parts, rows.total * count <= _ONE_PROGRAM
         if is_small and count <= self._tile:
@@ -386,7 +386,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, maps, in_memory_order=False)
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         wide = _power(neurons.total, min(256, self._tile))
         high = _power(rows.total, self._tile // wide)
         row_blocks, blocks = -(-rows.total // high), -(-neurons.total // wide)
@@ -399,7 +399,8 @@ class TritonRoad:
             **_format(dtype, scaled),
         }
         integers = (*_row_integers(rows), *_neuron_integers(neurons))
-        read = Launch(self._kernels.vector_parts, (parts, row_blocks), integers, options)
+        programs = min(_MOST_PROGRAMS, row_blocks)
+        read = Launch(self._kernels.vector_parts, (parts, programs), integers, options)
         add = Launch(
             self._kernels.add_vector_parts,
             (-(-rows.total // _BLOCK),),
@@ -431,7 +432,7 @@ class TritonRoad:
         found = _layout(shape, stride, dims, (sizes, contiguous(sizes)))
         if found is None:
             return None
-        rows, neurons, _ = found
+        rows, neurons = found
         wide = _power(neurons.total, 32)
         options = {
             "ROW_DIMS": rows.dims,
@@ -452,7 +453,7 @@ class TritonRoad:
         return out
 
     def _bind_totals(self, rows: int, kinds: int) -> Launch:
-        options = {"KINDS": kinds, "BLOCK": WIDTH}
+        options = {"KINDS": kinds, "BLOCK": WIDTH, "LINES": _LINES}
         return Launch(self._kernels.totals, (rows,), (), options, warps=1)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from snnmetrics.tensors.accelerators.launch import stream_of
 from snnmetrics.tensors.accelerators.lines import FACTS, WIDTH
 
 _FIRST_LINES = 1024
@@ -62,7 +63,7 @@ class Calls(NamedTuple):
 
 
 class Workspace:
-    """Lines of calls, and scratch memory, of one device and stream.
+    """Lines of calls, and scratch memory, of one device and its current stream.
 
     Attributes:
         device: The device.
@@ -72,9 +73,10 @@ class Workspace:
         used: Lines in use.
     """
 
-    def __init__(self, device: torch.device, stream: Any = None) -> None:
-        self.device, self.stream, self.used = device, stream, 0
-        self.handle: int = 0 if stream is None else stream.cuda_stream
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.used = device, 0
+        self.stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self.handle = stream_of(device)
         self.lines = self._empty(_FIRST_LINES, WIDTH)
         self._scratch = self._empty(0)
 
@@ -106,8 +108,22 @@ class Workspace:
         current = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self.stream) if current != self.stream else nullcontext():
             yield
-        if current != self.stream:
-            current.wait_stream(self.stream)
+        self.join()
+
+    def join(self) -> None:
+        """Let the current stream wait for the own one."""
+        if self.stream is not None and stream_of(self.device) != self.handle:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
+
+    def hand_over(self, made: Tensor) -> None:
+        """Keep the memory of a tensor of the own stream until the current one has read it."""
+        if self.stream is not None and stream_of(self.device) != self.handle:
+            made.record_stream(torch.cuda.current_stream(self.device))
+
+    def borrow(self, made: Tensor) -> None:
+        """Keep the memory of a tensor, maybe of another stream, until the own one has read it."""
+        if self.stream is not None:
+            made.record_stream(self.stream)
 
     def tables(
         self, calls: Sequence[CountedCall], kinds: int
@@ -142,9 +158,9 @@ def _sent(
     """Tables on a device; batches of one kind have the same, which are sent once per stream."""
     with torch.inference_mode(False):
         tables = [
-            torch.tensor(places, dtype=torch.int32).reshape(-1, 4),
-            torch.tensor(facts, dtype=torch.float64).reshape(-1, len(FACTS)),
-            torch.tensor(starts, dtype=torch.int32),
+            torch.tensor(places, dtype=torch.int32, device="cpu").reshape(-1, 4),
+            torch.tensor(facts, dtype=torch.float64, device="cpu").reshape(-1, len(FACTS)),
+            torch.tensor(starts, dtype=torch.int32, device="cpu"),
         ]
         if device.type == "cuda":  # the host waits for a copy from other memory
             tables = [table.pin_memory() for table in tables]
