@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snnmetrics as sm
-from snnmetrics.monitor import tracer
+from snnmetrics.monitor import device_calls, tracer
 from snnmetrics.ops.geometry import ConvGeometry
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.report.run_data import RowTotals
@@ -237,6 +237,22 @@ def test_root_calls_and_batches_that_fail_add_nothing(name: str) -> None:
     expected = figures(host)
     assert found["layers"] == expected["layers"]
     assert found["neurons"] == expected["neurons"]
+
+
+def test_lines_are_added_up_before_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the root calls of a long batch."""
+    monkeypatch.setattr(device_calls, "_MOST_LINES", 20)
+    model, x = Net(), spikes()
+    found = []
+    for around in (nullcontext(), taken(TorchRoad())):
+        monitor = sm.Monitor(model, batch_dim=0)
+        with around, torch.no_grad(), monitor, monitor.batch(6, 50):
+            for _ in range(50):
+                model(x)
+        found.append(figures(monitor.compute()))
+    assert found[1] == found[0]
+    (place,) = monitor._recorder.device_calls.places.values()
+    assert len(place.space.lines) == 1024  # as at first, for 250 calls
 
 
 @pytest.mark.kernels

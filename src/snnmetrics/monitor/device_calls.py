@@ -19,6 +19,8 @@ from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.accelerators.workspace import CountedCall, Line, Workspace
 from snnmetrics.tensors.kinds import InputKind
 
+_MOST_LINES = 2**15  # in use between two root calls: 4 MiB
+
 
 class Place(NamedTuple):
     """A workspace with the road that reads into it, and the calls with lines in it.
@@ -72,12 +74,19 @@ class DeviceCalls:
             )
         return known
 
-    def settle(self) -> None:
-        """The root call returned: its calls count."""
+    def settle(self) -> bool:
+        """The root call returned: its calls count.
+
+        Returns:
+            Whether calls have so many lines that they are to be added up before the batch ends.
+        """
+        is_full = False
         for place in self.places.values():
             if place.root:
                 place.batch.extend(place.root)
                 place.root.clear()
+            is_full |= place.space.used > _MOST_LINES
+        return is_full
 
     def discard(self) -> None:
         """The root call failed: its calls do not count."""

@@ -275,8 +275,8 @@ class BatchRecorder:
                 row.record_map(synops_per_neuron)
         for key, operation, synops in root.maps:
             self._row(key, operation).record_map(synops)
-        if self.device_calls.places:
-            self.device_calls.settle()
+        if self.device_calls.places and self.device_calls.settle():
+            self._add_device_calls()
         for key, synops in root.vectors:
             self.vectors.setdefault(key, []).append(VectorSynops(staged.calls, synops))
         for key, synops in root.synops:
@@ -317,10 +317,7 @@ class BatchRecorder:
             self._flush_site(site)
         if self._not_finite is not None:
             raise ValueError(self._not_finite)
-        for row_key, operations, totals in self.device_calls.totals():
-            for operation in operations:
-                row = self._row(row_key, operation)
-            row.record_totals(totals)
+        self._add_device_calls()
         for key, (type_, sums) in self._emitted.items():
             stats = sums.stats
             if stats is not None:
@@ -335,6 +332,14 @@ class BatchRecorder:
                     spikes_per_neuron=stats.magnitudes,
                 )
         return self._staged
+
+    def _add_device_calls(self) -> None:
+        """Add up the calls on accelerators so far; their lines are free again."""
+        for key, operations, totals in self.device_calls.totals():
+            for operation in operations:
+                row = self._row(key, operation)
+            row.record_totals(totals)
+        self.device_calls.clear()
 
     def _flush_site(self, site: CallSite) -> None:
         if site.road is not None:
