@@ -56,6 +56,7 @@ class DeviceCalls:
     """
 
     places: dict[tuple[Road, torch.device, int], Place] = field(default_factory=dict)
+    _last: Place | None = None  # in the root call that runs
 
     def place(self, road: Road, device: torch.device) -> Place:
         """Where calls on a device, in its current stream, leave their lines.
@@ -63,15 +64,23 @@ class DeviceCalls:
         Raises:
             RuntimeError: While a CUDA graph is captured, whose replays would not be counted.
         """
-        handle = stream_of(device)
+        handle, last = stream_of(device), self._last
+        if (
+            last is not None
+            and last.road is road
+            and last.space.handle == handle
+            and last.space.device == device
+        ):
+            return last
         known = self.places.get((road, device, handle))
         if known is None:
             known = self.places[road, device, handle] = Place(road, Workspace(device), [], [])
-        if device.type == "cuda" and not known.root and torch.cuda.is_current_stream_capturing():
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "Monitor: expected to count calls as they run, found the capture of a CUDA graph, "
                 "whose replays no monitor sees; capture it while none is attached"
             )
+        self._last = known
         return known
 
     def settle(self) -> bool:
@@ -80,7 +89,7 @@ class DeviceCalls:
         Returns:
             Whether calls have so many lines that they are to be added up before the batch ends.
         """
-        is_full = False
+        is_full, self._last = False, None
         for place in self.places.values():
             if place.root:
                 place.batch.extend(place.root)
@@ -90,11 +99,13 @@ class DeviceCalls:
 
     def discard(self) -> None:
         """The root call failed: its calls do not count."""
+        self._last = None
         for place in self.places.values():
             place.discard()
 
     def clear(self) -> None:
         """The batch is complete, or it failed."""
+        self._last = None
         for place in self.places.values():
             place.batch.clear()
             place.discard()

@@ -21,8 +21,16 @@ def _several_devices() -> bool:
 
 
 def stream_of(device: torch.device) -> int:
-    """Handle of the current stream of a device, as the driver knows it."""
-    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    """Handle of the current stream of a device, as the driver knows it; 0 without streams."""
+    return _stream_at(device.index) if device.type == "cuda" else 0
+
+
+def _current_stream_at(index: int | None) -> int:
+    return torch.cuda.current_stream(index).cuda_stream
+
+
+# What Triton asks, too; the public way makes an object of each stream.
+_stream_at: Any = getattr(torch._C, "_cuda_getCurrentRawStream", _current_stream_at)
 
 
 class Launch:
@@ -68,22 +76,18 @@ class Launch:
             *tensors: Of one device.
             line: First line of the last tensor that the kernel writes to.
         """
-        addresses = [tensor.data_ptr() for tensor in tensors]
-        together = 0
-        for address in addresses:
+        addresses, together = [], 0
+        for tensor in tensors:
+            address = tensor.data_ptr()
+            addresses.append(address)
             together |= address
         unaligned = _unaligned(addresses) if together & 15 else 0
         run = self._compiled.get((tensors[0].get_device(), unaligned))
         if run is None:
             self._compile(tensors[:-1], tensors[-1][line:] if line else tensors[-1])
             return
-        if line:
-            addresses[-1] += line * LINE_BYTES
-        if _several_devices():
-            with torch.cuda.device_of(tensors[0]):
-                run(stream, *addresses, *self._tail)
-        else:
-            run(stream, *addresses, *self._tail)
+        addresses[-1] += line * LINE_BYTES
+        run(stream, *addresses, *self._tail)
 
     def _compile(self, tensors: tuple[Tensor, ...], last: Tensor) -> None:
         """Launch the kernel by Triton's own way, which compiles it, and keep what it compiled."""
@@ -96,7 +100,10 @@ class Launch:
         if made is not None:  # the interpreter compiles nothing
             run = made[self.grid]  # which also makes the handle of the function
             unaligned = _unaligned([tensor.data_ptr() for tensor in tensors])
-            self._compiled[last.get_device(), unaligned] = _direct(made, self.grid, run)
+            launch = _direct(made, self.grid, run)
+            if _several_devices():
+                launch = _on_device_of(last, launch)
+            self._compiled[last.get_device(), unaligned] = launch
 
 
 def _unaligned(addresses: list[int]) -> int:
@@ -117,3 +124,14 @@ def _direct(made: Any, grid: tuple[int, ...], run: Any) -> Any:
     return lambda stream, *args: launch(
         x, y, z, stream, function, metadata, None, None, None, *args
     )
+
+
+def _on_device_of(tensor: Tensor, launch: Any) -> Any:
+    """The same launcher, with the device of a tensor as the current one."""
+    device = tensor.device
+
+    def there(stream: int, *args: Any) -> None:
+        with torch.cuda.device(device):
+            launch(stream, *args)
+
+    return there
