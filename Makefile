@@ -20,7 +20,7 @@ test: venv lint  ## Lint, types, doctests and the whole test suite
 	$(BIN)/python -m pytest -n 2 -m "not kernels"
 
 kernels: venv  ## All frozen models through the kernels for accelerators, interpreted
-	$(BIN)/python -m pytest -m kernels
+	$(BIN)/python -m pytest -n 2 -m kernels tests/monitor/test_accelerators.py
 
 check: venv lint  ## Lint, types and the quick tests, for the inner loop
 	$(BIN)/python -m pytest -n 2 -m "not system and not slow and not gpu and not kernels"

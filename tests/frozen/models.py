@@ -39,16 +39,16 @@ RANDOM_MODELS = 100
 Figures = dict[str, Any]
 
 
-def reports() -> Iterator[tuple[str, sm.Report]]:
-    """All reports, by a name that says where the model is defined."""
+def reports(*parts: str) -> Iterator[tuple[str, sm.Report]]:
+    """Reports of some parts, or of all, by a name that says where the model is defined."""
+    for part in parts or PARTS:
+        for name, report in PARTS[part]():
+            yield f"{part}/{name}", report
+
+
+def _zoo() -> Iterator[tuple[str, sm.Report]]:
     for case in CASES:
-        yield f"zoo/{case.name}", measured(case, case.inputs())
-    for number, report in enumerate(_random_models()):
-        yield f"random/{number}", report
-    for name, report in _examples():
-        yield f"examples/{name}", report
-    for name, report in _graphs():
-        yield f"nir/{name}", report
+        yield case.name, measured(case, case.inputs())
 
 
 def figures(report: sm.Report) -> Figures:
@@ -96,7 +96,7 @@ def _value(value: Any) -> Any:
     return value if value is None or isinstance(value, int | str) else _plain(value)
 
 
-def _random_models() -> list[sm.Report]:
+def _random_models() -> list[tuple[str, sm.Report]]:
     """Of models that hypothesis draws from a fixed seed."""
     found: list[sm.Report] = []
 
@@ -117,7 +117,7 @@ def _random_models() -> list[sm.Report]:
         found.append(monitor.compute())
 
     measure()
-    return found
+    return [(str(number), report) for number, report in enumerate(found)]
 
 
 # -------------------------------------------------------------------------------- examples
@@ -199,3 +199,7 @@ def _graphs() -> Iterator[tuple[str, sm.Report]]:
     test_nir.seed()
     for name, graph in (("recurrent", test_nir.recurrent()), ("nested", test_nir.nested())):
         yield name, sm.from_nir(graph, steps=3)
+
+
+PARTS = {"zoo": _zoo, "random": _random_models, "examples": _examples, "nir": _graphs}
+"""Where models are defined, in the order of the data."""
