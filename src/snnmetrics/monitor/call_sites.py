@@ -23,7 +23,7 @@ from snnmetrics.tensors.accelerators import device_stats
 from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.lines import FACTS
 from snnmetrics.tensors.accelerators.roads import Road
-from snnmetrics.tensors.counts import LARGEST_COUNT
+from snnmetrics.tensors.counts import LARGEST_COUNT, divided
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
@@ -251,11 +251,7 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
         ValueError: If the input is not such a multiple, but for rounding, or the count
             is above 65,536 in magnitude.
     """
-    counts = x.detach().to(torch.float64) / scale
-    whole = counts.round()
-    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
-    fits = (counts - whole).abs() <= 4 * eps * counts.abs()  # zero is exact
-    fits &= whole.abs() <= LARGEST_COUNT
+    whole, fits = divided(x.detach(), scale)
     if not bool(fits.all()):
         raise ValueError(
             f"input_scale: the input of '{name}' was declared {scale} times a spike count of at "

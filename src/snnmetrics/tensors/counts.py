@@ -20,7 +20,8 @@ from torch import Tensor
 
 LARGEST_COUNT = 2**16
 HALF = frozenset({torch.float16, torch.bfloat16})
-_UNITS = 4
+UNITS = 4
+"""Units in the last place by which a value may be off the integer that it is taken as."""
 # A floating dtype as integers of its size, and the bits of its exponent among them: without its
 # other bits an integer is the power of two that its unit in the last place is measured by.
 _EXPONENT: dict[torch.dtype, tuple[torch.dtype, int]] = {
@@ -53,7 +54,7 @@ def is_count(value: float, dtype: torch.dtype) -> bool:
     if not whole:
         return False
     power = math.ldexp(1.0, math.frexp(whole)[1] - 1)
-    return abs(value - whole) <= _UNITS * torch.finfo(dtype).eps * power
+    return abs(value - whole) <= UNITS * torch.finfo(dtype).eps * power
 
 
 def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
@@ -75,7 +76,7 @@ def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
     """
     bits, exponent = _EXPONENT[x.dtype]
     power = whole.view(bits).bitwise_and(exponent).view(x.dtype)
-    return (x - whole).abs_() <= power.mul_(_UNITS * eps)
+    return (x - whole).abs_() <= power.mul_(UNITS * eps)
 
 
 class Nearness(IntEnum):
@@ -103,7 +104,7 @@ def nearness(x: Tensor) -> Nearness:
     farthest = (x - whole).abs_().max().item()
     if farthest == 0:
         return Nearness.WHOLE
-    if not farthest <= _UNITS * eps * LARGEST_COUNT:
+    if not farthest <= UNITS * eps * LARGEST_COUNT:
         return Nearness.NEITHER
     return Nearness.NEAR if bool(near_counts(x, whole, eps).all()) else Nearness.NEITHER
 
@@ -117,9 +118,34 @@ def are_near_counts(tile: NDArray[Any], whole: NDArray[Any]) -> bool:
     """
     bits, exponent = _ARRAY_EXPONENT[tile.dtype.itemsize]
     units = np.bitwise_and(whole.view(bits), exponent).view(tile.dtype)
-    units *= _UNITS * np.finfo(tile.dtype).eps
+    units *= UNITS * np.finfo(tile.dtype).eps
     distance = np.subtract(tile, whole)
     return bool((np.abs(distance, out=distance) <= units).all())
+
+
+def divided(x: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Divide values that were declared to be multiples of spike counts by their scale.
+
+    Args:
+        x: The values.
+        scale: What they are multiples of; a tensor is float64.
+
+    Returns:
+        The nearest integers, float64, and where they are the counts: the quotient is one of them
+        but for rounding in the dtype of ``x``, and not too large. Zero is exact. Nothing is read by
+        the host.
+
+    Example:
+        >>> import torch
+        >>> counts, fits = divided(torch.tensor([0.5, 0.75, 0.8]), 0.25)
+        >>> counts.tolist(), fits.tolist()
+        ([2.0, 3.0, 3.0], [True, True, False])
+    """
+    quotients = x.to(torch.float64) / scale
+    whole = quotients.round()
+    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
+    fits = (quotients - whole).abs() <= UNITS * eps * quotients.abs()
+    return whole, fits & (whole.abs() <= LARGEST_COUNT)
 
 
 def rounded(x: Tensor) -> Tensor:

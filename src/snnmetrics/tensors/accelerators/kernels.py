@@ -20,9 +20,10 @@ import triton.language as tl
 
 from snnmetrics.tensors.accelerators.lines import FACTS, KIND, OF_COUNTS, OF_VALUES, WIDTH
 from snnmetrics.tensors.counts import LARGEST_COUNT
+from snnmetrics.tensors.kinds import InputKind
 
 _LARGEST = tl.constexpr(LARGEST_COUNT)
-_ANALOG = tl.constexpr(3)  # number of the kind; ``kinds.py`` is not imported for it
+_ANALOG = tl.constexpr(int(InputKind.ANALOG))
 _KIND, _OF_COUNTS, _OF_VALUES = tl.constexpr(KIND), tl.constexpr(OF_COUNTS), tl.constexpr(OF_VALUES)
 _WIDTH, _FACTS = tl.constexpr(WIDTH), tl.constexpr(len(FACTS))
 _FIGURES = tl.constexpr(OF_VALUES - OF_COUNTS)

@@ -25,7 +25,7 @@ from snnmetrics.tensors.accelerators.lines import (
     WIDTH,
 )
 from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
-from snnmetrics.tensors.counts import LARGEST_COUNT, near_counts
+from snnmetrics.tensors.counts import LARGEST_COUNT, divided, near_counts
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.sums import magnitudes
 
@@ -34,7 +34,6 @@ from snnmetrics.tensors.sums import magnitudes
 _WITH_EFFECTIVE = (0, 3, 4, 1, 2, 5, 0, 6, 7, 1, 2, 8)
 _WITHOUT = (0, 2, 3, 1, 1, 3, 0, 4, 5, 1, 1, 5)
 _ELEMENTS = FACTS.index("elements")
-_UNITS = 4
 
 
 class TorchRoad:
@@ -70,7 +69,11 @@ class TorchRoad:
         row = torch.empty(WIDTH, dtype=torch.float64, device=x.device)
         events, whole, raw = _sums(x, dims, scale, row).unbind()
         kind = _kinds(row.unsqueeze(0), x.numel())
-        numbers = events.flatten(), torch.where(kind == 3, raw, whole).flatten(), kind
+        numbers = (
+            events.flatten(),
+            torch.where(kind == InputKind.ANALOG, raw, whole).flatten(),
+            kind,
+        )
         return DeviceStats.of(torch.cat(numbers), events.shape)
 
     def figures_of(
@@ -188,11 +191,8 @@ def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -
 
 def _unscaled(x: Tensor, scale: Tensor) -> Tensor:
     """Spike counts from a multiple of them; NaN where it is none."""
-    counts = x.to(torch.float64) / scale
-    whole = counts.round()
-    eps = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
-    fits = (counts - whole).abs() <= _UNITS * eps * counts.abs()
-    return torch.where(fits & (whole.abs() <= LARGEST_COUNT), whole, torch.nan)
+    whole, fits = divided(x, scale)
+    return torch.where(fits, whole, torch.nan)
 
 
 def _as_counts(x: Tensor, kind: Tensor) -> Tensor:
@@ -204,8 +204,8 @@ def _kinds(lines: Tensor, elements: Tensor | int) -> Tensor:
     near, least, largest = lines[:, NEAR], lines[:, LEAST], lines[:, LARGEST]
     negative = (least < 0).to(torch.float64)
     graded = (near != elements) | ~(largest <= LARGEST_COUNT)
-    kind = torch.where(largest > 1, 2.0, negative)
-    return torch.where(graded, 3.0, kind)
+    kind = torch.where(largest > 1, float(InputKind.INTEGER), negative)
+    return torch.where(graded, float(InputKind.ANALOG), kind)
 
 
 def _set_kind(row: Tensor, kind: Tensor) -> None:

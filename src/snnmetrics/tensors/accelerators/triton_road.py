@@ -15,9 +15,9 @@ from snnmetrics.tensors.accelerators.launch import Launch, stream_of
 from snnmetrics.tensors.accelerators.layout import Axes, axes, contiguous, expanded
 from snnmetrics.tensors.accelerators.lines import TOTALS, WIDTH
 from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
+from snnmetrics.tensors.counts import UNITS
 from snnmetrics.tensors.kinds import InputKind
 
-_UNITS = 4.0  # in the last place, by which a spike count may be off (``counts.py``)
 _BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 _INTEGERS = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 DTYPES = frozenset({*_BYTES, *_INTEGERS})
@@ -54,7 +54,7 @@ def _power(number: int, most: int) -> int:
 def _format(dtype: torch.dtype, scaled: bool) -> dict[str, Any]:
     eps = torch.finfo(dtype).eps if dtype in _BYTES else 0.0
     floats = min(8, max(4, _BYTES[dtype])) if dtype in _BYTES else 0
-    return {"SCALED": scaled, "FLOATS": floats, "UNITS": _UNITS * eps}
+    return {"SCALED": scaled, "FLOATS": floats, "UNITS": UNITS * eps}
 
 
 class _Stats(NamedTuple):
@@ -100,6 +100,12 @@ def _layout(
     strides = [expanded(own, of, sizes) for own, of in others]
     neurons = axes(sizes, [stride[d] for d in kept], *strides)
     return None if rows is None or neurons is None else _Layout(rows, neurons)
+
+
+def _tiles(layout: _Layout, high: int, wide: int) -> dict[str, Any]:
+    """Options of a kernel that reads tiles of so many rows and neurons."""
+    rows, neurons = layout
+    return {"ROW_DIMS": rows.dims, "NEURON_DIMS": neurons.dims, "BR": high, "BN": wide}
 
 
 def _row_integers(rows: Axes) -> tuple[int, ...]:
@@ -201,10 +207,7 @@ class TritonRoad:
         rows, neurons = found
         grid = self._grid(rows.total, neurons.total)
         options = {
-            "ROW_DIMS": rows.dims,
-            "NEURON_DIMS": neurons.dims,
-            "BR": grid.tile[0],
-            "BN": grid.tile[1],
+            **_tiles(found, *grid.tile),
             "EFFECTIVE": has_effective,
             **_format(dtype, scaled),
         }
@@ -250,10 +253,7 @@ class TritonRoad:
             kernel, wide = self._kernels.neuron_sums, _power(count, self._tile)
             grid = _Grid(1, 1, rows.total, (_power(rows.total, self._tile // wide), wide))
         options = {
-            "ROW_DIMS": rows.dims,
-            "NEURON_DIMS": neurons.dims,
-            "BR": grid.tile[0],
-            "BN": grid.tile[1],
+            **_tiles(found, *grid.tile),
             **_format(dtype, scaled),
         }
         integers = (*_row_integers(rows), grid.rows_each, *_neuron_integers(neurons))
@@ -392,10 +392,7 @@ class TritonRoad:
         row_blocks, blocks = -(-rows.total // high), -(-neurons.total // wide)
         parts = max(1, min(blocks // 4, _MOST_PROGRAMS // row_blocks))
         options = {
-            "ROW_DIMS": rows.dims,
-            "NEURON_DIMS": neurons.dims,
-            "BR": high,
-            "BN": wide,
+            **_tiles(found, high, wide),
             **_format(dtype, scaled),
         }
         integers = (*_row_integers(rows), *_neuron_integers(neurons))
@@ -434,12 +431,7 @@ class TritonRoad:
             return None
         rows, neurons = found
         wide = _power(neurons.total, 32)
-        options = {
-            "ROW_DIMS": rows.dims,
-            "NEURON_DIMS": neurons.dims,
-            "BR": _power(rows.total, self._tile // wide),
-            "BN": wide,
-        }
+        options = _tiles(found, _power(rows.total, self._tile // wide), wide)
         integers = (*_row_integers(rows), *_neuron_integers(neurons))
         grid = (-(-neurons.total // wide),)
         return Launch(self._kernels.nonzero_counts, grid, integers, options), sizes
