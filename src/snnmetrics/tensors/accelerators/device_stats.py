@@ -50,6 +50,11 @@ class DeviceStats(NamedTuple):
         shape, strides = (tuple(of[d] for d in order) for of in (self.shape, self.strides))
         return DeviceStats(self.sums, shape, strides)
 
+    def in_order(self) -> DeviceStats:
+        """The same with the neurons kept in the order of their dimensions."""
+        numbers = self.event_counts.flatten(), self.magnitudes.flatten(), self.sums[-1:]
+        return DeviceStats.of(torch.cat(numbers), self.shape)
+
 
 def total(parts: Sequence[DeviceStats]) -> DeviceStats:
     """The sum of statistics of the same neurons, of which the kind has no meaning; of one, itself.
@@ -62,4 +67,6 @@ def total(parts: Sequence[DeviceStats]) -> DeviceStats:
     """
     if len(parts) == 1:
         return parts[0]
+    if any(part.strides != parts[0].strides for part in parts):
+        parts = [part.in_order() for part in parts]
     return parts[0]._replace(sums=torch.stack([part.sums for part in parts]).sum(0))

@@ -21,7 +21,8 @@ Road = TritonRoad | TorchRoad
 
 _KERNELS = "snnmetrics.tensors.accelerators.kernels"
 _WITH_KERNELS = "cuda"  # type of the devices that kernels are launched on; also of AMD
-_TORCH = TorchRoad()
+TORCH_ROAD = TorchRoad()
+"""The road of PyTorch operations: it reads any tensor, and adds up what compiled graphs read."""
 ROADS: dict[str, Road | None] = {"cpu": None}
 """Roads by type of device; None where the host reads. Others are found at their first tensor."""
 WITHOUT_FLOAT64 = {"mps"}
@@ -39,12 +40,12 @@ def road_of(x: Tensor) -> Road | None:
     kind = x.device.type
     if kind not in ROADS:
         if kind == _WITH_KERNELS and torch.cuda.is_current_stream_capturing():
-            return _TORCH  # kernels cannot be compared with it while a CUDA graph is captured
-        ROADS[kind] = _triton_road(kind) if kind == _WITH_KERNELS else _TORCH
+            return TORCH_ROAD  # kernels cannot be compared with it while a CUDA graph is captured
+        ROADS[kind] = _triton_road(kind) if kind == _WITH_KERNELS else TORCH_ROAD
     road = ROADS[kind]
     if road is None or (road.reads(x) and is_plain(x)):
         return road
-    return _TORCH
+    return TORCH_ROAD
 
 
 def is_copied(x: Tensor) -> bool:
@@ -61,7 +62,7 @@ def to_be_read(x: Tensor) -> Tensor:
 def _triton_road(device_type: str) -> Road:
     """The road of the kernels, where Triton is installed and they work on the device."""
     if importlib.util.find_spec("triton") is None:
-        return _TORCH
+        return TORCH_ROAD
     try:
         road = TritonRoad(importlib.import_module(_KERNELS))
         found = None if _agree(road, torch.device(device_type)) else "they give other numbers"
@@ -74,7 +75,7 @@ def _triton_road(device_type: str) -> Road:
         f"{device_type}; PyTorch operations read them, with more launches ({found})",
         stacklevel=2,
     )
-    return _TORCH
+    return TORCH_ROAD
 
 
 def _agree(road: TritonRoad, device: torch.device) -> bool:
@@ -91,7 +92,7 @@ def _agree(road: TritonRoad, device: torch.device) -> bool:
             torch.equal(one, other)
             for _ in range(2)
             for one, other in zip(
-                _everything(road, x, fanout), _everything(_TORCH, x, fanout), strict=True
+                _everything(road, x, fanout), _everything(TORCH_ROAD, x, fanout), strict=True
             )
         )
 

@@ -8,6 +8,7 @@ them together, from numbers that stand behind the figures of each line.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -142,11 +143,7 @@ class TorchRoad:
         return out.view(calls.rows, calls.kinds, len(TOTALS))
 
     def _multiply(self, sums: Tensor, dense: Tensor, effective: Tensor | None, row: Tensor) -> None:
-        neurons = sums.shape[1:]
-        maps = [dense.new_ones(()).expand(neurons), dense.expand(neurons)]
-        if effective is not None:
-            maps.append(effective.expand(neurons))
-        products = sums.reshape(3, -1) @ torch.stack(maps).reshape(len(maps), -1).t()
+        products = sums.reshape(3, -1) @ map_table(sums.shape[1:], dense, effective)
         places = self._places_on(row.device, effective is not None)
         torch.index_select(products.flatten(), 0, places, out=row[OF_COUNTS:NEAR])
 
@@ -157,6 +154,14 @@ class TorchRoad:
                 made = torch.tensor(_WITH_EFFECTIVE if effective else _WITHOUT, device="cpu")
                 known = self._places[device, effective] = made.to(device, non_blocking=True)
         return known
+
+
+def map_table(neurons: Sequence[int], dense: Tensor, effective: Tensor | None) -> Tensor:
+    """Maps of an input as columns: ones, dense, and effective if there is one; float64."""
+    maps = [dense.new_ones(()).expand(neurons), dense.expand(neurons)]
+    if effective is not None:
+        maps.append(effective.expand(neurons))
+    return torch.stack(maps).reshape(len(maps), -1).t()
 
 
 def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -> Tensor:

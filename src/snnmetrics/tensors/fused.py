@@ -1,0 +1,229 @@
+"""Read activations by functions that ask nothing of the host, so that a compiler can fuse them.
+
+They become part of compiled models. Each element is read once; float32 holds the sums over 256
+vectors exactly, float64 those of more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.tensors.counts import HALF, LARGEST_COUNT, UNITS, divided
+from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
+
+# Vectors whose spike counts float32 adds up exactly, however large they are.
+_MOST_VECTORS = FLOAT32_INTEGERS // LARGEST_COUNT
+_BINARY, _TERNARY, _INTEGER, _ANALOG = (float(kind) for kind in InputKind)
+_WIDE = frozenset({torch.float64, torch.int64, torch.int32, torch.uint16, torch.uint32})
+
+
+class FusedSums(NamedTuple):
+    """What is known of a tensor, neuron by neuron; 1-dim tensors.
+
+    Attributes:
+        events: Nonzero elements.
+        whole: Sum of magnitudes, of integers where elements are near to them.
+        raw: Sum of ``|x|``; of dtypes that tell it apart from ``whole`` by rounding alone, that.
+        kind: Number of the loosest kind.
+    """
+
+    events: Tensor
+    whole: Tensor
+    raw: Tensor
+    kind: Tensor
+
+
+def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> FusedSums:
+    """Read a tensor.
+
+    Args:
+        x: The tensor.
+        dims: Its dimensions that are not neurons.
+        scale: What it was declared to be a multiple of, if it was; values that are no multiples
+            give NaN.
+
+    Example:
+        >>> import torch
+        >>> found = fused_sums(torch.tensor([[0.0, 1.0], [2.0, 0.9999999]]), (0,))
+        >>> found.events.tolist(), found.whole.tolist(), joined([found])[1].tolist()
+        ([1.0, 2.0], [2.0, 2.0], [2.0])
+    """
+    x = x.detach()
+    if scale is not None:
+        counts, fits = divided(x, scale)
+        x = torch.where(fits, counts, torch.nan)
+    eps, is_half = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0, x.dtype in HALF
+    x = x.to(torch.float64 if x.dtype in _WIDE else torch.float32)
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    if x.numel() == 0:
+        kept = [size for d, size in enumerate(x.shape) if d not in dims]
+        return FusedSums(*x.new_zeros(4, math.prod(kept)).unbind())
+    x, inner, outer = _parts(x, tuple(dims))
+    whole = x.round()
+    size = whole.abs()
+    # Adding three quarters of a number to its product with a power of two, and taking the product
+    # away, leaves the power of two that the unit in the last place of the number is measured by.
+    shifted = size * (2.0**52 if x.dtype is torch.float64 else 2.0**23)
+    power = (0.75 * size + shifted) - shifted
+    near = (x - whole).abs() <= power * (UNITS * eps)  # false for NaN
+    magnitude = x.abs()
+    looser = torch.where(x < 0, _TERNARY, _BINARY)
+    looser = torch.where(size > 1, _INTEGER, looser)
+    kind = torch.where(near & (size <= LARGEST_COUNT), looser, _ANALOG)
+
+    def added(values: Tensor) -> Tensor:
+        if inner:
+            values = values.sum(inner)
+        return (values.sum(outer, dtype=torch.float64) if outer else values).reshape(-1)
+
+    def loosest(values: Tensor) -> Tensor:
+        for dims in (inner, outer):
+            values = values.amax(dims) if dims else values
+        return values.reshape(-1)
+
+    counted = added(torch.where(near, size, magnitude))
+    return FusedSums(
+        events=added((x != 0).to(x.dtype)),
+        whole=counted,
+        raw=added(magnitude) if is_half else counted,
+        kind=loosest(kind),
+    )
+
+
+def spike_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
+    """Read a tensor of which it is known that it holds zeros and ones: events are all there is."""
+    x = x.detach()
+    x = x.to(torch.float64 if x.dtype is torch.float64 else torch.float32)
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    x, inner, outer = _parts(x, tuple(dims))
+    events = x.sum(inner) if inner else x
+    events = (events.sum(outer, dtype=torch.float64) if outer else events).reshape(-1)
+    return FusedSums(events, events, events, torch.zeros_like(events))
+
+
+def over_more(found: FusedSums, shape: Sequence[int], dims: Sequence[int]) -> FusedSums:
+    """The same summed over some dimensions of the neurons, too.
+
+    Args:
+        found: What was read.
+        shape: Of the neurons.
+        dims: Dimensions of ``shape`` that are not neurons.
+    """
+    over = tuple(dims)
+    events, whole, raw = (
+        one.reshape(tuple(shape)).sum(over, dtype=torch.float64).reshape(-1) for one in found[:3]
+    )
+    if found.raw is found.whole:
+        raw = whole
+    if found.whole is found.events:
+        whole = raw = events
+    return FusedSums(events, whole, raw, found.kind.reshape(tuple(shape)).amax(over).reshape(-1))
+
+
+def _parts(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """Split dimensions into those of up to 256 vectors, which are added up first, and the rest.
+
+    Returns:
+        The tensor, of which a long dimension was split in two; the dimensions that are added up
+        first; those that are added up then, as numbered without the first ones.
+    """
+    if x.dtype is torch.float64:
+        return x, (), dims
+    inner: list[int] = []
+    vectors = 1
+    for d in sorted(dims, reverse=True):
+        size = x.shape[d]
+        if isinstance(size, int) and vectors * size <= _MOST_VECTORS:
+            inner.append(d)
+            vectors *= size
+    d = min(dims)
+    if not inner and isinstance(x.shape[d], int):
+        most = next((n for n in range(_MOST_VECTORS, 15, -1) if x.shape[d] % n == 0), None)
+        if most is not None:
+            x, inner = x.unflatten(d, (-1, most)), [d + 1]
+            dims = tuple(e if e == d else e + 1 for e in dims)
+    outer = tuple(e - sum(i < e for i in inner) for e in dims if e not in inner)
+    return x, tuple(inner), outer
+
+
+def joined(calls: Sequence[FusedSums]) -> tuple[Tensor, Tensor]:
+    """Put the sums of several tensors of the same neurons side by side.
+
+    Returns:
+        Events, whole and raw magnitudes, ``(3, calls, neurons)``, without the last where they are
+        the same; and the numbers of the kinds, ``(calls,)``; float64.
+    """
+    parts = [FusedSums(*call) for call in calls]
+    rows = [[part.events for part in parts], [part.whole for part in parts]]
+    if any(part.raw is not part.whole for part in parts):
+        rows.append([part.raw for part in parts])
+    sums = torch.stack([torch.stack(row).double() for row in rows])
+    kinds = torch.stack([part.kind for part in parts]).double()
+    return sums, kinds.amax(1) if kinds.shape[1] else kinds.new_zeros(len(parts))
+
+
+def magnitudes_of(sums: Tensor, kinds: Tensor) -> Tensor:
+    """Magnitudes that count, ``(calls, neurons)``: raw ones where the kind is analog."""
+    analog = (kinds == _ANALOG).unsqueeze(1)
+    return torch.where(analog, sums[-1], sums[1])
+
+
+def emitted(calls: Sequence[FusedSums]) -> Tensor:
+    """Events and magnitudes of the outputs of neurons, summed over calls, ``(2, neurons)``."""
+    sums, kinds = joined(calls)
+    return torch.stack([sums[0], magnitudes_of(sums, kinds)]).sum(1)
+
+
+def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
+    """Kind, events, magnitude and operations of a product of two activations, ``(4,)``, float64.
+
+    Args:
+        left: Of the left factor, summed over the indices that the right one lacks.
+        right: Of the right factor, in the same order.
+    """
+    sums, kinds = joined([left])
+    others, other_kinds = joined([right])
+    events, (magnitudes,) = sums[0, 0], magnitudes_of(sums, kinds)
+    kind = kinds[0] * len(InputKind) + other_kinds[0]
+    return torch.stack([kind, events.sum(), magnitudes.sum(), (events * others[0, 0]).sum()])
+
+
+def input_totals(sums: Tensor, kinds: Tensor, maps: Tensor, facts: Tensor) -> Tensor:
+    """Totals of inputs by kind, ``(kinds, TOTALS)``.
+
+    Args:
+        sums: From :func:`joined`.
+        kinds: From :func:`joined`.
+        maps: Columns that neurons are multiplied with: ones, dense, and effective if there is one.
+        facts: What is known of each input from shapes, ``(calls, FACTS)``.
+    """
+    both = torch.stack([sums[0], magnitudes_of(sums, kinds)])
+    events, magnitudes = both @ maps
+    figures = [events[:, 0], magnitudes[:, 0], magnitudes[:, 1], events[:, 1]]
+    figures += [events[:, -1], magnitudes[:, -1]]
+    return _by_kind(kinds, len(InputKind), torch.cat([facts, torch.stack(figures, 1)], 1))
+
+
+def product_totals(products: Tensor, facts: Tensor) -> Tensor:
+    """Totals of products by the kinds of both factors, ``(kinds, TOTALS)``.
+
+    Args:
+        products: From :func:`product_figures`, ``(calls, 4)``.
+        facts: What is known of each from shapes, ``(calls, FACTS)``.
+    """
+    kinds, events, magnitude, both = products.unbind(1)
+    figures = torch.stack([events, magnitude, *[both] * 4], 1)
+    return _by_kind(kinds, len(InputKind) ** 2, torch.cat([facts, figures], 1))
+
+
+def _by_kind(kinds: Tensor, number: int, lines: Tensor) -> Tensor:
+    out = lines.new_zeros(number, lines.shape[1])
+    return out.index_add_(0, kinds.long(), lines)
