@@ -212,8 +212,13 @@ def register_neuron(
 
 def neuron_type(module: nn.Module) -> NeuronType | None:
     """The entry of the nearest known class among those that a module inherits from."""
-    for cls in type(module).__mro__:
-        known = _KNOWN.get((cls.__module__, cls.__qualname__))
+    return neuron_type_of(type(module))
+
+
+def neuron_type_of(cls: type) -> NeuronType | None:
+    """The entry of the nearest known class among those that a class inherits from."""
+    for base in cls.__mro__:
+        known = _KNOWN.get((base.__module__, base.__qualname__))
         if known is not None:
             return known
     return None

@@ -253,8 +253,13 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
     """
     whole, fits = divided(x.detach(), scale)
     if not bool(fits.all()):
-        raise ValueError(
-            f"input_scale: the input of '{name}' was declared {scale} times a spike count of at "
-            f"most {LARGEST_COUNT:,}, found {x.detach()[~fits][0].item()}"
-        )
+        raise ValueError(f"{no_multiple(name, scale)}, found {x.detach()[~fits][0].item()}")
     return whole
+
+
+def no_multiple(name: str, scale: float) -> str:
+    """Say that an input is no multiple of its declared scale."""
+    return (
+        f"input_scale: the input of '{name}' was declared {scale} times a spike count of at most "
+        f"{LARGEST_COUNT:,}"
+    )

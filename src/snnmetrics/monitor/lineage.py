@@ -297,7 +297,7 @@ class Lineage:
         if activation is None:
             for tensor in tensors_in((output,) if target is None else (output, target)):
                 self.touched |= sources
-                self._remember(tensor, sources)
+                self.remember(tensor, sources)
         elif sources:
             if (
                 func in _PRODUCTS
@@ -312,7 +312,8 @@ class Lineage:
         elif isinstance(target, Tensor) and target.ndim and self.sources(target) is not None:
             self._write(target)  # it was a constant
 
-    def _remember(self, tensor: Tensor, sources: Sources | None) -> None:
+    def remember(self, tensor: Tensor, sources: Sources | None) -> None:
+        """Keep what a tensor was made of, in this root call."""
         key = id(tensor)
         slot = self.slots.get(key)
         if slot is not None and slot.tensor is tensor:

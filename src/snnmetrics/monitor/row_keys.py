@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from itertools import islice
-from types import CodeType, FrameType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,13 +18,6 @@ from snnmetrics.report.row_names import row_names
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
 # A tensor, and the suffixes of those that pruning and normalisations keep in its place.
 _SOURCE = re.compile(r"(.+)_(?:orig|mask|g|v|u)")
-# Modules whose functions only forward a call: they are left out of call chains.
-_PASSING_ON = frozenset(
-    {
-        *("torch.overrides", "torch.functional", "torch.nn.functional", "torch.nn.modules.module"),
-        *("snnmetrics.monitor.interception", "snnmetrics.monitor.tracer"),
-    }
-)
 
 
 class RowKeys:
@@ -49,8 +40,7 @@ class RowKeys:
         module: nn.Module,
         call: Call,
         sources: frozenset[str],
-        frame: FrameType | None,
-        end: CodeType,
+        chain: Callable[[], tuple[str, ...]],
     ) -> RowKey:
         """The key of one call of an operation.
 
@@ -60,11 +50,10 @@ class RowKeys:
             call: The operation, without broadcast dimensions (:meth:`Call.aligned`).
             sources: Paths of the parameters and buffers that the weight is made of; none for a
                 product of two activations.
-            frame: Where it was called.
-            end: Function that calls the module's forward.
+            chain: Gives the calls that lead to a product of two activations.
         """
         if not sources:
-            return self._made(name, module, call.spec, sources, (), call_chain(frame, end))
+            return self._made(name, module, call.spec, sources, (), chain())
         order, spec = transposition(call.right), call.spec
         facts = (name, spec.operation, spec.part, spec.right_shape, spec.form, sources, order)
         key = self._keys.get(facts)
@@ -163,30 +152,6 @@ def _order(tensor: Tensor) -> list[int]:
     """Dimensions of more than one element, the outermost in memory first."""
     long = [d for d in range(tensor.ndim) if tensor.shape[d] > 1]
     return sorted(long, key=tensor.stride, reverse=True)
-
-
-def call_chain(frame: FrameType | None, end: CodeType) -> tuple[str, ...]:
-    """Calls that lead from a function to an operation, innermost last.
-
-    Each is there once, so that a recursion does not make a chain, and a row, for each depth.
-    """
-    chain: dict[str, None] = {}
-    while frame is not None and frame.f_code is not end:
-        module = frame.f_globals.get("__name__")
-        if module not in _PASSING_ON and frame.f_code.co_name != "__torch_function__":
-            chain[_place(frame)] = None
-        frame = frame.f_back
-    return tuple(reversed(chain))
-
-
-def _place(frame: FrameType) -> str:
-    """Function, line and column; where Python does not know the column, the instruction."""
-    code, column = frame.f_code, None
-    if hasattr(code, "co_positions"):  # from Python 3.11 on
-        at = next(islice(code.co_positions(), frame.f_lasti // 2, None), None)
-        column = at[2] if at is not None else None
-    place = f"i{frame.f_lasti}" if column is None else column
-    return f"{code.co_name}:{frame.f_lineno}:{place}"
 
 
 class NamesSoFar:

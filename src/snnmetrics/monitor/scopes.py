@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -26,15 +25,6 @@ _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 # Attributes of layers that change what a call does.
 _OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 _MODES = ("step_mode",)
-
-
-# PyTorch's functions that call the forward of a module and its hooks.
-_CALLERS = frozenset(
-    {
-        nn.Module._call_impl.__code__,
-        *(c for c in nn.Module._call_impl.__code__.co_consts if isinstance(c, CodeType)),
-    }
-)
 
 
 # Hooks of all modules.
@@ -146,17 +136,6 @@ def has_hooks(module: nn.Module) -> bool:
     """Whether functions of the user run in a call of a module, beside its forward."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     return any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS))
-
-
-def runs_in_hook(frame: FrameType | None, module: nn.Module) -> bool:
-    """Whether a function that a module with hooks called is not its forward."""
-    while frame is not None and frame.f_back is not None:
-        if frame.f_back.f_code in _CALLERS and frame.f_code not in _CALLERS:
-            forward = getattr(module.forward, "__func__", module.forward)
-            code = getattr(forward, "__code__", None)
-            return code is not None and frame.f_code is not code
-        frame = frame.f_back
-    return False
 
 
 def _tracing(module: nn.Module, neurons: NeuronType | None) -> Tracing:
