@@ -211,7 +211,7 @@ def test_the_largest_activation_is_that_of_any_module_and_batches_are_enlarged()
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_compiled_anew_after_a_monitor_was_detached() -> None:
     found = compiled.compile_and_measure(WORKLOADS["small-loop"](), "eager", rounds=1)
-    assert found["graphs"] > 0
+    assert 0 < found["compiled_for_counting"] <= found["graphs"]
     assert found["compiled_anew"] == 0
     assert "compiled, after detaching" in found["ratios"]
 

@@ -65,6 +65,11 @@ class CarriedStates:
                     self._found.append(name)
         return call(module, *args, **kwargs)
 
+    @property
+    def counter(self) -> None:
+        """Compiled code runs eagerly in the batch that is looked at."""
+        return None
+
     def called_script(self, func: Any) -> None:
         """Scripted functions are not neurons."""
 

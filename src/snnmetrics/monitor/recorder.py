@@ -6,12 +6,13 @@ What a root call adds is kept apart until it has returned: one that fails adds n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snnmetrics.monitor import products
@@ -20,6 +21,7 @@ from snnmetrics.monitor.call_sites import (
     InputSums,
     check_kind,
     declared_kind,
+    no_multiple,
     unscaled,
 )
 from snnmetrics.monitor.device_calls import DeviceCalls
@@ -27,7 +29,7 @@ from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import VectorSynops
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import StatsCache
-from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint
+from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint, unseen_by_modes
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
@@ -36,13 +38,24 @@ from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.gradient import vector_synops
-from snnmetrics.tensors.accelerators.lines import FACTS
-from snnmetrics.tensors.accelerators.roads import Road, is_copied, road_of, to_be_read
+from snnmetrics.tensors.accelerators.lines import FACTS, TOTALS
+from snnmetrics.tensors.accelerators.roads import (
+    ROADS,
+    TORCH_ROAD,
+    Road,
+    is_copied,
+    road_of,
+    to_be_read,
+)
+from snnmetrics.tensors.accelerators.torch_road import map_table
+from snnmetrics.tensors.accelerators.workspace import Workspace
 from snnmetrics.tensors.counts import with_gradient_of
+from snnmetrics.tensors.fused import input_totals, magnitudes_of, product_totals
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 
 _MOST_SITES = 1024
+_MOST_READ = 2**20  # numbers that compiled graphs have read and that wait to be added up
 
 
 class Padded(NamedTuple):
@@ -79,6 +92,105 @@ class _Counted(NamedTuple):
     synops_per_neuron: Tensor | None
 
 
+class Planned(NamedTuple):
+    """An operation of a compiled graph, and what every run of the graph adds of it.
+
+    Attributes:
+        key: Key of the row.
+        operation: The operation.
+        facts: What is known of one call, in the order of ``FACTS``.
+        site: Its weight and map; None for a product of two activations.
+    """
+
+    key: RowKey
+    operation: Operation
+    facts: tuple[int, ...]
+    site: CallSite | None
+
+
+@dataclass(eq=False)
+class PlannedInputs:
+    """Inputs of the same neurons that meet the same weight in a compiled graph.
+
+    Attributes:
+        operations: One for each input, in order; None where it is not counted.
+        site: Weight and map.
+    """
+
+    operations: list[Planned | None]
+    site: CallSite
+    _table: Tensor | None = None
+    _table_of: SynapseMap | None = None
+    _facts: Tensor | None = None
+    _counted: Tensor | None = None
+
+    def table(self, synapse_map: SynapseMap) -> Tensor:
+        """The map as columns that sums are multiplied with."""
+        if self._table is None or self._table_of is not synapse_map:
+            neurons = [
+                size
+                for d, size in enumerate(self.site.input_shape)
+                if d not in self.site.batch_dims
+            ]
+            with torch.inference_mode(False), torch.no_grad():
+                self._table = map_table(neurons, synapse_map.dense, synapse_map.effective)
+            self._table_of = synapse_map
+        return self._table
+
+    def facts_on(self, device: torch.device) -> Tensor:
+        """What is known of each input from shapes; zeros where it is not counted."""
+        if self._facts is None:
+            self._facts = facts_of(self.operations, device)
+        return self._facts
+
+    def counted_on(self, device: torch.device) -> Tensor | None:
+        """Marks of the inputs that are counted; None if all are."""
+        if None not in self.operations:
+            return None
+        if self._counted is None:
+            self._counted = torch.tensor([one is not None for one in self.operations]).to(device)
+        return self._counted
+
+
+def facts_of(operations: Sequence[Planned | None], device: torch.device) -> Tensor:
+    """What is known of operations from shapes, ``(operations, FACTS)``, float64."""
+    nothing = (0,) * len(FACTS)
+    rows = [nothing if planned is None else planned.facts for planned in operations]
+    with torch.inference_mode(False):
+        found = torch.tensor(rows, dtype=torch.float64, device="cpu")
+        if device.type == "cuda":  # the host waits for a copy from other memory
+            found = found.pin_memory()
+        return found.to(device, non_blocking=True)
+
+
+class PlannedOutputs(NamedTuple):
+    """Outputs of neurons in a compiled graph: module, class, shape, leading dimensions, number."""
+
+    name: str
+    type: str
+    shape: torch.Size
+    lead: int
+    calls: int
+
+
+class _Read(NamedTuple):
+    """Inputs that a compiled graph has read, with the map that they meet."""
+
+    space: Workspace
+    inputs: PlannedInputs
+    map: SynapseMap
+    sums: Tensor
+    kinds: Tensor
+
+
+class _Products(NamedTuple):
+    """Products of two activations that a compiled graph has read."""
+
+    space: Workspace
+    operations: Sequence[Planned | None]
+    products: Tensor
+
+
 @dataclass
 class _RootCall:
     """Additions of the root call that runs; dropped if it fails."""
@@ -96,6 +208,9 @@ class _RootCall:
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     vectors: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
+    read: list[_Read] = field(default_factory=list)
+    products: list[_Products] = field(default_factory=list)
+    outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
     checkpointed: bool = False
 
     def clear(self) -> None:
@@ -103,7 +218,7 @@ class _RootCall:
         self.checkpointed = False
         for added in (
             *(self.order, self.sites, self.sums, self.counted, self.maps, self.contracted),
-            *(self.touched,),
+            *(self.touched, self.read, self.products, self.outputs),
             *(self.expanded, self.called, self.notes, self.uncounted, self.vectors, self.synops),
         ):
             if added:
@@ -130,6 +245,8 @@ class BatchRecorder:
         vectors: Synops of input vectors of the batch, by row.
         prepares_roots: Whether :meth:`begin_root` has anything to do.
         checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
+        plans: What runs of compiled graphs add, while attached.
+        comparisons: How often all weights were compared.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -153,6 +270,13 @@ class BatchRecorder:
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
     prepares_roots: bool = False
+    plans: dict[Any, Any] = field(default_factory=dict)
+    comparisons: int = 0
+    _plan_sites: dict[CallSite, None] = field(default_factory=dict)
+    _read_inputs: list[_Read] = field(default_factory=list)  # by compiled graphs, in the batch
+    _read_products: list[_Products] = field(default_factory=list)
+    _read_outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
+    _read_numbers: int = 0  # in all of these
     _weights_may_differ: bool = False
     _shares_memory: bool = False  # a weight of the batch, with NumPy: writes leave no trace
     _with_gradient: bool = False  # the root call that runs
@@ -188,6 +312,8 @@ class BatchRecorder:
         self.vectors.clear()
         self.cache.clear()
         self.device_calls.clear()
+        self._read_inputs, self._read_products, self._read_outputs = [], [], []
+        self._read_numbers = 0
         for site in self._active:
             site.reset()
         if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes: keep the most recent ones
@@ -203,12 +329,25 @@ class BatchRecorder:
     def forget_names(self) -> None:
         """Forget all rows, and call sites, which have their names."""
         self.sites.clear()
+        self._forget_plans()
         self.names.clear()
 
     def release_model(self) -> None:
         """Drop caches that refer to modules or weights; these may change while detached."""
         self.sites.clear()
+        self._forget_plans()
         self.maps.invalidate()
+
+    def keep_plan(self, key: Any, plan: Any, sites: Sequence[CallSite]) -> None:
+        """Keep what a run of a compiled graph adds, and its sites, whose weights are compared."""
+        if len(self._plan_sites) > _MOST_SITES:
+            self._forget_plans()
+        self.plans[key] = plan
+        self._plan_sites |= dict.fromkeys(sites)
+
+    def _forget_plans(self) -> None:
+        self.plans.clear()
+        self._plan_sites.clear()
 
     def weights_may_differ(self, now: bool = False) -> None:
         """Compare the zeros of all weights before their next use: they may have been written.
@@ -225,8 +364,9 @@ class BatchRecorder:
     def compare_weights(self, again: bool = False) -> None:
         """Compare the zeros of all weights before their next use, in this root call, too."""
         self._weights_may_differ = again
+        self.comparisons += 1
         self.maps.invalidate()
-        for site in self.sites.values():
+        for site in (*self.sites.values(), *self._plan_sites):
             site.close()
 
     def require_same_weights(self) -> None:
@@ -237,7 +377,7 @@ class BatchRecorder:
         """
         before = [
             (site, site.map)
-            for site in self.sites.values()
+            for site in (*self.sites.values(), *self._plan_sites)
             if site.map is not None and not _is_freed(site.weight)
         ]
         self.compare_weights()
@@ -275,6 +415,8 @@ class BatchRecorder:
                 row.record_map(synops_per_neuron)
         for key, operation, synops in root.maps:
             self._row(key, operation).record_map(synops)
+        if root.read or root.products or root.outputs:
+            self._keep_read(root)
         if self.device_calls.places and self.device_calls.settle():
             self._add_device_calls()
         for key, synops in root.vectors:
@@ -315,9 +457,10 @@ class BatchRecorder:
         """Multiply the sums with their maps; returns all that the batch adds."""
         for site in self._active:
             self._flush_site(site)
+        self._add_read()
+        self._add_device_calls()
         if self._not_finite is not None:
             raise ValueError(self._not_finite)
-        self._add_device_calls()
         for key, (type_, sums) in self._emitted.items():
             stats = sums.stats
             if stats is not None:
@@ -334,12 +477,28 @@ class BatchRecorder:
         return self._staged
 
     def _add_device_calls(self) -> None:
-        """Add up the calls on accelerators so far; their lines are free again."""
+        """Add up the calls that left lines so far; the lines are free again."""
         for key, operations, totals in self.device_calls.totals():
             for operation in operations:
                 row = self._row(key, operation)
             row.record_totals(totals)
         self.device_calls.clear()
+
+    def _check_totals(self, key: RowKey, operation: Operation, totals: Tensor) -> None:
+        """Refuse what a compiled graph read and the host can see, when the batch is complete."""
+        name, shape = self.names[key], operation.input_shape
+        if not bool(totals.isfinite().all()):
+            found = f"{name}: input of shape {shape}: {NOT_FINITE}"
+            if (scale := self.input_scale(name)) is not None:
+                found = no_multiple(name, scale)
+            self._not_finite = self._not_finite or found
+        declared = self.declared_kind(name)
+        if declared is not None:
+            called = totals[:, TOTALS.index("calls")].nonzero().flatten().tolist()
+            kinds = [InputKind(number % len(InputKind)) for number in called]
+            if operation.weight_shape is None:
+                kinds += [InputKind(number // len(InputKind)) for number in called]
+            check_kind(name, declared, *kinds)
 
     def _flush_site(self, site: CallSite) -> None:
         if site.road is not None:
@@ -401,6 +560,42 @@ class BatchRecorder:
         if not call.spec.weighted:
             self._record_product(key, name, module, call, output)
             return None
+        site, x = self._site(key, name, module, call, output, sources, padded, autapses)
+        self.record_again(site, x)
+        return site
+
+    def plan(
+        self,
+        key: RowKey,
+        module: str,
+        call: Call,
+        output: Any,
+        sources: Sources,
+        *,
+        padded: Padded | None = None,
+        autapses: bool = True,
+    ) -> Planned:
+        """Find out what :meth:`record` would, and read nothing. Arguments as there."""
+        name = self.names.name(key, self.root.order.setdefault(key, len(self.root.order)))
+        if not call.spec.weighted:
+            operation, known = _product(module, call, output)
+            return Planned(key, operation, tuple(known[fact] for fact in FACTS), None)
+        site, _ = self._site(key, name, module, call, output, sources, padded, autapses)
+        site.road = TORCH_ROAD
+        return Planned(key, site.operation, site.facts, site)
+
+    def _site(
+        self,
+        key: RowKey,
+        name: str,
+        module: str,
+        call: Call,
+        output: Any,
+        sources: Sources,
+        padded: Padded | None,
+        autapses: bool,
+    ) -> tuple[CallSite, Tensor]:
+        """The site of a call with a weight, and its input."""
         spec, x = call.spec, call.left if padded is None else padded.source
         copied = is_copied(x)
         device = torch.device("cpu") if copied else call.left.device
@@ -437,8 +632,7 @@ class BatchRecorder:
             map=synapse_map,
             version=version_of(call.right),
         )
-        self.record_again(site, x)
-        return site
+        return site, x
 
     def record_again(self, site: CallSite, x: Tensor) -> None:
         """Record one more call of a site.
@@ -446,17 +640,15 @@ class BatchRecorder:
         Raises:
             ValueError: If the input is not finite, or contradicts a declaration.
         """
-        synapse_map = site.map
-        weight, root = site.weight, self.root
-        if synapse_map is None or site.version != (0 if weight.is_inference() else weight._version):
-            synapse_map = site.update_map()
+        weight, root, synapse_map = site.weight, self.root, site.map
+        if (
+            synapse_map is None
+            or site.version != (0 if weight.is_inference() else weight._version)
+            or site not in self._active
+        ):
+            synapse_map = self._begin(site)
         if site.key not in root.order:
             root.order[site.key] = len(root.order)
-        if site not in self._active:
-            self._active[site] = None
-            if not weight.untyped_storage().resizable():
-                self._shares_memory = self.prepares_roots = True
-            root.sites.append(site)
         if site.copied:
             x = x.cpu()
         if site.road is not None:
@@ -479,6 +671,18 @@ class BatchRecorder:
             self._keep_vectors(site, as_counts(x, stats), kind)
         if self.differentiable:
             self._keep_gradient(site, as_counts(x, stats), kind)
+
+    def _begin(self, site: CallSite) -> SynapseMap:
+        """Begin a call of a site; returns the map of its weight as it is."""
+        synapse_map, weight, root = site.map, site.weight, self.root
+        if synapse_map is None or site.version != (0 if weight.is_inference() else weight._version):
+            synapse_map = site.update_map()
+        if site not in self._active:
+            self._active[site] = None
+            if not weight.untyped_storage().resizable():
+                self._shares_memory = self.prepares_roots = True
+            root.sites.append(site)
+        return synapse_map
 
     def _record_scaled(
         self, site: CallSite, x: Tensor, scale: float, synapse_map: SynapseMap
@@ -533,23 +737,8 @@ class BatchRecorder:
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         call = call._replace(left=to_be_read(call.left), right=to_be_read(call.right))
-        spec = call.spec
-        operation = Operation(
-            operation=spec.operation,
-            module=module,
-            input_shape=spec.left_shape[-2:],
-            output_shape=tuple(output.shape[-2:]) if isinstance(output, Tensor) else (),
-            weight_shape=None,
-        )
+        operation, known = _product(module, call, output)
         declared = self.declared_kind(name)
-        known = {
-            "calls": 1,
-            "vectors": spec.vectors,
-            "elements": call.left.numel(),
-            "dense_synops": products.dense_products(call),
-            "dense_macs": spec.dense_macs,
-            "output_elements": spec.outputs(output),
-        }
         road = road_of(call.left)
         with torch.no_grad():
             kinds: products.Kinds
@@ -569,7 +758,7 @@ class BatchRecorder:
                 self.root.counted.append(_Counted(key, operation, kind, record, None))
             if self.per_sample:
                 synops, kind = products.vector_products(call), products.tighter(*kinds)
-                self._keep(key, declared, synops, kind, spec.samples_first)
+                self._keep(key, declared, synops, kind, call.spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
         """Read an input, and cache its statistics for other layers that take it in."""
@@ -627,7 +816,7 @@ class BatchRecorder:
             self.root.checkpointed |= runs_in_reentrant_checkpoint()
         return x.detach()
 
-    # ------------------------------------------------------------------------- the rest
+    # ------------------------------------------------------------------- neurons
 
     def record_neurons(self, name: str, type_: str, spikes: Tensor, lead: int) -> None:
         """Record the output of spiking neurons.
@@ -673,10 +862,155 @@ class BatchRecorder:
         self._outputs[name, shape, lead] = output
         return output
 
+    # -------------------------------------------------------------------- compiled graphs
+
+    def record_inputs(self, inputs: PlannedInputs, sums: Tensor, kinds: Tensor) -> None:
+        """Record inputs that a compiled graph has read.
+
+        Args:
+            inputs: The operations they are of.
+            sums: Events, whole and raw magnitudes, ``(3, inputs, neurons)``.
+            kinds: Numbers of the kinds, ``(inputs,)``.
+        """
+        site = inputs.site
+        synapse_map, weight = site.map, site.weight
+        if (
+            synapse_map is None
+            or site.version != (0 if weight.is_inference() else weight._version)
+            or site not in self._active
+        ):
+            with unseen_by_modes():
+                synapse_map = self._begin(site)
+        place = self.device_calls.place(TORCH_ROAD, sums.device)
+        self.root.read.append(_Read(place.space, inputs, synapse_map, sums, kinds))
+
+    def record_products(self, operations: Sequence[Planned | None], products: Tensor) -> None:
+        """Record products of two activations that a compiled graph has read.
+
+        Args:
+            operations: The operations; None where one is not counted.
+            products: Kind, events, magnitude and operations of each, ``(products, 4)``.
+        """
+        place = self.device_calls.place(TORCH_ROAD, products.device)
+        self.root.products.append(_Products(place.space, operations, products))
+
+    def record_outputs(self, outputs: PlannedOutputs, sums: Tensor) -> None:
+        """Record outputs of neurons that a compiled graph has read.
+
+        Args:
+            outputs: The neurons.
+            sums: Events and magnitudes, summed over its calls, ``(2, neurons)``.
+        """
+        self.root.outputs.append((outputs, sums))
+
+    def _keep_read(self, root: _RootCall) -> None:
+        """Keep what compiled graphs have read until there is enough to be added up together."""
+        self._read_inputs += root.read
+        self._read_products += root.products
+        self._read_outputs += root.outputs
+        tensors = [read.sums for read in root.read] + [sums for _, sums in root.outputs]
+        self._read_numbers += sum(map(torch.numel, tensors))
+        if self._read_numbers > _MOST_READ:
+            self._add_read()
+
+    def _add_read(self) -> None:
+        """Multiply what compiled graphs have read with the maps, all calls of one kind together."""
+        reads: dict[Any, list[_Read]] = {}
+        for read in self._read_inputs:
+            key = id(read.space), id(read.inputs), id(read.map)
+            reads.setdefault(key, []).append(read)
+        for same in reads.values():
+            self._add_inputs(same)
+        for found in self._read_products:
+            self._add_products(found)
+        outputs: dict[Any, list[tuple[PlannedOutputs, Tensor]]] = {}
+        for planned, sums in self._read_outputs:
+            outputs.setdefault((planned, sums.device), []).append((planned, sums))
+        for emitted in outputs.values():
+            summed = torch.stack([sums for _, sums in emitted]).sum(0)
+            self._add_outputs(emitted[0][0], summed, len(emitted))
+        self._read_inputs, self._read_products, self._read_outputs = [], [], []
+        self._read_numbers = 0
+
+    def _add_inputs(self, reads: list[_Read]) -> None:
+        space, inputs, synapse_map, *_ = reads[0]
+        with space.in_order(), torch.no_grad():
+            sums = torch.cat([read.sums for read in reads], 1)
+            kinds = torch.cat([read.kinds for read in reads])
+            facts = inputs.facts_on(space.device).repeat(len(reads), 1)
+            counted = inputs.counted_on(space.device)
+            if counted is not None:
+                counted = counted.repeat(len(reads))
+                sums, kinds, facts = sums[:, counted], kinds[counted], facts[counted]
+            totals = input_totals(sums, kinds, inputs.table(synapse_map), facts)
+        space.hand_over(totals)
+        site = inputs.site
+        self._add_totals(site.key, site.operation, totals)
+        if self.per_neuron:
+            neurons = [n for d, n in enumerate(site.input_shape) if d not in site.batch_dims]
+            magnitudes = magnitudes_of(sums, kinds).sum(0).view(neurons)
+            self._row(site.key, site.operation).record_map(magnitudes * synapse_map.dense)
+
+    def _add_products(self, read: _Products) -> None:
+        space, operations, products = read
+        by_row: dict[RowKey, list[int]] = {}
+        for number, planned in enumerate(operations):
+            if planned is not None:
+                by_row.setdefault(planned.key, []).append(number)
+        for key, numbers in by_row.items():
+            calls = [planned for planned in map(operations.__getitem__, numbers) if planned]
+            with space.in_order():
+                facts = facts_of(calls, space.device)
+                totals = product_totals(products[numbers], facts)
+            space.hand_over(totals)
+            self._add_totals(key, calls[0].operation, totals)
+
+    def _add_totals(self, key: RowKey, operation: Operation, totals: Tensor) -> None:
+        row = self._row(key, operation)
+        if totals.is_cpu and ROADS["cpu"] is None:  # not where a test has kernels read it
+            self._check_totals(key, operation, totals)
+        row.record_totals(totals)
+
+    def _add_outputs(self, outputs: PlannedOutputs, sums: Tensor, runs: int) -> None:
+        name, type_, shape, lead, calls = outputs
+        neurons = tuple(shape[lead:])
+        emitted = self._emitted.setdefault(NeuronKey(name, neurons), _Emitted(type_, InputSums()))
+        stats: InputStats | DeviceStats
+        if sums.is_cpu:
+            events, magnitudes = (found.view(neurons) for found in sums)
+            stats = InputStats(InputKind.ANALOG, magnitudes, events)
+        else:
+            stats = DeviceStats.of(F.pad(sums.flatten(), (0, 1)), neurons)
+        emitted.sums.add(stats, runs * calls * math.prod(shape[:lead]))
+        emitted.sums.settle()
+
+    # ------------------------------------------------------------------------- the rest
+
     def record_uncounted(self, name: str, what: str, reason: str) -> None:
         """Record a call that is known to contract something and cannot be counted."""
         known = self.root.uncounted.get((name, what), Uncounted(name, what, reason))
         self.root.uncounted[name, what] = replace(known, calls=known.calls + 1)
+
+
+def _product(module: str, call: Call, output: Any) -> tuple[Operation, dict[str, Any]]:
+    """Facts of a product of two activations, and what is known of one call."""
+    spec = call.spec
+    operation = Operation(
+        operation=spec.operation,
+        module=module,
+        input_shape=spec.left_shape[-2:],
+        output_shape=tuple(output.shape[-2:]) if isinstance(output, Tensor) else (),
+        weight_shape=None,
+    )
+    known = {
+        "calls": 1,
+        "vectors": spec.vectors,
+        "elements": call.left.numel(),
+        "dense_synops": products.dense_products(call),
+        "dense_macs": spec.dense_macs,
+        "output_elements": spec.outputs(output),
+    }
+    return operation, known
 
 
 def _is_freed(weight: Tensor) -> bool:

@@ -21,8 +21,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.frameworks.neurons import has_autapses
 from snnmetrics.monitor.call_sites import CallSite
-from snnmetrics.monitor.interception import run_compiled_modules_eagerly
+from snnmetrics.monitor.callers import Caller, LiveCaller
+from snnmetrics.monitor.graphs import compiler
+from snnmetrics.monitor.graphs.counter import PlannedCall
+from snnmetrics.monitor.interception import count_compiled_modules
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
+from snnmetrics.monitor.names import plain_name
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.monitor.row_keys import RowKeys
 from snnmetrics.monitor.scopes import (
@@ -30,7 +34,6 @@ from snnmetrics.monitor.scopes import (
     Scope,
     Tracing,
     has_hooks,
-    runs_in_hook,
     scopes_of,
 )
 from snnmetrics.monitor.transforms import (
@@ -55,6 +58,7 @@ _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 _HASHABLE = frozenset({int, str, tuple})
 
 _nothing = nullcontext()
+_is_compiling = torch.compiler.is_compiling
 _UnseenByModes = torch._C._DisableTorchDispatch
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _modes = torch._C._len_torch_function_stack
@@ -78,6 +82,8 @@ class Tracer(TorchFunctionMode):
         after: Called with the name, arguments and output of every module that returned, if given.
         hooks: Whether operations in hooks of modules are counted.
     """
+
+    is_hidden_from_compiler = True
 
     def __init__(
         self,
@@ -106,6 +112,9 @@ class Tracer(TorchFunctionMode):
         self._pushed: int | None = None  # the thread with this mode on its stack
         self._beside_modes = False  # modes below this one would see what it calls
         self._quiet = False  # a module runs with the mode off
+        self._paused = False  # a compiled graph runs, or is made
+        self._caller: Caller | None = None  # of what happens in a graph that runs node by node
+        self._root = plain_name("", model)
         self._several_calls = False  # in the batch
         self._in_batch = False  # which needs no context around each root call
         self._scanned = False  # the slots of the model, in a batch of several calls
@@ -164,6 +173,8 @@ class Tracer(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """Make the call of a module; trace it if it is the root's or happens within it."""
+        if self._paused and self._thread == _thread_id():
+            return call(module, *args, **kwargs)
         scope = self._scopes.get(id(module))
         if scope is None or scope.module is not module:
             scope = self._scope_of(module)
@@ -332,7 +343,7 @@ class Tracer(TorchFunctionMode):
                 self._not_traced(reason)
                 return call(module, *args, **kwargs)
         if "torch._dynamo" in sys.modules:
-            run_compiled_modules_eagerly()
+            count_compiled_modules()
         recorder, lineage, thread = self._recorder, self._lineage, threading.get_ident()
         batch = _nothing if self._in_batch else self._around_root(args, kwargs)
         mode = _nothing if self._pushed == thread else self._pushed_mode()
@@ -400,6 +411,176 @@ class Tracer(TorchFunctionMode):
         if scope.counted and script.uncounted is not None:
             self._recorder.record_uncounted(scope.name, func.name, script.uncounted)
 
+    # ------------------------------------------------------------------- compiled graphs
+
+    @property
+    def counter(self) -> Tracer:
+        """What counts compiled code."""
+        return self
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is measured."""
+        return self._model
+
+    def has(self, module: nn.Module) -> bool:
+        """Whether a module is part of the model."""
+        return id(module) in self._scopes
+
+    @property
+    def recorder(self) -> BatchRecorder:
+        """Where operations are recorded."""
+        return self._recorder
+
+    @property
+    def lineage(self) -> Lineage:
+        """Tells weights from activations."""
+        return self._lineage
+
+    @property
+    def innermost(self) -> Scope:
+        """The module whose forward runs."""
+        return self._stack[-1]
+
+    def runs_here(self) -> bool:
+        """Whether a root call runs in this thread."""
+        return bool(self._stack) and self._thread == _thread_id()
+
+    def needs_eager(self) -> str | None:
+        """Return why compiled parts of the model run eagerly; None if they are counted."""
+        recorder = self._recorder
+        if recorder.per_sample or recorder.differentiable:
+            return "per_sample" if recorder.per_sample else "differentiable"
+        return None if self._after is None else "probes"
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all that the module does that runs is recorded, or nothing of it."""
+        return self._quiet
+
+    def scope_with(self, identity: int) -> Scope | None:
+        """The scope of a module by its identity."""
+        return self._scopes.get(identity)
+
+    def scope_named(self, name: str) -> Scope | None:
+        """The scope of a module by its name."""
+        found = [scope for scope in self._scopes.values() if scope.name == name]
+        return found[-1] if found else None  # of a wrapper and what it wraps, the inner one
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hear nothing: a compiled graph is made, which depends on the modes that are on."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Hear nothing: a compiled graph runs, which counts its operations itself."""
+        popped = _modes() == 1 and _mode_at(0) is self
+        if popped:
+            _pop_mode()
+        try:
+            with self.paused():
+                yield
+        finally:
+            if popped:
+                _push_mode(self)
+
+    @contextmanager
+    def within(self, scope: Scope) -> Iterator[None]:
+        """Attribute what happens to a module, as if its forward ran."""
+        self._stack.append(scope)
+        try:
+            yield
+        finally:
+            self._stack.pop()
+
+    def prefix(self, scope: Scope) -> str:
+        """What the names of all modules within a module begin with."""
+        return "" if scope.module is self._model or scope.name == self._root else f"{scope.name}."
+
+    @contextmanager
+    def heard(self, scope: Scope, caller: Caller) -> Iterator[None]:
+        """Record what happens as operations of a module, although it is paused."""
+        before, self._paused, self._caller = self._paused, False, caller
+        try:
+            with self.within(scope), self if _modes() == 0 else _nothing:
+                yield
+        finally:
+            self._paused, self._caller = before, None
+
+    def record_spikes(self, scope: Scope, output: Any) -> None:
+        """Record the output of neurons."""
+        if scope.neurons is not None:
+            found = scope.neurons.read(scope.module, output)
+            if found is not None:
+                self._recorder.record_neurons(scope.name, scope.kind, *found)
+
+    def plan(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        caller: Caller,
+    ) -> list[PlannedCall]:
+        """Find out what is to be recorded of an operation of a compiled graph, and read nothing.
+
+        Args:
+            func: The function.
+            args: Its arguments: weights as they are, and other tensors without values.
+            kwargs: Its arguments by keyword.
+            output: Its output, without values.
+            caller: What called it.
+        """
+        step = _STEPS.get(func) or _step_of(func)
+        if step is _Step.COUNT and not self.innermost.makes_weight:
+            return list(self._planned(func, args, kwargs, output, caller))
+        if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
+            return []
+        target = kwargs.get("out")
+        if target is None and args and (step is _Step.WRITE or may_write(func, kwargs)):
+            target = args[0]
+        if step is _Step.LIST and not self.innermost.makes_weight:
+            self._uncounted(func, why_uncounted(func) or "")
+        self._lineage.follow(func, args, kwargs, output, target)
+        return []
+
+    def _planned(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        caller: Caller,
+    ) -> Iterator[PlannedCall]:
+        scope = self._stack[-1]
+        if scope.tracing is Tracing.NEURONS:
+            return
+        try:
+            calls = calls_of(func, args, kwargs, output)
+        except NotImplementedError as error:
+            self._uncounted(func, str(error))
+            return
+        for number, call in enumerate(calls):
+            if (reason := refused_operand(call.left, call.right)) is not None:
+                self._uncounted(func, reason)
+                continue
+            weighted = self._with_weight_second(func, call, output, caller)
+            if weighted is None:
+                continue
+            if self._runs_in_hook(scope, caller):
+                self._uncounted(func, _IN_HOOK)
+                continue
+            facts = self._facts(scope, weighted, output, caller)
+            planned = None if facts is None else self._recorder.plan(**facts)
+            padded = None if facts is None else facts["padded"]
+            swapped = call.right is weighted.left and call.left is not call.right
+            yield PlannedCall(number, weighted.spec, weighted.left, swapped, padded, planned)
+
     # ----------------------------------------------------------------------- operations
 
     def __torch_function__(
@@ -410,8 +591,18 @@ class Tracer(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation, then record it if it is one that counts."""
+        if compiler.is_entered:
+            if _is_compiling():  # the compiler traces this function: the graph stays as it is
+                return func(*args, **(kwargs or {}))
+            if (callback := compiler.pause()) is not None:
+                try:  # what is done here is not to be compiled
+                    return self.__torch_function__(func, types, args, kwargs)
+                finally:
+                    compiler.resume(callback)
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
+        if self._paused:
+            return output
         step = _STEPS.get(func) or _step_of(func)
         if step is _Step.FOLLOW and self._stack and not self._beside_modes:
             lineage, activations = self._lineage, False
@@ -542,6 +733,7 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         """Record one operation and keep its call site under ``site_key``."""
         scope = self._stack[-1]
+        caller = self._caller or LiveCaller(frame, _AROUND)
         if scope.makes_weight:
             self._lineage.follow(func, args, kwargs, output, None)
             return
@@ -554,20 +746,22 @@ class Tracer(TorchFunctionMode):
             if (reason := refused_operand(call.left, call.right)) is not None:
                 self._uncounted(func, reason)
                 continue
-            weighted = self._with_weight_second(func, call, output, frame)
+            weighted = self._with_weight_second(func, call, output, caller)
             if weighted is None:
                 continue
-            if self._runs_in_hook(scope, frame):
+            if self._runs_in_hook(scope, caller):
                 self._uncounted(func, _IN_HOOK)
                 continue
-            site = self._record(scope, weighted, output, frame)
+            with outside_of_transforms():
+                facts = self._facts(scope, weighted, output, caller)
+                site = None if facts is None else self._recorder.record(**facts)
             if scope.tracing is Tracing.LAYER:
                 scope.operations.append((site, call.left))
             if site is not None and site_key is not None:
                 self._recorder.sites[site_key] = site
 
     def _with_weight_second(
-        self, func: Callable[..., Any], call: Call, output: Any, frame: FrameType
+        self, func: Callable[..., Any], call: Call, output: Any, caller: Caller
     ) -> Call | None:
         """Return the call with a weight, if any, as second operand; None if it makes a weight."""
         is_weight = [self._lineage.is_weight(t) for t in (call.left, call.right)]
@@ -578,35 +772,36 @@ class Tracer(TorchFunctionMode):
         if all(is_weight):
             # A weight in the making; or a learned state, and then it must not go unsaid.
             self._lineage.follow(func, (call.left, call.right), {}, output, None)
-            if not self._runs_in_hook(self._stack[-1], frame):
+            if not self._runs_in_hook(self._stack[-1], caller):
                 self._uncounted(func, "a product of parameters and buffers alone")
             return None
         if is_weight[0]:
             call = call.swapped()
         return call._replace(spec=call.spec._replace(weighted=any(is_weight)))
 
-    def _runs_in_hook(self, scope: Scope, frame: FrameType) -> bool:
-        return not self._hooks and has_hooks(scope.module) and runs_in_hook(frame, scope.module)
+    def _runs_in_hook(self, scope: Scope, caller: Caller) -> bool:
+        return not self._hooks and has_hooks(scope.module) and caller.is_hook(scope.module)
 
-    def _record(self, scope: Scope, call: Call, output: Any, frame: FrameType) -> CallSite | None:
-        """Record a call; returns its site, if it has one."""
+    def _facts(
+        self, scope: Scope, call: Call, output: Any, caller: Caller
+    ) -> dict[str, Any] | None:
+        """What the recorder takes of a call; None if it is not counted."""
         weight = call.right if call.spec.weighted else None
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
         if not scope.counted or (weight is not None and self._is_dynamics(scope, sources)):
             return None
         if not call.spec.is_convolution:
             call = call.aligned()
-        key = self._row_keys.key(scope.name, scope.module, call, sources, frame, _AROUND)
-        with outside_of_transforms():
-            return self._recorder.record(
-                key,
-                scope.kind,
-                call._replace(left=unwrapped(call.left), right=unwrapped(call.right)),
-                output,
-                sources,
-                padded=self._padded_before(scope, call) if call.spec.is_convolution else None,
-                autapses=call.spec.is_convolution or has_autapses(scope.module, call.right),
-            )
+        moves = call.spec.is_convolution
+        return {
+            "key": self._row_keys.key(scope.name, scope.module, call, sources, caller.chain),
+            "module": scope.kind,
+            "call": call._replace(left=unwrapped(call.left), right=unwrapped(call.right)),
+            "output": output,
+            "sources": sources,
+            "padded": self._padded_before(scope, call) if moves else None,
+            "autapses": moves or has_autapses(scope.module, call.right),
+        }
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
         """Source of the input of a convolution, where its module padded by copies."""

@@ -1,0 +1,1 @@
+"""Count compiled models as they run: what is read becomes part of their graphs."""

@@ -1,0 +1,83 @@
+"""Which tensors of a graph hold nothing but zeros and ones, whatever the graph receives.
+
+Spikes are the outcome of a comparison. Of such tensors events are all that must be read.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+# Methods and functions, by name, whose output is made of elements of their first operand alone.
+_KEEPING = frozenset(
+    {
+        *("to", "float", "double", "half", "bfloat16", "type", "type_as", "clone", "detach"),
+        *("contiguous", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"),
+        *("transpose", "permute", "movedim", "moveaxis", "swapaxes", "t", "mT", "T", "expand"),
+        *("expand_as", "repeat", "repeat_interleave", "chunk", "split", "unbind", "select"),
+        *("narrow", "roll", "flip", "getitem", "max_pool1d", "max_pool2d", "max_pool3d"),
+        *("_max_pool1d", "_max_pool2d", "_max_pool3d", "boxed_max_pool2d", "amax"),
+    }
+)
+_JOINING = frozenset({"stack", "cat", "concat", "hstack", "vstack"})
+_PRODUCTS = frozenset({"mul", "multiply", "maximum", "minimum"})
+
+
+class Binary:
+    """Tells tensors of one graph that are made of zeros and ones.
+
+    Args:
+        written: Identities of memory that the graph writes into, of which nothing is said.
+    """
+
+    def __init__(self, written: frozenset[int]) -> None:
+        self._written = written
+        self._known: dict[fx.Node, bool] = {}
+
+    def holds(self, node: Any) -> bool:
+        """Whether a tensor has no other elements, but for its dtype."""
+        if not isinstance(node, fx.Node):
+            return False
+        known = self._known.get(node)
+        if known is None:
+            self._known[node] = False  # while it is being found out
+            known = self._known[node] = self._is_unwritten(node) and self._find(node)
+        return known
+
+    def _is_unwritten(self, node: fx.Node) -> bool:
+        example = node.meta.get("example_value")
+        if not isinstance(example, Tensor) or example.layout is not torch.strided:
+            return True
+        return example.untyped_storage()._cdata not in self._written
+
+    def _find(self, node: fx.Node) -> bool:
+        example = node.meta.get("example_value")
+        if isinstance(example, Tensor) and example.dtype is torch.bool:
+            return True
+        if node.op not in ("call_function", "call_method") or not node.args:
+            return False
+        name, first = _name(node), node.args[0]
+        if node.target is operator.getitem and isinstance(first, fx.Node):
+            return self.holds(first)
+        if name in _KEEPING:
+            return self.holds(first)
+        if name in _JOINING:
+            parts = first if isinstance(first, tuple | list) else ()
+            return bool(parts) and all(self.holds(part) for part in parts)
+        if name in _PRODUCTS and len(node.args) == 2:
+            return all(self.holds(factor) for factor in node.args)
+        return False
+
+
+def _name(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return str(node.target)
+    if node.target is getattr:
+        return str(node.args[1])
+    module = getattr(node.target, "__module__", None) or ""
+    known = module in ("_operator", "torch.nn.functional", "torch._C._nn") or not module
+    known = known or module.startswith("torch.")
+    return getattr(node.target, "__name__", "") if known else ""

@@ -1,0 +1,368 @@
+"""A graph of a compiled model that counts its operations while it runs.
+
+The first run after attaching finds out which rows its operations belong to, from the weights that
+it receives: equal modules share one graph. Further runs add what they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from snnmetrics.monitor.callers import GraphCaller
+from snnmetrics.monitor.graphs.counter import Counter
+from snnmetrics.monitor.graphs.instrument import Layout, body_of, instrument
+from snnmetrics.monitor.graphs.marks import marked
+from snnmetrics.monitor.graphs.walk import NotCountableError, Step, Walk, steps_of, walk
+from snnmetrics.monitor.lineage import Sources
+from snnmetrics.monitor.recorder import Planned, PlannedInputs, PlannedOutputs
+from snnmetrics.monitor.scopes import Scope, Tracing
+from snnmetrics.report.data import RowKey, Uncounted
+from snnmetrics.synapses.maps import SynapseMaps
+from snnmetrics.synapses.weights import version_of
+
+Run = Callable[..., Any]
+
+
+@dataclass
+class Plan:
+    """What a run of a graph adds, with the weights that it receives.
+
+    Attributes:
+        weights: What the graph received; they are held, since plans are found by their addresses.
+        scopes: Modules that it calls.
+        keys: Rows, in the order of their operations.
+        inputs: Inputs that meet a weight; None where they are not counted.
+        emissions: Outputs of neurons; None where they are not counted.
+        products: Products of two activations; None where one is not counted.
+        uncounted: What cannot be counted.
+        made: Sources of the outputs that are weights, by number.
+        touched: Weights that take part in no operation.
+        expanded: Weights that were multiplied into outputs larger than the activation.
+        stamp: What a plan with computed weights is good for; None where it has none.
+    """
+
+    weights: list[Tensor]
+    scopes: list[Scope]
+    keys: list[RowKey]
+    inputs: list[PlannedInputs | None]
+    emissions: list[PlannedOutputs | None]
+    products: list[Planned | None]
+    uncounted: list[Uncounted]
+    made: dict[int, Sources]
+    touched: set[str]
+    expanded: set[str]
+    stamp: Any
+
+
+class Backend:
+    """Compiles graphs with the backend of the user, and has them counted.
+
+    PyTorch's compiler finds code that it has compiled by the backend, so there is one of these for
+    each backend, for as long as the process runs.
+
+    Args:
+        inner: The backend of the user.
+        current: Gives the counter of the root call that runs.
+    """
+
+    def __init__(self, inner: Run, current: Callable[[], Counter | None]) -> None:
+        self.inner = inner
+        self._current = current
+        self.__name__ = getattr(inner, "__name__", type(inner).__name__)
+
+    def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **options: Any) -> Run:
+        """Compile a graph, with what is read added to it."""
+        counter = self._current()
+        if counter is None:
+            return self.inner(module, inputs, **options)  # type: ignore[no-any-return]
+        return CountedGraph(module, counter, self._current).compiled(self.inner, inputs, options)
+
+
+class CountedGraph:
+    """A graph that counts its operations.
+
+    Args:
+        module: The graph as PyTorch's compiler made it; reads are added to it.
+        counter: Traces the root call in which it was made.
+        current: Gives the counter of the root call that runs.
+    """
+
+    def __init__(
+        self, module: fx.GraphModule, counter: Counter, current: Callable[[], Counter | None]
+    ) -> None:
+        self._module = module
+        self._plain = _copied(module)
+        self._current = current
+        self._run: Run | None = None
+        self._layout = Layout(0)
+        self._forms: list[Any] = []
+        self._marks: list[tuple[int, ...]] = []
+        self._steps: tuple[Step, ...] = ()
+        self._reason: str | None = None
+        frame = counter.innermost
+        try:
+            self._steps = steps_of(self._plain.graph, counter, frame)
+            steps = steps_of(module.graph, counter, frame)
+            with _apart(counter), _other_maps(counter):
+                found = walk(steps, counter, frame, _known(module.graph), made=False)
+            self._forms = [read.form for read in found.reads]
+            self._marks = [emission.number for emission in found.emissions]
+            self._layout = instrument(module.graph, found)
+            module.recompile()
+        except NotCountableError as error:
+            self._reason = str(error)
+
+    def compiled(self, inner: Run, inputs: Sequence[Any], options: dict[str, Any]) -> Run:
+        """Compile it; returns what runs it."""
+        if self._reason is None:
+            try:
+                self._run = inner(self._module, inputs, **options)
+            except Exception as error:  # of any backend
+                if type(error).__module__.startswith("torch._dynamo"):
+                    raise  # by such the compiler begins again
+                inner(_copied(self._plain), inputs, **options)  # unless it refuses the graph itself
+                self._reason = f"its backend refused what is read in it ({type(error).__name__})"
+        del self._module
+        return self.run
+
+    def run(self, *args: Any) -> Any:
+        """Run the graph, and record what it counts."""
+        counter = self._current()
+        if counter is None:
+            return self._plain(*args) if self._run is None else self._outputs(self._run(*args))
+        plan, reason = None, self._reason
+        if self._run is not None:
+            try:
+                plan = self._plan(counter, args)
+            except NotCountableError as error:
+                reason = str(error)
+        if plan is None or self._run is None:
+            counter.recorder.root.notes.add(f"a compiled graph ran eagerly: {reason}")
+            with counter.off():
+                return Replay(self._plain, self._steps, counter).run(*args)
+        with counter.off():
+            results = self._run(*args)
+        self._record(counter, plan, results)
+        return self._outputs(results)
+
+    def _outputs(self, results: Any) -> Any:
+        return results[: self._layout.outputs]
+
+    def _plan(self, counter: Counter, args: tuple[Any, ...]) -> Plan:
+        """The plan for what the graph receives."""
+        plans, frame = counter.recorder.plans, counter.innermost
+        slots, derived = counter.lineage.slots, counter.lineage.derived
+        key: list[Any] = [self, frame.module]
+        is_known = True
+        for arg in args:
+            if isinstance(arg, int):
+                key.append(arg)
+            elif (identity := id(arg)) in slots:
+                key.append(identity)
+            elif identity in derived:
+                is_known = False  # it is another one each time
+        found = tuple(key)
+        plan: Plan | None = plans.get(found) if is_known else None
+        if plan is not None and plan.stamp is not None and plan.stamp != self._stamp(counter, plan):
+            plan = None
+        if plan is None:
+            plan = self._planned(counter, frame, args)
+            if is_known:
+                sites = [inputs.site for inputs in plan.inputs if inputs is not None]
+                counter.recorder.keep_plan(found, plan, sites)
+        return plan
+
+    @staticmethod
+    def _stamp(counter: Counter, plan: Plan) -> Any:
+        return counter.recorder.comparisons, tuple(map(version_of, plan.weights))
+
+    def _planned(self, counter: Counter, frame: Scope, args: tuple[Any, ...]) -> Plan:
+        slots = counter.lineage.slots
+        weights = [arg for arg in args if isinstance(arg, Tensor) and id(arg) in slots]
+        with counter.off(), _apart(counter) as added:
+            found = walk(self._steps, counter, frame, args, made=True)
+        if [read.form for read in found.reads] != self._forms:
+            raise NotCountableError("its operations are others than when it was made")
+        layout = self._layout
+        planned = [read.call.planned for read in found.reads]
+        outputs = {emission.number: emission.outputs for emission in found.emissions}
+        if not outputs.keys() <= set(self._marks):
+            raise NotCountableError("neurons in it were left out when it was made")
+        emissions = []
+        for numbers in layout.emissions:
+            first = outputs.get(self._marks[numbers[0]])
+            emissions.append(None if first is None else first._replace(calls=len(numbers)))
+        plan = Plan(
+            weights,
+            list(found.scopes.values()),
+            [one.key for one in planned if one is not None],
+            [_inputs([planned[number] for number in numbers]) for numbers in layout.inputs],
+            emissions,
+            [planned[number] for number in layout.products],
+            added.uncounted(found),
+            found.made,
+            added.touched,
+            added.expanded,
+            None,
+        )
+        if found.has_computed_weights:
+            plan.stamp = self._stamp(counter, plan)
+        return plan
+
+    def _record(self, counter: Counter, plan: Plan, results: Sequence[Any]) -> None:
+        """Record what a run of the graph has read."""
+        recorder, lineage = counter.recorder, counter.lineage
+        record_scopes(counter, plan.scopes)
+        for entry in plan.uncounted:
+            recorder.record_uncounted(entry.name, entry.what, entry.reason)
+        order = recorder.root.order
+        for key in plan.keys:
+            order.setdefault(key, len(order))
+        lineage.touched |= plan.touched
+        lineage.expanded |= plan.expanded
+        for number, sources in plan.made.items():
+            lineage.remember(results[number], sources)
+        # Memory of a CUDA graph, in which a backend may run this one, is written by its next run.
+        added = results[self._layout.outputs :]
+        read = iter([found.clone() if found.is_cuda else found for found in added])
+        for inputs in plan.inputs:
+            sums, kinds = next(read), next(read)
+            if inputs is not None:
+                recorder.record_inputs(inputs, sums, kinds)
+        for outputs in plan.emissions:
+            sums = next(read)
+            if outputs is not None:
+                recorder.record_outputs(outputs, sums)
+        if plan.products:
+            recorder.record_products(plan.products, next(read))
+
+
+class Replay(fx.Interpreter):
+    """Runs a graph node by node, each within its module, so that the tracer hears all operations.
+
+    Args:
+        module: The graph.
+        steps: Its steps.
+        counter: Traces the root call.
+    """
+
+    def __init__(self, module: fx.GraphModule, steps: Sequence[Step], counter: Counter) -> None:
+        super().__init__(module)
+        self._steps = {step.node: step for step in steps}
+        self._counter = counter
+        self._frame = counter.innermost
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node."""
+        step, counter = self._steps[n], self._counter
+        if step.func is None:
+            return super().run_node(n)
+        scopes = [place.scope(counter, self._frame) for place in step.places]
+        record_scopes(counter, scopes)
+        args, _ = self.fetch_args_kwargs_from_env(n)
+        if step.func is marked:
+            counter.record_spikes(scopes[-1], args[0])
+            return args[0]
+        if step.body:
+            body = body_of(n)
+            assert body is not None
+            return Replay(body, step.body, counter).run(*args[1:])
+        if any(scope.tracing is Tracing.NEURONS for scope in scopes):
+            return super().run_node(n)
+        caller = GraphCaller(n.meta.get("stack_trace"), scopes[-1].module)
+        with counter.heard(scopes[-1], caller):
+            return super().run_node(n)
+
+
+def record_scopes(counter: Counter, scopes: Sequence[Scope]) -> None:
+    """Record that modules were called, with what must be said of them."""
+    root = counter.recorder.root
+    for scope in scopes:
+        if scope.name in root.called:
+            continue
+        root.called.add(scope.name)
+        if scope.note is not None and (note := scope.note(scope.module)) is not None:
+            root.notes.add(note)
+        if scope.uncounted is not None:
+            counter.recorder.record_uncounted(scope.name, "call", scope.uncounted)
+
+
+@dataclass
+class _Added:
+    """What a walk told the recorder and the lineage."""
+
+    touched: set[str]
+    expanded: set[str]
+    listed: dict[tuple[str, str], Uncounted]
+
+    def uncounted(self, found: Walk) -> list[Uncounted]:
+        """What cannot be counted, as often as it happens in one run."""
+        own = [Uncounted(*entry, calls=1) for entry in found.uncounted]
+        return own + [entry for entry in self.listed.values() for _ in range(entry.calls)]
+
+
+@contextmanager
+def _apart(counter: Counter) -> Iterator[_Added]:
+    """Keep what a walk says from the root call that runs."""
+    lineage, root = counter.lineage, counter.recorder.root
+    before = lineage.touched, lineage.expanded, root.uncounted
+    added = _Added(set(), set(), {})
+    lineage.touched, lineage.expanded, root.uncounted = added.touched, added.expanded, added.listed
+    try:
+        yield added
+    finally:
+        added.touched, added.expanded = lineage.touched, lineage.expanded
+        lineage.touched, lineage.expanded, root.uncounted = before
+
+
+@contextmanager
+def _other_maps(counter: Counter) -> Iterator[None]:
+    """Leave the maps of the recorder alone: while a graph is made, no weight is compared."""
+    recorder = counter.recorder
+    before, recorder.maps = recorder.maps, SynapseMaps()
+    try:
+        yield
+    finally:
+        recorder.maps = before
+
+
+def _inputs(operations: list[Planned | None]) -> PlannedInputs | None:
+    sites = [planned.site for planned in operations if planned is not None]
+    if not sites:
+        return None
+    assert sites[0] is not None
+    return PlannedInputs(operations, sites[0])
+
+
+def _known(graph: fx.Graph) -> list[Any]:
+    """What a graph receives, as far as it is known while the graph is made."""
+    holders = graph.find_nodes(op="placeholder")
+    arguments = (node.meta.get("grapharg") for node in holders)
+    return [None if arg is None or not arg.is_tensor else arg.example for arg in arguments]
+
+
+def _copied(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a graph, and of those that it runs, which keeps what is known of its nodes."""
+    graph = fx.Graph()
+    output = graph.graph_copy(module.graph, val_map={}, return_output_node=True)
+    assert isinstance(output, tuple)
+    graph.output(output[0])
+    bodies = {
+        name: _copied(child)
+        for name, child in module.named_children()
+        if isinstance(child, fx.GraphModule)
+    }
+    holder = nn.Module()
+    for name, value in (
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ):
+        setattr(holder, name, value)
+    for name, child in module.named_children():
+        setattr(holder, name, bodies.get(name, child))
+    return fx.GraphModule(holder, graph)

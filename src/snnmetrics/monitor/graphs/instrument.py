@@ -1,0 +1,302 @@
+"""Add reads of activations to the graph of a compiled model, and give out what they find.
+
+What is read of an operation stands before it in the graph, and comes out behind the outputs of the
+model: nothing is written, and the compiler fuses it with the model.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnmetrics.monitor.graphs.binary import Binary
+from snnmetrics.monitor.graphs.marks import marked
+from snnmetrics.monitor.graphs.walk import Emission, NotCountableError, Read, Walk, memory_of
+from snnmetrics.ops.parsers import calls_of
+from snnmetrics.ops.spec import Call
+from snnmetrics.tensors.fused import (
+    FusedSums,
+    emitted,
+    fused_sums,
+    joined,
+    over_more,
+    product_figures,
+    spike_sums,
+)
+
+_FIELDS = len(FusedSums._fields)
+
+
+@dataclass
+class Layout:
+    """What comes out of a graph behind the outputs of the model, in this order.
+
+    Attributes:
+        inputs: Numbers of the reads that are joined, for each pair of sums and kinds.
+        emissions: Numbers of the outputs of neurons that are added up, for each tensor.
+        products: Numbers of the reads of products, which come in one tensor, if there are any.
+        outputs: Outputs of the model.
+    """
+
+    outputs: int
+    inputs: list[list[int]] = field(default_factory=list)
+    emissions: list[list[int]] = field(default_factory=list)
+    products: list[int] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is read."""
+        return not (self.inputs or self.emissions or self.products)
+
+
+def instrument(graph: fx.Graph, walk: Walk) -> Layout:
+    """Add reads to a graph.
+
+    Args:
+        graph: It is changed.
+        walk: What is to be read.
+
+    Raises:
+        NotCountableError: If an operation cannot be read by a graph.
+    """
+    return _Instrument(graph, walk).run()
+
+
+class _Instrument:
+    def __init__(self, graph: fx.Graph, walk: Walk) -> None:
+        self._graph = graph
+        self._walk = walk
+        self._nodes: dict[tuple[str, int], fx.Node] = {}  # of what was read, in the main graph
+        self._tensors: dict[fx.Node, dict[Any, fx.Node]] = {}  # reads, by tensor and dimensions
+        self._binary = Binary(frozenset(walk.written))
+
+    def run(self) -> Layout:
+        graph = self._graph
+        output = next(iter(graph.find_nodes(op="output")))
+        given = output.args[0]
+        if not isinstance(given, tuple | list):
+            raise NotCountableError("its output is no tuple")
+        layout = Layout(len(given))
+        self._nodes = self._added(graph)
+        with graph.inserting_before(output):
+            found = self._gathered(layout)
+        output.args = ((*given, *found), *output.args[1:])
+        erase_marks(graph)
+        graph.lint()
+        return layout
+
+    def _gathered(self, layout: Layout) -> list[fx.Node]:
+        graph, reads, emissions = self._graph, self._walk.reads, self._walk.emissions
+        found: list[fx.Node] = []
+        inputs = [n for n, read in enumerate(reads) if read.call.spec.weighted]
+        for numbers in _grouped(inputs, lambda n: _same_neurons(reads[n])):
+            pair = graph.call_function(joined, ([self._nodes["read", n] for n in numbers],))
+            found += [graph.call_function(operator.getitem, (pair, number)) for number in (0, 1)]
+            layout.inputs.append(numbers)
+        for numbers in _grouped(range(len(emissions)), lambda n: _same_outputs(emissions[n])):
+            given = [self._nodes["emission", n] for n in numbers]
+            found.append(graph.call_function(emitted, (given,)))
+            layout.emissions.append(numbers)
+        products = [n for n, read in enumerate(reads) if not read.call.spec.weighted]
+        if products:
+            given = [self._nodes["read", n] for n in products]
+            found.append(graph.call_function(torch.stack, (given,)))
+            layout.products = products
+        return found
+
+    def _added(self, graph: fx.Graph) -> dict[tuple[str, int], fx.Node]:
+        """Add reads to a graph and to the graphs of its checkpoints."""
+        found: dict[tuple[str, int], fx.Node] = {}
+        for number, emission in enumerate(self._walk.emissions):
+            if emission.mark.graph is graph:
+                with graph.inserting_before(emission.mark):
+                    dims = tuple(range(emission.outputs.lead))
+                    found["emission", number] = self._tensor(graph, emission.node, dims, None)
+        for number, read in enumerate(self._walk.reads):
+            if read.step.node.graph is graph:
+                with graph.inserting_before(read.step.node):
+                    found["read", number] = self._read(graph, read)
+        for node in list(graph.nodes):
+            body = body_of(node)
+            if body is not None:
+                found |= self._from_body(graph, node, body)
+        return found
+
+    def _read(self, graph: fx.Graph, read: Read) -> fx.Node:
+        """Add what an operation reads; its node gives sums, or the figures of a product."""
+        call, node = read.call, read.step.node
+        if read.source is not None and call.spec.weighted:
+            dims = (0,) if call.padded is not None else call.spec.batch_dims
+            return self._tensor(graph, read.source, dims, read.scale)
+        assert read.step.func is not None
+        if not call.spec.weighted and call.spec.is_convolution:
+            raise NotCountableError("it has a convolution of two activations")
+        which = read.step.func, call.number, call.swapped
+        if call.spec.weighted:
+            reads: Callable[..., Any] = _input_reader(*which, read.scale)
+        else:
+            reads = _product_reader(*which, self._spiking(node))
+        return graph.call_function(reads, node.args, dict(node.kwargs))
+
+    def _spiking(self, node: fx.Node) -> bool:
+        """Whether all operands of an operation hold zeros and ones."""
+        return all(self._binary.holds(operand) for operand in node.args)
+
+    def _tensor(
+        self, graph: fx.Graph, node: fx.Node, dims: tuple[int, ...], scale: float | None
+    ) -> fx.Node:
+        """Read a tensor, once for all that take it in, unless it changes meanwhile."""
+        known = {} if memory_of(node) in self._walk.written else self._tensors.setdefault(node, {})
+        found = known.get((dims, scale))
+        if found is None:
+            finer = [d for d, s in known if s is None and scale is None and set(d) < set(dims)]
+            if finer:
+                best = max(finer, key=len)
+                found = graph.call_function(_over_more, (known[best, None], node, best, dims))
+            elif scale is None and self._binary.holds(node):
+                found = graph.call_function(_read_spikes, (node, dims))
+            else:
+                found = graph.call_function(_read_tensor, (node, dims, scale))
+            known[dims, scale] = found
+        return found
+
+    def _from_body(
+        self, graph: fx.Graph, node: fx.Node, body: fx.GraphModule
+    ) -> dict[tuple[str, int], fx.Node]:
+        inner = self._added(body.graph)
+        erase_marks(body.graph)
+        if not inner:
+            return {}
+        output = next(iter(body.graph.find_nodes(op="output")))
+        given = output.args[0]
+        if not isinstance(given, tuple | list):
+            raise NotCountableError("the output of a checkpoint in it is no tuple")
+        parts: list[fx.Node] = []
+        places: dict[tuple[str, int], tuple[int, int | None]] = {}
+        with body.graph.inserting_before(output):
+            for key, tuple_node in inner.items():
+                start = len(given) + len(parts)
+                if key[0] == "read" and not self._walk.reads[key[1]].call.spec.weighted:
+                    places[key] = start, None
+                    parts.append(tuple_node)
+                    continue
+                places[key] = start, start + _FIELDS
+                parts += [
+                    body.graph.call_function(operator.getitem, (tuple_node, number))
+                    for number in range(_FIELDS)
+                ]
+        output.args = ((*given, *parts), *output.args[1:])
+        body.recompile()
+        found = {}
+        with graph.inserting_after(node):
+            for key, (start, end) in places.items():
+                place = start if end is None else slice(start, end)
+                found[key] = graph.call_function(operator.getitem, (node, place))
+        return found
+
+
+def body_of(node: fx.Node) -> fx.GraphModule | None:
+    """The graph of a checkpoint."""
+    if node.op != "call_function" or getattr(node.target, "name", None) is None:
+        return None
+    if not isinstance(node.target, torch._ops.HigherOrderOperator):
+        return None
+    holder = node.args[0] if node.args else None
+    if not isinstance(holder, fx.Node) or holder.op != "get_attr":
+        return None
+    body = getattr(node.graph.owning_module, str(holder.target), None)
+    return body if isinstance(body, fx.GraphModule) else None
+
+
+def erase_marks(graph: fx.Graph) -> None:
+    """Remove the marks of neurons' outputs from a graph."""
+    for node in graph.find_nodes(op="call_function", target=marked):
+        for user in list(node.users):
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _read_tensor(x: Tensor, dims: tuple[int, ...], scale: float | None) -> tuple[Tensor, ...]:
+    """Read a tensor of the graph."""
+    return tuple(fused_sums(x, dims, scale))
+
+
+def _read_spikes(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Read a tensor of the graph that holds zeros and ones."""
+    return tuple(spike_sums(x, dims))
+
+
+def _over_more(
+    found: tuple[Tensor, ...], x: Tensor, dims: tuple[int, ...], more: tuple[int, ...]
+) -> tuple[Tensor, ...]:
+    """What was read of a tensor over some dimensions, over more of them."""
+    kept = [d for d in range(x.ndim) if d not in dims]
+    summed = [number for number, d in enumerate(kept) if d in more]
+    return tuple(over_more(FusedSums(*found), [x.shape[d] for d in kept], summed))
+
+
+def _input_reader(
+    func: Callable[..., Any], number: int, swapped: bool, scale: float | None
+) -> Callable[..., tuple[Tensor, ...]]:
+    def read_input(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        call = _call(func, number, swapped, args, kwargs)
+        return tuple(fused_sums(call.left, call.spec.batch_dims, scale))
+
+    return read_input
+
+
+def _product_reader(
+    func: Callable[..., Any], number: int, swapped: bool, spiking: bool
+) -> Callable[..., Tensor]:
+    def read_product(*args: Any, **kwargs: Any) -> Tensor:
+        call = _call(func, number, swapped, args, kwargs)
+        letters = call.spec.letters
+        left, right = (
+            _factor(operand, of, letters.shared, spiking)
+            for operand, of in ((call.left, letters.left), (call.right, letters.right))
+        )
+        return product_figures(left, right)
+
+    return read_product
+
+
+def _factor(operand: Tensor, letters: str, shared: list[str], spiking: bool) -> FusedSums:
+    """Read a factor, summed over the indices that the other one lacks."""
+    summed = [d for d, letter in enumerate(letters) if letter not in shared]
+    kept = [letters.index(letter) for letter in shared]
+    read = spike_sums if spiking else fused_sums
+    return read(operand.permute(*summed, *kept), range(len(summed)))
+
+
+def _call(func: Callable[..., Any], number: int, swapped: bool, args: Any, kwargs: Any) -> Call:
+    """One call in an operation, as it is counted."""
+    call = calls_of(func, args, kwargs, None)[number]
+    if swapped:
+        call = call.swapped()
+    return call if call.spec.is_convolution else call.aligned()
+
+
+def _grouped(numbers: Iterable[int], key: Callable[[int], Any]) -> Sequence[list[int]]:
+    groups: dict[Any, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(key(number), []).append(number)
+    return list(groups.values())
+
+
+def _same_neurons(read: Read) -> Any:
+    """Equal for inputs of the same neurons that meet the same weight in the same row."""
+    spec, call = read.call.spec, read.call
+    neurons = tuple(size for d, size in enumerate(spec.left_shape) if d not in spec.batch_dims)
+    padded = None if call.padded is None else (call.padded.pad, call.padded.mode)
+    facts = call.number, call.swapped, spec.operation, spec.part, spec.form, spec.right_shape
+    return read.step.places[-1], facts, read.weight, neurons, padded, read.scale
+
+
+def _same_outputs(emission: Emission) -> Any:
+    name, _, shape, lead, _ = emission.outputs
+    return name, shape, lead

@@ -1,0 +1,558 @@
+"""Walk through the graph of a compiled model, and find out what a run of it adds.
+
+Nothing of the model is computed: its tensors have shapes and no values (``FakeTensor``), but for
+weights, which are what the graph receives, and what it computes from weights alone. So the
+functions that live calls go through tell what is counted, and in which row.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from sympy import Integer
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from snnmetrics.monitor.callers import GraphCaller
+from snnmetrics.monitor.graphs.counter import Counter, PlannedCall
+from snnmetrics.monitor.graphs.marks import marked
+from snnmetrics.monitor.lineage import Sources, tensors_in
+from snnmetrics.monitor.recorder import PlannedOutputs
+from snnmetrics.monitor.scopes import Scope, Tracing
+from snnmetrics.ops.functions import Role, may_write, role_of
+from snnmetrics.ops.parsers import PARSERS
+from snnmetrics.tensors.accelerators.roads import WITHOUT_FLOAT64
+
+_CHECKPOINT = "tag_activation_checkpoint"
+_KERNELS = ("flex_attention", "triton_kernel_wrapper")  # operators that are contractions themselves
+_WITHOUT_VALUES = FakeTensorMode(allow_non_fake_inputs=True)
+
+
+class NotCountableError(Exception):
+    """A graph cannot be counted by what is added to it: it runs eagerly."""
+
+
+class _UnknownSizeError(Exception):
+    """The size of a tensor depends on data."""
+
+
+class Place(NamedTuple):
+    """A module of the model, as seen from the module whose forward a graph is a part of.
+
+    A graph may be shared by equal modules. So places within the one that it was made for are known
+    by the rest of their path.
+    """
+
+    within: bool
+    path: str
+
+    def scope(self, counter: Counter, frame: Scope) -> Scope:
+        """The module, for a run of the graph in the forward of a module."""
+        if self.within and not self.path:
+            return frame
+        name = counter.prefix(frame) + self.path if self.within else self.path
+        found = counter.scope_named(name)
+        if found is None:
+            raise NotCountableError(f"the model has no module {name!r} that it was made for")
+        return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of a graph.
+
+    Attributes:
+        number: Place among the nodes of its graph and of the graphs around it.
+        node: The node.
+        func: Its function, as live calls have it; None if it calls none.
+        places: The modules around it, the innermost last.
+        body: Steps of the graph that it runs, if it is a checkpoint.
+    """
+
+    number: tuple[int, ...]
+    node: fx.Node
+    func: Callable[..., Any] | None
+    places: tuple[Place, ...]
+    body: tuple[Step, ...] = ()
+
+
+class Read(NamedTuple):
+    """An operation of a graph whose operands are read.
+
+    Attributes:
+        step: The operation.
+        call: One call in it.
+        source: The tensor of the graph that is read, if it is one as it is: the input, or what it
+            was made of by padding with copies.
+        weight: How the graph makes the weight, if there is one; equal for equal weights.
+    """
+
+    step: Step
+    call: PlannedCall
+    source: fx.Node | None
+    weight: tuple[Any, ...]
+
+    @property
+    def scale(self) -> float | None:
+        """What the input was declared to be a multiple of."""
+        planned = self.call.planned
+        return None if planned is None or planned.site is None else planned.site.scale
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What must be the same in every run of the graph."""
+        spec = self.call.spec
+        fixed = spec.weighted, self.call.swapped, self.call.padded is None, spec.batch_dims
+        return self.step.number, self.call.number, *fixed, self.scale
+
+
+class Emission(NamedTuple):
+    """An output of neurons.
+
+    Attributes:
+        number: Of the step that marks it.
+        mark: The node that marks it.
+        node: The spikes.
+        outputs: The neurons.
+    """
+
+    number: tuple[int, ...]
+    mark: fx.Node
+    node: fx.Node
+    outputs: PlannedOutputs
+
+
+@dataclass
+class Walk:
+    """What a run of a graph adds.
+
+    Attributes:
+        reads: Operations, in order.
+        emissions: Outputs of neurons, in order.
+        uncounted: Name of the module, function and reason of what cannot be counted.
+        scopes: Modules that are called.
+        made: Outputs of the graph that are made of weights and constants alone, by number.
+        written: Identities of the memory that the graph writes into.
+        has_computed_weights: Whether a weight is computed, not a view of what the graph receives.
+    """
+
+    reads: list[Read] = field(default_factory=list)
+    emissions: list[Emission] = field(default_factory=list)
+    uncounted: list[tuple[str, str, str]] = field(default_factory=list)
+    scopes: dict[str, Scope] = field(default_factory=dict)
+    made: dict[int, Sources] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
+    has_computed_weights: bool = False
+
+
+def steps_of(
+    graph: fx.Graph, counter: Counter, frame: Scope, before: tuple[int, ...] = ()
+) -> tuple[Step, ...]:
+    """Steps of a graph that was made for the forward of a module.
+
+    Args:
+        graph: The graph.
+        counter: Traces the root call.
+        frame: The module.
+        before: Number of the checkpoint that it belongs to.
+
+    Raises:
+        NotCountableError: If the graph has an operator whose operations cannot be read.
+    """
+    nodes = enumerate(graph.nodes)
+    return tuple(_step((*before, number), node, counter, frame) for number, node in nodes)
+
+
+def _step(number: tuple[int, ...], node: fx.Node, counter: Counter, frame: Scope) -> Step:
+    places = tuple(_places(node, counter, frame))
+    func = _function(node)
+    if not isinstance(func, torch._ops.HigherOrderOperator):
+        return Step(number, node, func, places)
+    bodies = [graph for _, graph in _bodies(node)]
+    if func.name() == _CHECKPOINT:
+        return Step(number, node, func, places, steps_of(bodies[0].graph, counter, frame, number))
+    for body in bodies:
+        for module in body.modules():
+            assert isinstance(module, fx.GraphModule)
+            contracting = (f for f in map(_function, module.graph.nodes) if _contracts(f))
+            if (found := next(contracting, None)) is not None:
+                what = getattr(found, "__name__", str(found))
+                raise NotCountableError(f"{func.name()} runs operations ({what})")
+    return Step(number, node, func, places)
+
+
+def _contracts(func: Any) -> bool:
+    if func is None:
+        return False
+    return func in PARSERS or role_of(func) in (Role.UNCOUNTED, Role.UNKNOWN)
+
+
+def _bodies(node: fx.Node) -> Iterator[tuple[fx.Node, fx.GraphModule]]:
+    """Graphs that an operator runs, with the nodes that name them."""
+    owner = node.graph.owning_module
+    for argument in node.all_input_nodes:
+        if argument.op == "get_attr":
+            assert isinstance(argument.target, str)
+            body = _attribute(owner, argument.target)
+            if isinstance(body, fx.GraphModule):
+                yield argument, body
+
+
+def _attribute(owner: Any, path: str) -> Any:
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def _places(node: fx.Node, counter: Counter, frame: Scope) -> Iterator[Place]:
+    prefix = counter.prefix(frame)
+    yield Place(True, "")
+    for key in node.meta.get("nn_module_stack", {}):
+        identity = str(key).partition("@")[0]
+        scope = counter.scope_with(int(identity)) if identity.isdigit() else None
+        if scope is None or scope is frame or scope.name == frame.name:
+            continue
+        if scope.name.startswith(prefix):
+            yield Place(True, scope.name.removeprefix(prefix))
+        else:
+            yield Place(False, scope.name)
+
+
+# What live calls have for functions that the compiler writes: methods for operators.
+_AS_CALLED = {torch._C._nn.pad: F.pad} | {
+    getattr(operator, spelling): getattr(Tensor, name)
+    for name in dir(Tensor)
+    for spelling in (name.strip("_"), name.strip("_") + "_")
+    if name.startswith("__") and callable(getattr(operator, spelling, None))
+}
+
+
+def _function(node: fx.Node) -> Callable[..., Any] | None:
+    if node.op == "call_method":
+        assert isinstance(node.target, str)
+        method: Callable[..., Any] | None = getattr(Tensor, node.target, None)
+        return method
+    if node.op != "call_function":
+        return None
+    target: Any = node.target
+    if target is getattr:
+        slot = getattr(Tensor, str(node.args[1]), None)
+        getter: Callable[..., Any] | None = getattr(slot, "__get__", None)
+        return getter
+    known: Callable[..., Any] = _AS_CALLED.get(target, target)
+    return known
+
+
+# ---------------------------------------------------------------------------------- a walk
+
+
+def walk(
+    steps: Sequence[Step], counter: Counter, frame: Scope, args: Sequence[Any], made: bool
+) -> Walk:
+    """Find out what a run of a graph adds.
+
+    Args:
+        steps: Of the graph.
+        counter: Traces the root call.
+        frame: The module whose forward the graph is a part of.
+        args: What the graph receives; when it is made, weights alone, and None for the rest.
+        made: Whether it runs; else it is made.
+
+    Raises:
+        NotCountableError: If that cannot be found out.
+    """
+    with torch.no_grad(), torch.inference_mode(False):
+        return _Walker(counter, frame, made).run(steps, args)
+
+
+class _Walker:
+    def __init__(self, counter: Counter, frame: Scope, made: bool) -> None:
+        self._counter = counter
+        self._frame = frame
+        self._made = made
+        self._sizes: dict[Any, int] = {}
+        self._values: dict[fx.Node, Any] = {}
+        self._computed: dict[fx.Node, Any] = {}  # from weights alone
+        self._weights: set[int] = set()  # their memory
+        self._received: set[int] = set()  # memory of what the graph receives
+        self._written: dict[int, tuple[int, bool]] = {}  # when last, and whether it was computed
+        self._number = 0  # of the step
+        self._numbers: dict[fx.Node, int] = {}
+        self._forms: dict[fx.Node, str] = {}
+        self.found = Walk()
+
+    def run(self, steps: Sequence[Step], args: Sequence[Any]) -> Walk:
+        arguments = iter(args)
+        for step in steps:
+            if step.node.op == "placeholder":
+                self._receive(step.node, next(arguments))
+        self._steps(steps)
+        (output,) = steps[-1].node.args
+        for number, node in enumerate(output if isinstance(output, tuple | list) else (output,)):
+            value = self._values.get(node) if isinstance(node, fx.Node) else None
+            known = self._counter.lineage.derived.get(id(value))
+            if known is not None and known.sources is not None and known.tensor() is value:
+                self.found.made[number] = known.sources
+        return self.found
+
+    def _receive(self, node: fx.Node, value: Any) -> None:
+        example = node.meta.get("example_value")
+        if isinstance(value, Tensor) and isinstance(example, Tensor):
+            for size, real in zip(example.shape, value.shape, strict=True):
+                self._solve(size, real)
+        elif isinstance(value, int):
+            self._solve(example, value)
+        lineage = self._counter.lineage
+        if isinstance(value, Tensor):
+            if (memory := memory_of(node)) is not None:
+                self._received.add(memory)
+                if value.ndim >= 2 and lineage.sources(value) is not None:
+                    self._weights.add(memory)
+            if lineage.sources(value) is None:
+                value = _without_values(value, tuple(value.shape), tuple(value.stride()))
+        elif value is None:
+            value = self._concrete(example)
+        self._values[node] = value
+
+    def _solve(self, size: Any, real: int) -> None:
+        if isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
+            self._sizes[size.node.expr] = Integer(real)
+
+    def _steps(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            node = step.node
+            self._number += 1
+            self._numbers[node] = self._number
+            if node.op == "get_attr":
+                owner = node.graph.owning_module
+                assert isinstance(node.target, str)
+                self._values[node] = _attribute(owner, node.target)
+            elif step.func is not None:
+                self._step(step, step.func)
+
+    def _step(self, step: Step, func: Callable[..., Any]) -> None:
+        node, counter = step.node, self._counter
+        scopes = [place.scope(counter, self._frame) for place in step.places]
+        self.found.scopes |= {scope.name: scope for scope in scopes}
+        scope = scopes[-1]
+        if func is marked:
+            self._emit(step, scope, scopes[:-1])
+            return
+        self._values[node] = output = self._concrete(node.meta.get("example_value"))
+        if step.body:
+            self._checkpoint(step)
+            return
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            if func.name().startswith(_KERNELS):
+                self.found.uncounted.append((scope.name, func.name(), "a kernel of its own"))
+            return
+        if any(around.tracing is Tracing.NEURONS for around in scopes):
+            return
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value_of)
+        if not any(True for _ in tensors_in((*args, *kwargs.values(), output))):
+            return  # it computes with numbers
+        if (getattr(func, "__module__", None) or "").startswith("torch._dynamo"):
+            return  # what NumPy computes where the model is not compiled
+        if func in PARSERS:
+            if any(self._value_of(operand) is None for operand in node.all_input_nodes):
+                raise NotCountableError("the size of an operand in it depends on data")
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self._with_values)
+        if any(tensor.device.type in WITHOUT_FLOAT64 for tensor in tensors_in(args)):
+            raise NotCountableError("its device has no float64")
+        self._note_write(node, func, kwargs)
+        caller = GraphCaller(node.meta.get("stack_trace"), scope.module)
+        with counter.within(scope):
+            calls = counter.plan(func, args, kwargs, output, caller)
+        self.found.reads += [
+            Read(step, call, self._source(node, call), self._making(node)) for call in calls
+        ]
+
+    def _source(self, node: fx.Node, call: PlannedCall) -> fx.Node | None:
+        if call.padded is not None:
+            padded = call.padded.source
+            return next(node for node, value in self._values.items() if value is padded)
+        operands = (operand for operand in node.all_input_nodes)
+        return next((o for o in operands if self._value_of(o) is call.left), None)
+
+    def _making(self, node: fx.Node) -> tuple[Any, ...]:
+        """How operands that are weights are made, from what the graph receives."""
+        lineage = self._counter.lineage
+        values = ((operand, self._value_of(operand)) for operand in node.all_input_nodes)
+        return tuple(
+            self._form(operand)
+            for operand, value in values
+            if isinstance(value, Tensor) and lineage.is_weight(value)
+        )
+
+    def _form(self, node: fx.Node) -> Any:
+        known = self._forms.get(node)
+        if known is None:
+            if node.op in ("placeholder", "get_attr"):
+                known = node.name
+            else:
+                args = fx.map_arg((node.args, node.kwargs), lambda inner: _Form(self._form(inner)))
+                known = f"{node.target}{args}"
+            self._forms[node] = known
+        return known
+
+    def _value_of(self, node: fx.Node) -> Any:
+        return self._values.get(node)
+
+    def _emit(self, step: Step, scope: Scope, around: Sequence[Scope]) -> None:
+        """Find the spikes in an output that was marked."""
+        node = step.node
+        marked_output = fx.map_arg(node.args[0], self._value_of)
+        self._values[node] = marked_output
+        if scope.neurons is None or any(s.tracing is Tracing.NEURONS for s in around):
+            return
+        spikes = scope.neurons.read(scope.module, marked_output)
+        if spikes is None:
+            return
+        tensor, lead = spikes
+        for argument in node.all_input_nodes:
+            if self._values.get(argument) is tensor:
+                outputs = PlannedOutputs(scope.name, scope.kind, tensor.shape, lead, 1)
+                self.found.emissions.append(Emission(step.number, node, argument, outputs))
+                return
+        raise NotCountableError(f"the spikes of {scope.name} are not among the tensors it returned")
+
+    def _checkpoint(self, step: Step) -> None:
+        given = [self._value_of(node) for node in step.node.args[1:] if isinstance(node, fx.Node)]
+        holders = [inner.node for inner in step.body if inner.node.op == "placeholder"]
+        self._values |= dict(zip(holders, given, strict=True))
+        self._computed |= {
+            holder: self._computed[outer]
+            for holder, outer in zip(holders, step.node.args[1:], strict=True)
+            if isinstance(outer, fx.Node) and outer in self._computed
+        }
+        self._steps(step.body)
+
+    def _note_write(
+        self, node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Follow a write; one into a weight, whose zeros are read before, is refused."""
+        if not (may_write(func, dict(kwargs)) or "out" in kwargs or kwargs.get("inplace")):
+            return
+        holder = node.kwargs.get("out", node.args[0] if node.args else None)
+        if not isinstance(holder, fx.Node) or (memory := memory_of(holder)) is None:
+            return
+        if memory in self._weights:
+            raise NotCountableError("it writes into a weight")
+        follows = memory not in self._received
+        if follows:
+            try:
+                self._compute(node)  # now, since it changes what is computed behind it
+            except NotCountableError:
+                follows = False
+        self._written[memory] = self._number, follows
+        self.found.written.add(memory)
+
+    # ------------------------------------------------------------------------ weights
+
+    def _with_values(self, node: fx.Node) -> Any:
+        """The value of an operand; of a weight with what is in it."""
+        value = self._value_of(node)
+        if isinstance(value, Tensor) and _is_without_values(value):
+            sources = self._counter.lineage.sources(value)
+            if sources:
+                value = self._compute(node)
+                self._counter.lineage.remember(value, sources)
+                self.found.has_computed_weights |= value._base is None
+        return value
+
+    def _compute(self, node: fx.Node) -> Any:
+        """Compute a node of the graph from weights and constants."""
+        if node in self._computed:
+            return self._computed[node]
+        for operand in node.all_input_nodes:
+            last, follows = self._written.get(memory_of(operand) or -1, (0, True))
+            if not follows or last > self._numbers[node]:
+                raise NotCountableError("it writes into what a weight is made of")
+        value = self._value_of(node)
+        func = _function(node)
+        if not (isinstance(value, Tensor) and _is_without_values(value)) and value is not None:
+            made = value
+        elif func is None or func is marked or isinstance(func, torch._ops.HigherOrderOperator):
+            raise NotCountableError("a weight is computed in it from what is no weight")
+        elif _is_random(func) or not _is_known(func):
+            raise NotCountableError(f"a weight is computed in it by {node.target}")
+        else:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self._compute)
+            if node.op == "call_method":
+                made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            else:
+                assert callable(node.target)
+                made = node.target(*args, **kwargs)
+        self._computed[node] = made
+        return made
+
+    # -------------------------------------------------------------------------- shapes
+
+    def _concrete(self, example: Any) -> Any:
+        """A value of the compiler with sizes that are numbers; where they are not known, None."""
+        try:
+            return self._with_sizes(example)
+        except _UnknownSizeError:
+            return None
+
+    def _with_sizes(self, example: Any) -> Any:
+        if isinstance(example, Tensor):
+            if example.layout is not torch.strided:
+                raise NotCountableError(f"it has a tensor of layout {example.layout}")
+            shape = tuple(self._size(size) for size in example.shape)
+            strides = tuple(self._size(stride) for stride in example.stride())
+            return _without_values(example, shape, strides)
+        if isinstance(example, torch.SymInt):
+            return self._size(example)
+        if isinstance(example, tuple | list):
+            return tuple(self._with_sizes(part) for part in example)
+        return example
+
+    def _size(self, size: Any) -> int:
+        if not isinstance(size, torch.SymInt):
+            return int(size)
+        known = size.node.expr.xreplace(self._sizes)
+        if known.is_Integer:
+            return int(known)
+        if self._made or size.node.hint is None:
+            raise _UnknownSizeError
+        return int(size.node.hint)
+
+
+def memory_of(node: fx.Node) -> int | None:
+    """Identity of the memory that a tensor of a graph has, as its views do."""
+    example = node.meta.get("example_value")
+    if not isinstance(example, Tensor) or example.layout is not torch.strided:
+        return None
+    return int(example.untyped_storage()._cdata)
+
+
+class _Form(str):
+    """A part of a form."""
+
+    __slots__ = ()
+
+
+def _without_values(like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+    with _WITHOUT_VALUES:
+        return torch.empty_strided(shape, strides, dtype=like.dtype, device=like.device)
+
+
+def _is_without_values(tensor: Tensor) -> bool:
+    return getattr(tensor, "fake_mode", None) is _WITHOUT_VALUES
+
+
+def _is_known(func: Callable[..., Any]) -> bool:
+    """Whether a function gives the same for the same arguments, as functions of PyTorch do."""
+    module = getattr(func, "__module__", None) or ""
+    return role_of(func) is not Role.UNKNOWN or module.startswith("torch.")
+
+
+def _is_random(func: Callable[..., Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    return "rand" in name or name in ("dropout", "normal", "bernoulli", "multinomial", "poisson")
