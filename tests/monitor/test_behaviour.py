@@ -249,6 +249,7 @@ def test_a_compiled_model_gives_the_same_counts() -> None:
     assert monitor.compute().model == "Net"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, for the spike function
 def test_names_without_what_wrappers_add() -> None:
     class Wrapper(nn.Module):
         def __init__(self) -> None:
