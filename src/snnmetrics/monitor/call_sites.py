@@ -148,6 +148,11 @@ class CallSite:
     _fanout: Tensor | None = None  # of all neurons, float32
     _fanout_of: SynapseMap | None = None
 
+    @property
+    def neurons(self) -> list[int]:
+        """Shape of the input without batch dimensions."""
+        return [size for d, size in enumerate(self.input_shape) if d not in self.batch_dims]
+
     def update_map(self) -> SynapseMap:
         """Make the map of the weight as it is; sums that belong to another map are closed."""
         made = self.map_of(self.weight)
@@ -178,9 +183,8 @@ class CallSite:
         assert self.map is not None
         dims, dense = self.batch_dims, self.map.dense
         if self._fanout is None or self._fanout_of is not self.map:
-            neurons = [size for d, size in enumerate(self.input_shape) if d not in dims]
             with torch.inference_mode(False), torch.no_grad():
-                self._fanout = dense.expand(neurons).reshape(-1).to(torch.float32)
+                self._fanout = dense.expand(self.neurons).reshape(-1).to(torch.float32)
             self._fanout_of = self.map
         exact = (
             kind is InputKind.BINARY

@@ -127,13 +127,9 @@ class PlannedInputs:
     def table(self, synapse_map: SynapseMap) -> Tensor:
         """The map as columns that sums are multiplied with."""
         if self._table is None or self._table_of is not synapse_map:
-            neurons = [
-                size
-                for d, size in enumerate(self.site.input_shape)
-                if d not in self.site.batch_dims
-            ]
             with torch.inference_mode(False), torch.no_grad():
-                self._table = map_table(neurons, synapse_map.dense, synapse_map.effective)
+                dense, effective = synapse_map.dense, synapse_map.effective
+                self._table = map_table(self.site.neurons, dense, effective)
             self._table_of = synapse_map
         return self._table
 
@@ -947,8 +943,7 @@ class BatchRecorder:
         site = inputs.site
         self._add_totals(site.key, site.operation, totals)
         if self.per_neuron:
-            neurons = [n for d, n in enumerate(site.input_shape) if d not in site.batch_dims]
-            magnitudes = magnitudes_of(sums, kinds).sum(0).view(neurons)
+            magnitudes = magnitudes_of(sums, kinds).sum(0).view(site.neurons)
             self._row(site.key, site.operation).record_map(magnitudes * synapse_map.dense)
 
     def _add_products(self, read: _Products) -> None:

@@ -560,21 +560,7 @@ class Tracer(TorchFunctionMode):
         scope = self._stack[-1]
         if scope.tracing is Tracing.NEURONS:
             return
-        try:
-            calls = calls_of(func, args, kwargs, output)
-        except NotImplementedError as error:
-            self._uncounted(func, str(error))
-            return
-        for number, call in enumerate(calls):
-            if (reason := refused_operand(call.left, call.right)) is not None:
-                self._uncounted(func, reason)
-                continue
-            weighted = self._with_weight_second(func, call, output, caller)
-            if weighted is None:
-                continue
-            if self._runs_in_hook(scope, caller):
-                self._uncounted(func, _IN_HOOK)
-                continue
+        for number, call, weighted in self._calls(func, args, kwargs, output, caller):
             facts = self._facts(scope, weighted, output, caller)
             planned = None if facts is None else self._recorder.plan(**facts)
             padded = None if facts is None else facts["padded"]
@@ -737,21 +723,7 @@ class Tracer(TorchFunctionMode):
         if scope.makes_weight:
             self._lineage.follow(func, args, kwargs, output, None)
             return
-        try:
-            calls = calls_of(func, args, kwargs, output)
-        except NotImplementedError as error:
-            self._uncounted(func, str(error))
-            return
-        for call in calls:
-            if (reason := refused_operand(call.left, call.right)) is not None:
-                self._uncounted(func, reason)
-                continue
-            weighted = self._with_weight_second(func, call, output, caller)
-            if weighted is None:
-                continue
-            if self._runs_in_hook(scope, caller):
-                self._uncounted(func, _IN_HOOK)
-                continue
+        for _, call, weighted in self._calls(func, args, kwargs, output, caller):
             with outside_of_transforms():
                 facts = self._facts(scope, weighted, output, caller)
                 site = None if facts is None else self._recorder.record(**facts)
@@ -759,6 +731,36 @@ class Tracer(TorchFunctionMode):
                 scope.operations.append((site, call.left))
             if site is not None and site_key is not None:
                 self._recorder.sites[site_key] = site
+
+    def _calls(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        caller: Caller,
+    ) -> Iterator[tuple[int, Call, Call]]:
+        """Calls in an operation that can be counted; what cannot be is listed.
+
+        Yields:
+            The number of the call, the call, and the same with a weight as second operand.
+        """
+        try:
+            calls = calls_of(func, args, kwargs, output)
+        except NotImplementedError as error:
+            self._uncounted(func, str(error))
+            return
+        for number, call in enumerate(calls):
+            if (reason := refused_operand(call.left, call.right)) is not None:
+                self._uncounted(func, reason)
+                continue
+            weighted = self._with_weight_second(func, call, output, caller)
+            if weighted is None:
+                continue
+            if self._runs_in_hook(self._stack[-1], caller):
+                self._uncounted(func, _IN_HOOK)
+                continue
+            yield number, call, weighted
 
     def _with_weight_second(
         self, func: Callable[..., Any], call: Call, output: Any, caller: Caller

@@ -48,11 +48,6 @@ class Layout:
     emissions: list[list[int]] = field(default_factory=list)
     products: list[int] = field(default_factory=list)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is read."""
-        return not (self.inputs or self.emissions or self.products)
-
 
 def instrument(graph: fx.Graph, walk: Walk) -> Layout:
     """Add reads to a graph.

@@ -395,7 +395,7 @@ class _Walker:
             if node.op in ("placeholder", "get_attr"):
                 known = node.name
             else:
-                args = fx.map_arg((node.args, node.kwargs), lambda inner: _Form(self._form(inner)))
+                args = fx.map_arg((node.args, node.kwargs), self._form)
                 known = f"{node.target}{args}"
             self._forms[node] = known
         return known
@@ -530,12 +530,6 @@ def memory_of(node: fx.Node) -> int | None:
     if not isinstance(example, Tensor) or example.layout is not torch.strided:
         return None
     return int(example.untyped_storage()._cdata)
-
-
-class _Form(str):
-    """A part of a form."""
-
-    __slots__ = ()
 
 
 def _without_values(like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
