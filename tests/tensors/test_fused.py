@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
 from snnmetrics.tensors.fused import (
-    emitted,
     fused_sums,
+    graded_sums,
     joined,
-    magnitudes_of,
     over_more,
     product_figures,
     spike_sums,
@@ -51,11 +51,10 @@ def test_sums_and_kind_are_those_of_the_host(
         found = fused_sums(x, dims)
         sums, kinds = joined([found, found])
         assert kinds.tolist() == [float(expected.kind)] * 2
-        assert torch.equal(sums[0, 0], expected.event_counts.reshape(-1))
-        magnitudes, given = magnitudes_of(sums, kinds)[1], expected.magnitudes.reshape(-1)
+        assert torch.equal(sums[0, 0].double(), expected.event_counts.reshape(-1))
+        magnitudes, given = sums[1, 1].double(), expected.magnitudes.reshape(-1)
         exact = expected.kind is not InputKind.ANALOG
         assert torch.allclose(magnitudes, given, rtol=0 if exact else 1e-6)
-        assert torch.equal(emitted([found, found])[1], 2 * magnitudes)
 
 
 @pytest.mark.parametrize("whole", [1, 2, 3, 5, 7, 1000, 65535, 65536])
@@ -72,28 +71,56 @@ def test_large_integers_small_values_and_nan_are_analog() -> None:
     for value in (65537.0, 1e-8, float("nan"), float("inf")):
         (kind,) = joined([fused_sums(torch.tensor([value]), (0,))])[1]
         assert kind == InputKind.ANALOG
-    sums, kinds = joined([fused_sums(torch.tensor([[float("nan")], [1.0]]), (0,))])
-    assert magnitudes_of(sums, kinds).isnan().all()
+    sums, _ = joined([fused_sums(torch.tensor([[float("nan")], [1.0]]), (0,))])
+    assert sums[1].isnan().all()
 
 
 def test_scaled_values_are_counts_and_others_no_number() -> None:
     x = torch.tensor([[0.25, 0.0], [0.75, 0.5]])
     sums, kinds = joined([fused_sums(x, (0,), scale=0.25)])
     assert kinds.tolist() == [InputKind.INTEGER]
-    assert magnitudes_of(sums, kinds).tolist() == [[4.0, 2.0]]
+    assert sums[1].tolist() == [[4.0, 2.0]]
     sums, kinds = joined([fused_sums(x + 0.01, (0,), scale=0.25)])
-    assert magnitudes_of(sums, kinds).isnan().all()
+    assert sums[1].isnan().all()
 
 
 def test_spikes_and_sums_over_more_dimensions() -> None:
     x = values(InputKind.BINARY, (3, 2, 5, 4), torch.float32)
-    both = zip(spike_sums(x, (0, 2)), fused_sums(x, (0, 2)), strict=True)
-    assert all(torch.equal(one, other) for one, other in both)
+    for dims in ((0, 2), (0, 1)):
+        spikes, any_values = spike_sums(x, dims), fused_sums(x, dims)
+        assert spikes.kind is None
+        assert any_values.kind == InputKind.BINARY
+        both = zip(spikes[:3], any_values[:3], strict=True)
+        assert all(torch.equal(one, other) for one, other in both)
     y = values(InputKind.INTEGER, (3, 2, 5, 4), torch.bfloat16)
     for read, tensor in ((spike_sums, x), (fused_sums, y)):
         coarse = over_more(read(tensor, (0, 1)), (5, 4), (0,))
         for one, other in zip(coarse, read(tensor, (0, 1, 2)), strict=True):
-            assert torch.equal(one.double(), other.double())
+            assert (one is other is None) or torch.equal(one.double(), other.double())
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.0, -1.0, 3.0, 65536.0, 0.3, float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("shape", "dims"), [*SHAPES, ((300, 2, 40), (0, 1)), ((0, 3), (0,))])
+def test_graded_spikes_have_the_sums_of_the_product(
+    factor: float, dtype: torch.dtype, shape: tuple[int, ...], dims: tuple[int, ...]
+) -> None:
+    spikes = values(InputKind.BINARY, shape, dtype)
+    for read in (spikes, torch.zeros_like(spikes)):
+        number = torch.tensor(factor, dtype=dtype)
+        found = joined([graded_sums(read * number, number, dims)])
+        expected = joined([fused_sums(read * number, dims)])
+        if not math.isfinite(factor) and found[1] is not None:
+            assert found[1].tolist() == [InputKind.ANALOG]
+            assert found[0].numel() == 0 or not found[0][1].isfinite().any()
+            continue
+        for one, other in zip(found, expected, strict=True):
+            if one is None:  # of an empty tensor
+                continue
+            assert other is not None
+            assert torch.allclose(one.double(), other.double(), rtol=3e-7, equal_nan=True)
+        if factor.is_integer() and found[1] is not None:
+            assert torch.equal(found[0].double(), expected[0].double())
 
 
 def test_a_product_counts_where_both_factors_are_not_zero() -> None:

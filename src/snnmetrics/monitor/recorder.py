@@ -50,7 +50,7 @@ from snnmetrics.tensors.accelerators.roads import (
 from snnmetrics.tensors.accelerators.torch_road import map_table
 from snnmetrics.tensors.accelerators.workspace import Workspace
 from snnmetrics.tensors.counts import with_gradient_of
-from snnmetrics.tensors.fused import input_totals, magnitudes_of, product_totals
+from snnmetrics.tensors.fused import input_totals, product_totals
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 
@@ -176,7 +176,7 @@ class _Read(NamedTuple):
     inputs: PlannedInputs
     map: SynapseMap
     sums: Tensor
-    kinds: Tensor
+    kinds: Tensor | None
 
 
 class _Products(NamedTuple):
@@ -860,13 +860,13 @@ class BatchRecorder:
 
     # -------------------------------------------------------------------- compiled graphs
 
-    def record_inputs(self, inputs: PlannedInputs, sums: Tensor, kinds: Tensor) -> None:
+    def record_inputs(self, inputs: PlannedInputs, sums: Tensor, kinds: Tensor | None) -> None:
         """Record inputs that a compiled graph has read.
 
         Args:
             inputs: The operations they are of.
-            sums: Events, whole and raw magnitudes, ``(3, inputs, neurons)``.
-            kinds: Numbers of the kinds, ``(inputs,)``.
+            sums: Events and magnitudes, ``(2, inputs, neurons)``; or once if they are the same.
+            kinds: Numbers of the kinds, ``(inputs,)``; None if they hold zeros and ones alone.
         """
         site = inputs.site
         synapse_map, weight = site.map, site.weight
@@ -895,7 +895,8 @@ class BatchRecorder:
 
         Args:
             outputs: The neurons.
-            sums: Events and magnitudes, summed over its calls, ``(2, neurons)``.
+            sums: Events and magnitudes of its calls, ``(2, calls, neurons)``, or once if they are
+                the same.
         """
         self.root.outputs.append((outputs, sums))
 
@@ -923,27 +924,30 @@ class BatchRecorder:
         for planned, sums in self._read_outputs:
             outputs.setdefault((planned, sums.device), []).append((planned, sums))
         for emitted in outputs.values():
-            summed = torch.stack([sums for _, sums in emitted]).sum(0)
-            self._add_outputs(emitted[0][0], summed, len(emitted))
+            sums = torch.cat([found.transpose(0, 1) for _, found in emitted])
+            sums = sums.sum(0, dtype=torch.float64).expand(2, -1)
+            self._add_outputs(emitted[0][0], sums, len(emitted))
         self._read_inputs, self._read_products, self._read_outputs = [], [], []
         self._read_numbers = 0
 
     def _add_inputs(self, reads: list[_Read]) -> None:
         space, inputs, synapse_map, *_ = reads[0]
         with space.in_order(), torch.no_grad():
-            sums = torch.cat([read.sums for read in reads], 1)
-            kinds = torch.cat([read.kinds for read in reads])
             facts = inputs.facts_on(space.device).repeat(len(reads), 1)
+            sums = torch.cat([read.sums for read in reads], 1)
+            found = [read.kinds for read in reads if read.kinds is not None]
+            kinds = torch.cat(found) if found else None
             counted = inputs.counted_on(space.device)
             if counted is not None:
                 counted = counted.repeat(len(reads))
-                sums, kinds, facts = sums[:, counted], kinds[counted], facts[counted]
+                sums, facts = sums[:, counted], facts[counted]
+                kinds = None if kinds is None else kinds[counted]
             totals = input_totals(sums, kinds, inputs.table(synapse_map), facts)
         space.hand_over(totals)
         site = inputs.site
         self._add_totals(site.key, site.operation, totals)
         if self.per_neuron:
-            magnitudes = magnitudes_of(sums, kinds).sum(0).view(site.neurons)
+            magnitudes = sums[-1].sum(0, dtype=torch.float64).view(site.neurons)
             self._row(site.key, site.operation).record_map(magnitudes * synapse_map.dense)
 
     def _add_products(self, read: _Products) -> None:

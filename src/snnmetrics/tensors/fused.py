@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,19 +24,19 @@ _WIDE = frozenset({torch.float64, torch.int64, torch.int32, torch.uint16, torch.
 
 
 class FusedSums(NamedTuple):
-    """What is known of a tensor, neuron by neuron; 1-dim tensors.
+    """What is known of a tensor; the sums are of each neuron, 1-dim.
 
     Attributes:
         events: Nonzero elements.
         whole: Sum of magnitudes, of integers where elements are near to them.
         raw: Sum of ``|x|``; of dtypes that tell it apart from ``whole`` by rounding alone, that.
-        kind: Number of the loosest kind.
+        kind: Number of the loosest kind, 0-dim; None if only zeros and ones are possible.
     """
 
     events: Tensor
     whole: Tensor
     raw: Tensor
-    kind: Tensor
+    kind: Tensor | None
 
 
 def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> FusedSums:
@@ -64,7 +64,8 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
         x, dims = x.unsqueeze(0), (0,)
     if x.numel() == 0:
         kept = [size for d, size in enumerate(x.shape) if d not in dims]
-        return FusedSums(*x.new_zeros(4, math.prod(kept)).unbind())
+        nothing = x.new_zeros(math.prod(kept))
+        return FusedSums(nothing, nothing, nothing, x.new_zeros(()))
     x, inner, outer = _parts(x, tuple(dims))
     whole = x.round()
     size = whole.abs()
@@ -86,7 +87,7 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
     def loosest(values: Tensor) -> Tensor:
         for dims in (inner, outer):
             values = values.amax(dims) if dims else values
-        return values.reshape(-1)
+        return values.amax()
 
     counted = added(torch.where(near, size, magnitude))
     return FusedSums(
@@ -99,14 +100,66 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
 
 def spike_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
     """Read a tensor of which it is known that it holds zeros and ones: events are all there is."""
+    events = _events(x, dims, None)
+    return FusedSums(events, events, events, None)
+
+
+def graded_sums(x: Tensor, factor: Tensor, dims: Sequence[int]) -> FusedSums:
+    """Read a tensor of which it is known that it is the product of zeros and ones with one number.
+
+    Args:
+        x: The tensor.
+        factor: The number, in one element.
+        dims: Its dimensions that are not neurons.
+
+    Example:
+        >>> import torch
+        >>> found = graded_sums(torch.tensor([[0.0, 3.0], [0.0, 3.0]]), torch.tensor(3.0), (0,))
+        >>> found.events.tolist(), found.whole.tolist(), found.kind.item()
+        ([0.0, 2.0], [0.0, 6.0], 2.0)
+    """
+    if x.numel() == 0:
+        return spike_sums(x, dims)
+    factor = factor.detach().to(x.dtype).reshape(1)
+    one = fused_sums(factor, ())
+    events = _events(x, dims, factor)
+    whole, raw = events * one.whole, events * one.raw
+    kind = torch.where(events.amax() == 0, _BINARY, _kind(one))
+    return FusedSums(events, whole, whole if one.raw is one.whole else raw, kind)
+
+
+def _events(x: Tensor, dims: Sequence[int], factor: Tensor | None) -> Tensor:
+    """Sums of zeros and ones over some dimensions, or of their products with one number.
+
+    On the CPU a compiler's sum over the first dimension takes a few times as long as a product with
+    a matrix, which reads rows as they lie.
+    """
     x = x.detach()
     x = x.to(torch.float64 if x.dtype is torch.float64 else torch.float32)
     if not dims:
         x, dims = x.unsqueeze(0), (0,)
-    x, inner, outer = _parts(x, tuple(dims))
-    events = x.sum(inner) if inner else x
-    events = (events.sum(outer, dtype=torch.float64) if outer else events).reshape(-1)
-    return FusedSums(events, events, events, torch.zeros_like(events))
+    vectors = _vectors_first(x, tuple(dims)) if x.is_cpu else None
+    outer: tuple[int, ...] = ()
+    most = FLOAT32_INTEGERS if factor is None else _MOST_VECTORS
+    if vectors is not None and len(vectors) <= most:
+        with torch.autocast("cpu", enabled=False):
+            events = vectors.new_ones(1, len(vectors)) @ vectors
+    else:
+        x, inner, outer = _parts(x, tuple(dims))
+        events = x.sum(inner) if inner else x
+    if factor is not None:  # of 256 vectors, whose sum is as good as exact
+        factor = factor.to(events.dtype)
+        events = torch.where(factor == 0, 0.0, (events / factor).round())
+    return (events.sum(outer, dtype=torch.float64) if outer else events).reshape(-1)
+
+
+def _vectors_first(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
+    """A tensor as ``(vectors, neurons)``, if it is that as it lies in memory."""
+    if not all(isinstance(size, int) for size in x.shape) or dims != tuple(range(len(dims))):
+        return None
+    if not x.is_contiguous() or x.numel() == 0:
+        return None
+    return x.reshape(math.prod(x.shape[: len(dims)]), -1)
 
 
 def over_more(found: FusedSums, shape: Sequence[int], dims: Sequence[int]) -> FusedSums:
@@ -125,7 +178,7 @@ def over_more(found: FusedSums, shape: Sequence[int], dims: Sequence[int]) -> Fu
         raw = whole
     if found.whole is found.events:
         whole = raw = events
-    return FusedSums(events, whole, raw, found.kind.reshape(tuple(shape)).amax(over).reshape(-1))
+    return FusedSums(events, whole, raw, found.kind)
 
 
 def _parts(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
@@ -154,32 +207,34 @@ def _parts(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...], t
     return x, tuple(inner), outer
 
 
-def joined(calls: Sequence[FusedSums]) -> tuple[Tensor, Tensor]:
+def joined(calls: Sequence[FusedSums]) -> tuple[Tensor, Tensor | None]:
     """Put the sums of several tensors of the same neurons side by side.
 
     Returns:
-        Events, whole and raw magnitudes, ``(3, calls, neurons)``, without the last where they are
-        the same; and the numbers of the kinds, ``(calls,)``; float64.
+        Events, and magnitudes that count, which are raw ones where the kind is analog, as
+        ``(2, calls, neurons)``, or once if they are the same; the numbers of the kinds,
+        ``(calls,)``, or None if only zeros and ones are possible.
     """
     parts = [FusedSums(*call) for call in calls]
-    rows = [[part.events for part in parts], [part.whole for part in parts]]
+    events = torch.stack([part.events for part in parts])
+    if all(part.kind is None for part in parts):
+        return events.unsqueeze(0), None
+    kinds = torch.stack([_kind(part) for part in parts])
+    magnitudes = torch.stack([part.whole for part in parts])
     if any(part.raw is not part.whole for part in parts):
-        rows.append([part.raw for part in parts])
-    sums = torch.stack([torch.stack(row).double() for row in rows])
-    kinds = torch.stack([part.kind for part in parts]).double()
-    return sums, kinds.amax(1) if kinds.shape[1] else kinds.new_zeros(len(parts))
+        raw = torch.stack([part.raw for part in parts])
+        magnitudes = torch.where((kinds == _ANALOG).unsqueeze(1), raw, magnitudes)
+    return torch.stack([events, magnitudes]), kinds
 
 
-def magnitudes_of(sums: Tensor, kinds: Tensor) -> Tensor:
-    """Magnitudes that count, ``(calls, neurons)``: raw ones where the kind is analog."""
-    analog = (kinds == _ANALOG).unsqueeze(1)
-    return torch.where(analog, sums[-1], sums[1])
+def with_kind(found: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """The same with its kind as a tensor, whether other kinds are possible or not."""
+    events, whole, raw, kind = found
+    return events, whole, raw, events.new_zeros(()) if kind is None else kind
 
 
-def emitted(calls: Sequence[FusedSums]) -> Tensor:
-    """Events and magnitudes of the outputs of neurons, summed over calls, ``(2, neurons)``."""
-    sums, kinds = joined(calls)
-    return torch.stack([sums[0], magnitudes_of(sums, kinds)]).sum(1)
+def _kind(found: FusedSums) -> Tensor:
+    return with_kind(found)[-1]
 
 
 def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
@@ -189,14 +244,18 @@ def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
         left: Of the left factor, summed over the indices that the right one lacks.
         right: Of the right factor, in the same order.
     """
-    sums, kinds = joined([left])
-    others, other_kinds = joined([right])
-    events, (magnitudes,) = sums[0, 0], magnitudes_of(sums, kinds)
-    kind = kinds[0] * len(InputKind) + other_kinds[0]
-    return torch.stack([kind, events.sum(), magnitudes.sum(), (events * others[0, 0]).sum()])
+    sums, others = joined([left])[0].double(), joined([right])[0].double()
+    kinds = _kind(left) * len(InputKind) + _kind(right)
+    both = sums[0, 0] * others[0, 0]
+    return torch.stack([kinds.double(), sums[0].sum(), sums[-1].sum(), both.sum()])
 
 
-def input_totals(sums: Tensor, kinds: Tensor, maps: Tensor, facts: Tensor) -> Tensor:
+# Of each of the figures of an input: the column of its map, in a table of events with ones, with
+# the dense and with the effective map, and then of magnitudes with them.
+_FIGURE_COLUMNS = {2: (0, 2, 3, 1, 1, 3), 3: (0, 3, 4, 1, 2, 5)}
+
+
+def input_totals(sums: Tensor, kinds: Tensor | None, maps: Tensor, facts: Tensor) -> Tensor:
     """Totals of inputs by kind, ``(kinds, TOTALS)``.
 
     Args:
@@ -205,11 +264,11 @@ def input_totals(sums: Tensor, kinds: Tensor, maps: Tensor, facts: Tensor) -> Te
         maps: Columns that neurons are multiplied with: ones, dense, and effective if there is one.
         facts: What is known of each input from shapes, ``(calls, FACTS)``.
     """
-    both = torch.stack([sums[0], magnitudes_of(sums, kinds)])
-    events, magnitudes = both @ maps
-    figures = [events[:, 0], magnitudes[:, 0], magnitudes[:, 1], events[:, 1]]
-    figures += [events[:, -1], magnitudes[:, -1]]
-    return _by_kind(kinds, len(InputKind), torch.cat([facts, torch.stack(figures, 1)], 1))
+    products = sums.double() @ maps
+    found = torch.cat([products[0], products[-1]], 1)
+    columns = _FIGURE_COLUMNS[maps.shape[1]]
+    figures = [found[:, column : column + 1] for column in columns]
+    return _by_kind(kinds, len(InputKind), torch.cat([facts, *figures], 1))
 
 
 def product_totals(products: Tensor, facts: Tensor) -> Tensor:
@@ -224,6 +283,9 @@ def product_totals(products: Tensor, facts: Tensor) -> Tensor:
     return _by_kind(kinds, len(InputKind) ** 2, torch.cat([facts, figures], 1))
 
 
-def _by_kind(kinds: Tensor, number: int, lines: Tensor) -> Tensor:
+def _by_kind(kinds: Tensor | None, number: int, lines: Tensor) -> Tensor:
     out = lines.new_zeros(number, lines.shape[1])
+    if kinds is None:
+        out[int(_BINARY)] = lines.sum(0)
+        return out
     return out.index_add_(0, kinds.long(), lines)

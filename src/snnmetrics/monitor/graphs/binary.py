@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from snnmetrics.frameworks.neurons import SPIKES_FIRST
+
 # Methods and functions, by name, whose output is made of elements of their first operand alone.
 _KEEPING = frozenset(
     {
@@ -47,6 +49,27 @@ class Binary:
             known = self._known[node] = self._is_unwritten(node) and self._find(node)
         return known
 
+    def factor(self, node: fx.Node) -> fx.Node | None:
+        """The number that zeros and ones were multiplied with to make a tensor, in one element.
+
+        Graded spikes are made so.
+        """
+        if _name(node) not in ("mul", "multiply") or len(node.args) != 2 or node.kwargs:
+            return None
+        if not self._is_unwritten(node):
+            return None
+        for spikes, factor in (node.args, node.args[::-1]):
+            if (
+                isinstance(spikes, fx.Node)
+                and isinstance(factor, fx.Node)
+                and self.holds(spikes)
+                and self._is_unwritten(factor)
+                and _shape(spikes) == _shape(node)
+                and _shape(factor) in ((), (1,))
+            ):
+                return factor
+        return None
+
     def _is_unwritten(self, node: fx.Node) -> bool:
         example = node.meta.get("example_value")
         if not isinstance(example, Tensor) or example.layout is not torch.strided:
@@ -61,7 +84,7 @@ class Binary:
             return False
         name, first = _name(node), node.args[0]
         if node.target is operator.getitem and isinstance(first, fx.Node):
-            return self.holds(first)
+            return self.holds(first) or (_emits_first(first) and bool(node.args[1] == 0))
         if name in _KEEPING:
             return self.holds(first)
         if name in _JOINING:
@@ -70,6 +93,18 @@ class Binary:
         if name in _PRODUCTS and len(node.args) == 2:
             return all(self.holds(factor) for factor in node.args)
         return False
+
+
+def _emits_first(node: fx.Node) -> bool:
+    """Whether the first output of a node is known to be spikes."""
+    name = getattr(node.target, "name", None)  # of an operator, with or without its overload
+    found = name() if callable(name) else f"{getattr(node.target, '_qualified_op_name', '')}"
+    return found.removesuffix(".default") in SPIKES_FIRST
+
+
+def _shape(node: fx.Node) -> tuple[Any, ...] | None:
+    example = node.meta.get("example_value")
+    return tuple(example.shape) if isinstance(example, Tensor) else None
 
 
 def _name(node: fx.Node) -> str:

@@ -147,7 +147,7 @@ class CountedGraph:
                 return Replay(self._plain, self._steps, counter).run(*args)
         with counter.off():
             results = self._run(*args)
-        self._record(counter, plan, results)
+            self._record(counter, plan, results)
         return self._outputs(results)
 
     def _outputs(self, results: Any) -> Any:
@@ -194,14 +194,14 @@ class CountedGraph:
         if not outputs.keys() <= set(self._marks):
             raise NotCountableError("neurons in it were left out when it was made")
         emissions = []
-        for numbers in layout.emissions:
+        for numbers, _, _ in layout.emissions:
             first = outputs.get(self._marks[numbers[0]])
             emissions.append(None if first is None else first._replace(calls=len(numbers)))
         plan = Plan(
             weights,
             list(found.scopes.values()),
             [one.key for one in planned if one is not None],
-            [_inputs([planned[number] for number in numbers]) for numbers in layout.inputs],
+            [_inputs([planned[number] for number in one.numbers]) for one in layout.inputs],
             emissions,
             [planned[number] for number in layout.products],
             added.uncounted(found),
@@ -228,18 +228,17 @@ class CountedGraph:
         for number, sources in plan.made.items():
             lineage.remember(results[number], sources)
         # Memory of a CUDA graph, in which a backend may run this one, is written by its next run.
-        added = results[self._layout.outputs :]
-        read = iter([found.clone() if found.is_cuda else found for found in added])
-        for inputs in plan.inputs:
-            sums, kinds = next(read), next(read)
+        layout, outputs = self._layout, self._layout.outputs
+        read = [found.clone() if found.is_cuda else found for found in results[outputs:]]
+        for inputs, (_, sums, kinds) in zip(plan.inputs, layout.inputs, strict=True):
             if inputs is not None:
-                recorder.record_inputs(inputs, sums, kinds)
-        for outputs in plan.emissions:
-            sums = next(read)
-            if outputs is not None:
-                recorder.record_outputs(outputs, sums)
+                found = None if kinds is None else read[kinds - outputs]
+                recorder.record_inputs(inputs, read[sums - outputs], found)
+        for emission, (_, sums, _) in zip(plan.emissions, layout.emissions, strict=True):
+            if emission is not None:
+                recorder.record_outputs(emission, read[sums - outputs])
         if plan.products:
-            recorder.record_products(plan.products, next(read))
+            recorder.record_products(plan.products, read[-1])
 
 
 class Replay(fx.Interpreter):

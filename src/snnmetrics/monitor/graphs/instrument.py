@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -21,31 +21,48 @@ from snnmetrics.ops.parsers import calls_of
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.fused import (
     FusedSums,
-    emitted,
     fused_sums,
+    graded_sums,
     joined,
     over_more,
     product_figures,
     spike_sums,
+    with_kind,
 )
 
 _FIELDS = len(FusedSums._fields)
+Found = tuple[Tensor | None, ...]
+"""Fields of :class:`FusedSums`, as nodes of a graph pass them on."""
+
+
+class Joined(NamedTuple):
+    """Reads of the same neurons, side by side among what a graph gives out.
+
+    Attributes:
+        numbers: Of the reads, in order.
+        sums: Number of the output with their sums.
+        kinds: Number of the output with their kinds; None if they hold zeros and ones alone.
+    """
+
+    numbers: list[int]
+    sums: int
+    kinds: int | None
 
 
 @dataclass
 class Layout:
-    """What comes out of a graph behind the outputs of the model, in this order.
+    """What comes out of a graph: the outputs of the model, and what is read behind them.
 
     Attributes:
-        inputs: Numbers of the reads that are joined, for each pair of sums and kinds.
-        emissions: Numbers of the outputs of neurons that are added up, for each tensor.
-        products: Numbers of the reads of products, which come in one tensor, if there are any.
-        outputs: Outputs of the model.
+        outputs: Number of outputs of the model.
+        inputs: Inputs that meet a weight.
+        emissions: Outputs of neurons.
+        products: Numbers of the reads of products, which come in one tensor, the last output.
     """
 
     outputs: int
-    inputs: list[list[int]] = field(default_factory=list)
-    emissions: list[list[int]] = field(default_factory=list)
+    inputs: list[Joined] = field(default_factory=list)
+    emissions: list[Joined] = field(default_factory=list)
     products: list[int] = field(default_factory=list)
 
 
@@ -68,6 +85,9 @@ class _Instrument:
         self._walk = walk
         self._nodes: dict[tuple[str, int], fx.Node] = {}  # of what was read, in the main graph
         self._tensors: dict[fx.Node, dict[Any, fx.Node]] = {}  # reads, by tensor and dimensions
+        self._of_spikes: set[fx.Node] = set()  # reads of zeros and ones
+        self._joined: dict[tuple[fx.Node, ...], tuple[int, int | None]] = {}
+        self._outputs: list[Any] = []
         self._binary = Binary(frozenset(walk.written))
 
     def run(self) -> Layout:
@@ -78,31 +98,39 @@ class _Instrument:
             raise NotCountableError("its output is no tuple")
         layout = Layout(len(given))
         self._nodes = self._added(graph)
+        self._outputs = list(given)
         with graph.inserting_before(output):
-            found = self._gathered(layout)
-        output.args = ((*given, *found), *output.args[1:])
+            self._give_out(layout)
+        output.args = (tuple(self._outputs), *output.args[1:])
         erase_marks(graph)
         graph.lint()
         return layout
 
-    def _gathered(self, layout: Layout) -> list[fx.Node]:
-        graph, reads, emissions = self._graph, self._walk.reads, self._walk.emissions
-        found: list[fx.Node] = []
+    def _give_out(self, layout: Layout) -> None:
+        reads, emissions = self._walk.reads, self._walk.emissions
         inputs = [n for n, read in enumerate(reads) if read.call.spec.weighted]
         for numbers in _grouped(inputs, lambda n: _same_neurons(reads[n])):
-            pair = graph.call_function(joined, ([self._nodes["read", n] for n in numbers],))
-            found += [graph.call_function(operator.getitem, (pair, number)) for number in (0, 1)]
-            layout.inputs.append(numbers)
+            layout.inputs.append(self._join("read", numbers))
         for numbers in _grouped(range(len(emissions)), lambda n: _same_outputs(emissions[n])):
-            given = [self._nodes["emission", n] for n in numbers]
-            found.append(graph.call_function(emitted, (given,)))
-            layout.emissions.append(numbers)
+            layout.emissions.append(self._join("emission", numbers))
         products = [n for n, read in enumerate(reads) if not read.call.spec.weighted]
         if products:
             given = [self._nodes["read", n] for n in products]
-            found.append(graph.call_function(torch.stack, (given,)))
+            self._outputs.append(self._graph.call_function(torch.stack, (given,)))
             layout.products = products
-        return found
+
+    def _join(self, what: str, numbers: list[int]) -> Joined:
+        """Give out reads side by side, once for inputs that are outputs of neurons as they are."""
+        nodes = tuple(self._nodes[what, n] for n in numbers)
+        places = self._joined.get(nodes)
+        if places is None:
+            graph, start = self._graph, len(self._outputs)
+            pair = graph.call_function(joined, (list(nodes),))
+            kinds = None if self._of_spikes.issuperset(nodes) else start + 1
+            for number in range(1 if kinds is None else 2):
+                self._outputs.append(graph.call_function(operator.getitem, (pair, number)))
+            places = self._joined[nodes] = start, kinds
+        return Joined(numbers, *places)
 
     def _added(self, graph: fx.Graph) -> dict[tuple[str, int], fx.Node]:
         """Add reads to a graph and to the graphs of its checkpoints."""
@@ -138,9 +166,9 @@ class _Instrument:
             reads = _product_reader(*which, self._spiking(node))
         return graph.call_function(reads, node.args, dict(node.kwargs))
 
-    def _spiking(self, node: fx.Node) -> bool:
-        """Whether all operands of an operation hold zeros and ones."""
-        return all(self._binary.holds(operand) for operand in node.args)
+    def _spiking(self, node: fx.Node) -> frozenset[int]:
+        """Places of the operands of an operation that hold zeros and ones."""
+        return frozenset(n for n, operand in enumerate(node.args) if self._binary.holds(operand))
 
     def _tensor(
         self, graph: fx.Graph, node: fx.Node, dims: tuple[int, ...], scale: float | None
@@ -153,8 +181,13 @@ class _Instrument:
             if finer:
                 best = max(finer, key=len)
                 found = graph.call_function(_over_more, (known[best, None], node, best, dims))
+                if known[best, None] in self._of_spikes:
+                    self._of_spikes.add(found)
             elif scale is None and self._binary.holds(node):
                 found = graph.call_function(_read_spikes, (node, dims))
+                self._of_spikes.add(found)
+            elif scale is None and (factor := self._binary.factor(node)) is not None:
+                found = graph.call_function(_read_graded, (node, factor, dims))
             else:
                 found = graph.call_function(_read_tensor, (node, dims, scale))
             known[dims, scale] = found
@@ -181,8 +214,9 @@ class _Instrument:
                     parts.append(tuple_node)
                     continue
                 places[key] = start, start + _FIELDS
+                fields = body.graph.call_function(with_kind, (tuple_node,))
                 parts += [
-                    body.graph.call_function(operator.getitem, (tuple_node, number))
+                    body.graph.call_function(operator.getitem, (fields, number))
                     for number in range(_FIELDS)
                 ]
         output.args = ((*given, *parts), *output.args[1:])
@@ -216,19 +250,22 @@ def erase_marks(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
-def _read_tensor(x: Tensor, dims: tuple[int, ...], scale: float | None) -> tuple[Tensor, ...]:
+def _read_tensor(x: Tensor, dims: tuple[int, ...], scale: float | None) -> Found:
     """Read a tensor of the graph."""
     return tuple(fused_sums(x, dims, scale))
 
 
-def _read_spikes(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+def _read_spikes(x: Tensor, dims: tuple[int, ...]) -> Found:
     """Read a tensor of the graph that holds zeros and ones."""
     return tuple(spike_sums(x, dims))
 
 
-def _over_more(
-    found: tuple[Tensor, ...], x: Tensor, dims: tuple[int, ...], more: tuple[int, ...]
-) -> tuple[Tensor, ...]:
+def _read_graded(x: Tensor, factor: Tensor, dims: tuple[int, ...]) -> Found:
+    """Read a tensor of the graph that is the product of zeros and ones with one number."""
+    return tuple(graded_sums(x, factor, dims))
+
+
+def _over_more(found: Any, x: Tensor, dims: tuple[int, ...], more: tuple[int, ...]) -> Found:
     """What was read of a tensor over some dimensions, over more of them."""
     kept = [d for d in range(x.ndim) if d not in dims]
     summed = [number for number, d in enumerate(kept) if d in more]
@@ -237,23 +274,30 @@ def _over_more(
 
 def _input_reader(
     func: Callable[..., Any], number: int, swapped: bool, scale: float | None
-) -> Callable[..., tuple[Tensor, ...]]:
-    def read_input(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        call = _call(func, number, swapped, args, kwargs)
+) -> Callable[..., Found]:
+    def read_input(*args: Any, **kwargs: Any) -> Found:
+        call = _as_counted(calls_of(func, args, kwargs, None)[number], swapped)
         return tuple(fused_sums(call.left, call.spec.batch_dims, scale))
 
     return read_input
 
 
 def _product_reader(
-    func: Callable[..., Any], number: int, swapped: bool, spiking: bool
+    func: Callable[..., Any], number: int, swapped: bool, spiking: frozenset[int]
 ) -> Callable[..., Tensor]:
     def read_product(*args: Any, **kwargs: Any) -> Tensor:
-        call = _call(func, number, swapped, args, kwargs)
+        call = calls_of(func, args, kwargs, None)[number]
+        of_spikes = [any(args[n] is x for n in spiking) for x in (call.left, call.right)]
+        call = _as_counted(call, swapped)
         letters = call.spec.letters
         left, right = (
-            _factor(operand, of, letters.shared, spiking)
-            for operand, of in ((call.left, letters.left), (call.right, letters.right))
+            _factor(operand, of, letters.shared, is_spiking)
+            for operand, of, is_spiking in zip(
+                (call.left, call.right),
+                (letters.left, letters.right),
+                reversed(of_spikes) if swapped else of_spikes,
+                strict=True,
+            )
         )
         return product_figures(left, right)
 
@@ -268,9 +312,8 @@ def _factor(operand: Tensor, letters: str, shared: list[str], spiking: bool) -> 
     return read(operand.permute(*summed, *kept), range(len(summed)))
 
 
-def _call(func: Callable[..., Any], number: int, swapped: bool, args: Any, kwargs: Any) -> Call:
-    """One call in an operation, as it is counted."""
-    call = calls_of(func, args, kwargs, None)[number]
+def _as_counted(call: Call, swapped: bool) -> Call:
+    """A call in an operation as it is counted."""
     if swapped:
         call = call.swapped()
     return call if call.spec.is_convolution else call.aligned()
