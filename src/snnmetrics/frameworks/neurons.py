@@ -22,11 +22,6 @@ from snnmetrics.frameworks import arithmetic
 PACKAGES = frozenset({"torch", "snntorch", "spikingjelly", "norse", "sinabs"})
 """Packages whose layers and neurons are known."""
 
-SPIKES_FIRST = frozenset(
-    f"sj_{name}::forward" for name in ("if", "lif", "plif", "eif", "qif", "izhikevich")
-)
-"""Operators whose first output holds spikes, zeros and ones: the neurons of SpikingJelly 2.0.0."""
-
 LEADS = {"B": 1, "TB": 2, "BT": 2, "B*T": 1}
 
 

@@ -72,7 +72,8 @@ class RowKeys:
     ) -> RowKey:
         part = spec.part or spec.operation
         slots = tuple(sorted({self._slot(path) for path in sources}))
-        single = isinstance(module, _SINGLE) and not spec.part
+        # An exported program has bare modules in place of layers.
+        single = (isinstance(module, _SINGLE) or type(module) is nn.Module) and not spec.part
         return RowKey(
             module=name,
             part=part,

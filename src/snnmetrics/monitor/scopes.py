@@ -71,6 +71,7 @@ class Scope:
             fills and clears it.
         makes_weight: Whether its forward makes a weight of its parent: a parametrization.
         needs_more: Whether anything but operations may have to be recorded of a call.
+        is_graph: Whether it is a graph of operations, as of an exported program.
         spikes_lead: Leading dimensions of its spikes, if they are its output, or the first of
             several, and nothing else has to be recorded of a call.
     """
@@ -87,6 +88,7 @@ class Scope:
     operations: list[tuple[Any, Tensor]]
     makes_weight: bool
     needs_more: bool
+    is_graph: bool
     spikes_lead: int | None
 
     def call_options(self) -> tuple[Any, ...]:
@@ -127,6 +129,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             [],
             makes_weight,
             more,
+            isinstance(module, torch.fx.GraphModule),
             lead,
         )
     return found
@@ -171,6 +174,12 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
     if "BatchNorm" in kind:
         folded = "batch normalisation is taken as folded into the weights before it"
         return lambda module: folded
+    if isinstance(module, torch.fx.GraphModule) and _is_exported(module):
+        without = (
+            f"{name or kind}: firing rates are not measured: in an exported program neurons are no "
+            "modules"
+        )
+        return lambda module: without
     if isinstance(module, nn.TransformerEncoder):
         left = (
             "nn.TransformerEncoder left its fused path while a monitor was attached: with a "
@@ -178,6 +187,11 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
         )
         return lambda module: None if module.training else left
     return None
+
+
+def _is_exported(module: torch.fx.GraphModule) -> bool:
+    """Whether a graph calls operators, and not the functions and modules of the user's code."""
+    return any(isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes)
 
 
 def _uncounted(module: nn.Module) -> str | None:

@@ -790,6 +790,8 @@ class Tracer(TorchFunctionMode):
         """What the recorder takes of a call; None if it is not counted."""
         weight = call.right if call.spec.weighted else None
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
+        if scope.is_graph and sources:
+            scope = self._holder(scope, sources)
         if not scope.counted or (weight is not None and self._is_dynamics(scope, sources)):
             return None
         if not call.spec.is_convolution:
@@ -801,9 +803,19 @@ class Tracer(TorchFunctionMode):
             "call": call._replace(left=unwrapped(call.left), right=unwrapped(call.right)),
             "output": output,
             "sources": sources,
-            "padded": self._padded_before(scope, call) if moves else None,
+            "padded": self._padded_before(self._stack[-1], call) if moves else None,
             "autapses": moves or has_autapses(scope.module, call.right),
         }
+
+    def _holder(self, graph: Scope, sources: frozenset[str]) -> Scope:
+        """The module that holds a weight, where a graph has its operation.
+
+        An exported program has modules that hold weights, and calls none of them.
+        """
+        paths = {source.partition(".parametrizations.") for source in sources}
+        owners = {path if made else path.rpartition(".")[0] for path, made, _ in paths}
+        found = self.scope_named(owners.pop()) if len(owners) == 1 else None
+        return found if found is not None and type(found.module) is nn.Module else graph
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
         """Source of the input of a convolution, where its module padded by copies."""
@@ -881,12 +893,13 @@ class _Step(Enum):
 
 _STEPS: dict[Any, _Step] = {}  # of PyTorch's functions, which live as long as the process
 _CONTAINERS = frozenset({tuple, list, dict})
+_PADS = (F.pad, torch.ops.aten.pad, torch.ops.aten.pad.default)
 
 
 def _step_of(func: Callable[..., Any]) -> _Step:
     if func in PARSERS:
         step = _Step.COUNT
-    elif func is F.pad:
+    elif func in _PADS:
         step = _Step.PAD
     elif leaves_no_trace(func):
         step = _Step.LOSE

@@ -305,3 +305,9 @@ PACKING = """
     prepack_fp16 prepack_fp16_legacy prepack_legacy prepack_with_rowwise_min_max stride transpose
     unpack unpack_fp16 unpack_sizes _unpacked_weight
 """
+
+# Operators that compute spiking neurons, element by element; the first output holds spikes, zeros
+# and ones. Those of SpikingJelly 2.0.0.
+NEURONS = frozenset(
+    f"sj_{name}::forward" for name in ("if", "lif", "plif", "eif", "qif", "izhikevich")
+)

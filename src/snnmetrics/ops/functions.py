@@ -163,8 +163,11 @@ ROLES |= dict.fromkeys(UNCOUNTED, Role.UNCOUNTED)
 def register_counted(functions: Iterable[Function]) -> None:
     """Give functions that have a parser their role."""
     for function in functions:
+        ROLES[function] = Role.COUNTED
+        if isinstance(function, OPERATORS):
+            continue
         name = getattr(function, "__name__", "")
-        ROLES[function] = _ROLE_OF_NAME[name] = Role.COUNTED
+        _ROLE_OF_NAME[name] = Role.COUNTED
         UNCOUNTED.pop(function, None)
         _enter_write(name, function)
 
@@ -227,10 +230,12 @@ def _operator_name(func: Any) -> str:
 @lru_cache(maxsize=4096)
 def _operator(qualified_name: str) -> tuple[Role, str | None]:
     """Role of an operator, and why it is not counted."""
+    qualified_name = qualified_name.partition(".")[0]
     namespace, _, name = qualified_name.partition("::")
-    name = name.partition(".")[0]
     if namespace in _NAMESPACES_OF_NOTHING:
         return Role.METADATA, None
+    if qualified_name in names.NEURONS:
+        return Role.ELEMENTWISE, None
     if namespace in _QUANTISED_NAMESPACES or (namespace, name[:1]) == ("sparse", "q"):
         return _quantised(name)
     known = _known_name(name) if namespace == "aten" else None

@@ -475,3 +475,55 @@ def _additive_mask(
             mask = mask.reshape(shape)
         total = total + mask
     return total
+
+
+# ------------------------------------------------------------------------------- operators
+
+# Operators that take the arguments of the function of their name. Programs that ``torch.export``
+# wrote are made of operators.
+_AS_FUNCTIONS = (
+    *("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv", "dot", "vdot", "inner"),
+    *("einsum", "conv1d", "conv2d", "conv3d"),
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+)
+
+
+def _convolution_of_any(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Iterator[Call]:
+    ndim = weight.ndim - 2
+    moves = stride, padding, dilation, groups, transposed, output_padding
+    geometry = ConvGeometry.of(weight.shape[2:], *moves)
+    operation = f"conv_transpose{ndim}d" if transposed else f"conv{ndim}d"
+    yield _moved(operation, ndim, input, weight, bias, geometry)
+
+
+def _tensordot_of_dims(
+    self: Tensor, other: Tensor, dims_self: Any, dims_other: Any
+) -> Iterator[Call]:
+    yield from _tensordot(self, other, (dims_self, dims_other))
+
+
+def _register_operator(name: str, parser: Parser) -> None:
+    """Register an operator and its overloads, but for those that write into what they are given."""
+    operator: Any = getattr(torch.ops.aten, name)
+    overloads = [getattr(operator, overload) for overload in operator.overloads()]
+    parses(operator, *(one for one in overloads if not one._schema.is_mutable))(parser)
+
+
+for _name in _AS_FUNCTIONS:
+    _register_operator(_name, PARSERS[getattr(torch, _name)])
+_register_operator("linear", _linear)
+_register_operator("scaled_dot_product_attention", _attention)
+_register_operator("tensordot", _tensordot_of_dims)
+_register_operator("convolution", _convolution_of_any)

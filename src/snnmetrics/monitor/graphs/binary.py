@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnmetrics.frameworks.neurons import SPIKES_FIRST
+from snnmetrics.ops.function_names import NEURONS
 
 # Methods and functions, by name, whose output is made of elements of their first operand alone.
 _KEEPING = frozenset(
@@ -99,7 +99,7 @@ def _emits_first(node: fx.Node) -> bool:
     """Whether the first output of a node is known to be spikes."""
     name = getattr(node.target, "name", None)  # of an operator, with or without its overload
     found = name() if callable(name) else f"{getattr(node.target, '_qualified_op_name', '')}"
-    return found.removesuffix(".default") in SPIKES_FIRST
+    return found.removesuffix(".default") in NEURONS
 
 
 def _shape(node: fx.Node) -> tuple[Any, ...] | None:
