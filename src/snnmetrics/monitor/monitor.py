@@ -21,7 +21,7 @@ from snnmetrics.monitor.carried_states import CarriedStates
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.packing import pack, problem_with, unpack
-from snnmetrics.monitor.per_sample import Batch, distributions_of, series_of
+from snnmetrics.monitor.per_sample import Batch, Series, distributions_of, series_of, sums_of
 from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
@@ -30,10 +30,12 @@ from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.monitor.transforms import outside_of_transforms, unseen_by_modes
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
+from snnmetrics.report.curve import Curve
+from snnmetrics.report.data import NeuronKey
 from snnmetrics.report.run_data import RunData, require_same_layers
 from snnmetrics.text import named
 
-_FORMAT, _VERSION = "snnmetrics.Monitor", 3
+_FORMAT, _VERSION = "snnmetrics.Monitor", 4
 # Orders of batch_dim and time_dim in which leading dimensions can be attributed.
 _SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 
@@ -64,6 +66,10 @@ class Monitor:
             batch is the first and time is outside.
         differentiable: Whether :meth:`batch_synops` gives the synops of the last batch with
             gradient, to add to the loss.
+        per_step: Whether to keep figures of each time step, of layers, groups, neurons and in
+            total: mean over samples, standard deviation and maximum. Time is known from
+            ``time_dim``, ``steps`` or :meth:`batch`. The first two dimensions of inputs must be the
+            batch and time, as for ``per_sample``.
         input_scale: For layers by name or pattern: their input is this factor times a spike count,
             such as 0.25 behind a 2x2 average pooling of spikes.
         kinds: For layers by name or pattern: the kind of their input (``"binary"``, ``"ternary"``,
@@ -116,6 +122,7 @@ class Monitor:
         per_neuron: bool = False,
         per_sample: bool = False,
         differentiable: bool = False,
+        per_step: bool = False,
         input_scale: Mapping[str, float] | None = None,
         kinds: Mapping[str, str] | None = None,
         integer_as: Literal["acs", "macs"] = "acs",
@@ -135,6 +142,7 @@ class Monitor:
         require_bool("per_neuron", per_neuron)
         require_bool("per_sample", per_sample)
         require_bool("differentiable", differentiable)
+        require_bool("per_step", per_step)
         require_bool("strict", strict)
         require_bool("hooks", hooks)
         if integer_as not in ("acs", "macs"):
@@ -159,10 +167,13 @@ class Monitor:
             per_neuron=per_neuron,
             per_sample=per_sample,
             differentiable=differentiable,
+            per_step=per_step,
         )
-        if per_sample and (batch_dim, time_dim) not in _SEPARABLE:
+        for option, is_given in (("per_sample", per_sample), ("per_step", per_step)):
+            if not is_given or (batch_dim, time_dim) in _SEPARABLE:
+                continue
             raise ValueError(
-                "per_sample: expected batch_dim and time_dim to be the first two dimensions in "
+                f"{option}: expected batch_dim and time_dim to be the first two dimensions in "
                 "either order, or batch_dim 0 or None without time_dim, found "
                 f"batch_dim={batch_dim} and time_dim={time_dim}"
             )
@@ -308,15 +319,15 @@ class Monitor:
                 declared = f"samples={samples} times {declared}"
             if seen == steps * (1 if self.batch_dim is None else samples):
                 return
-            # With per_sample time_dim may be the order that layers within the model see.
-            if not self._recorder.per_sample:
+            # With per_sample or per_step time_dim may be the order that layers within the model see.
+            if not self._recorder.keeps_vectors:
                 raise ValueError(
                     f"steps: expected as many as {dims} of the model's input adds up to in this "
                     f"batch, {seen} in {named(calls, 'call')}, found {declared}"
                 )
         # Of calls that are steps, each of all samples or of a part of them.
         sizes = None if self._untraced_calls or self.time_dim is not None else self._samples_seen
-        if sizes is not None and sizes % samples and not self._recorder.per_sample:
+        if sizes is not None and sizes % samples and not self._recorder.keeps_vectors:
             raise ValueError(
                 f"samples: expected as many as batch_dim={self.batch_dim} of the model's input has "
                 f"in each step, {sizes} in {named(calls, 'call')}, found {samples}"
@@ -438,28 +449,52 @@ class Monitor:
         staged.untimed = samples if steps is None else 0
         staged.seconds = samples * (seconds or 0.0)
         staged.undated = 0 if seconds else samples
-        vectors, declared = self._recorder.vectors, self.batch_dim is not None
+        declared, recorder = self.batch_dim is not None, self._recorder
         batch = Batch(
             samples=samples,
             steps=steps,
             calls=staged.calls,
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
+            option="per_sample" if recorder.per_sample else "per_step",
         )
-        named_rows = {self._recorder.names[key]: key for key in vectors if samples}
-        rows = {
-            name: key
-            for name, key in named_rows.items()
-            if self._declared.is_row_counted(name, key.module)
-        }
-        groups = {
-            group: [rows[name] for name in self._declared.members(group, rows)]
-            for group in self._declared.groups
-        }
-        series = {key: series_of(name, vectors[key], batch) for name, key in rows.items()}
-        staged.distributions = distributions_of(series, batch, groups)
+        if samples and recorder.keeps_vectors:
+            self._add_series(staged, batch)
         self._state = self._state.add(staged)
         self._batch_samples = samples
+
+    def _add_series(self, staged: RunData, batch: Batch) -> None:
+        """Add the figures of samples and of time steps of a complete batch."""
+        recorder = self._recorder
+        if recorder.per_step:
+            if batch.steps is None:
+                raise ValueError(
+                    "per_step: expected a known number of time steps, found none; give "
+                    "Monitor(..., time_dim=...) where the input has time, Monitor(..., steps=...) "
+                    "for a model that loops inside, or batch(samples=..., steps=...)"
+                )
+            lasting = torch.full((batch.steps,), batch.samples, dtype=torch.float64, device="cpu")
+            staged.step_samples = lasting
+        rows: dict[str, dict[RowKey, Series]] = {}
+        for (what, key), vectors in recorder.vectors.items():
+            if isinstance(key, NeuronKey):
+                series = series_of(key.module, vectors, batch)
+                staged.neuron_curves[key] = Curve.of(*series)
+                continue
+            name = recorder.names[key]
+            if self._declared.is_row_counted(name, key.module):
+                rows.setdefault(what, {})[key] = series_of(name, vectors, batch)
+        for what, found in rows.items():
+            named = {recorder.names[key]: key for key in found}
+            groups = {
+                group: [named[name] for name in self._declared.members(group, named)]
+                for group in self._declared.groups
+            }
+            sums = sums_of(found, groups)
+            if recorder.per_sample and what == "synops":
+                staged.distributions = distributions_of(sums, batch)
+            if recorder.per_step:
+                staged.curves |= {(what, *key): Curve.of(*sum_) for key, sum_ in sums.items()}
 
     # --------------------------------------------------------------------------- results
 
@@ -644,6 +679,7 @@ class Monitor:
             "integer_as": self.integer_as,
             "per_neuron": self._recorder.per_neuron,
             "per_sample": self._recorder.per_sample,
+            "per_step": self._recorder.per_step,
         }
 
     # ------------------------------------------------------------------- save and resume

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from snnmetrics.ranks.reduce import Reduction
 from snnmetrics.report import schema
+from snnmetrics.report.curve import UNTIMED, Curve
 from snnmetrics.report.data import Counts, RowKey
 from snnmetrics.report.distribution import BINS, Distribution, dense, sparse
 from snnmetrics.report.json import check_operation
@@ -191,6 +192,29 @@ class _Spread:
         return Distribution(samples, total, squares, largest, peak if facts else None, histogram)
 
 
+class _Steps:
+    """A curve over time steps; whether steps are known, and how many, are facts."""
+
+    check = staticmethod(schema.optional(schema.whole))
+
+    def facts(self, value: Curve) -> Any:
+        return len(value.samples) if value.timed else None
+
+    def tensors(self, value: Curve, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        yield f"{at}.sums", torch.stack([value.samples, value.total, value.squares])
+        yield f"{at}.extremes", value.largest
+
+    def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
+        zeros = torch.zeros((), dtype=torch.float64)
+        yield f"{at}.sums", zeros.expand(3, facts or 0)
+        yield f"{at}.extremes", zeros.expand(facts or 0)
+
+    def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Curve:
+        sums, extremes = tensors[f"{at}.sums"], tensors[f"{at}.extremes"]
+        samples, total, squares = sums.unbind()
+        return UNTIMED if facts is None else Curve(True, samples, total, squares, extremes)
+
+
 class _Entries:
     """A dict; keys are facts, entries that are None are left out."""
 
@@ -281,6 +305,7 @@ _BY_TYPE: dict[Any, _Codec] = {
     frozenset[str]: _Words(),
     dict[str, Counts]: _Table(),
     Distribution | None: _Spread(),
+    Curve: _Steps(),
 }
 
 

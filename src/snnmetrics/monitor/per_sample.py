@@ -1,4 +1,4 @@
-"""Attribution of the synops of input vectors to the samples and time steps of a batch.
+"""Attribution of figures of input vectors to the samples and time steps of a batch.
 
 The leading dimensions of an input are samples, time steps and positions, or all of these flattened
 into one. Their meaning follows from the declared order of ``batch_dim`` and ``time_dim``, and from
@@ -23,16 +23,16 @@ from snnmetrics.report.run_data import Key
 from snnmetrics.tensors.sums import blocks, magnitudes
 
 
-class VectorSynops(NamedTuple):
-    """Synops of the input vectors of one call of an operation.
+class VectorFigures(NamedTuple):
+    """A figure of the input vectors of one call of an operation, or of outputs of neurons.
 
     Attributes:
         call: Number of the call of the model in this batch, from 0.
-        synops: Of each vector; the shape is that of the leading dimensions, float64.
+        values: Of each vector; the shape is that of the leading dimensions, float64.
     """
 
     call: int
-    synops: Tensor
+    values: Tensor
 
 
 def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
@@ -43,6 +43,14 @@ def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Ten
     rows = x.permute(*batch_dims, *neurons).reshape(math.prod(sizes), fanout.numel())
     parts = [magnitudes(block.to(torch.float64)) @ fanout for block in blocks(rows, (0,))]
     return torch.cat(parts).reshape(sizes)
+
+
+def vector_events(x: Tensor, batch_dims: tuple[int, ...]) -> Tensor:
+    """Nonzero elements of each input vector, float64, in the shape of the batch dimensions."""
+    neurons = [d for d in range(x.ndim) if d not in batch_dims]
+    found = torch.count_nonzero(x, neurons) if neurons else x.ne(0)
+    kept = [d for d in range(x.ndim) if d in batch_dims]
+    return found.permute([kept.index(d) for d in batch_dims]).to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Batch:
         seconds: Duration of each sample, if known.
         time_first: Whether time comes before the batch in flattened dimensions; ``None`` if the
             order was not declared.
+        option: Argument of the monitor that takes the attribution, for messages.
     """
 
     samples: int
@@ -63,6 +72,7 @@ class Batch:
     calls: int
     seconds: float | None
     time_first: bool | None
+    option: str = "per_sample"
 
     @property
     def steps_per_call(self) -> int:
@@ -75,14 +85,14 @@ class Batch:
             return 1
         if self.steps % max(1, self.calls):
             raise ValueError(
-                "per_sample: expected as many time steps in each call of the model, found "
+                f"{self.option}: expected as many time steps in each call of the model, found "
                 f"steps={self.steps} in {self.calls} calls"
             )
         return self.steps // max(1, self.calls)
 
 
 class Series(NamedTuple):
-    """Synops by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps."""
+    """A figure by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps."""
 
     values: Tensor
     timed: bool
@@ -92,37 +102,37 @@ class Series(NamedTuple):
         return Series(self.values.sum(0, keepdim=True), False)
 
 
-def series_of(name: str, seen: Sequence[VectorSynops], batch: Batch) -> Series:
-    """Attribute the synops of one operation to samples and, where possible, to time steps.
+def series_of(name: str, seen: Sequence[VectorFigures], batch: Batch) -> Series:
+    """Attribute a figure of one operation to samples and, where possible, to time steps.
 
     Raises:
         ValueError: If the leading dimensions do not fit what was declared.
     """
     steps = batch.steps_per_call
-    calls: dict[int, list[VectorSynops]] = {}
+    calls: dict[int, list[VectorFigures]] = {}
     for vectors in seen:
         calls.setdefault(vectors.call, []).append(vectors)
     parts = {call: _one_call(name, found, batch, steps) for call, found in calls.items()}
     if not (batch.steps and all(part.timed for part in parts.values())):
         return _sum([part.untimed() for part in parts.values()])
-    values = seen[0].synops.new_zeros((batch.steps, batch.samples))
+    values = seen[0].values.new_zeros((batch.steps, batch.samples))
     for call, part in parts.items():
         values[call * steps : (call + 1) * steps] += part.values
     return Series(values, True)
 
 
-def _one_call(name: str, seen: Sequence[VectorSynops], batch: Batch, steps: int) -> Series:
-    """Attribute the synops of one call of the model, which takes ``steps`` time steps."""
+def _one_call(name: str, seen: Sequence[VectorFigures], batch: Batch, steps: int) -> Series:
+    """Attribute a figure of one call of the model, which takes ``steps`` time steps."""
     whole: list[Series] = []
     single: list[Tensor] = []
     for vectors in seen:
-        sizes = tuple(vectors.synops.shape)
+        sizes = tuple(vectors.values.shape)
         if _reading(name, sizes, len(seen), batch, steps) == "all steps":
             lead = (steps, batch.samples) if batch.time_first else (batch.samples, steps)
-            values = _summed(vectors.synops, *lead)
+            values = _summed(vectors.values, *lead)
             whole.append(Series(values if batch.time_first else values.t(), True))
         else:
-            single.append(_summed(vectors.synops, batch.samples))
+            single.append(_summed(vectors.values, batch.samples))
     if single:
         values = torch.stack(single)
         # Fewer calls than steps are not steps, such as a readout after the last one. Of more calls
@@ -134,9 +144,9 @@ def _one_call(name: str, seen: Sequence[VectorSynops], batch: Batch, steps: int)
     return _sum(whole)
 
 
-def _summed(synops: Tensor, *lead: int) -> Tensor:
+def _summed(values: Tensor, *lead: int) -> Tensor:
     """The sum over positions, which come last."""
-    return synops.reshape(*lead, synops.numel() // math.prod(lead)).sum(-1)
+    return values.reshape(*lead, values.numel() // math.prod(lead)).sum(-1)
 
 
 def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:
@@ -158,7 +168,7 @@ def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps:
     if len(fits) == 1 and not elsewhere:
         return fits[0]
     raise ValueError(
-        f"per_sample: {name}: expected an input whose leading dimensions tell the "
+        f"{batch.option}: {name}: expected an input whose leading dimensions tell the "
         f"{samples} samples from the time steps, found leading dimensions {sizes} in "
         f"{calls} call(s) of the layer, and {_declared(batch, steps)}. {_advice(fits, batch)}"
     )
@@ -211,27 +221,38 @@ def _sum(parts: Sequence[Series]) -> Series:
     return Series(values, all(part.timed for part in parts))
 
 
-def distributions_of(
-    rows: Mapping[RowKey, Series], batch: Batch, groups: Mapping[str, Sequence[RowKey]]
-) -> dict[Key, Distribution | None]:
-    """The figures of the samples of one batch.
+def sums_of(
+    rows: Mapping[RowKey, Series], groups: Mapping[str, Sequence[RowKey]]
+) -> dict[tuple[str, RowKey | str], Series]:
+    """A figure of layers, of groups and in total.
 
     Args:
-        rows: Synops of samples by row.
-        batch: The batch.
-        groups: Rows by group, of those that were seen.
+        rows: The figure by row, of those that were seen.
+        groups: Rows by group.
+    """
+    members: dict[tuple[str, RowKey | str], list[Series]] = {
+        ("layer", key): [series] for key, series in rows.items()
+    }
+    members |= {
+        ("group", group): [rows[key] for key in keys if key in rows]
+        for group, keys in groups.items()
+    }
+    members["total", ""] = list(rows.values())
+    return {key: _sum(parts) for key, parts in members.items() if parts}
+
+
+def distributions_of(
+    sums: Mapping[tuple[str, RowKey | str], Series], batch: Batch
+) -> dict[Key, Distribution | None]:
+    """The synops of the samples of one batch.
+
+    Args:
+        sums: From :func:`sums_of`.
+        batch: The batch, of at least one sample.
 
     Raises:
         ValueError: If figures are beyond what float64 holds the squares of.
     """
-    if batch.samples == 0 or not rows:
-        return {}
-    members: dict[tuple[str, RowKey | str], list[Series]] = {
-        ("layer", key): [series] for key, series in rows.items()
-    }
-    members |= {("group", group): [rows[key] for key in keys] for group, keys in groups.items()}
-    members["total", ""] = list(rows.values())
-    sums = {key: _sum(parts) for key, parts in members.items() if parts}
     durations = (None, batch.seconds) if batch.seconds else (None,)
     return {
         (figure, *key): Distribution.of(series.values, series.timed, seconds)

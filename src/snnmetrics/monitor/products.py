@@ -121,6 +121,21 @@ def vector_products(call: Call) -> Tensor:
     return torch.einsum(equation, call.left.ne(0).to(torch.float64), events)
 
 
+def vector_events(call: Call) -> Tensor:
+    """Count the nonzero elements of each vector of the left operand of a product, float64.
+
+    Vectors are those of :func:`vector_products`.
+    """
+    if call.spec.is_convolution:
+        return call.left.ne(0).flatten(1).sum(1).to(torch.float64)
+    left, right, contracted, leading = call.spec.letters
+    sizes = [call.right.shape[right.index(c)] for c in leading if c in right and c not in left]
+    dims = tuple(d for d, letter in enumerate(left) if letter in contracted)
+    events = events_along(call.left, dims)
+    # One left operand for all samples has its events once: each sample has its share.
+    return events.expand(*sizes, *events.shape) / math.prod(sizes)
+
+
 def tighter(one: int | Tensor, other: int | Tensor) -> int | Tensor:
     """The tighter kind of two operands: synops have no meaning only where both are analog."""
     if isinstance(one, int) and isinstance(other, int):

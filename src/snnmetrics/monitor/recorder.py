@@ -26,7 +26,7 @@ from snnmetrics.monitor.call_sites import (
 )
 from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.monitor.per_sample import VectorSynops
+from snnmetrics.monitor.per_sample import VectorFigures, vector_events
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import StatsCache
 from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint, unseen_by_modes
@@ -202,7 +202,7 @@ class _RootCall:
     called: set[str] = field(default_factory=set)
     notes: set[str] = field(default_factory=set)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
-    vectors: list[tuple[RowKey, Tensor]] = field(default_factory=list)
+    vectors: list[tuple[tuple[str, RowKey | NeuronKey], Tensor]] = field(default_factory=list)
     synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     read: list[_Read] = field(default_factory=list)
     products: list[_Products] = field(default_factory=list)
@@ -230,6 +230,7 @@ class BatchRecorder:
         input_scale: Declared scale of the input of a row, by its name.
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
+        per_step: Whether their synops and events are, and the spikes of neurons.
         differentiable: Whether synops of the batch keep their gradient.
         maps: Synapse maps, over all batches while attached.
         cache: Statistics of the tensors of the root call that runs.
@@ -238,7 +239,8 @@ class BatchRecorder:
         root: What the root call that runs adds.
         names: Names of rows, as far as rows are known.
         synops: Synops of input vectors of the batch by row, with gradient.
-        vectors: Synops of input vectors of the batch, by row.
+        vectors: Figures of input vectors of the batch, and of outputs of neurons, by quantity and
+            row.
         prepares_roots: Whether :meth:`begin_root` has anything to do.
         checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
         plans: What runs of compiled graphs add, while attached.
@@ -250,6 +252,7 @@ class BatchRecorder:
     per_neuron: bool = False
     per_sample: bool = False
     differentiable: bool = False
+    per_step: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     cache: StatsCache = field(default_factory=StatsCache)
     sites: dict[Any, CallSite] = field(default_factory=dict)
@@ -257,7 +260,7 @@ class BatchRecorder:
     root: _RootCall = field(default_factory=_RootCall)
     names: NamesSoFar = field(default_factory=NamesSoFar)
     synops: dict[RowKey, list[Tensor]] = field(default_factory=dict)
-    vectors: dict[RowKey, list[VectorSynops]] = field(default_factory=dict)
+    vectors: dict[tuple[str, RowKey | NeuronKey], list[VectorFigures]] = field(default_factory=dict)
     _staged: RunData = field(default_factory=RunData)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
@@ -285,7 +288,13 @@ class BatchRecorder:
             self.per_neuron,
             self.per_sample,
             self.differentiable,
+            self.per_step,
         )
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether figures of single input vectors are kept until the batch is complete."""
+        return self.per_sample or self.per_step
 
     # --------------------------------------------------------------- batches, root calls
 
@@ -415,8 +424,8 @@ class BatchRecorder:
             self._keep_read(root)
         if self.device_calls.places and self.device_calls.settle():
             self._add_device_calls()
-        for key, synops in root.vectors:
-            self.vectors.setdefault(key, []).append(VectorSynops(staged.calls, synops))
+        for place, values in root.vectors:
+            self.vectors.setdefault(place, []).append(VectorFigures(staged.calls, values))
         for key, synops in root.synops:
             self.synops.setdefault(key, []).append(synops)
         for name, entry in root.uncounted.items():
@@ -663,7 +672,7 @@ class BatchRecorder:
         if not sums.open_calls:
             root.sums.append(sums)
         sums.add(stats, site.vectors)
-        if self.per_sample:
+        if self.keeps_vectors:
             self._keep_vectors(site, as_counts(x, stats), kind)
         if self.differentiable:
             self._keep_gradient(site, as_counts(x, stats), kind)
@@ -693,7 +702,7 @@ class BatchRecorder:
             map_ = stats.magnitudes * synapse_map.dense if self.per_neuron else None
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
             self.root.contracted |= site.sources
-            if self.per_sample:
+            if self.keeps_vectors:
                 self._keep_vectors(site, counts, stats.kind)
         if self.differentiable:
             self._keep_gradient(site, live, stats.kind)
@@ -718,14 +727,16 @@ class BatchRecorder:
         place.add(site.key, site.operation, line, site.facts)
         if stats is not None and self.per_neuron:
             self.root.maps.append((site.key, site.operation, stats.magnitudes * dense))
-        if not (self.per_sample or self.differentiable):
+        if not (self.keeps_vectors or self.differentiable):
             return
+        if self.per_step:
+            self._keep_events(site, x)
         if site.declared == InputKind.ANALOG.label:
             return  # synops have no meaning
         options = dims, dense, scale, site.declared is not None
-        if self.per_sample:
+        if self.keeps_vectors:
             synops = vector_synops(road, space, x.detach(), *options)
-            self._keep_for_samples(site.key, synops, site.samples_first)
+            self._keep_figure("synops", site.key, synops, site.samples_first)
         if self.differentiable:
             live = self._with_gradient_of(x)
             with own_saved_tensors():
@@ -752,9 +763,12 @@ class BatchRecorder:
                 kind = product_kind(*kinds)
                 assert isinstance(kind, int)  # on the CPU
                 self.root.counted.append(_Counted(key, operation, kind, record, None))
-            if self.per_sample:
+            if self.keeps_vectors:
                 synops, kind = products.vector_products(call), products.tighter(*kinds)
                 self._keep(key, declared, synops, kind, call.spec.samples_first)
+            if self.per_step:
+                events = products.vector_events(call)
+                self._keep_figure("events", key, events, call.spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
         """Read an input, and cache its statistics for other layers that take it in."""
@@ -769,6 +783,8 @@ class BatchRecorder:
     # ------------------------------------------------------- samples, gradient of synops
 
     def _keep_vectors(self, site: CallSite, x: Tensor, kind: int | Tensor) -> None:
+        if self.per_step:
+            self._keep_events(site, x)
         if kind is InputKind.ANALOG and site.declared is None:
             return
         synops = site.vector_synops(x.detach(), kind)
@@ -790,12 +806,16 @@ class BatchRecorder:
                 return
         else:
             synops = torch.where(kind == InputKind.ANALOG, 0.0, synops)
-        self._keep_for_samples(key, synops, samples_first)
+        self._keep_figure("synops", key, synops, samples_first)
 
-    def _keep_for_samples(self, key: RowKey, synops: Tensor, samples_first: bool) -> None:
-        if samples_first and synops.ndim > 1:
-            synops = synops.sum(tuple(range(1, synops.ndim)))
-        self.root.vectors.append((key, synops.to(torch.float64)))
+    def _keep_events(self, site: CallSite, x: Tensor) -> None:
+        events = vector_events(x.detach(), site.batch_dims)
+        self._keep_figure("events", site.key, events, site.samples_first)
+
+    def _keep_figure(self, what: str, key: RowKey, values: Tensor, samples_first: bool) -> None:
+        if samples_first and values.ndim > 1:
+            values = values.sum(tuple(range(1, values.ndim)))
+        self.root.vectors.append(((what, key), values.to(torch.float64)))
 
     def _keep_gradient(self, site: CallSite, x: Tensor, kind: InputKind) -> None:
         if kind is InputKind.ANALOG and site.declared is None:
@@ -847,6 +867,10 @@ class BatchRecorder:
         if not sums.open_calls:
             self.root.sums.append(sums)
         sums.add(stats, output.vectors)
+        if self.per_step:
+            key = NeuronKey(name, tuple(spikes.shape[lead:]))
+            emitted = spikes.detach().abs().flatten(lead).sum(-1, dtype=torch.float64)
+            self.root.vectors.append((("spikes", key), emitted))
 
     def _new_output(self, name: str, type_: str, spikes: Tensor, lead: int) -> _Output:
         shape = spikes.shape

@@ -14,6 +14,7 @@ from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import (
     KINDS,
     LEFT_OUT_NEURONS,
@@ -24,14 +25,15 @@ from snnmetrics.report.data import (
     Uncounted,
 )
 from snnmetrics.report.distribution import FIGURES, Distribution
+from snnmetrics.report.merge import curves_of, spikes_of
 from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
 from snnmetrics.report.run_data import RunData
 from snnmetrics.tensors.kinds import InputKind
 
 _UNCLEAR = (
-    "its input was analog in some calls and not in others: no figures over samples of what it is "
-    "part of; declare its kind"
+    "its input was analog in some calls and not in others: no figures over samples or time steps "
+    "of what it is part of; declare its kind"
 )
 
 
@@ -53,19 +55,21 @@ def report_of(
     _check_names(run, declared)
     layers = _layers(run, declared)
     _check_neurons(run)
+    layers = {name: _with_curves(data, run) for name, data in layers.items()}
     if per_sample:
         layers = {name: _with_samples(data, run) for name, data in layers.items()}
-    unclear = [name for name, data in layers.items() if per_sample and _unclear(data)]
+    kept = per_sample or run.step_samples is not None
+    unclear = [name for name, data in layers.items() if kept and _unclear(data)]
     groups = {}
     for group in declared.groups:
         if group in layers:  # of a module that was added to the model since
             raise ValueError(f"groups: expected a name that no layer has, found {group!r}")
         members = declared.members(group, layers)
-        known = per_sample and not any(name in members for name in unclear)
-        samples = _distributions(run, "group", group) if known else (None, None)
-        groups[group] = GroupData(tuple(members), *samples)
-    known = per_sample and not unclear
-    total = _distributions(run, "total", "") if known else (None, None)
+        clear = not any(name in members for name in unclear)
+        samples = _distributions(run, "group", group) if per_sample and clear else (None, None)
+        curves = _sum_curves(run, "group", group, clear)
+        groups[group] = GroupData(tuple(members), *samples, curves)
+    total = _distributions(run, "total", "") if per_sample and not unclear else (None, None)
     idle = declared.idle(run.names().values()) if run.calls else ()
     neurons = _neurons(run, declared, per_neuron)
     return Report(
@@ -91,6 +95,7 @@ def report_of(
         groups_data=groups,
         per_sample=total[0],
         per_second=total[1],
+        curves=_sum_curves(run, "total", "", not unclear),
     )
 
 
@@ -108,7 +113,7 @@ def _neurons(run: RunData, declared: Declarations, per_neuron: bool) -> dict[str
                 additions=known.additions * layer.elements,
                 multiplications=known.multiplications * layer.elements,
             )
-        rows[names[key]] = layer.to_data(key, per_neuron)
+        rows[names[key]] = layer.to_data(key, per_neuron, curves=spikes_of(run, key))
     return rows
 
 
@@ -222,6 +227,23 @@ def _with_samples(data: LayerData, run: RunData) -> LayerData:
     assert data.key is not None  # it is from a run
     per_sample, per_second = _distributions(run, "layer", data.key)
     return replace(data, per_sample=per_sample, per_second=per_second)
+
+
+def _with_curves(data: LayerData, run: RunData) -> LayerData:
+    """Add the figures of time steps to a layer; of synops, if they have a meaning."""
+    assert data.key is not None  # it is from a run
+    curves = curves_of(run, "layer", data.key)
+    if not has_synops(epoch_kind(data)):
+        curves.pop("synops", None)
+    return replace(data, curves=curves)
+
+
+def _sum_curves(run: RunData, whose: str, name: str, clear: bool) -> dict[str, Curve]:
+    """The figures of time steps of several layers; without synops where these are not clear."""
+    curves = curves_of(run, whose, name)
+    if not clear:
+        curves.pop("synops", None)
+    return curves
 
 
 def _distributions(

@@ -449,8 +449,9 @@ class Tracer(TorchFunctionMode):
     def needs_eager(self) -> str | None:
         """Return why compiled parts of the model run eagerly; None if they are counted."""
         recorder = self._recorder
-        if recorder.per_sample or recorder.differentiable:
-            return "per_sample" if recorder.per_sample else "differentiable"
+        for option in ("per_sample", "per_step", "differentiable"):
+            if getattr(recorder, option):
+                return option
         return None if self._after is None else "probes"
 
     @property

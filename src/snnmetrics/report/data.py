@@ -6,11 +6,12 @@ These are sufficient statistics: every figure, table and export follows from the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from torch import Tensor
 
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.schema import above_zero, one_of, positive, sizes, steps_of_shape, word
@@ -210,6 +211,7 @@ class LayerData(Record):
         notes: What a reader must know about this layer, such as an input size that varied.
         per_sample: Synops of each sample, if they were kept.
         per_second: Synops per second of each sample, if they were kept and durations are known.
+        curves: ``"synops"`` and ``"events"`` of each time step, if they were kept.
         key: Identity of the row; ``None`` in reports that do not come from a run, and in those that
             were saved before rows had keys: such rows are merged by name.
         order: Smallest position of the first call among the distinct rows of a call of the model.
@@ -234,6 +236,7 @@ class LayerData(Record):
     notes: tuple[str, ...] = ()
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     key: RowKey | None = None
     order: int = 0
     varied: bool = False
@@ -259,6 +262,7 @@ class GroupData(Record):
         layers: Names of the rows in it.
         per_sample: Synops of each sample in all of them together, if they were kept.
         per_second: The same per second, if durations are known.
+        curves: ``"synops"`` and ``"events"`` of each time step in all of them, if they were kept.
 
     Example:
         >>> import torch
@@ -272,6 +276,7 @@ class GroupData(Record):
     layers: tuple[str, ...]
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,6 +295,7 @@ class NeuronData(Record):
         additions: Additions, subtractions and comparisons of the neurons' equation, over all
             updates; ``None`` where they are not known of the type.
         multiplications: Multiplications; ``None`` as above.
+        curves: ``"spikes"`` of the layer at each time step, if they were kept.
         key: Identity of the row; ``None`` as in :class:`LayerData`.
 
     Example:
@@ -312,6 +318,7 @@ class NeuronData(Record):
     spikes_per_neuron: Tensor | None = None
     additions: int | None = None
     multiplications: int | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     key: NeuronKey | None = None
 
 

@@ -17,11 +17,14 @@ from typing import Any
 from torch import Tensor
 
 from snnmetrics.report import schema as checks
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import Counts, LayerData, NeuronData, Operation
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
-VERSION = 4
+VERSION = 5
+_OLDEST = 4
+"""The oldest version that is read."""
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
 _SUFFIX = "_data"
@@ -61,10 +64,14 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     """The fields of a report, from what :func:`to_dict` returns."""
     found = dict(checks.mapping(data, ""))
     # Which format and version it is decides what is expected of the rest.
-    for key, expected in (("format", FORMAT), ("version", VERSION)):
-        value = found.pop(key, None)
-        if type(value) is not type(expected) or value != expected:
-            raise checks.error(key, repr(expected), value)
+    given = found.pop("format", None)
+    if type(given) is not str or given != FORMAT:
+        raise checks.error("format", repr(FORMAT), given)
+    version = found.pop("version", None)
+    if type(version) is not int or not _OLDEST <= version <= VERSION:
+        raise checks.error("version", f"a number from {_OLDEST} to {VERSION}", version)
+    if version < VERSION:
+        found = _without_curves(found)
     values = checks.fields_of(found, "", checks_of_report(cls))
     if values["seconds"] is not None and not values["samples"]:
         raise checks.error("seconds", "null without samples", values["seconds"])
@@ -75,6 +82,22 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
         if name == "total" or name in values["layers"]:
             raise checks.error("groups", "names that no layer has", name)
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
+
+
+def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
+    """A report of version 4, which has no figures of time steps, as one of today.
+
+    What is not as expected stays, and is refused by the checks of today's format.
+    """
+    nothing: dict[str, Any] = {"curves": {}}
+    found = data | nothing
+    for rows in ("layers", "groups", "neurons"):
+        if isinstance(given := found.get(rows), Mapping):
+            found[rows] = {
+                name: {**row} | nothing if isinstance(row, Mapping) else row
+                for name, row in given.items()
+            }
+    return found
 
 
 def _require_whole_steps(steps: float | None, samples: int) -> None:
@@ -193,8 +216,19 @@ _GEOMETRY = {
 }
 """Facts of convolutions, and how many entries they have beyond those of spatial dimensions."""
 
+
+def _curve(values: Mapping[str, Any], path: str) -> None:
+    steps = values["samples"].shape
+    for name in ("samples", "total", "squares", "largest"):
+        if values[name].shape != steps or values[name].ndim != 1:
+            raise checks.error(checks.join(path, name), "a number per time step", values[name])
+    if not values["timed"] and steps.numel():
+        raise checks.error(checks.join(path, "samples"), "no steps where none are known", steps)
+
+
 _RULES: dict[type, checks.Rule] = {
     Counts: _counts,
+    Curve: _curve,
     Distribution: _distribution,
     LayerData: _layer,
     NeuronData: _neurons,

@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from snnmetrics.report.curve import FIGURES as CURVES
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, NeuronKey, RowKey, Uncounted
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.row_names import neuron_names
@@ -14,6 +16,8 @@ from snnmetrics.report.rows import epoch_kind, has_synops
 from snnmetrics.report.run_data import Key, NeuronTotals, RowTotals, RunData
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from snnmetrics.report.report import Report
 
 # What must be the same in both for counts to mean the same.
@@ -80,17 +84,21 @@ def sum_of(one: Report, other: Report) -> Report:
                 order=run.rows[key].order if key in keys else 0,
                 varied=run.rows[key].varied,
                 **_distributions(run, "layer", key),
+                curves=curves_of(run, "layer", key),
             )
             for key, name in names.items()
         },
         neurons_data={
-            neurons[key]: layer.to_data(key if key in neuron_keys else None)
+            neurons[key]: layer.to_data(
+                key if key in neuron_keys else None, curves=spikes_of(run, key)
+            )
             for key, layer in run.neurons.items()
         },
         uncounted=tuple(run.uncounted.values()),
         groups_data={name: _group(name, both, run, names, unclear) for name in one.groups_data},
         notes=(*_notes(one, other), *(f"{names[key]}: {_UNCLEAR}" for key in unclear)),
         **({"per_sample": None, "per_second": None} if unclear else _distributions(run, "total")),
+        curves={} if unclear else curves_of(run, "total"),
     )
 
 
@@ -98,6 +106,7 @@ def run_data(keyed: _Keyed) -> RunData:
     """Return the counts of a report."""
     report = keyed.report
     known: dict[Key, Distribution | None] = {}
+    curves: dict[Key, Curve] = {}
     parts: tuple[tuple[str, Mapping[Any, Report | GroupData | LayerData]], ...] = (
         ("layer", keyed.layers),
         ("group", report.groups_data),
@@ -105,6 +114,7 @@ def run_data(keyed: _Keyed) -> RunData:
     )
     for whose, members in parts:
         for name, data in members.items():
+            curves |= {(what, whose, name): curve for what, curve in data.curves.items()}
             known[FIGURES[0], whose, name] = data.per_sample
             known[FIGURES[1], whose, name] = data.per_second
     entries: dict[tuple[str, str], list[Uncounted]] = {}
@@ -132,8 +142,20 @@ def run_data(keyed: _Keyed) -> RunData:
             for key, data in keyed.neurons.items()
         },
         distributions=known,
+        curves=curves,
+        neuron_curves={
+            key: data.curves["spikes"]
+            for key, data in keyed.neurons.items()
+            if "spikes" in data.curves
+        },
+        step_samples=_step_samples([*curves.values()]),
         uncounted={key: reduce(Uncounted.add, found) for key, found in entries.items()},
     )
+
+
+def _step_samples(curves: list[Curve]) -> Tensor | None:
+    """Samples that have each time step, as any curve of a report tells."""
+    return next((curve.samples for curve in curves if curve.timed), None)
 
 
 def _require_same(what: str, one: object, other: object) -> None:
@@ -177,6 +199,18 @@ def _distributions(run: RunData, whose: str, name: RowKey | str = "") -> dict[st
     return {"per_sample": per_sample, "per_second": per_second}
 
 
+def curves_of(run: RunData, whose: str, name: RowKey | str = "") -> dict[str, Curve]:
+    """The figures of time steps of a layer, of a group or of all, by quantity."""
+    found = ((what, run.curves.get((what, whose, name))) for what in CURVES)
+    return {what: curve for what, curve in found if curve is not None}
+
+
+def spikes_of(run: RunData, key: NeuronKey) -> dict[str, Curve]:
+    """The spikes of a layer of neurons at each time step, if they were kept."""
+    curve = run.neuron_curves.get(key)
+    return {} if curve is None else {"spikes": curve}
+
+
 def _unclear(one: _Keyed, other: _Keyed) -> list[RowKey]:
     """Layers that have synops in one report alone, since they are analog in the other."""
     found = []
@@ -205,4 +239,5 @@ def _group(
     layers = (*listed, *(name for name in members if name not in listed))
     if any(names[key] in members for key in unclear):
         return GroupData(layers)
-    return GroupData(layers, **_distributions(run, "group", group))
+    curves = curves_of(run, "group", group)
+    return GroupData(layers, **_distributions(run, "group", group), curves=curves)

@@ -13,6 +13,7 @@ from snnmetrics.report import json as report_json
 from snnmetrics.report.compare import Comparison
 from snnmetrics.report.convention import called
 from snnmetrics.report.convention_report import ConventionReport, ConventionTable
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record, by_name
@@ -62,6 +63,8 @@ class Report(Record, Tabular):
         groups_data: Layers that belong together, by name of the group.
         per_sample: Synops of each sample in the whole model, if they were kept.
         per_second: The same per second, if durations are known.
+        curves: ``"synops"`` and ``"events"`` of the whole model at each time step, if they were
+            kept.
 
     Raises:
         ValueError: If ``integer_as`` is not ``"acs"`` or ``"macs"``.
@@ -101,6 +104,7 @@ class Report(Record, Tabular):
     groups_data: Mapping[str, GroupData] = field(default_factory=dict)
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.integer_as not in ("acs", "macs"):
@@ -150,6 +154,7 @@ class Report(Record, Tabular):
             self.integer_as,
             self.parameters,
             self.per_sample,
+            self.curves,
         )
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from snnmetrics.report.curve import Curve, figures_per_step
 from snnmetrics.report.data import (
     KINDS,
     Counts,
@@ -74,6 +75,14 @@ class SynopsRow(Row):
             never below the true figure, at most 1.09 % above.
         peak_step: Most synops in a single time step of a single sample; ``None`` where the time
             steps of the layer are not known.
+        synops_per_step: Synops of each time step, mean over the samples that have the step, as all
+            that follows ``(T,)``, float64. ``None`` without ``Monitor(per_step=True)``, where time
+            steps are not known, and of synops where these have no meaning.
+        synops_per_step_std: Standard deviation over samples.
+        synops_per_step_max: Synops of the sample that has most at the step.
+        events_per_step: Nonzero inputs of each time step.
+        events_per_step_std: Standard deviation over samples.
+        events_per_step_max: Events of the sample that has most at the step.
 
     Example:
         >>> import torch
@@ -99,6 +108,12 @@ class SynopsRow(Row):
     max: float | None
     percentiles: Mapping[int, float] | None
     peak_step: float | None
+    synops_per_step: Tensor | None = field(repr=False)
+    synops_per_step_std: Tensor | None = field(repr=False)
+    synops_per_step_max: Tensor | None = field(repr=False)
+    events_per_step: Tensor | None = field(repr=False)
+    events_per_step_std: Tensor | None = field(repr=False)
+    events_per_step_max: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +210,11 @@ class NeuronRow(ActivityRow):
             ``None`` where they are not known of the type.
         multiplications: Multiplications per sample; ``None`` as above.
         firing_rate_per_neuron: Firing rate of each neuron, float64, if maps were kept.
+        firing_rate_per_step: Firing rate of the layer at each time step, mean over the samples that
+            have the step, ``(T,)``, float64; ``None`` without ``Monitor(per_step=True)``, and where
+            time steps are not known.
+        firing_rate_per_step_std: Standard deviation over samples.
+        firing_rate_per_step_max: Firing rate of the sample that has the highest at the step.
 
     Example:
         >>> from snnmetrics.report import NeuronData, Report
@@ -212,6 +232,9 @@ class NeuronRow(ActivityRow):
     additions: float | None
     multiplications: float | None
     firing_rate_per_neuron: Tensor | None = field(repr=False)
+    firing_rate_per_step: Tensor | None = field(repr=False)
+    firing_rate_per_step_std: Tensor | None = field(repr=False)
+    firing_rate_per_step_max: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +336,12 @@ def spread(distribution: Distribution | None) -> dict[str, Any]:
     }
 
 
+def steps_of(curves: Mapping[str, Curve], has_synops: bool) -> dict[str, Any]:
+    """The figures of time steps that rows of operations have."""
+    synops = curves.get("synops") if has_synops else None
+    return figures_per_step("synops", synops) | figures_per_step("events", curves.get("events"))
+
+
 def per_second(synops: float | None, seconds: float | None) -> float | None:
     """All synops / all seconds."""
     return None if synops is None or seconds is None else ratio(synops, seconds)
@@ -334,6 +363,7 @@ def layer_row(
         parameters=operation.parameters,
         **sums | {figure: ratio(getattr(counts, figure), samples) for figure in SPIKING_SUMS[1:]},
         **spread(data.per_sample if spiking else None),
+        **steps_of(data.curves, spiking),
         synops_per_neuron=None if map_ is None else map_ / (float(samples) or NAN),
     )
 
@@ -377,6 +407,7 @@ def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> N
         firing_rate_per_neuron=(
             None if map_ is None else map_ / (outputs or NAN) / (1 if dt is None else dt)
         ),
+        **figures_per_step("firing_rate", data.curves.get("spikes"), data.neurons * (dt or 1.0)),
     )
 
 
@@ -392,7 +423,8 @@ def group_row(
     members = [layers[layer] for layer in data.layers if layer in layers]
     sums = sums_of(members, samples, seconds, integer_as)
     kept = None if sums["synops"] is None else data.per_sample
-    return GroupRow(name=name, layers=data.layers, **sums, **spread(kept))
+    steps = steps_of(data.curves, sums["synops"] is not None)
+    return GroupRow(name=name, layers=data.layers, **sums, **spread(kept), **steps)
 
 
 def sums_of(
@@ -424,6 +456,7 @@ def total_row(
     integer_as: str,
     parameters: int,
     distribution: Distribution | None,
+    curves: Mapping[str, Curve],
 ) -> TotalRow:
     """Sums over layers and over neurons."""
     seen = neurons.values()
@@ -441,4 +474,5 @@ def total_row(
         silent_fraction=fraction([data.silent for data in seen], count),
         saturated_fraction=fraction([data.saturated for data in seen], count),
         **spread(kept),
+        **steps_of(curves, sums["synops"] is not None),
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.functional.activity import silent_neurons_compute
+from snnmetrics.report.curve import UNTIMED, Curve, added_steps
 from snnmetrics.report.data import (
     KINDS,
     PRODUCT_KINDS,
@@ -234,8 +235,10 @@ class NeuronTotals:
             spikes_per_neuron=None if map_ is None else map_.cpu(),
         )
 
-    def to_data(self, key: NeuronKey | None, per_neuron: bool = True) -> NeuronData:
-        """Plain numbers, and the map if it is to be kept."""
+    def to_data(
+        self, key: NeuronKey | None, per_neuron: bool = True, *, curves: Mapping[str, Curve]
+    ) -> NeuronData:
+        """Plain numbers, with the map if it is to be kept, and figures of time steps."""
         map_, silent, saturated = self.spikes_per_neuron, self.silent, self.saturated
         if map_ is not None and silent is None:
             steps = torch.tensor(self.elements / max(1, self.neurons), dtype=torch.float64)
@@ -248,6 +251,7 @@ class NeuronTotals:
         return NeuronData(
             **values
             | {"events": int(self.events), "spikes_per_neuron": map_ if per_neuron else None},
+            curves=curves,
             key=key,
         )
 
@@ -267,6 +271,10 @@ class RunData:
         neurons: Totals of each layer of spiking neurons.
         distributions: Figures of each sample. Missing key: every sample has zero. Value ``None``:
             not known.
+        curves: Figures of each time step. Missing key: every sample has zero at each.
+        neuron_curves: Spikes of each layer of neurons at each time step, likewise.
+        step_samples: Samples that have each time step, ``(T,)``, float64; ``None`` if figures of
+            time steps are not kept, or no sample was seen.
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
         contracted: Parameters and buffers that took part in an operation.
@@ -284,6 +292,9 @@ class RunData:
     rows: dict[RowKey, RowTotals] = field(default_factory=dict)
     neurons: dict[NeuronKey, NeuronTotals] = field(default_factory=dict)
     distributions: dict[Key, Distribution | None] = field(default_factory=dict)
+    curves: dict[Key, Curve] = field(default_factory=dict)
+    neuron_curves: dict[NeuronKey, Curve] = field(default_factory=dict)
+    step_samples: Tensor | None = None
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
     contracted: frozenset[str] = frozenset()
@@ -306,6 +317,9 @@ class RunData:
                 key: _known_both(self._distribution(key, other), other._distribution(key, self))
                 for key in {**self.distributions, **other.distributions}
             },
+            _curves_of_both(self, other, self.curves, other.curves),
+            _curves_of_both(self, other, self.neuron_curves, other.neuron_curves),
+            _steps_of_both(self.step_samples, other.step_samples),
             _union(self.uncounted, other.uncounted, Uncounted.add),
             self.called | other.called,
             self.contracted | other.contracted,
@@ -338,6 +352,9 @@ class RunData:
                 key: None if found is None else found.on_host()
                 for key, found in self.distributions.items()
             },
+            curves={key: curve.on_host() for key, curve in self.curves.items()},
+            neuron_curves={key: curve.on_host() for key, curve in self.neuron_curves.items()},
+            step_samples=None if self.step_samples is None else self.step_samples.cpu(),
         )
 
     def steps_per_sample(self) -> float | None:
@@ -391,6 +408,29 @@ def _either(mine: Any, theirs: Any) -> Any:
     if mine is None or theirs is None:
         return theirs if mine is None else mine
     return added(mine, theirs)
+
+
+def _curves_of_both(
+    one: RunData, other: RunData, mine: Mapping[K, Curve], theirs: Mapping[K, Curve]
+) -> dict[K, Curve]:
+    """Curves of the samples of both; one that is in one run alone has nothing in the other."""
+    found = {}
+    for key in {**mine, **theirs}:
+        curves = mine.get(key, _nothing(one)), theirs.get(key, _nothing(other))
+        found[key] = curves[0].add(curves[1])
+    return found
+
+
+def _nothing(run: RunData) -> Curve:
+    if run.step_samples is None:
+        return UNTIMED if run.samples else Curve.of_nothing(torch.zeros(0, dtype=torch.float64))
+    return Curve.of_nothing(run.step_samples)
+
+
+def _steps_of_both(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+    if mine is None or theirs is None:
+        return theirs if mine is None else mine
+    return added_steps(mine, theirs)
 
 
 def _known_both(mine: Distribution | None, theirs: Distribution | None) -> Distribution | None:
