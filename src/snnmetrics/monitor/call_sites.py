@@ -145,8 +145,8 @@ class CallSite:
     expected: InputKind | None = None
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
-    _fanout: Tensor | None = None  # of all neurons, float32
-    _fanout_of: SynapseMap | None = None
+    _columns: tuple[Tensor, ...] = ()
+    _columns_of: SynapseMap | None = None
 
     @property
     def neurons(self) -> list[int]:
@@ -181,23 +181,42 @@ class CallSite:
         float32 where it is exact: of inputs of zeros and ones whose synops are below 2**24.
         """
         assert self.map is not None
-        dims, dense = self.batch_dims, self.map.dense
-        if self._fanout is None or self._fanout_of is not self.map:
-            with torch.inference_mode(False), torch.no_grad():
-                self._fanout = dense.expand(self.neurons).reshape(-1).to(torch.float32)
-            self._fanout_of = self.map
-        exact = (
+        if self.is_exact(x, kind):
+            return torch.matmul(self.flat(x), self.columns(1)[:, 0])
+        return vector_synops(x, self.batch_dims, self.map.dense)
+
+    def is_exact(self, x: Tensor, kind: int | Tensor) -> bool:
+        """Whether products of an input with :meth:`columns` are exact in float32."""
+        assert self.map is not None
+        return (
             kind is InputKind.BINARY
             and x.dtype is torch.float32
-            and dims == tuple(range(len(dims)))
+            and self.batch_dims == tuple(range(len(self.batch_dims)))
             and self.map.synapses < FLOAT32_INTEGERS
             and not torch.is_autocast_enabled("cpu")  # which leaves float64 alone
             and torch.get_float32_matmul_precision() == "highest"
         )
-        if exact:
-            vectors = x if x.ndim == len(dims) + 1 else x.flatten(len(dims))
-            return torch.matmul(vectors, self._fanout)
-        return vector_synops(x, dims, dense)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """An input whose first dimensions are not neurons, with its neurons in one dimension."""
+        leading = len(self.batch_dims)
+        return x if x.ndim == leading + 1 else x.flatten(leading)
+
+    def columns(self, number: int) -> Tensor:
+        """What an input vector is multiplied with: fan-outs, then ones; float32.
+
+        The same object as long as the map is the same.
+
+        Args:
+            number: Number of columns, 1 or 2.
+        """
+        assert self.map is not None
+        if self._columns_of is not self.map:
+            with torch.inference_mode(False), torch.no_grad():
+                fanout = self.map.dense.expand(self.neurons).reshape(-1, 1).to(torch.float32)
+                self._columns = fanout, torch.cat([fanout, torch.ones_like(fanout)], 1)
+            self._columns_of = self.map
+        return self._columns[number - 1]
 
     def known(self, calls: int) -> dict[str, Any]:
         """Fields of :class:`~snnmetrics.report.Counts` that follow from shapes, for some calls."""

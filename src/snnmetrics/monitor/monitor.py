@@ -319,7 +319,7 @@ class Monitor:
                 declared = f"samples={samples} times {declared}"
             if seen == steps * (1 if self.batch_dim is None else samples):
                 return
-            # With per_sample or per_step time_dim may be the order that layers within the model see.
+            # Where vectors are attributed, time_dim may be the order that inner layers see.
             if not self._recorder.keeps_vectors:
                 raise ValueError(
                     f"steps: expected as many as {dims} of the model's input adds up to in this "
@@ -476,7 +476,7 @@ class Monitor:
             lasting = torch.full((batch.steps,), batch.samples, dtype=torch.float64, device="cpu")
             staged.step_samples = lasting
         rows: dict[str, dict[RowKey, Series]] = {}
-        for (what, key), vectors in recorder.vectors.items():
+        for (what, key), vectors in recorder.vectors.figures().items():
             if isinstance(key, NeuronKey):
                 series = series_of(key.module, vectors, batch)
                 staged.neuron_curves[key] = Curve.of(*series)

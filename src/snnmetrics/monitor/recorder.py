@@ -26,10 +26,11 @@ from snnmetrics.monitor.call_sites import (
 )
 from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.monitor.per_sample import VectorFigures, vector_events
+from snnmetrics.monitor.per_sample import vector_events
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import StatsCache
 from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint, unseen_by_modes
+from snnmetrics.monitor.vectors import Place, Vectors
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
@@ -53,6 +54,7 @@ from snnmetrics.tensors.counts import with_gradient_of
 from snnmetrics.tensors.fused import input_totals, product_totals
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
 _MOST_SITES = 1024
 _MOST_READ = 2**20  # numbers that compiled graphs have read and that wait to be added up
@@ -79,6 +81,7 @@ class _Output(NamedTuple):
     sums: InputSums
     vectors: int
     road: Road | None
+    key: NeuronKey
     copied: bool  # the host reads a copy: its device has no float64
 
 
@@ -202,7 +205,6 @@ class _RootCall:
     called: set[str] = field(default_factory=set)
     notes: set[str] = field(default_factory=set)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
-    vectors: list[tuple[tuple[str, RowKey | NeuronKey], Tensor]] = field(default_factory=list)
     synops: list[tuple[RowKey, Tensor]] = field(default_factory=list)
     read: list[_Read] = field(default_factory=list)
     products: list[_Products] = field(default_factory=list)
@@ -215,7 +217,7 @@ class _RootCall:
         for added in (
             *(self.order, self.sites, self.sums, self.counted, self.maps, self.contracted),
             *(self.touched, self.read, self.products, self.outputs),
-            *(self.expanded, self.called, self.notes, self.uncounted, self.vectors, self.synops),
+            *(self.expanded, self.called, self.notes, self.uncounted, self.synops),
         ):
             if added:
                 added.clear()
@@ -239,8 +241,7 @@ class BatchRecorder:
         root: What the root call that runs adds.
         names: Names of rows, as far as rows are known.
         synops: Synops of input vectors of the batch by row, with gradient.
-        vectors: Figures of input vectors of the batch, and of outputs of neurons, by quantity and
-            row.
+        vectors: Figures of input vectors of the batch, and of outputs of neurons.
         prepares_roots: Whether :meth:`begin_root` has anything to do.
         checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
         plans: What runs of compiled graphs add, while attached.
@@ -260,11 +261,12 @@ class BatchRecorder:
     root: _RootCall = field(default_factory=_RootCall)
     names: NamesSoFar = field(default_factory=NamesSoFar)
     synops: dict[RowKey, list[Tensor]] = field(default_factory=dict)
-    vectors: dict[tuple[str, RowKey | NeuronKey], list[VectorFigures]] = field(default_factory=dict)
+    vectors: Vectors = field(default_factory=Vectors)
     _staged: RunData = field(default_factory=RunData)
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _outputs: dict[tuple[str, torch.Size, int], _Output] = field(default_factory=dict)
+    _ones: dict[Place, Tensor] = field(default_factory=dict)  # columns of outputs of neurons
     _not_finite: str | None = None  # the message, until the batch is complete
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
@@ -329,6 +331,7 @@ class BatchRecorder:
         self._orders.clear()
         self._emitted.clear()
         self._outputs.clear()
+        self._ones.clear()
         self._not_finite = None
 
     def forget_names(self) -> None:
@@ -424,8 +427,8 @@ class BatchRecorder:
             self._keep_read(root)
         if self.device_calls.places and self.device_calls.settle():
             self._add_device_calls()
-        for place, values in root.vectors:
-            self.vectors.setdefault(place, []).append(VectorFigures(staged.calls, values))
+        if self.keeps_vectors:
+            self.vectors.settle(staged.calls)
         for key, synops in root.synops:
             self.synops.setdefault(key, []).append(synops)
         for name, entry in root.uncounted.items():
@@ -450,6 +453,7 @@ class BatchRecorder:
             site.reset()
             del self._active[site]
         self.root = _RootCall()
+        self.vectors.discard()
         self.device_calls.discard()
         self.cache.invalidate()
 
@@ -673,7 +677,7 @@ class BatchRecorder:
             root.sums.append(sums)
         sums.add(stats, site.vectors)
         if self.keeps_vectors:
-            self._keep_vectors(site, as_counts(x, stats), kind)
+            self._keep_vectors(site, as_counts(x, stats), stats)
         if self.differentiable:
             self._keep_gradient(site, as_counts(x, stats), kind)
 
@@ -703,7 +707,7 @@ class BatchRecorder:
             self.root.counted.append(_Counted(site.key, site.operation, stats.kind, figures, map_))
             self.root.contracted |= site.sources
             if self.keeps_vectors:
-                self._keep_vectors(site, counts, stats.kind)
+                self._keep_vectors(site, counts, stats)
         if self.differentiable:
             self._keep_gradient(site, live, stats.kind)
 
@@ -782,12 +786,24 @@ class BatchRecorder:
 
     # ------------------------------------------------------- samples, gradient of synops
 
-    def _keep_vectors(self, site: CallSite, x: Tensor, kind: int | Tensor) -> None:
+    def _keep_vectors(self, site: CallSite, x: Tensor, stats: InputStats) -> None:
+        """Keep the synops of input vectors, unless the input is analog, and their events."""
+        kind, x = stats.kind, x.detach()
+        if site.declared is None and not site.samples_first:
+            figures = ("synops", "events") if self.per_step else ("synops",)
+            places = tuple([(figure, site.key) for figure in figures])
+            columns = site.columns(len(places))
+            if stats.leading and kind is InputKind.BINARY:
+                self.vectors.keep_copy(places, stats.magnitudes, stats.leading, columns)
+                return
+            if site.is_exact(x, kind):
+                self.vectors.keep_all(places, torch.matmul(site.flat(x), columns))
+                return
         if self.per_step:
             self._keep_events(site, x)
         if kind is InputKind.ANALOG and site.declared is None:
             return
-        synops = site.vector_synops(x.detach(), kind)
+        synops = site.vector_synops(x, kind)
         self._keep(site.key, site.declared, synops, kind, site.samples_first)
 
     def _keep(
@@ -815,7 +831,7 @@ class BatchRecorder:
     def _keep_figure(self, what: str, key: RowKey, values: Tensor, samples_first: bool) -> None:
         if samples_first and values.ndim > 1:
             values = values.sum(tuple(range(1, values.ndim)))
-        self.root.vectors.append(((what, key), values.to(torch.float64)))
+        self.vectors.keep((what, key), values)
 
     def _keep_gradient(self, site: CallSite, x: Tensor, kind: InputKind) -> None:
         if kind is InputKind.ANALOG and site.declared is None:
@@ -868,9 +884,23 @@ class BatchRecorder:
             self.root.sums.append(sums)
         sums.add(stats, output.vectors)
         if self.per_step:
-            key = NeuronKey(name, tuple(spikes.shape[lead:]))
-            emitted = spikes.detach().abs().flatten(lead).sum(-1, dtype=torch.float64)
-            self.root.vectors.append((("spikes", key), emitted))
+            self._keep_spikes(("spikes", output.key), spikes.detach(), lead, stats)
+
+    def _keep_spikes(
+        self, place: Place, spikes: Tensor, lead: int, stats: InputStats | DeviceStats
+    ) -> None:
+        """Keep the sums of magnitudes of the outputs of neurons, of each sample and step."""
+        dtype: torch.dtype | None = torch.float64
+        if isinstance(stats, InputStats) and stats.kind is InputKind.BINARY:
+            if stats.leading:
+                ones = self._ones.get(place)
+                if ones is None:
+                    ones = self._ones[place] = torch.ones(spikes[(0,) * lead].numel(), 1)
+                self.vectors.keep_copy((place,), stats.magnitudes, stats.leading, ones)
+                return
+            if spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS:
+                dtype = None  # zeros and ones are added up exactly
+        self.vectors.keep(place, spikes.abs().flatten(lead).sum(-1, dtype=dtype))
 
     def _new_output(self, name: str, type_: str, spikes: Tensor, lead: int) -> _Output:
         shape = spikes.shape
@@ -878,7 +908,7 @@ class BatchRecorder:
         emitted = self._emitted.setdefault(key, _Emitted(type_, InputSums()))
         copied = is_copied(spikes)
         road = None if copied else road_of(spikes)
-        output = _Output(emitted.sums, math.prod(shape[:lead]), road, copied)
+        output = _Output(emitted.sums, math.prod(shape[:lead]), road, key, copied)
         self._outputs[name, shape, lead] = output
         return output
 

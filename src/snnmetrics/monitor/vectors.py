@@ -1,0 +1,112 @@
+"""Figures of single input vectors, and of outputs of neurons, in the batch that is open.
+
+What a root call adds is kept apart until it has returned. Small inputs of zeros and ones are
+copied, and multiplied with their maps together when the batch is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnmetrics.monitor.per_sample import VectorFigures
+from snnmetrics.report.data import NeuronKey, RowKey
+
+Place = tuple[str, RowKey | NeuronKey]
+"""A quantity, and the row or the layer of neurons that it is of."""
+
+
+class _Figures(NamedTuple):
+    """Figures of the vectors of one call.
+
+    Attributes:
+        places: What they are, one for each entry of the last dimension of ``values``.
+        values: In the shape of the leading dimensions, and one more; or, where there are columns, a
+            copy of what was read.
+        columns: What vectors are to be multiplied with, ``(neurons, places)``; float32.
+        leading: Number of leading dimensions.
+    """
+
+    places: tuple[Place, ...]
+    values: Tensor
+    columns: Tensor | None
+    leading: int
+
+
+class Vectors:
+    """Keeps figures of vectors until the batch is complete."""
+
+    def __init__(self) -> None:
+        self._root: list[_Figures] = []
+        self._batch: list[tuple[int, _Figures]] = []
+
+    def keep(self, place: Place, values: Tensor) -> None:
+        """Keep a figure of the vectors of one call, in the shape of the leading dimensions."""
+        self._root.append(_Figures((place,), values.unsqueeze(-1), None, values.ndim))
+
+    def keep_all(self, places: tuple[Place, ...], values: Tensor) -> None:
+        """Keep several figures, along the last dimension."""
+        self._root.append(_Figures(places, values, None, values.ndim - 1))
+
+    def keep_copy(
+        self, places: tuple[Place, ...], copy: Tensor, leading: int, columns: Tensor
+    ) -> None:
+        """Keep a copy of vectors of zeros and ones, that are to be multiplied with columns.
+
+        Args:
+            places: What the products are.
+            copy: The vectors, which nothing else writes to.
+            leading: Number of leading dimensions, which are not neurons.
+            columns: ``(neurons, places)``, float32; always the same object for the same columns.
+        """
+        self._root.append(_Figures(places, copy, columns, leading))
+
+    def settle(self, call: int) -> None:
+        """The root call returned: what it added counts.
+
+        Args:
+            call: Its number in the batch.
+        """
+        self._batch += [(call, figures) for figures in self._root]
+        self._root.clear()
+
+    def discard(self) -> None:
+        """The root call failed: it adds nothing."""
+        self._root.clear()
+
+    def clear(self) -> None:
+        """The batch is complete, or it failed."""
+        self._root.clear()
+        self._batch.clear()
+
+    def figures(self) -> dict[Place, list[VectorFigures]]:
+        """The figures of the batch, float64, in the order of their calls."""
+        together: dict[object, list[int]] = {}
+        for number, (_, figures) in enumerate(self._batch):
+            key: object = number
+            if figures.columns is not None:
+                key = figures.places, id(figures.columns), figures.values.shape, figures.leading
+            together.setdefault(key, []).append(number)
+        values: list[Tensor] = [torch.empty(0)] * len(self._batch)
+        for numbers in together.values():
+            found = self._products([self._batch[number][1] for number in numbers])
+            for number, product in zip(numbers, found, strict=True):
+                values[number] = product
+        kept: dict[Place, list[VectorFigures]] = {}
+        for (call, figures), value in zip(self._batch, values, strict=True):
+            for place, figure in zip(figures.places, value.unbind(-1), strict=True):
+                kept.setdefault(place, []).append(VectorFigures(call, figure))
+        return kept
+
+    @staticmethod
+    def _products(alike: Sequence[_Figures]) -> Iterator[Tensor]:
+        _, values, columns, leading = alike[0]
+        if columns is None:
+            yield values.to(torch.float64)
+            return
+        copies = torch.stack([figures.values for figures in alike])
+        vectors = copies.reshape(*copies.shape[: 1 + leading], -1)
+        yield from (vectors.to(torch.float64) @ columns.to(torch.float64)).unbind()
