@@ -155,7 +155,7 @@ class SNNMetricsCallback(Callback):
         self._arguments = monitor
         self._monitors: dict[str, Monitor] = {}
         self._attached: set[str] = set()
-        self._batch: AbstractContextManager[None] | None = None
+        self._batch: AbstractContextManager[object] | None = None
         self._logged_at = 0
         self._directory: Path | None = None
         self._resumed: Mapping[str, Any] | None = None

@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
+from snnmetrics.monitor.open_batch import OpenBatch
 from snnmetrics.monitor.packing import pack, problem_with, unpack
 from snnmetrics.monitor.per_sample import Batch, Series, distributions_of, series_of, sums_of
 from snnmetrics.monitor.probes import Probes
@@ -30,9 +32,10 @@ from snnmetrics.monitor.tracer import Tracer
 from snnmetrics.monitor.transforms import outside_of_transforms, unseen_by_modes
 from snnmetrics.ranks.reduce import all_reduce
 from snnmetrics.report import Report, RowKey, Uncounted
+from snnmetrics.report.curve import FIGURES as CURVES
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import NeuronKey
-from snnmetrics.report.run_data import RunData, require_same_layers
+from snnmetrics.report.run_data import RunData, StoppedTotals, require_same_layers
 from snnmetrics.text import named
 
 _FORMAT, _VERSION = "snnmetrics.Monitor", 4
@@ -182,6 +185,7 @@ class Monitor:
         self._tracer: Tracer | None = None
         self._attached = 0
         self._in_batch = False
+        self._until: Tensor | None = None  # steps at which the samples of the open batch stop
         self._discarded = False  # reset() was called in the open batch
         self._untraced_calls = 0  # in the open batch
         # In the open batch; of steps times samples, if those are known.
@@ -247,7 +251,7 @@ class Monitor:
     @contextmanager
     def batch(
         self, samples: int, steps: int | None = None, seconds: float | None = None
-    ) -> Iterator[None]:
+    ) -> Iterator[OpenBatch]:
         """One batch that takes several calls of the model, such as one per time step.
 
         Counts are committed at the end; an exception inside leaves them as they were.
@@ -259,6 +263,9 @@ class Monitor:
                 ``time_dim`` the steps of all calls add up to it.
             seconds: Duration of each sample, for figures per second from recordings of different
                 length. With a ``dt`` it is known from the steps, and must not be given.
+
+        Yields:
+            The batch, which takes the time steps at which samples stop: :meth:`OpenBatch.until`.
 
         Raises:
             TypeError: If an argument is not a number.
@@ -302,9 +309,11 @@ class Monitor:
         around_each = has_dims or bool(self._probes)
         with (
             self._tracer.batch_of_calls(around_each),
-            self._open_batch(samples, steps, seconds),
+            self._open_batch(samples, steps, seconds, may_stop=True),
         ):
-            yield
+            batch = OpenBatch(samples, steps, self._recorder.per_sample)
+            yield batch
+            self._until = batch.stops
             if steps is not None and samples and not self._discarded:
                 self._require_steps(samples, steps)
 
@@ -344,15 +353,17 @@ class Monitor:
             )
 
     @contextmanager
-    def _open_batch(self, samples: int, steps: int | None, seconds: float | None) -> Iterator[None]:
+    def _open_batch(
+        self, samples: int, steps: int | None, seconds: float | None, may_stop: bool = False
+    ) -> Iterator[None]:
         self._discarded, self._untraced_calls = False, 0
         self._samples_seen = self._steps_seen = 0
         try:
             self._in_batch = True
             with self._probes.batch():
                 with torch._C.DisableTorchFunction():
-                    self._recorder.open(weights_may_differ=not self._weights_are_fixed)
-                self._batch_samples = None
+                    self._recorder.open(not self._weights_are_fixed, may_stop)
+                self._batch_samples = self._until = None
                 yield
                 if not self._discarded:
                     with unseen_by_modes(), outside_of_transforms():
@@ -484,6 +495,8 @@ class Monitor:
             name = recorder.names[key]
             if self._declared.is_row_counted(name, key.module):
                 rows.setdefault(what, {})[key] = series_of(name, vectors, batch)
+        if self._until is not None:
+            self._add_until(staged, rows, self._until)
         for what, found in rows.items():
             named = {recorder.names[key]: key for key in found}
             groups = {
@@ -493,8 +506,24 @@ class Monitor:
             sums = sums_of(found, groups)
             if recorder.per_sample and what == "synops":
                 staged.distributions = distributions_of(sums, batch)
-            if recorder.per_step:
+            if recorder.per_step and what in CURVES:
                 staged.curves |= {(what, *key): Curve.of(*sum_) for key, sum_ in sums.items()}
+
+    def _add_until(
+        self, staged: RunData, rows: Mapping[str, Mapping[RowKey, Series]], until: Tensor
+    ) -> None:
+        """Add what happened until each sample stopped."""
+        staged.until_samples, staged.until_steps = len(until), int(until.sum())
+        for what in fields(StoppedTotals):
+            for key, series in rows.get(what.name, {}).items():
+                if not series.timed:
+                    staged.until_unknown |= {self._recorder.names[key]}
+                    continue
+                values = series.values
+                steps = torch.arange(len(values), device=values.device).unsqueeze(1)
+                kept = torch.where(steps < until.to(values.device), values, 0.0).sum()
+                totals = staged.until.setdefault(key, StoppedTotals())
+                setattr(totals, what.name, kept.item() if kept.is_cpu else kept)
 
     # --------------------------------------------------------------------------- results
 

@@ -26,11 +26,11 @@ from snnmetrics.monitor.call_sites import (
 )
 from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
-from snnmetrics.monitor.per_sample import vector_events
+from snnmetrics.monitor.per_sample import vector_events, vector_synops
 from snnmetrics.monitor.row_keys import NamesSoFar
 from snnmetrics.monitor.stats_cache import StatsCache
 from snnmetrics.monitor.transforms import runs_in_reentrant_checkpoint, unseen_by_modes
-from snnmetrics.monitor.vectors import Place, Vectors
+from snnmetrics.monitor.vectors import Place, Places, Vectors
 from snnmetrics.ops.spec import Call
 from snnmetrics.report.data import NeuronKey, Operation, RowKey, Uncounted, product_kind
 from snnmetrics.report.run_data import NeuronTotals, RowTotals, RunData
@@ -38,7 +38,7 @@ from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.synapses.paths import own_saved_tensors
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.accelerators.device_stats import DeviceStats
-from snnmetrics.tensors.accelerators.gradient import vector_synops
+from snnmetrics.tensors.accelerators.gradient import vector_synops as device_synops
 from snnmetrics.tensors.accelerators.lines import FACTS, TOTALS
 from snnmetrics.tensors.accelerators.roads import (
     ROADS,
@@ -233,6 +233,7 @@ class BatchRecorder:
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         per_step: Whether their synops and events are, and the spikes of neurons.
+        keeps_effective: Whether what their ACs and MACs follow from is, in the batch that is open.
         differentiable: Whether synops of the batch keep their gradient.
         maps: Synapse maps, over all batches while attached.
         cache: Statistics of the tensors of the root call that runs.
@@ -271,6 +272,7 @@ class BatchRecorder:
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
     prepares_roots: bool = False
+    keeps_effective: bool = False
     plans: dict[Any, Any] = field(default_factory=dict)
     comparisons: int = 0
     _plan_sites: dict[CallSite, None] = field(default_factory=dict)
@@ -300,13 +302,15 @@ class BatchRecorder:
 
     # --------------------------------------------------------------- batches, root calls
 
-    def open(self, weights_may_differ: bool = True) -> None:
+    def open(self, weights_may_differ: bool = True, may_stop: bool = False) -> None:
         """Begin a batch.
 
         Args:
             weights_may_differ: Whether weights may have changed since the last batch.
+            may_stop: Whether samples may be said to stop before its last time step.
         """
         self.clear()
+        self.keeps_effective = self.per_sample and may_stop
         self.synops.clear()
         self.checkpointed = self._shares_memory = False
         self.prepares_roots = True
@@ -735,16 +739,23 @@ class BatchRecorder:
             return
         if self.per_step:
             self._keep_events(site, x)
+        if self.keeps_effective:
+
+            def synops_of(x: Tensor, map_: Tensor) -> Tensor:
+                return device_synops(road, space, x, dims, map_, None, True)
+
+            counts = x.detach() if scale is None else x.detach() / scale
+            self._keep_effective(site, synops_of, counts)
         if site.declared == InputKind.ANALOG.label:
             return  # synops have no meaning
         options = dims, dense, scale, site.declared is not None
         if self.keeps_vectors:
-            synops = vector_synops(road, space, x.detach(), *options)
+            synops = device_synops(road, space, x.detach(), *options)
             self._keep_figure("synops", site.key, synops, site.samples_first)
         if self.differentiable:
             live = self._with_gradient_of(x)
             with own_saved_tensors():
-                self.root.synops.append((site.key, vector_synops(road, space, live, *options)))
+                self.root.synops.append((site.key, device_synops(road, space, live, *options)))
 
     def _record_product(self, key: RowKey, name: str, module: str, call: Call, output: Any) -> None:
         call = call._replace(left=to_be_read(call.left), right=to_be_read(call.right))
@@ -770,6 +781,10 @@ class BatchRecorder:
             if self.keeps_vectors:
                 synops, kind = products.vector_products(call), products.tighter(*kinds)
                 self._keep(key, declared, synops, kind, call.spec.samples_first)
+            if self.keeps_effective:
+                both = products.vector_products(call)
+                for figure in ("effective_synops", "effective_magnitude"):
+                    self._keep_figure(figure, key, both, call.spec.samples_first)
             if self.per_step:
                 events = products.vector_events(call)
                 self._keep_figure("events", key, events, call.spec.samples_first)
@@ -789,10 +804,15 @@ class BatchRecorder:
     def _keep_vectors(self, site: CallSite, x: Tensor, stats: InputStats) -> None:
         """Keep the synops of input vectors, unless the input is analog, and their events."""
         kind, x = stats.kind, x.detach()
-        if site.declared is None and not site.samples_first:
-            figures = ("synops", "events") if self.per_step else ("synops",)
-            places = tuple([(figure, site.key) for figure in figures])
-            columns = site.columns(len(places))
+        assert site.map is not None
+        fits = not self.keeps_effective or site.map.effective is None
+        if site.declared is None and not site.samples_first and fits:
+            key, columns = site.key, site.columns(2 if self.per_step else 1)
+            places: Places = ((("synops", key), 0),)
+            if self.per_step:
+                places += ((("events", key), 1),)
+            if self.keeps_effective:
+                places += ((("effective_synops", key), 0), (("effective_magnitude", key), 0))
             if stats.leading and kind is InputKind.BINARY:
                 self.vectors.keep_copy(places, stats.magnitudes, stats.leading, columns)
                 return
@@ -801,6 +821,8 @@ class BatchRecorder:
                 return
         if self.per_step:
             self._keep_events(site, x)
+        if self.keeps_effective:
+            self._keep_effective(site, lambda x, map_: vector_synops(x, site.batch_dims, map_), x)
         if kind is InputKind.ANALOG and site.declared is None:
             return
         synops = site.vector_synops(x, kind)
@@ -827,6 +849,25 @@ class BatchRecorder:
     def _keep_events(self, site: CallSite, x: Tensor) -> None:
         events = vector_events(x.detach(), site.batch_dims)
         self._keep_figure("events", site.key, events, site.samples_first)
+
+    def _keep_effective(
+        self, site: CallSite, synops_of: Callable[[Tensor, Tensor], Tensor], x: Tensor
+    ) -> None:
+        """Keep what ACs and MACs of input vectors follow from.
+
+        Args:
+            site: The call site.
+            synops_of: Gives the synops of each vector of an input, by a map.
+            x: The input, in spike counts where a scale was declared.
+        """
+        synapse_map = site.map
+        assert synapse_map is not None
+        effective = synapse_map.effective
+        map_ = synapse_map.dense if effective is None else effective
+        events = synops_of(x.ne(0).to(torch.float32), map_)
+        self._keep_figure("effective_synops", site.key, events, site.samples_first)
+        magnitude = synops_of(x, map_)
+        self._keep_figure("effective_magnitude", site.key, magnitude, site.samples_first)
 
     def _keep_figure(self, what: str, key: RowKey, values: Tensor, samples_first: bool) -> None:
         if samples_first and values.ndim > 1:
@@ -896,7 +937,7 @@ class BatchRecorder:
                 ones = self._ones.get(place)
                 if ones is None:
                     ones = self._ones[place] = torch.ones(spikes[(0,) * lead].numel(), 1)
-                self.vectors.keep_copy((place,), stats.magnitudes, stats.leading, ones)
+                self.vectors.keep_copy(((place, 0),), stats.magnitudes, stats.leading, ones)
                 return
             if spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS:
                 dtype = None  # zeros and ones are added up exactly

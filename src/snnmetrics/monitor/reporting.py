@@ -23,6 +23,7 @@ from snnmetrics.report.data import (
     NeuronData,
     RowKey,
     Uncounted,
+    UntilData,
 )
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.merge import curves_of, spikes_of
@@ -90,12 +91,14 @@ def report_of(
             *_steps_inside(run, neurons),
             *idle,
             *(f"{name}: {_UNCLEAR}" for name in unclear),
+            *_until_notes(run, layers),
         ),
         seconds=run.all_seconds(dt),
         groups_data=groups,
         per_sample=total[0],
         per_second=total[1],
         curves=_sum_curves(run, "total", "", not unclear),
+        until_data=_until(run, layers),
     )
 
 
@@ -227,6 +230,30 @@ def _with_samples(data: LayerData, run: RunData) -> LayerData:
     assert data.key is not None  # it is from a run
     per_sample, per_second = _distributions(run, "layer", data.key)
     return replace(data, per_sample=per_sample, per_second=per_second)
+
+
+def _until(run: RunData, layers: Mapping[str, LayerData]) -> UntilData | None:
+    """What was counted until each sample stopped, if it is known of all layers."""
+    if not run.until_samples or not run.until_unknown.isdisjoint(layers):
+        return None
+    names = {data.key: name for name, data in layers.items()}
+    kept = {names[key]: found.to_data() for key, found in run.until.items() if key in names}
+    return UntilData(run.until_samples, run.until_steps, kept)
+
+
+def _until_notes(run: RunData, layers: Mapping[str, LayerData]) -> Iterator[str]:
+    if not run.until_samples:
+        return
+    unknown = [name for name in layers if name in run.until_unknown]
+    if unknown:
+        yield (
+            f"no figures until the samples stopped: {', '.join(unknown)} ran once for several time "
+            "steps"
+        )
+    elif run.until_samples != run.samples:
+        yield (
+            f"figures until the samples stopped are of {run.until_samples} of {run.samples} samples"
+        )
 
 
 def _with_curves(data: LayerData, run: RunData) -> LayerData:

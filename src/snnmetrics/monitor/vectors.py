@@ -17,20 +17,22 @@ from snnmetrics.report.data import NeuronKey, RowKey
 
 Place = tuple[str, RowKey | NeuronKey]
 """A quantity, and the row or the layer of neurons that it is of."""
+Places = tuple[tuple[Place, int], ...]
+"""Quantities with their numbers among those that were computed together."""
 
 
 class _Figures(NamedTuple):
     """Figures of the vectors of one call.
 
     Attributes:
-        places: What they are, one for each entry of the last dimension of ``values``.
+        places: What they are, and the number of each in the last dimension of ``values``.
         values: In the shape of the leading dimensions, and one more; or, where there are columns, a
             copy of what was read.
-        columns: What vectors are to be multiplied with, ``(neurons, places)``; float32.
+        columns: What vectors are to be multiplied with, ``(neurons, numbers)``; float32.
         leading: Number of leading dimensions.
     """
 
-    places: tuple[Place, ...]
+    places: Places
     values: Tensor
     columns: Tensor | None
     leading: int
@@ -45,22 +47,20 @@ class Vectors:
 
     def keep(self, place: Place, values: Tensor) -> None:
         """Keep a figure of the vectors of one call, in the shape of the leading dimensions."""
-        self._root.append(_Figures((place,), values.unsqueeze(-1), None, values.ndim))
+        self._root.append(_Figures(((place, 0),), values.unsqueeze(-1), None, values.ndim))
 
-    def keep_all(self, places: tuple[Place, ...], values: Tensor) -> None:
+    def keep_all(self, places: Places, values: Tensor) -> None:
         """Keep several figures, along the last dimension."""
         self._root.append(_Figures(places, values, None, values.ndim - 1))
 
-    def keep_copy(
-        self, places: tuple[Place, ...], copy: Tensor, leading: int, columns: Tensor
-    ) -> None:
+    def keep_copy(self, places: Places, copy: Tensor, leading: int, columns: Tensor) -> None:
         """Keep a copy of vectors of zeros and ones, that are to be multiplied with columns.
 
         Args:
             places: What the products are.
             copy: The vectors, which nothing else writes to.
             leading: Number of leading dimensions, which are not neurons.
-            columns: ``(neurons, places)``, float32; always the same object for the same columns.
+            columns: ``(neurons, numbers)``, float32; always the same object for the same columns.
         """
         self._root.append(_Figures(places, copy, columns, leading))
 
@@ -97,8 +97,8 @@ class Vectors:
                 values[number] = product
         kept: dict[Place, list[VectorFigures]] = {}
         for (call, figures), value in zip(self._batch, values, strict=True):
-            for place, figure in zip(figures.places, value.unbind(-1), strict=True):
-                kept.setdefault(place, []).append(VectorFigures(call, figure))
+            for place, number in figures.places:
+                kept.setdefault(place, []).append(VectorFigures(call, value[..., number]))
         return kept
 
     @staticmethod

@@ -323,6 +323,44 @@ class NeuronData(Record):
 
 
 @dataclass(frozen=True)
+class StoppedCounts:
+    """Totals of a layer over samples, each until the time step at which it stopped.
+
+    Attributes:
+        synops: Sum of ``|x_i| f_i``.
+        effective_synops: Sum over events of the synapses of nonzero weight.
+        effective_magnitude: Sum of magnitudes times these synapses.
+
+    Example:
+        >>> StoppedCounts(synops=9, effective_synops=6, effective_magnitude=6).synops
+        9
+    """
+
+    synops: float = 0
+    effective_synops: float = 0
+    effective_magnitude: float = 0
+
+
+@dataclass(frozen=True, eq=False)
+class UntilData(Record):
+    """What was counted until each sample stopped: ``batch.until(steps)``.
+
+    Attributes:
+        samples: Samples of which the time step is known.
+        steps: These time steps, summed over samples.
+        layers: Totals by name of the layer.
+
+    Example:
+        >>> UntilData(2, 5, {"fc": StoppedCounts(9, 9, 9)}).layers["fc"].synops
+        9
+    """
+
+    samples: int
+    steps: int
+    layers: Mapping[str, StoppedCounts]
+
+
+@dataclass(frozen=True)
 class Uncounted:
     """Something that may cause operations and was not counted.
 

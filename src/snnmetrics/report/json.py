@@ -85,12 +85,12 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
 
 
 def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
-    """A report of version 4, which has no figures of time steps, as one of today.
+    """A report of version 4, which has no figures of time steps or of stops, as one of today.
 
     What is not as expected stays, and is refused by the checks of today's format.
     """
     nothing: dict[str, Any] = {"curves": {}}
-    found = data | nothing
+    found = data | nothing | {"until": None}
     for rows in ("layers", "groups", "neurons"):
         if isinstance(given := found.get(rows), Mapping):
             found[rows] = {

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snnmetrics.report.curve import FIGURES as CURVES
 from snnmetrics.report.curve import Curve
-from snnmetrics.report.data import GroupData, LayerData, NeuronData, NeuronKey, RowKey, Uncounted
+from snnmetrics.report.data import (
+    GroupData,
+    LayerData,
+    NeuronData,
+    NeuronKey,
+    RowKey,
+    Uncounted,
+    UntilData,
+)
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
-from snnmetrics.report.run_data import Key, NeuronTotals, RowTotals, RunData
+from snnmetrics.report.run_data import Key, NeuronTotals, RowTotals, RunData, StoppedTotals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,12 +107,13 @@ def sum_of(one: Report, other: Report) -> Report:
         notes=(*_notes(one, other), *(f"{names[key]}: {_UNCLEAR}" for key in unclear)),
         **({"per_sample": None, "per_second": None} if unclear else _distributions(run, "total")),
         curves={} if unclear else curves_of(run, "total"),
+        until_data=_until(run, names, one, other),
     )
 
 
 def run_data(keyed: _Keyed) -> RunData:
     """Return the counts of a report."""
-    report = keyed.report
+    report, until = keyed.report, keyed.report.until_data
     known: dict[Key, Distribution | None] = {}
     curves: dict[Key, Curve] = {}
     parts: tuple[tuple[str, Mapping[Any, Report | GroupData | LayerData]], ...] = (
@@ -149,6 +158,13 @@ def run_data(keyed: _Keyed) -> RunData:
             if "spikes" in data.curves
         },
         step_samples=_step_samples([*curves.values()]),
+        until={
+            key: StoppedTotals(**vars(until.layers[name]))
+            for key, name in _names(keyed).items()
+            if until is not None and name in until.layers
+        },
+        until_samples=0 if until is None else until.samples,
+        until_steps=0 if until is None else until.steps,
         uncounted={key: reduce(Uncounted.add, found) for key, found in entries.items()},
     )
 
@@ -197,6 +213,16 @@ def _notes(*parts: Report | LayerData) -> tuple[str, ...]:
 def _distributions(run: RunData, whose: str, name: RowKey | str = "") -> dict[str, Any]:
     per_sample, per_second = (run.distributions.get((what, whose, name)) for what in FIGURES)
     return {"per_sample": per_sample, "per_second": per_second}
+
+
+def _until(
+    run: RunData, names: Mapping[RowKey, str], one: Report, other: Report
+) -> UntilData | None:
+    """What was counted until the samples of both stopped, if it is known of both."""
+    if one.until_data is None or other.until_data is None:
+        return None
+    kept = {names[key]: totals.to_data() for key, totals in run.until.items()}
+    return UntilData(run.until_samples, run.until_steps, kept)
 
 
 def curves_of(run: RunData, whose: str, name: RowKey | str = "") -> dict[str, Curve]:

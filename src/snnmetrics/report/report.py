@@ -14,7 +14,7 @@ from snnmetrics.report.compare import Comparison
 from snnmetrics.report.convention import called
 from snnmetrics.report.convention_report import ConventionReport, ConventionTable
 from snnmetrics.report.curve import Curve
-from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted
+from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted, UntilData
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.limits import Limit, Violation, violations
@@ -24,11 +24,13 @@ from snnmetrics.report.rows import (
     LayerRow,
     NeuronRow,
     TotalRow,
+    UntilRow,
     exact_counts,
     group_row,
     layer_row,
     neuron_row,
     total_row,
+    until_row,
 )
 from snnmetrics.report.schema import one_of, positive
 from snnmetrics.report.tables import Page, Sheet, Tabular
@@ -65,6 +67,7 @@ class Report(Record, Tabular):
         per_second: The same per second, if durations are known.
         curves: ``"synops"`` and ``"events"`` of the whole model at each time step, if they were
             kept.
+        until_data: Totals until each sample stopped, if the batches had such steps.
 
     Raises:
         ValueError: If ``integer_as`` is not ``"acs"`` or ``"macs"``.
@@ -105,6 +108,7 @@ class Report(Record, Tabular):
     per_sample: Distribution | None = None
     per_second: Distribution | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    until_data: UntilData | None = None
 
     def __post_init__(self) -> None:
         if self.integer_as not in ("acs", "macs"):
@@ -156,6 +160,17 @@ class Report(Record, Tabular):
             self.per_sample,
             self.curves,
         )
+
+    @cached_property
+    def until(self) -> UntilRow | None:
+        """Figures as if each sample had stopped at the step of its decision.
+
+        ``None`` without ``batch.until(steps)``, and where a layer runs once for several steps: a
+        note of the report names it.
+        """
+        if self.until_data is None:
+            return None
+        return until_row(self.until_data, self._called, self.integer_as)
 
     @property
     def step_seconds(self) -> float | None:

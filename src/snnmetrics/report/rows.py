@@ -15,6 +15,8 @@ from snnmetrics.report.data import (
     GroupData,
     LayerData,
     NeuronData,
+    StoppedCounts,
+    UntilData,
     add_counts,
 )
 from snnmetrics.report.distribution import Distribution
@@ -256,6 +258,74 @@ class TotalRow(ActivityRow, SynopsRow):
     parameters: int
 
 
+@dataclass(frozen=True, eq=False)
+class UntilLayer(Row):
+    """Operations of a layer as if each sample had stopped at the time step of its decision.
+
+    Attributes:
+        synops: Sum of ``|x_i| f_i``; ``None`` for analog input.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+
+    Example:
+        >>> UntilLayer("fc", synops=18.0, acs=18.0, macs=0.0).acs
+        18.0
+    """
+
+    synops: float | None
+    acs: float
+    macs: float
+
+
+@dataclass(frozen=True, eq=False)
+class UntilRow(UntilLayer):
+    """Operations as if each sample had stopped at the time step of its decision. Per sample.
+
+    Synops are those of the layers that have any; ``None`` if none has.
+
+    Attributes:
+        samples: Samples of which the step is known.
+        steps: Time steps until the decision, mean over these samples.
+        layers: The same of each layer, by name.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), per_sample=True)
+        >>> with monitor, monitor.batch(samples=2, steps=3) as batch:
+        ...     for step in torch.ones(3, 2, 4):
+        ...         output = monitor.model(step)
+        ...     batch.until(torch.tensor([1, 2]))
+        >>> until = monitor.compute().until
+        >>> until.steps, until.acs, until.layers["Linear"].synops  # 12 at each step
+        (1.5, 18.0, 18.0)
+    """
+
+    samples: int
+    steps: float
+    layers: Mapping[str, UntilLayer]
+
+
+def until_row(data: UntilData, layers: Mapping[str, LayerData], integer_as: str) -> UntilRow:
+    """Figures per sample until the samples stopped."""
+    rows = {}
+    for name, layer in layers.items():
+        counts, kind = data.layers.get(name, StoppedCounts()), epoch_kind(layer)
+        acs, macs = acs_and_macs(counts, kind, integer_as)
+        synops = ratio(counts.synops, data.samples) if has_synops(kind) else None
+        rows[name] = UntilLayer(name, synops, ratio(acs, data.samples), ratio(macs, data.samples))
+    spiking = [row.synops for row in rows.values() if row.synops is not None]
+    return UntilRow(
+        "until",
+        synops=sum(spiking) if spiking else None,
+        acs=sum(row.acs for row in rows.values()),
+        macs=sum(row.macs for row in rows.values()),
+        samples=data.samples,
+        steps=ratio(data.steps, data.samples),
+        layers=rows,
+    )
+
+
 def ratio(part: float, whole: float) -> float:
     """Divide; NaN if there is nothing to divide by."""
     return part / whole if whole else NAN
@@ -297,7 +367,7 @@ def counts_as(kind: str, integer_as: str) -> Literal["acs", "macs"]:
     return "acs" if accumulates or (kind == "integer" and integer_as == "acs") else "macs"
 
 
-def acs_and_macs(counts: Counts, kind: str, integer_as: str) -> tuple[float, float]:
+def acs_and_macs(counts: Counts | StoppedCounts, kind: str, integer_as: str) -> tuple[float, float]:
     """Totals of accumulations and of multiply-accumulations.
 
     Args:

@@ -24,6 +24,7 @@ from snnmetrics.report.data import (
     NeuronKey,
     Operation,
     RowKey,
+    StoppedCounts,
     Uncounted,
 )
 from snnmetrics.report.distribution import Distribution, added
@@ -257,6 +258,31 @@ class NeuronTotals:
 
 
 @dataclass
+class StoppedTotals:
+    """Totals of a row until each sample stopped: the fields of ``StoppedCounts``."""
+
+    synops: float | Tensor = 0.0
+    effective_synops: float | Tensor = 0.0
+    effective_magnitude: float | Tensor = 0.0
+
+    def add(self, other: StoppedTotals) -> StoppedTotals:
+        """The sum of both."""
+        return StoppedTotals(
+            added(self.synops, other.synops),
+            added(self.effective_synops, other.effective_synops),
+            added(self.effective_magnitude, other.effective_magnitude),
+        )
+
+    def on_host(self) -> StoppedTotals:
+        """The same as plain numbers."""
+        return StoppedTotals(*(float(value) for value in vars(self).values()))
+
+    def to_data(self) -> StoppedCounts:
+        """Plain numbers, integers where they are."""
+        return StoppedCounts(**{name: exact(float(value)) for name, value in vars(self).items()})
+
+
+@dataclass
 class RunData:
     """Everything that was counted.
 
@@ -275,6 +301,10 @@ class RunData:
         neuron_curves: Spikes of each layer of neurons at each time step, likewise.
         step_samples: Samples that have each time step, ``(T,)``, float64; ``None`` if figures of
             time steps are not kept, or no sample was seen.
+        until: Totals of the samples that were said to stop, until they did.
+        until_samples: Number of these samples.
+        until_steps: The time steps at which they stopped, summed over samples.
+        until_unknown: Names of rows whose operations belong to no single time step.
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
         contracted: Parameters and buffers that took part in an operation.
@@ -295,6 +325,10 @@ class RunData:
     curves: dict[Key, Curve] = field(default_factory=dict)
     neuron_curves: dict[NeuronKey, Curve] = field(default_factory=dict)
     step_samples: Tensor | None = None
+    until: dict[RowKey, StoppedTotals] = field(default_factory=dict)
+    until_samples: int = 0
+    until_steps: int = 0
+    until_unknown: frozenset[str] = frozenset()
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
     contracted: frozenset[str] = frozenset()
@@ -320,6 +354,10 @@ class RunData:
             _curves_of_both(self, other, self.curves, other.curves),
             _curves_of_both(self, other, self.neuron_curves, other.neuron_curves),
             _steps_of_both(self.step_samples, other.step_samples),
+            _union(self.until, other.until, StoppedTotals.add),
+            self.until_samples + other.until_samples,
+            self.until_steps + other.until_steps,
+            self.until_unknown | other.until_unknown,
             _union(self.uncounted, other.uncounted, Uncounted.add),
             self.called | other.called,
             self.contracted | other.contracted,
@@ -355,6 +393,7 @@ class RunData:
             curves={key: curve.on_host() for key, curve in self.curves.items()},
             neuron_curves={key: curve.on_host() for key, curve in self.neuron_curves.items()},
             step_samples=None if self.step_samples is None else self.step_samples.cpu(),
+            until={key: totals.on_host() for key, totals in self.until.items()},
         )
 
     def steps_per_sample(self) -> float | None:

@@ -1,0 +1,59 @@
+"""A batch of several calls of the model, while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class OpenBatch:
+    """What ``with monitor.batch(...) as batch`` gives.
+
+    Args:
+        samples: Number of samples.
+        steps: Time steps of each, if known.
+        keeps_samples: Whether figures of single samples are kept.
+
+    Attributes:
+        stops: Steps that each sample takes, ``(samples,)``, if they were given.
+    """
+
+    def __init__(self, samples: int, steps: int | None, keeps_samples: bool) -> None:
+        self._samples, self._steps, self._keeps_samples = samples, steps, keeps_samples
+        self.stops: Tensor | None = None
+
+    def until(self, steps: Tensor | Sequence[int]) -> None:
+        """Say at which time step each sample of the batch stops, such as at its decision.
+
+        ``report.until`` has the operations as if each had stopped there. Call it before the batch
+        ends.
+
+        Args:
+            steps: Number of steps that each sample takes, ``(samples,)``, whole numbers from 1 to
+                the steps of the batch.
+
+        Raises:
+            ValueError: If the monitor does not keep figures of samples, the steps of the batch are
+                not known, or these are not such numbers.
+        """
+        if not self._keeps_samples:
+            raise ValueError("until: expected Monitor(..., per_sample=True), found False")
+        if self._steps is None:
+            raise ValueError("until: expected batch(samples=..., steps=...), found no steps")
+        found = torch.as_tensor(steps).detach().cpu()
+        if tuple(found.shape) != (self._samples,):
+            raise ValueError(
+                f"steps: expected one number for each of {self._samples} samples, found shape "
+                f"{tuple(found.shape)}"
+            )
+        stops = found.to(torch.int64)
+        if found.is_complex() or found.dtype is torch.bool or bool((stops != found).any()):
+            raise ValueError(f"steps: expected whole numbers, found {found.tolist()}")
+        if self._samples and not 1 <= stops.min() <= stops.max() <= self._steps:
+            raise ValueError(
+                f"steps: expected numbers from 1 to {self._steps}, found "
+                f"{int(stops.min())} to {int(stops.max())}"
+            )
+        self.stops = stops
