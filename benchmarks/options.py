@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def monitored_with(workload: Workload, **options: Any) -> Timed:
     """Ours with options, attached and warm before the clock starts, as in a loop over batches."""
-    dims = {} if workload.steps_outside else {"batch_dim": 1, "time_dim": 0}
+    dims: dict[str, Any] = {} if workload.steps_outside else {"batch_dim": 1, "time_dim": 0}
     monitor = sm.Monitor(workload.model, **dims, **options)
 
     def call() -> Any:

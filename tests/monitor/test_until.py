@@ -208,14 +208,15 @@ def test_two_processes_have_the_figures_of_one(two_ranks: Ranks) -> None:
 def test_bad_stops_are_refused_and_the_batch_counts_nothing(stops: Any, message: str) -> None:
     net, x = Net(), images("binary", 3, 2)
     monitor = sm.Monitor(net, per_sample=True)
-    with (
-        monitor,
-        pytest.raises(ValueError, match=message),
-        monitor.batch(samples=2, steps=3) as batch,
-    ):
-        for step in x:
-            net(step)
-        batch.until(stops)
+
+    def run() -> None:
+        with monitor, monitor.batch(samples=2, steps=3) as batch:
+            for step in x:
+                net(step)
+            batch.until(stops)
+
+    with pytest.raises(ValueError, match=message):
+        run()
     assert monitor.compute().samples == 0
 
 
