@@ -193,7 +193,7 @@ def role_of(func: Function) -> Role:
     if role is not None:
         return role
     if isinstance(func, OPERATORS):
-        return _operator(_operator_name(func))[0]
+        return _operator(operator_name(func))[0]
     if isinstance(func, torch._ops.HigherOrderOperator):
         return Role.UNCOUNTED if func.name() in _HIGHER_ORDER else Role.UNKNOWN
     if getattr(func, "__name__", None) in _ACCESSES:
@@ -208,7 +208,7 @@ def why_uncounted(func: Function) -> str | None:
     if reason is not None or func in ROLES:
         return reason
     if isinstance(func, OPERATORS):
-        reason = _operator(_operator_name(func))[1]
+        reason = _operator(operator_name(func))[1]
     if isinstance(func, torch._ops.HigherOrderOperator):
         reason = _HIGHER_ORDER.get(func.name())
     return _NOT_KNOWN if reason is None and role_of(func) is Role.UNKNOWN else reason
@@ -223,7 +223,8 @@ def role_of_operator(qualified_name: str) -> Role:
     return _operator(qualified_name)[0]
 
 
-def _operator_name(func: Any) -> str:
+def operator_name(func: Any) -> str:
+    """Name of an operator with its namespace, such as ``"aten::mm"``, or ``"aten::mm.default"``."""
     return str(getattr(func, "_qualified_op_name", getattr(func, "_name", "")))
 
 
@@ -297,7 +298,7 @@ def leaves_no_trace(func: Function) -> bool:
     """
     if func in _UNTRACED:
         return True
-    return isinstance(func, OPERATORS) and _operator_name(func).partition(".")[0] in (
+    return isinstance(func, OPERATORS) and operator_name(func).partition(".")[0] in (
         _UNTRACED_OPERATORS
     )
 

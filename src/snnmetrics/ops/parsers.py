@@ -69,6 +69,11 @@ def parses_output(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
     return register
 
 
+def takes_output(func: Callable[..., Any]) -> bool:
+    """Whether the operations in a call follow from its output, too."""
+    return PARSERS.get(func) in _TAKE_OUTPUT
+
+
 def calls_of(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> list[Call]:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from snnmetrics.monitor.graphs.walk import memory_of
 from snnmetrics.ops.function_names import NEURONS
+from snnmetrics.ops.functions import OPERATORS, operator_name
 
 # Methods and functions, by name, whose output is made of elements of their first operand alone.
 _KEEPING = frozenset(
@@ -74,7 +76,7 @@ class Binary:
         example = node.meta.get("example_value")
         if not isinstance(example, Tensor) or example.layout is not torch.strided:
             return True
-        return example.untyped_storage()._cdata not in self._written
+        return memory_of(node) not in self._written
 
     def _find(self, node: fx.Node) -> bool:
         example = node.meta.get("example_value")
@@ -83,7 +85,11 @@ class Binary:
         if node.op not in ("call_function", "call_method") or not node.args:
             return False
         name, first = _name(node), node.args[0]
+        if any(isinstance(option, torch.dtype) for option in node.args) and name == "view":
+            return False  # the same bits mean something else
         if node.target is operator.getitem and isinstance(first, fx.Node):
+            if "max_pool" in _name(first) and not isinstance(_example(first), Tensor):
+                return bool(node.args[1] == 0) and self.holds(first)  # places come second
             return self.holds(first) or (_emits_first(first) and bool(node.args[1] == 0))
         if name in _KEEPING:
             return self.holds(first)
@@ -97,13 +103,16 @@ class Binary:
 
 def _emits_first(node: fx.Node) -> bool:
     """Whether the first output of a node is known to be spikes."""
-    name = getattr(node.target, "name", None)  # of an operator, with or without its overload
-    found = name() if callable(name) else f"{getattr(node.target, '_qualified_op_name', '')}"
-    return found.removesuffix(".default") in NEURONS
+    target = node.target
+    return isinstance(target, OPERATORS) and operator_name(target).partition(".")[0] in NEURONS
+
+
+def _example(node: fx.Node) -> Any:
+    return node.meta.get("example_value")
 
 
 def _shape(node: fx.Node) -> tuple[Any, ...] | None:
-    example = node.meta.get("example_value")
+    example = _example(node)
     return tuple(example.shape) if isinstance(example, Tensor) else None
 
 
@@ -112,6 +121,9 @@ def _name(node: fx.Node) -> str:
         return str(node.target)
     if node.target is getattr:
         return str(node.args[1])
+    if isinstance(node.target, OPERATORS):
+        namespace, _, name = operator_name(node.target).partition("::")
+        return name.partition(".")[0] if namespace == "aten" else ""
     module = getattr(node.target, "__module__", None) or ""
     known = module in ("_operator", "torch.nn.functional", "torch._C._nn") or not module
     known = known or module.startswith("torch.")

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Road(Enum):
-    """How compiled code runs that is not counted by its graphs."""
+    """How compiled code runs when its graphs do not count."""
 
     PLAIN = "as it was compiled"
     EAGER = "as if it was not compiled"

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from snnmetrics.monitor.callers import GraphCaller
 from snnmetrics.monitor.graphs.counter import Counter
@@ -43,7 +45,7 @@ class Plan:
         made: Sources of the outputs that are weights, by number.
         touched: Weights that take part in no operation.
         expanded: Weights that were multiplied into outputs larger than the activation.
-        stamp: What a plan with computed weights is good for; None where it has none.
+        stamp: State for which computed weights remain valid; None where there are none.
     """
 
     weights: list[Tensor]
@@ -105,8 +107,8 @@ class CountedGraph:
         self._steps: tuple[Step, ...] = ()
         self._reason: str | None = None
         frame = counter.innermost
+        self._steps = steps_of(self._plain.graph, counter, frame)
         try:
-            self._steps = steps_of(self._plain.graph, counter, frame)
             steps = steps_of(module.graph, counter, frame)
             with _apart(counter), _other_maps(counter):
                 found = walk(steps, counter, frame, _known(module.graph), made=False)
@@ -133,7 +135,7 @@ class CountedGraph:
     def run(self, *args: Any) -> Any:
         """Run the graph, and record what it counts."""
         counter = self._current()
-        if counter is None:
+        if counter is None or any(isinstance(arg, FakeTensor) for arg in args):
             return self._plain(*args) if self._run is None else self._outputs(self._run(*args))
         plan, reason = None, self._reason
         if self._run is not None:
@@ -271,6 +273,11 @@ class Replay(fx.Interpreter):
             body = body_of(n)
             assert body is not None
             return Replay(body, step.body, counter).run(*args[1:])
+        if step.func is torch.ops.higher_order.cond:
+            condition, *branches, operands = args
+            branch = branches[0] if condition else branches[1]
+            steps = steps_of(branch.graph, counter, self._frame)
+            return Replay(branch, steps, counter).run(*operands)
         if any(scope.tracing is Tracing.NEURONS for scope in scopes):
             return super().run_node(n)
         caller = GraphCaller(n.meta.get("stack_trace"), scopes[-1].module)

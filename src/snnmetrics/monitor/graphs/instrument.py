@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from snnmetrics.monitor.graphs.binary import Binary
 from snnmetrics.monitor.graphs.marks import marked
 from snnmetrics.monitor.graphs.walk import Emission, NotCountableError, Read, Walk, memory_of
-from snnmetrics.ops.parsers import calls_of
+from snnmetrics.ops.parsers import calls_of, takes_output
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.fused import (
     FusedSums,
@@ -157,6 +157,8 @@ class _Instrument:
             dims = (0,) if call.padded is not None else call.spec.batch_dims
             return self._tensor(graph, read.source, dims, read.scale)
         assert read.step.func is not None
+        if takes_output(read.step.func):
+            raise NotCountableError("it has a recurrent network, whose states come out of it alone")
         if not call.spec.weighted and call.spec.is_convolution:
             raise NotCountableError("it has a convolution of two activations")
         which = read.step.func, call.number, call.swapped

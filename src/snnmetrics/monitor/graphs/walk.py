@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from snnmetrics.monitor.graphs.marks import marked
 from snnmetrics.monitor.lineage import Sources, tensors_in
 from snnmetrics.monitor.recorder import PlannedOutputs
 from snnmetrics.monitor.scopes import Scope, Tracing
-from snnmetrics.ops.functions import Role, may_write, role_of
+from snnmetrics.ops.functions import OPERATORS, Role, may_write, role_of
 from snnmetrics.ops.parsers import PARSERS
 from snnmetrics.tensors.accelerators.roads import WITHOUT_FLOAT64
 
@@ -87,8 +88,8 @@ class Read(NamedTuple):
     Attributes:
         step: The operation.
         call: One call in it.
-        source: The tensor of the graph that is read, if it is one as it is: the input, or what it
-            was made of by padding with copies.
+        source: The node whose tensor is read unchanged: the input, or what it was made of by padding
+            with copies. None if a reader must build the input from the operands.
         weight: How the graph makes the weight, if there is one; equal for equal weights.
     """
 
@@ -160,9 +161,6 @@ def steps_of(
         counter: Traces the root call.
         frame: The module.
         before: Number of the checkpoint that it belongs to.
-
-    Raises:
-        NotCountableError: If the graph has an operator whose operations cannot be read.
     """
     nodes = enumerate(graph.nodes)
     return tuple(_step((*before, number), node, counter, frame) for number, node in nodes)
@@ -171,19 +169,21 @@ def steps_of(
 def _step(number: tuple[int, ...], node: fx.Node, counter: Counter, frame: Scope) -> Step:
     places = tuple(_places(node, counter, frame))
     func = _function(node)
-    if not isinstance(func, torch._ops.HigherOrderOperator):
+    if not (isinstance(func, torch._ops.HigherOrderOperator) and func.name() == _CHECKPOINT):
         return Step(number, node, func, places)
-    bodies = [graph for _, graph in _bodies(node)]
-    if func.name() == _CHECKPOINT:
-        return Step(number, node, func, places, steps_of(bodies[0].graph, counter, frame, number))
-    for body in bodies:
+    body = next(_bodies(node))
+    return Step(number, node, func, places, steps_of(body.graph, counter, frame, number))
+
+
+def _operation_in(node: fx.Node) -> str | None:
+    """An operation in the graphs that a node runs, if there is one."""
+    for body in _bodies(node):
         for module in body.modules():
             assert isinstance(module, fx.GraphModule)
-            contracting = (f for f in map(_function, module.graph.nodes) if _contracts(f))
-            if (found := next(contracting, None)) is not None:
-                what = getattr(found, "__name__", str(found))
-                raise NotCountableError(f"{func.name()} runs operations ({what})")
-    return Step(number, node, func, places)
+            for func in map(_function, module.graph.nodes):
+                if _contracts(func):
+                    return getattr(func, "__name__", str(func))
+    return None
 
 
 def _contracts(func: Any) -> bool:
@@ -192,15 +192,15 @@ def _contracts(func: Any) -> bool:
     return func in PARSERS or role_of(func) in (Role.UNCOUNTED, Role.UNKNOWN)
 
 
-def _bodies(node: fx.Node) -> Iterator[tuple[fx.Node, fx.GraphModule]]:
-    """Graphs that an operator runs, with the nodes that name them."""
+def _bodies(node: fx.Node) -> Iterator[fx.GraphModule]:
+    """Graphs that an operator runs."""
     owner = node.graph.owning_module
     for argument in node.all_input_nodes:
         if argument.op == "get_attr":
             assert isinstance(argument.target, str)
             body = _attribute(owner, argument.target)
             if isinstance(body, fx.GraphModule):
-                yield argument, body
+                yield body
 
 
 def _attribute(owner: Any, path: str) -> Any:
@@ -343,13 +343,19 @@ class _Walker:
         if func is marked:
             self._emit(step, scope, scopes[:-1])
             return
-        self._values[node] = output = self._concrete(node.meta.get("example_value"))
+        if _is_transformed(node):
+            raise NotCountableError("it transforms functions, as those of torch.func do")
         if step.body:
-            self._checkpoint(step)
+            self._values[node] = self._checkpoint(step)
             return
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+            several = self._value_of(node.args[0])
+            if isinstance(several, tuple | list) and isinstance(node.args[1], int):
+                self._values[node] = several[node.args[1]]
+                return
+        self._values[node] = output = self._concrete(node.meta.get("example_value"))
         if isinstance(func, torch._ops.HigherOrderOperator):
-            if func.name().startswith(_KERNELS):
-                self.found.uncounted.append((scope.name, func.name(), "a kernel of its own"))
+            self._run_graphs(node, func, scope)
             return
         if any(around.tracing is Tracing.NEURONS for around in scopes):
             return
@@ -371,6 +377,20 @@ class _Walker:
         self.found.reads += [
             Read(step, call, self._source(node, call), self._making(node)) for call in calls
         ]
+
+    def _run_graphs(
+        self, node: fx.Node, func: torch._ops.HigherOrderOperator, scope: Scope
+    ) -> None:
+        """An operator that runs other graphs, or is a kernel of its own."""
+        if func.name().startswith(_KERNELS):
+            self.found.uncounted.append((scope.name, func.name(), "a kernel of its own"))
+            return
+        if (what := _operation_in(node)) is not None:
+            raise NotCountableError(f"{func.name()} runs operations ({what})")
+        lineage = self._counter.lineage
+        operands = map(self._value_of, node.all_input_nodes)
+        if any(isinstance(value, Tensor) and lineage.is_weight(value) for value in operands):
+            raise NotCountableError(f"{func.name()} takes in a weight")
 
     def _source(self, node: fx.Node, call: PlannedCall) -> fx.Node | None:
         if call.padded is not None:
@@ -421,7 +441,8 @@ class _Walker:
                 return
         raise NotCountableError(f"the spikes of {scope.name} are not among the tensors it returned")
 
-    def _checkpoint(self, step: Step) -> None:
+    def _checkpoint(self, step: Step) -> Any:
+        """Walk through what a checkpoint runs; returns what it gives out."""
         given = [self._value_of(node) for node in step.node.args[1:] if isinstance(node, fx.Node)]
         holders = [inner.node for inner in step.body if inner.node.op == "placeholder"]
         self._values |= dict(zip(holders, given, strict=True))
@@ -431,26 +452,28 @@ class _Walker:
             if isinstance(outer, fx.Node) and outer in self._computed
         }
         self._steps(step.body)
+        (output,) = step.body[-1].node.args
+        return fx.map_arg(output, self._value_of)
 
     def _note_write(
         self, node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any]
     ) -> None:
-        """Follow a write; one into a weight, whose zeros are read before, is refused."""
-        if not (may_write(func, dict(kwargs)) or "out" in kwargs or kwargs.get("inplace")):
+        """Follow writes; one into a weight, whose zeros are read before, is refused."""
+        memories = {memory_of(target) for target in _targets(node, func, kwargs)} - {None}
+        if not memories:
             return
-        holder = node.kwargs.get("out", node.args[0] if node.args else None)
-        if not isinstance(holder, fx.Node) or (memory := memory_of(holder)) is None:
-            return
-        if memory in self._weights:
-            raise NotCountableError("it writes into a weight")
-        follows = memory not in self._received
+        if not memories.isdisjoint(self._weights):
+            raise NotCountableError("it writes into a weight, or a buffer of two dimensions")
+        follows = memories.isdisjoint(self._received)
         if follows:
             try:
                 self._compute(node)  # now, since it changes what is computed behind it
             except NotCountableError:
                 follows = False
-        self._written[memory] = self._number, follows
-        self.found.written.add(memory)
+        for memory in memories:
+            assert memory is not None
+            self._written[memory] = self._number, follows
+            self.found.written.add(memory)
 
     # ------------------------------------------------------------------------ weights
 
@@ -475,19 +498,20 @@ class _Walker:
                 raise NotCountableError("it writes into what a weight is made of")
         value = self._value_of(node)
         func = _function(node)
-        if not (isinstance(value, Tensor) and _is_without_values(value)) and value is not None:
+        if value is not None and not any(map(_is_without_values, tensors_in((value,)))):
             made = value
         elif func is None or func is marked or isinstance(func, torch._ops.HigherOrderOperator):
             raise NotCountableError("a weight is computed in it from what is no weight")
-        elif _is_random(func) or not _is_known(func):
+        elif not _is_known(func):
             raise NotCountableError(f"a weight is computed in it by {node.target}")
         else:
             args, kwargs = fx.map_arg((node.args, node.kwargs), self._compute)
-            if node.op == "call_method":
-                made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
-                assert callable(node.target)
-                made = node.target(*args, **kwargs)
+            with _no_random_numbers(args):
+                if node.op == "call_method":
+                    made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                else:
+                    assert callable(node.target)
+                    made = node.target(*args, **kwargs)
         self._computed[node] = made
         return made
 
@@ -529,6 +553,8 @@ def memory_of(node: fx.Node) -> int | None:
     example = node.meta.get("example_value")
     if not isinstance(example, Tensor) or example.layout is not torch.strided:
         return None
+    if _is_transformed(node):
+        return None  # a graph with such tensors is not counted
     return int(example.untyped_storage()._cdata)
 
 
@@ -547,6 +573,44 @@ def _is_known(func: Callable[..., Any]) -> bool:
     return role_of(func) is not Role.UNKNOWN or module.startswith("torch.")
 
 
-def _is_random(func: Callable[..., Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return "rand" in name or name in ("dropout", "normal", "bernoulli", "multinomial", "poisson")
+def _is_transformed(node: fx.Node) -> bool:
+    """Whether a node makes a tensor that a transformation of ``torch.func`` wraps."""
+    example = node.meta.get("example_value")
+    return isinstance(example, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(example)
+
+
+def _targets(node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any]) -> list[fx.Node]:
+    """Operands that a node may write into."""
+    found: list[Any] = []
+    if isinstance(func, OPERATORS):
+        schema = getattr(func, "_schema", None)
+        if schema is None or len(node.args) > len(schema.arguments):
+            return list(node.all_input_nodes) if may_write(func, dict(kwargs)) else []
+        for place, argument in enumerate(schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                known = place < len(node.args)
+                found.append(node.args[place] if known else node.kwargs.get(argument.name))
+    else:
+        if "out" in node.kwargs:
+            found.append(node.kwargs["out"])
+        # The last argument of a function of the user's code may stand for ``inplace``.
+        in_place = kwargs.get("inplace") or (node.args and node.args[-1] is True)
+        if in_place or may_write(func, {}):
+            if role_of(func) is Role.UNKNOWN:
+                return list(node.all_input_nodes)
+            found.append(node.args[0] if node.args else list(node.kwargs.values()))
+    nodes: list[fx.Node] = []
+    fx.map_arg(tuple(found), nodes.append)
+    return nodes
+
+
+@contextmanager
+def _no_random_numbers(args: Any) -> Iterator[None]:
+    """Refuse a function that draws random numbers, and leave the user's generators as they were."""
+    devices = {tensor.device for tensor in tensors_in(args) if tensor.is_cuda}
+    with torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
+        before = torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)
+        yield
+        after = torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)
+        if not all(map(torch.equal, before, after)):
+            raise NotCountableError("a weight is computed in it from random numbers")
