@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 from snnmetrics import conventions, energy, functional, integrations, paper, report
+from snnmetrics.cores.layout import Cores
 from snnmetrics.energy import estimate_energy
 from snnmetrics.metrics.activity import (
     ActivationSparsity,
@@ -30,6 +31,7 @@ __version__ = _version("snnmetrics")
 __all__ = [
     "AccuracyOverTime",
     "ActivationSparsity",
+    "Cores",
     "EarlyExit",
     "FiringRate",
     "Latency",
