@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,29 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "monitored": {},
     "per_sample": {"per_sample": True},
     "per_step": {"per_step": True},
+    "16 cores": {"cores": None},
 }
+
+
+def sixteen_cores(workload: Workload) -> dict[str, int]:
+    """Sixteen cores, each layer on as many as its share of the neurons, at least on one."""
+    monitor = sm.Monitor(workload.model)
+    with torch.no_grad(), monitor, monitor.batch(workload.samples, workload.steps):
+        workload.reset()
+        workload.forward()
+    rows = monitor.compute().layers_data
+    neurons = {name: math.prod(data.operation.output_shape) for name, data in rows.items()}
+    cores = dict.fromkeys(neurons, 1)
+    for _ in range(16 - len(cores)):
+        cores[max(cores, key=lambda name: neurons[name] / cores[name])] += 1
+    return cores
 
 
 def monitored_with(workload: Workload, **options: Any) -> Timed:
     """Ours with options, attached and warm before the clock starts, as in a loop over batches."""
     dims: dict[str, Any] = {} if workload.steps_outside else {"batch_dim": 1, "time_dim": 0}
+    if "cores" in options:
+        options["cores"] = sixteen_cores(workload)
     monitor = sm.Monitor(workload.model, **dims, **options)
 
     def call() -> Any:

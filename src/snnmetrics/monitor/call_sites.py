@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnmetrics.cores.loads import CoreLoads
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
@@ -119,6 +120,7 @@ class CallSite:
         map: The map of the weight as it is; None where it must be compared again.
         version: Of the weight, when the map was made.
         expected: Kind of the last input.
+        loads_of: Makes the loads of the cores that the neurons lie on, from the weight as it is.
         sums: Statistics of the inputs that met this map, by kind.
         closed: Earlier maps with what met them.
     """
@@ -145,6 +147,9 @@ class CallSite:
     expected: InputKind | None = None
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
+    loads_of: Callable[[Tensor], CoreLoads | None] | None = None
+    _loads: CoreLoads | None = None
+    _loads_of: SynapseMap | None = None
     _columns: tuple[Tensor, ...] = ()
     _columns_of: SynapseMap | None = None
 
@@ -201,6 +206,13 @@ class CallSite:
         """An input whose first dimensions are not neurons, with its neurons in one dimension."""
         leading = len(self.batch_dims)
         return x if x.ndim == leading + 1 else x.flatten(leading)
+
+    @property
+    def loads(self) -> CoreLoads | None:
+        """Loads of the cores that the neurons lie on; None without cores."""
+        if self.loads_of is not None and self._loads_of is not self.map:
+            self._loads, self._loads_of = self.loads_of(self.weight), self.map
+        return self._loads
 
     def columns(self, number: int) -> Tensor:
         """What an input vector is multiplied with: fan-outs, then ones; float32.

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from snnmetrics.arguments import invertible_number, positive_integer, require_bool, require_dim
+from snnmetrics.cores.layout import ChannelsPerCore, Cores, CoresPerLayer, as_cores
 from snnmetrics.extras import optional_module
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
+from snnmetrics.monitor.core_loads import LaidOut
 from snnmetrics.monitor.declarations import Choice, Declarations
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.open_batch import OpenBatch
@@ -73,6 +75,9 @@ class Monitor:
             total: mean over samples, standard deviation and maximum. Time is known from
             ``time_dim``, ``steps`` or :meth:`batch`. The first two dimensions of inputs must be the
             batch and time, as for ``per_sample``.
+        cores: Cores of a chip that the layers lie on, whose loads at each time step are kept:
+            :class:`~snnmetrics.Cores`, or its mapping: the number of cores of each layer, or the
+            channels on each core. Time must be known as for ``per_step``.
         input_scale: For layers by name or pattern: their input is this factor times a spike count,
             such as 0.25 behind a 2x2 average pooling of spikes.
         kinds: For layers by name or pattern: the kind of their input (``"binary"``, ``"ternary"``,
@@ -126,6 +131,7 @@ class Monitor:
         per_sample: bool = False,
         differentiable: bool = False,
         per_step: bool = False,
+        cores: Cores | CoresPerLayer | ChannelsPerCore | None = None,
         input_scale: Mapping[str, float] | None = None,
         kinds: Mapping[str, str] | None = None,
         integer_as: Literal["acs", "macs"] = "acs",
@@ -164,6 +170,7 @@ class Monitor:
         self._process_group = process_group
         places = ("input", "output")
         self._probes = Probes(self._declared.by_name("probes", probes, places), time_dim)
+        self._cores = as_cores(cores)
         self._recorder = BatchRecorder(
             declared_kind=self._declared.kind,
             input_scale=self._declared.scale,
@@ -171,8 +178,10 @@ class Monitor:
             per_sample=per_sample,
             differentiable=differentiable,
             per_step=per_step,
+            laid_out=None if self._cores is None else LaidOut(self._cores),
         )
-        for option, is_given in (("per_sample", per_sample), ("per_step", per_step)):
+        options = {"per_sample": per_sample, "per_step": per_step, "cores": cores is not None}
+        for option, is_given in options.items():
             if not is_given or (batch_dim, time_dim) in _SEPARABLE:
                 continue
             raise ValueError(
@@ -467,7 +476,7 @@ class Monitor:
             calls=staged.calls,
             seconds=seconds,
             time_first=self.time_dim == 0 if declared and self.time_dim is not None else None,
-            option="per_sample" if recorder.per_sample else "per_step",
+            option=next((o for o in ("per_sample", "per_step") if getattr(recorder, o)), "cores"),
         )
         if samples and recorder.keeps_vectors:
             self._add_series(staged, batch)
@@ -477,17 +486,25 @@ class Monitor:
     def _add_series(self, staged: RunData, batch: Batch) -> None:
         """Add the figures of samples and of time steps of a complete batch."""
         recorder = self._recorder
-        if recorder.per_step:
+        if recorder.per_step or recorder.laid_out is not None:
             if batch.steps is None:
                 raise ValueError(
-                    "per_step: expected a known number of time steps, found none; give "
+                    f"{batch.option}: expected a known number of time steps, found none; give "
                     "Monitor(..., time_dim=...) where the input has time, Monitor(..., steps=...) "
                     "for a model that loops inside, or batch(samples=..., steps=...)"
                 )
             lasting = torch.full((batch.steps,), batch.samples, dtype=torch.float64, device="cpu")
             staged.step_samples = lasting
         rows: dict[str, dict[RowKey, Series]] = {}
-        for (what, key), vectors in recorder.vectors.figures().items():
+        figures = recorder.vectors.figures()
+        if recorder.laid_out is not None:
+            staged.cores, seconds = recorder.laid_out.totals(figures, batch)
+            if seconds is not None:
+                staged.distributions["core_seconds", "total", ""] = seconds
+            staged.notes |= frozenset(recorder.laid_out.notes())
+        for (what, key), vectors in figures.items():
+            if what.startswith("core_"):
+                continue
             if isinstance(key, NeuronKey):
                 series = series_of(key.module, vectors, batch)
                 staged.neuron_curves[key] = Curve.of(*series)
@@ -505,7 +522,7 @@ class Monitor:
             }
             sums = sums_of(found, groups)
             if recorder.per_sample and what == "synops":
-                staged.distributions = distributions_of(sums, batch)
+                staged.distributions |= distributions_of(sums, batch)
             if recorder.per_step and what in CURVES:
                 staged.curves |= {(what, *key): Curve.of(*sum_) for key, sum_ in sums.items()}
 
@@ -685,6 +702,7 @@ class Monitor:
             self.integer_as,
             self._recorder.per_neuron,
             self._recorder.per_sample,
+            self._cores,
         )
         if self._strict and report.uncounted:
             entries = "; ".join(f"{e.name}, {e.what}: {e.reason}" for e in report.uncounted)
@@ -709,6 +727,7 @@ class Monitor:
             "per_neuron": self._recorder.per_neuron,
             "per_sample": self._recorder.per_sample,
             "per_step": self._recorder.per_step,
+            "cores": None if self._cores is None else repr(self._cores),
         }
 
     # ------------------------------------------------------------------- save and resume

@@ -368,7 +368,7 @@ def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def reductions(tensors: Mapping[str, Tensor]) -> dict[str, Reduction]:
     """Return the reductions of the tensors that are not summed over ranks."""
-    return {name: "max" for name in tensors if name.endswith(".extremes")}
+    return {name: "max" for name in tensors if name.endswith((".extremes", ".held"))}
 
 
 def problem_with(structure: Any, tensors: Any) -> str | None:

@@ -29,10 +29,23 @@ class VectorFigures(NamedTuple):
     Attributes:
         call: Number of the call of the model in this batch, from 0.
         values: Of each vector; the shape is that of the leading dimensions, float64.
+        by_core: Whether the last dimension of ``values`` is one more: the cores.
     """
 
     call: int
     values: Tensor
+    by_core: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Leading dimensions."""
+        return tuple(self.values.shape[:-1] if self.by_core else self.values.shape)
+
+    def summed(self, *lead: int) -> Tensor:
+        """The sum over positions, which come last of the leading dimensions."""
+        rest = math.prod(self.sizes) // max(1, math.prod(lead))
+        cores = self.values.shape[-1:] if self.by_core else ()
+        return self.values.reshape(*lead, rest, *cores).sum(len(lead))
 
 
 def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
@@ -92,7 +105,10 @@ class Batch:
 
 
 class Series(NamedTuple):
-    """A figure by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps."""
+    """A figure by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps.
+
+    There may be a further dimension, of cores.
+    """
 
     values: Tensor
     timed: bool
@@ -110,18 +126,20 @@ def series_of(name: str, seen: Sequence[VectorFigures], batch: Batch) -> Series:
     """
     steps = batch.steps_per_call
     if steps == 1 and [vectors.call for vectors in seen] == list(range(batch.steps or 0)):
-        sizes = tuple(seen[0].values.shape)
-        if all(vectors.values.shape == sizes for vectors in seen):  # a loop outside
+        sizes = seen[0].sizes
+        if all(vectors.sizes == sizes for vectors in seen):  # a loop outside
             _reading(name, sizes, 1, batch, steps)
             values = torch.stack([vectors.values for vectors in seen])
-            return Series(_summed(values, len(seen), batch.samples), True)
+            together = VectorFigures(0, values, seen[0].by_core)
+            return Series(together.summed(len(seen), batch.samples), True)
     calls: dict[int, list[VectorFigures]] = {}
     for vectors in seen:
         calls.setdefault(vectors.call, []).append(vectors)
     parts = {call: _one_call(name, found, batch, steps) for call, found in calls.items()}
     if not (batch.steps and all(part.timed for part in parts.values())):
         return _sum([part.untimed() for part in parts.values()])
-    values = seen[0].values.new_zeros((batch.steps, batch.samples))
+    first = next(iter(parts.values())).values
+    values = first.new_zeros((batch.steps, *first.shape[1:]))
     for call, part in parts.items():
         values[call * steps : (call + 1) * steps] += part.values
     return Series(values, True)
@@ -132,13 +150,13 @@ def _one_call(name: str, seen: Sequence[VectorFigures], batch: Batch, steps: int
     whole: list[Series] = []
     single: list[Tensor] = []
     for vectors in seen:
-        sizes = tuple(vectors.values.shape)
+        sizes = vectors.sizes
         if _reading(name, sizes, len(seen), batch, steps) == "all steps":
             lead = (steps, batch.samples) if batch.time_first else (batch.samples, steps)
-            values = _summed(vectors.values, *lead)
-            whole.append(Series(values if batch.time_first else values.t(), True))
+            values = vectors.summed(*lead)
+            whole.append(Series(values if batch.time_first else values.transpose(0, 1), True))
         else:
-            single.append(_summed(vectors.values, batch.samples))
+            single.append(vectors.summed(batch.samples))
     if single:
         values = torch.stack(single)
         # Fewer calls than steps are not steps, such as a readout after the last one. Of more calls
@@ -148,11 +166,6 @@ def _one_call(name: str, seen: Sequence[VectorFigures], batch: Batch, steps: int
         else:
             whole.append(Series(values.unflatten(0, (steps, -1)).sum(1), True))
     return _sum(whole)
-
-
-def _summed(values: Tensor, *lead: int) -> Tensor:
-    """The sum over positions, which come last."""
-    return values.reshape(*lead, values.numel() // math.prod(lead)).sum(-1)
 
 
 def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:

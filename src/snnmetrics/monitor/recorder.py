@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnmetrics.cores.loads import CoreLoads
 from snnmetrics.monitor import products
 from snnmetrics.monitor.call_sites import (
     CallSite,
@@ -24,6 +25,7 @@ from snnmetrics.monitor.call_sites import (
     no_multiple,
     unscaled,
 )
+from snnmetrics.monitor.core_loads import LaidOut
 from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_events, vector_synops
@@ -209,6 +211,7 @@ class _RootCall:
     read: list[_Read] = field(default_factory=list)
     products: list[_Products] = field(default_factory=list)
     outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
+    behind: list[RowKey] = field(default_factory=list)  # layers since the last neurons
     checkpointed: bool = False
 
     def clear(self) -> None:
@@ -217,7 +220,7 @@ class _RootCall:
         for added in (
             *(self.order, self.sites, self.sums, self.counted, self.maps, self.contracted),
             *(self.touched, self.read, self.products, self.outputs),
-            *(self.expanded, self.called, self.notes, self.uncounted, self.synops),
+            *(self.expanded, self.called, self.notes, self.uncounted, self.synops, self.behind),
         ):
             if added:
                 added.clear()
@@ -234,6 +237,7 @@ class BatchRecorder:
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         per_step: Whether their synops and events are, and the spikes of neurons.
         keeps_effective: Whether what their ACs and MACs follow from is, in the batch that is open.
+        laid_out: The layers on cores, whose loads are kept.
         differentiable: Whether synops of the batch keep their gradient.
         maps: Synapse maps, over all batches while attached.
         cache: Statistics of the tensors of the root call that runs.
@@ -273,6 +277,7 @@ class BatchRecorder:
     checkpointed: bool = False
     prepares_roots: bool = False
     keeps_effective: bool = False
+    laid_out: LaidOut | None = None
     plans: dict[Any, Any] = field(default_factory=dict)
     comparisons: int = 0
     _plan_sites: dict[CallSite, None] = field(default_factory=dict)
@@ -293,12 +298,13 @@ class BatchRecorder:
             self.per_sample,
             self.differentiable,
             self.per_step,
+            laid_out=None if self.laid_out is None else LaidOut(self.laid_out.cores),
         )
 
     @property
     def keeps_vectors(self) -> bool:
         """Whether figures of single input vectors are kept until the batch is complete."""
-        return self.per_sample or self.per_step
+        return self.per_sample or self.per_step or self.laid_out is not None
 
     # --------------------------------------------------------------- batches, root calls
 
@@ -343,6 +349,8 @@ class BatchRecorder:
         self.sites.clear()
         self._forget_plans()
         self.names.clear()
+        if self.laid_out is not None:
+            self.laid_out = LaidOut(self.laid_out.cores)
 
     def release_model(self) -> None:
         """Drop caches that refer to modules or weights; these may change while detached."""
@@ -623,6 +631,16 @@ class BatchRecorder:
             found = self.maps.get(key, spec, to_be_read(weight), device, autapses)
             return found if copies is None else found.before_padding(*copies)
 
+        def loads_of(weight: Tensor) -> CoreLoads | None:
+            assert self.laid_out is not None
+            mask: Tensor | None = to_be_read(weight).detach().to(device) != 0
+            assert mask is not None
+            if not autapses:
+                mask = mask.clone().fill_diagonal_(False)
+            elif mask.is_cpu and bool(mask.all()):
+                mask = None
+            return self.laid_out.loads_of(key, name, spec, mask, copies, device)
+
         synapse_map = map_of(call.right)
         site = CallSite(
             key=key,
@@ -644,6 +662,7 @@ class BatchRecorder:
             copied=copied,
             map=synapse_map,
             version=version_of(call.right),
+            loads_of=None if self.laid_out is None else loads_of,
         )
         return site, x
 
@@ -737,6 +756,8 @@ class BatchRecorder:
             self.root.maps.append((site.key, site.operation, stats.magnitudes * dense))
         if not (self.keeps_vectors or self.differentiable):
             return
+        if self.laid_out is not None:
+            self._keep_loads(site, x.detach())
         if self.per_step:
             self._keep_events(site, x)
         if self.keeps_effective:
@@ -749,7 +770,7 @@ class BatchRecorder:
         if site.declared == InputKind.ANALOG.label:
             return  # synops have no meaning
         options = dims, dense, scale, site.declared is not None
-        if self.keeps_vectors:
+        if self.per_sample or self.per_step:
             synops = device_synops(road, space, x.detach(), *options)
             self._keep_figure("synops", site.key, synops, site.samples_first)
         if self.differentiable:
@@ -778,7 +799,7 @@ class BatchRecorder:
                 kind = product_kind(*kinds)
                 assert isinstance(kind, int)  # on the CPU
                 self.root.counted.append(_Counted(key, operation, kind, record, None))
-            if self.keeps_vectors:
+            if self.per_sample or self.per_step:
                 synops, kind = products.vector_products(call), products.tighter(*kinds)
                 self._keep(key, declared, synops, kind, call.spec.samples_first)
             if self.keeps_effective:
@@ -805,6 +826,10 @@ class BatchRecorder:
         """Keep the synops of input vectors, unless the input is analog, and their events."""
         kind, x = stats.kind, x.detach()
         assert site.map is not None
+        if self.laid_out is not None:
+            self._keep_loads(site, x)
+        if not (self.per_sample or self.per_step):
+            return
         fits = not self.keeps_effective or site.map.effective is None
         if site.declared is None and not site.samples_first and fits:
             key, columns = site.key, site.columns(2 if self.per_step else 1)
@@ -849,6 +874,31 @@ class BatchRecorder:
     def _keep_events(self, site: CallSite, x: Tensor) -> None:
         events = vector_events(x.detach(), site.batch_dims)
         self._keep_figure("events", site.key, events, site.samples_first)
+
+    def _keep_loads(self, site: CallSite, x: Tensor) -> None:
+        """Keep what an input puts on each core that its layer lies on."""
+        loads = site.loads
+        if loads is None:
+            return
+        dims = site.batch_dims
+        x = x.permute(*dims, *(d for d in range(x.ndim) if d not in dims))
+        read = loads.read(x.flatten(0, len(dims) - 1) if dims else x.unsqueeze(0))
+        for what, values in zip(("core_synops", "core_events_in"), read, strict=True):
+            values = values.unflatten(0, x.shape[: len(dims)]) if dims else values
+            if site.samples_first and len(dims) > 1:
+                values = values.sum(tuple(range(1, len(dims))))
+            self.vectors.keep_cores((what, site.key), values)
+        self.root.behind.append(site.key)
+
+    def _keep_emitted(self, spikes: Tensor, lead: int) -> None:
+        """Keep what neurons emit on each core of the layer before them, if its shape is theirs."""
+        assert self.laid_out is not None
+        for key in reversed(self.root.behind):
+            if self.laid_out.shape_of(key) == tuple(spikes.shape[lead:]):
+                emitted = self.laid_out.emitted(key, spikes.detach(), lead)
+                self.vectors.keep_cores(("core_events_out", key), emitted)
+                break
+        self.root.behind.clear()
 
     def _keep_effective(
         self, site: CallSite, synops_of: Callable[[Tensor, Tensor], Tensor], x: Tensor
@@ -924,6 +974,8 @@ class BatchRecorder:
         if not sums.open_calls:
             self.root.sums.append(sums)
         sums.add(stats, output.vectors)
+        if self.laid_out is not None:
+            self._keep_emitted(spikes, lead)
         if self.per_step:
             self._keep_spikes(("spikes", output.key), spikes.detach(), lead, stats)
 

@@ -9,11 +9,13 @@ from typing import Literal
 
 from torch import nn
 
+from snnmetrics.cores.layout import Cores, require_layers
 from snnmetrics.frameworks.arithmetic import neuron_operations
 from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
+from snnmetrics.report.core_data import CoreData
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import (
     KINDS,
@@ -46,6 +48,7 @@ def report_of(
     integer_as: Literal["acs", "macs"],
     per_neuron: bool,
     per_sample: bool,
+    cores: Cores | None,
 ) -> Report:
     """Make the report of a run.
 
@@ -92,6 +95,7 @@ def report_of(
             *idle,
             *(f"{name}: {_UNCLEAR}" for name in unclear),
             *_until_notes(run, layers),
+            *_cores_notes(run),
         ),
         seconds=run.all_seconds(dt),
         groups_data=groups,
@@ -99,6 +103,8 @@ def report_of(
         per_second=total[1],
         curves=_sum_curves(run, "total", "", not unclear),
         until_data=_until(run, layers),
+        cores_data=_cores(run, cores),
+        core_seconds=_core_seconds(run, cores),
     )
 
 
@@ -254,6 +260,43 @@ def _until_notes(run: RunData, layers: Mapping[str, LayerData]) -> Iterator[str]
         yield (
             f"figures until the samples stopped are of {run.until_samples} of {run.samples} samples"
         )
+
+
+def _cores(run: RunData, cores: Cores | None) -> dict[str, CoreData]:
+    """What was counted of each core, by name: numbers follow the order of the layers."""
+    if cores is None:
+        return {}
+    names = run.names()
+    if run.samples:
+        require_layers(cores, [*names.values()])
+    found: dict[str, CoreData] = {}
+    if (together := run.cores.get("")) is not None:
+        return dict(zip(together.labels, together.to_data(run.step_samples, ""), strict=True))
+    numbered = cores.mapping is not None
+    rows = [(run.cores[key], name) for key, name in names.items() if key in run.cores]
+    for totals, name in rows:
+        for label, data in zip(totals.labels, totals.to_data(run.step_samples, name), strict=True):
+            found[f"core{label if numbered else len(found)}"] = data
+    return dict(sorted(found.items(), key=lambda item: int(item[0].removeprefix("core"))))
+
+
+def _core_seconds(run: RunData, cores: Cores | None) -> Distribution | None:
+    """Time that samples take, if it is known of all."""
+    found = run.distributions.get(("core_seconds", "total", ""))
+    return found if found is not None and found.samples == run.samples else None
+
+
+def _cores_notes(run: RunData) -> Iterator[str]:
+    rows = run.names()
+    for key, totals in run.cores.items():
+        name = "cores" if isinstance(key, str) else rows[key]
+        if not totals.is_timed:
+            yield f"{name}: it ran once for several time steps: no loads of its cores"
+        elif not totals.has_neurons:
+            yield (
+                f"{name}: no layer of neurons of the shape of its output follows: no "
+                "events_out and updates of its cores"
+            )
 
 
 def _with_curves(data: LayerData, run: RunData) -> LayerData:

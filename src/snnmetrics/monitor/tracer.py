@@ -452,6 +452,8 @@ class Tracer(TorchFunctionMode):
         for option in ("per_sample", "per_step", "differentiable"):
             if getattr(recorder, option):
                 return option
+        if recorder.laid_out is not None:
+            return "cores"
         return None if self._after is None else "probes"
 
     @property

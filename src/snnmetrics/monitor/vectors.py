@@ -17,8 +17,8 @@ from snnmetrics.report.data import NeuronKey, RowKey
 
 Place = tuple[str, RowKey | NeuronKey]
 """A quantity, and the row or the layer of neurons that it is of."""
-Places = tuple[tuple[Place, int], ...]
-"""Quantities with their numbers among those that were computed together."""
+Places = tuple[tuple[Place, int | None], ...]
+"""Quantities with their numbers among those that were computed together; None: of each core."""
 
 
 class _Figures(NamedTuple):
@@ -52,6 +52,10 @@ class Vectors:
     def keep_all(self, places: Places, values: Tensor) -> None:
         """Keep several figures, along the last dimension."""
         self._root.append(_Figures(places, values, None, values.ndim - 1))
+
+    def keep_cores(self, place: Place, values: Tensor) -> None:
+        """Keep a figure of each core, along the last dimension."""
+        self._root.append(_Figures(((place, None),), values, None, values.ndim - 1))
 
     def keep_copy(self, places: Places, copy: Tensor, leading: int, columns: Tensor) -> None:
         """Keep a copy of vectors of zeros and ones, that are to be multiplied with columns.
@@ -93,12 +97,14 @@ class Vectors:
         values: list[Tensor] = [torch.empty(0)] * len(self._batch)
         for numbers in together.values():
             found = self._products([self._batch[number][1] for number in numbers])
-            for number, product in zip(numbers, found, strict=True):
-                values[number] = product
+            for index, product in zip(numbers, found, strict=True):
+                values[index] = product
         kept: dict[Place, list[VectorFigures]] = {}
         for (call, figures), value in zip(self._batch, values, strict=True):
-            for place, number in figures.places:
-                kept.setdefault(place, []).append(VectorFigures(call, value[..., number]))
+            for place, column in figures.places:
+                by_core = column is None
+                figure = value if column is None else value[..., column]
+                kept.setdefault(place, []).append(VectorFigures(call, figure, by_core))
         return kept
 
     @staticmethod

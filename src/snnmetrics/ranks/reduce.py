@@ -154,8 +154,8 @@ def different_texts(text: bytes, declarations: bytes, rank: int, reduce: Reduce)
     if not same_declarations:
         raise ValueError(
             "monitors with different declarations (model, dt, kinds, input_scale, integer_as, "
-            "groups, include, exclude, per_neuron, per_sample, per_step) cannot be added: expected "
-            "the same on all ranks, found different ones"
+            "groups, include, exclude, per_neuron, per_sample, per_step, cores) cannot be added: "
+            "expected the same on all ranks, found different ones"
         )
     known = [text] if same_text else []
     while not same_text:

@@ -90,7 +90,7 @@ def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
     What is not as expected stays, and is refused by the checks of today's format.
     """
     nothing: dict[str, Any] = {"curves": {}}
-    found = data | nothing | {"until": None}
+    found = data | nothing | {"until": None, "cores": {}, "core_seconds": None}
     for rows in ("layers", "groups", "neurons"):
         if isinstance(given := found.get(rows), Mapping):
             found[rows] = {

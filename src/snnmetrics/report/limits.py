@@ -59,7 +59,7 @@ class Violation:
     """A figure that is above its limit.
 
     Attributes:
-        name: Name of the group or layer, or ``"total"``.
+        name: Name of the group, layer or core, or ``"total"``.
         figure: ``"synops"`` or ``"synops_per_second"``.
         statistic: Of what over the samples; see :class:`~snnmetrics.Limit`.
         value: What was found.
@@ -117,8 +117,10 @@ def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
         row, data = report.groups[name], report.groups_data[name]
     elif name in report.layers:
         row, data = report.layers[name], report.layers_data[name]
+    elif name in report.cores_data:
+        return _load(report, name, figure, statistic)
     else:
-        names = ["total", *report.groups, *report.layers]
+        names = ["total", *report.groups, *report.layers, *report.cores_data]
         raise ValueError(f"limits: expected names among {names}, found {name!r}")
     spread = data.per_second if figure == "synops_per_second" else data.per_sample
     value = getattr(row, figure) if statistic == "mean" else _statistic(spread, statistic)
@@ -130,6 +132,23 @@ def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
             f"found no {statistic} of {figure} in the report"
         )
     return float(value)
+
+
+def _load(report: Report, name: str, figure: str, statistic: str) -> float:
+    """Load of a core, of a sample at a time step."""
+    load = report.cores_data[name].loads.get("synops")
+    if figure != "synops" or load is None or not len(load.curve.samples):
+        expected = "limits of synops" if figure != "synops" else "time steps that are known"
+        raise ValueError(
+            f"limits[{name!r}]: expected {expected} for a core, found no {statistic} of {figure}"
+        )
+    row = report.cores[name].synops
+    assert row is not None
+    if statistic == "mean":
+        return row.mean
+    if statistic in ("max", "peak_step"):
+        return row.max
+    return load.percentile(int(statistic.removeprefix("p")))
 
 
 def _statistic(spread: Distribution | None, statistic: str) -> float | None:

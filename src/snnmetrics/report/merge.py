@@ -108,6 +108,10 @@ def sum_of(one: Report, other: Report) -> Report:
         **({"per_sample": None, "per_second": None} if unclear else _distributions(run, "total")),
         curves={} if unclear else curves_of(run, "total"),
         until_data=_until(run, names, one, other),
+        cores_data={
+            name: data.add(other.cores_data[name]) for name, data in one.cores_data.items()
+        },
+        core_seconds=run.distributions.get(("core_seconds", "total", "")),
     )
 
 
@@ -126,6 +130,7 @@ def run_data(keyed: _Keyed) -> RunData:
             curves |= {(what, whose, name): curve for what, curve in data.curves.items()}
             known[FIGURES[0], whose, name] = data.per_sample
             known[FIGURES[1], whose, name] = data.per_second
+    known["core_seconds", "total", ""] = report.core_seconds
     entries: dict[tuple[str, str], list[Uncounted]] = {}
     for entry in report.uncounted:
         entries.setdefault((entry.name, entry.what), []).append(entry)
@@ -182,6 +187,7 @@ def _require_same(what: str, one: object, other: object) -> None:
 def _require_same_facts(one: _Keyed, other: _Keyed, names: Mapping[RowKey, str]) -> None:
     for fact in _SAME:
         _require_same(fact, getattr(one.report, fact), getattr(other.report, fact))
+    _require_same("cores", list(one.report.cores_data), list(other.report.cores_data))
     _require_same("groups", sorted(one.report.groups_data), sorted(other.report.groups_data))
     for key in one.layers.keys() & other.layers.keys():
         mine, theirs = one.layers[key], other.layers[key]

@@ -13,6 +13,7 @@ from snnmetrics.report import json as report_json
 from snnmetrics.report.compare import Comparison
 from snnmetrics.report.convention import called
 from snnmetrics.report.convention_report import ConventionReport, ConventionTable
+from snnmetrics.report.core_data import CoreData, CoreRows, core_rows
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import GroupData, LayerData, NeuronData, Uncounted, UntilData
 from snnmetrics.report.distribution import Distribution
@@ -68,6 +69,8 @@ class Report(Record, Tabular):
         curves: ``"synops"`` and ``"events"`` of the whole model at each time step, if they were
             kept.
         until_data: Totals until each sample stopped, if the batches had such steps.
+        cores_data: What was counted of each core, by name, if layers were laid on cores.
+        core_seconds: Time that each sample takes on these cores, if their times were given.
 
     Raises:
         ValueError: If ``integer_as`` is not ``"acs"`` or ``"macs"``.
@@ -109,6 +112,8 @@ class Report(Record, Tabular):
     per_second: Distribution | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     until_data: UntilData | None = None
+    cores_data: Mapping[str, CoreData] = field(default_factory=dict)
+    core_seconds: Distribution | None = None
 
     def __post_init__(self) -> None:
         if self.integer_as not in ("acs", "macs"):
@@ -162,6 +167,11 @@ class Report(Record, Tabular):
         )
 
     @cached_property
+    def cores(self) -> CoreRows:
+        """Row of each core by name, the busiest core and the imbalance; empty without cores."""
+        return core_rows(self.cores_data, self.core_seconds)
+
+    @cached_property
     def until(self) -> UntilRow | None:
         """Figures as if each sample had stopped at the step of its decision.
 
@@ -208,7 +218,8 @@ class Report(Record, Tabular):
         """Compare synops with budgets, as those of the cores of a chip.
 
         Args:
-            limits: Limits by name of a group, of a layer, or ``"total"``.
+            limits: Limits by name of a group, of a layer, of a core, or ``"total"``. The figures of
+                cores are of a sample at a time step.
 
         Returns:
             The violations, in the order of the limits, empty if no limit is exceeded. Each has the

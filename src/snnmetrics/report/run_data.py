@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.functional.activity import silent_neurons_compute
+from snnmetrics.report.core_data import CoreTotals
 from snnmetrics.report.curve import UNTIMED, Curve, added_steps
 from snnmetrics.report.data import (
     KINDS,
@@ -305,6 +306,7 @@ class RunData:
         until_samples: Number of these samples.
         until_steps: The time steps at which they stopped, summed over samples.
         until_unknown: Names of rows whose operations belong to no single time step.
+        cores: Loads of the cores that a row lies on; of a mapping by channels, of all, under "".
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
         contracted: Parameters and buffers that took part in an operation.
@@ -329,6 +331,7 @@ class RunData:
     until_samples: int = 0
     until_steps: int = 0
     until_unknown: frozenset[str] = frozenset()
+    cores: dict[RowKey | str, CoreTotals] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
     contracted: frozenset[str] = frozenset()
@@ -358,6 +361,7 @@ class RunData:
             self.until_samples + other.until_samples,
             self.until_steps + other.until_steps,
             self.until_unknown | other.until_unknown,
+            _union(self.cores, other.cores, CoreTotals.add),
             _union(self.uncounted, other.uncounted, Uncounted.add),
             self.called | other.called,
             self.contracted | other.contracted,
@@ -394,6 +398,7 @@ class RunData:
             neuron_curves={key: curve.on_host() for key, curve in self.neuron_curves.items()},
             step_samples=None if self.step_samples is None else self.step_samples.cpu(),
             until={key: totals.on_host() for key, totals in self.until.items()},
+            cores={key: totals.on_host() for key, totals in self.cores.items()},
         )
 
     def steps_per_sample(self) -> float | None:

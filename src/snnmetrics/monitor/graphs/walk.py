@@ -88,8 +88,8 @@ class Read(NamedTuple):
     Attributes:
         step: The operation.
         call: One call in it.
-        source: The node whose tensor is read unchanged: the input, or what it was made of by padding
-            with copies. None if a reader must build the input from the operands.
+        source: The node whose tensor is read unchanged: the input, or what it was padded from by
+            copies. None if a reader must build the input from the operands.
         weight: How the graph makes the weight, if there is one; equal for equal weights.
     """
 

@@ -1,0 +1,367 @@
+"""Loads of cores: what adds up of them, and the rows that a report has."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnmetrics.report import schema as checks
+from snnmetrics.report.curve import Curve, figures_per_step
+from snnmetrics.report.distribution import Distribution, bins_of, upper_edge
+from snnmetrics.report.frozen_record import Record, by_name
+from snnmetrics.report.rows import Row
+
+FIGURES = ("synops", "events_in", "events_out", "updates")
+"""Loads of a core at each time step."""
+OF_NEURONS = ("events_out", "updates")
+"""Those that are known where a layer of neurons follows."""
+HELD = ("neurons", "synapses", "weights", "axons")
+"""What a core holds."""
+_FIRST_BIN = int(bins_of(torch.ones(1)).item())  # that of one: loads are whole numbers
+_BINS = 40 * 64 + 1  # up to 2**40, one bin for all that is above
+FACT = "fact"
+
+
+@dataclass
+class CoreTotals:
+    """Loads of the cores that one layer lies on, or of all cores of a mapping by channels.
+
+    Loads are those of one sample at one time step.
+
+    Attributes:
+        labels: Of the cores.
+        layers: Of each core of a mapping by channels, the layers on it; else empty.
+        is_timed: Whether it is known which step each load belongs to.
+        has_neurons: Whether the layers of neurons behind all layers are known.
+        sums: Sums of the loads and of their squares over samples, ``(2, figures, cores, T)``.
+        extremes: The largest loads of a sample, ``(figures, cores, T)``.
+        histogram: Samples and steps by bin of their load, ``(figures, cores, bins)``, of loads
+            above zero.
+        held: Neurons, synapses, weights and axons of each core, ``(4, cores)``.
+    """
+
+    labels: Annotated[tuple[str, ...], FACT]
+    layers: Annotated[tuple[tuple[str, ...], ...], FACT]
+    is_timed: Annotated[bool, FACT]
+    has_neurons: Annotated[bool, FACT]
+    sums: Tensor | None = None
+    extremes: Tensor | None = None
+    histogram: Tensor | None = None
+    held: Tensor | None = None
+
+    @staticmethod
+    def of(
+        labels: tuple[str, ...],
+        layers: tuple[tuple[str, ...], ...],
+        loads: Tensor | None,
+        held: Tensor,
+        has_neurons: bool,
+    ) -> CoreTotals:
+        """Those of one batch.
+
+        Args:
+            labels: Of the cores.
+            layers: Of each core of a mapping by channels, the layers on it; else empty.
+            loads: ``(figures, T, B, cores)``, float64; None where time steps are not known.
+            held: What each core holds.
+            has_neurons: Whether the layers of neurons behind all layers are known.
+        """
+        if loads is None:
+            return CoreTotals(labels, layers, False, has_neurons, held=held)
+        by_core = loads.permute(0, 3, 1, 2)  # (figures, cores, T, B)
+        bins = (bins_of(by_core.contiguous()) - _FIRST_BIN + 1).clamp(0, _BINS)
+        flat = bins.flatten(2)
+        histogram = torch.zeros(*flat.shape[:2], _BINS + 1, dtype=torch.float64, device=flat.device)
+        histogram.scatter_add_(2, flat, torch.ones_like(flat, dtype=torch.float64))
+        return CoreTotals(
+            labels,
+            layers,
+            True,
+            has_neurons,
+            torch.stack([by_core.sum(3), by_core.square().sum(3)]),
+            by_core.amax(3),
+            histogram[..., 1:],
+            held,
+        )
+
+    def add(self, other: CoreTotals) -> CoreTotals:
+        """Those of both."""
+        held = None
+        if self.held is not None and other.held is not None:
+            held = torch.maximum(self.held.to(other.held.device), other.held)
+        known = self.is_timed and other.is_timed
+        both = CoreTotals(
+            self.labels, self.layers, known, self.has_neurons and other.has_neurons, held=held
+        )
+        tensors = (self.sums, other.sums, self.extremes, other.extremes)
+        mine, theirs = self.histogram, other.histogram
+        if known and None not in tensors and mine is not None and theirs is not None:
+            sums, other_sums, most, other_most = (t for t in tensors if t is not None)
+            both.sums = torch.add(*_aligned(sums, other_sums))
+            both.extremes = torch.maximum(*_aligned(most, other_most))
+            both.histogram = mine.to(theirs.device) + theirs
+        return both
+
+    def on_host(self) -> CoreTotals:
+        """The same on the CPU."""
+        found = CoreTotals(self.labels, self.layers, self.is_timed, self.has_neurons)
+        for name in ("sums", "extremes", "histogram", "held"):
+            tensor = getattr(self, name)
+            setattr(found, name, None if tensor is None else tensor.cpu())
+        return found
+
+    def to_data(self, samples: Tensor | None, name: str) -> list[CoreData]:
+        """Each core on its own.
+
+        Args:
+            samples: Samples that have each time step.
+            name: Of the layer, if they are its own.
+        """
+        assert self.held is not None
+        rows = []
+        for number in range(len(self.labels)):
+            layers = self.layers[number] if self.layers else (name,)
+            loads = {}
+            if self.is_timed and samples is not None:
+                figures = FIGURES if self.has_neurons else FIGURES[:2]
+                loads = {name: self._load(FIGURES.index(name), number, samples) for name in figures}
+            held = dict(zip(HELD, map(int, self.held[:, number].tolist()), strict=True))
+            rows.append(CoreData(layers=layers, loads=loads, **held))
+        return rows
+
+    def _load(self, figure: int, core: int, samples: Tensor) -> CoreLoad:
+        assert self.sums is not None
+        assert self.extremes is not None
+        assert self.histogram is not None
+        total, squares = self.sums[:, figure, core]
+        missing = (0, len(samples) - len(total))  # steps at which the layer never ran
+        curve = Curve(
+            True,
+            samples,
+            F.pad(total, missing),
+            F.pad(squares, missing),
+            F.pad(self.extremes[figure, core], missing),
+        )
+        line = self.histogram[figure, core]
+        found = {int(bin_): int(line[bin_]) for bin_ in line.nonzero().flatten().tolist()}
+        return CoreLoad(curve, found)
+
+
+def _aligned(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Tensors whose last dimension is time with as many steps, where the second one lives."""
+    steps = max(mine.shape[-1], theirs.shape[-1])
+    mine, theirs = (F.pad(t, (0, steps - t.shape[-1])) for t in (mine, theirs))
+    return mine.to(theirs.device), theirs
+
+
+def _read_histogram(value: Any, path: str) -> dict[int, int]:
+    pairs = checks.list_of(checks.list_of(checks.whole, 2), _BINS)(value, path)
+    if any(len(pair) != 2 or pair[0] >= _BINS for pair in pairs):
+        raise ValueError(f"{path}: expected pairs of a bin below {_BINS} and a number")
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+@dataclass(frozen=True, eq=False)
+class CoreLoad(Record):
+    """One kind of load of a core.
+
+    Attributes:
+        curve: It over time steps, of each sample.
+        histogram: Samples and steps by bin of their load, of loads above zero.
+    """
+
+    curve: Curve
+    histogram: Annotated[Mapping[int, int], _read_histogram]
+
+    def add(self, other: CoreLoad) -> CoreLoad:
+        """That of the samples of both."""
+        counts = Counter(self.histogram)
+        counts.update(other.histogram)
+        return CoreLoad(self.curve.add(other.curve), dict(counts))
+
+    def percentile(self, percent: float) -> float:
+        """The smallest load that so many percent of samples and steps do not exceed."""
+        seen = int(self.curve.samples.sum())
+        missing = max(1, math.ceil(percent * seen / 100)) - (seen - sum(self.histogram.values()))
+        if missing <= 0:
+            return 0.0
+        largest = float(self.curve.largest.max())
+        for bin_, count in sorted(self.histogram.items()):
+            missing -= count
+            if missing <= 0:
+                return min(upper_edge(bin_ + _FIRST_BIN), largest)
+        return largest
+
+
+@dataclass(frozen=True, eq=False)
+class CoreData(Record):
+    """Everything that was counted of one core.
+
+    Attributes:
+        layers: Names of the layers that have neurons on it.
+        neurons: Output neurons of these layers on the core.
+        synapses: Synapses of nonzero weight of these neurons.
+        weights: Different weights that these synapses use.
+        axons: Input neurons with a synapse on the core.
+        loads: By quantity; empty where time steps are not known.
+    """
+
+    layers: tuple[str, ...]
+    neurons: int
+    synapses: int
+    weights: int
+    axons: int
+    loads: Mapping[str, CoreLoad]
+
+    def add(self, other: CoreData) -> CoreData:
+        """That of the samples of both."""
+        loads = {
+            name: load.add(other.loads[name])
+            for name, load in self.loads.items()
+            if name in other.loads
+        }
+        held = {name: max(getattr(self, name), getattr(other, name)) for name in HELD}
+        return CoreData(self.layers, loads=loads, **held)
+
+
+@dataclass(frozen=True, eq=False)
+class Load(Record):
+    """One kind of load of a core, of a sample at a time step.
+
+    Attributes:
+        mean: Mean over samples and steps.
+        max: Largest over samples and steps.
+        peak_step: Number of the step, from 0, at which a sample has the largest load; the first, if
+            there are several.
+        p99: Load that 99 % of samples and steps do not exceed: never below the true figure, at most
+            1.09 % above.
+        per_step: Mean over samples at each step, ``(T,)``, float64.
+        per_step_std: Standard deviation over samples.
+        per_step_max: Largest over samples.
+    """
+
+    mean: float
+    max: float
+    peak_step: int
+    p99: float
+    per_step: Tensor = field(repr=False)
+    per_step_std: Tensor = field(repr=False)
+    per_step_max: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class CoreRow(Row):
+    """One core of a chip: what it holds, and its load.
+
+    Attributes:
+        layers: Names of the layers that have neurons on it.
+        neurons: Output neurons of these layers on the core.
+        synapses: Synapses of nonzero weight of these neurons.
+        weights: Different weights that these synapses use: shared ones of a convolution once.
+        axons: Input neurons with a synapse on the core.
+        synops: Events times synapses of nonzero weight that arrive at its neurons; also of analog
+            input. ``None`` where time steps are not known, as all that follows.
+        events_in: Events that reach at least one of its neurons.
+        events_out: Events that its neurons emit; ``None`` where no layer of neurons of the shape of
+            the output follows.
+        updates: Updates of its neurons, likewise.
+    """
+
+    layers: tuple[str, ...]
+    neurons: int
+    synapses: int
+    weights: int
+    axons: int
+    synops: Load | None
+    events_in: Load | None
+    events_out: Load | None
+    updates: Load | None
+
+
+class CoreRows(Mapping[str, CoreRow]):
+    """Rows of cores by name, and what is known of all cores together.
+
+    Args:
+        rows: The rows.
+        seconds: Time that each sample takes, if the cores' times were given.
+
+    Attributes:
+        seconds: Time that each sample takes as a :class:`~snnmetrics.report.Distribution`: at each
+            step that of the slowest core, which is its largest term; ``None`` without the cores'
+            times.
+    """
+
+    def __init__(self, rows: Mapping[str, CoreRow], seconds: Distribution | None) -> None:
+        self._rows = by_name(rows)
+        self.seconds = seconds
+
+    def __getitem__(self, name: str) -> CoreRow:
+        return self._rows[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _most(self) -> dict[str, float]:
+        return {name: row.synops.max for name, row in self.items() if row.synops is not None}
+
+    @property
+    def busiest(self) -> str | None:
+        """Name of the core with the most synops in one step of one sample; None without loads."""
+        most = self._most()
+        return max(most, key=lambda name: most[name]) if most else None
+
+    @property
+    def imbalance(self) -> float | None:
+        """Largest over mean of the most synops that each core has in one step of one sample.
+
+        1 if all cores have the same; None without loads, or if nothing arrived anywhere.
+        """
+        most = self._most().values()
+        if not most or not max(most):
+            return None
+        return max(most) / (sum(most) / len(most))
+
+
+def core_rows(cores: Mapping[str, CoreData], seconds: Distribution | None) -> CoreRows:
+    """The rows of cores."""
+    return CoreRows(
+        {
+            name: CoreRow(
+                name,
+                data.layers,
+                data.neurons,
+                data.synapses,
+                data.weights,
+                data.axons,
+                *(_load(data.loads.get(what)) for what in FIGURES),
+            )
+            for name, data in cores.items()
+        },
+        seconds,
+    )
+
+
+def _load(load: CoreLoad | None) -> Load | None:
+    if load is None or not len(load.curve.samples):
+        return None
+    curve = load.curve
+    steps = figures_per_step("load", curve)
+    return Load(
+        mean=float(curve.total.sum() / curve.samples.sum()),
+        max=float(curve.largest.max()),
+        peak_step=int(curve.largest.argmax()),
+        p99=load.percentile(99),
+        per_step=steps["load_per_step"],
+        per_step_std=steps["load_per_step_std"],
+        per_step_max=steps["load_per_step_max"],
+    )
