@@ -165,12 +165,13 @@ class CoreLoads:
             found = [cores for batch in self._batches for cores in batch.cores]
             self._back = torch.from_numpy(np.argsort(np.concatenate([*found, _NONE]))).to(device)
 
-    def read(self, events: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, events: Tensor, is_binary: bool = False) -> tuple[Tensor, Tensor]:
         """Count what some input vectors put on each core.
 
         Args:
             events: ``(vectors, *neurons)``, the neurons of the input; every nonzero element is one
                 event, whatever its value.
+            is_binary: Whether it is known that there are zeros and ones alone.
 
         Returns:
             Synops over synapses of nonzero weight, and events that reach at least one neuron, each
@@ -189,14 +190,14 @@ class CoreLoads:
             widest = max([0, *(each.width for each in self._batches)])
             most = max(1, math.prod(self._form.input_shape), self._rows * widest)
             step = max(1, _BLOCK // most)
-            parts = [self._read(block) for block in events.split(step)]
+            parts = [self._read(block, is_binary) for block in events.split(step)]
             if len(parts) == 1:
                 return parts[0]
             synops, arrived = zip(*parts, strict=True)
             return torch.cat(synops), torch.cat(arrived)
 
-    def _read(self, events: Tensor) -> tuple[Tensor, Tensor]:
-        present = events if events.dtype is torch.bool else events != 0
+    def _read(self, events: Tensor, is_binary: bool) -> tuple[Tensor, Tensor]:
+        present = events if is_binary or events.dtype is torch.bool else events != 0
         inputs = self._form.inputs(present)
         if self._alike > 1:
             narrow = self._alike < FLOAT32_INTEGERS  # so that float32 holds every sum

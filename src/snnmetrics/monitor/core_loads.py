@@ -20,6 +20,7 @@ from snnmetrics.ops.spec import OpSpec
 from snnmetrics.report.core_data import FIGURES, OF_NEURONS, CoreTotals
 from snnmetrics.report.data import RowKey
 from snnmetrics.report.distribution import Distribution
+from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
 _FEW_CORES = 64  # up to which slices are summed one by one
 
@@ -85,10 +86,12 @@ class LaidOut:
         self._must_fit = True
         return loads
 
-    def emitted(self, key: RowKey, spikes: Tensor, lead: int) -> Tensor:
+    def emitted(self, key: RowKey, spikes: Tensor, lead: int, is_binary: bool) -> Tensor:
         """Nonzero outputs of the neurons behind a layer, on each core: ``(*lead, cores)``."""
         ranges = self._layers[key].layout.ranges
-        events = spikes.flatten(lead) != 0
+        events = spikes.flatten(lead)
+        if not (is_binary and spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS):
+            events = events != 0
         if len(ranges) <= _FEW_CORES:
             parts = [sum(events[..., a:b].sum(-1) for a, b in held) for held in ranges]
             return torch.stack([torch.as_tensor(part) for part in parts], -1).to(torch.float64)

@@ -827,7 +827,7 @@ class BatchRecorder:
         kind, x = stats.kind, x.detach()
         assert site.map is not None
         if self.laid_out is not None:
-            self._keep_loads(site, x)
+            self._keep_loads(site, x, kind is InputKind.BINARY)
         if not (self.per_sample or self.per_step):
             return
         fits = not self.keeps_effective or site.map.effective is None
@@ -875,14 +875,15 @@ class BatchRecorder:
         events = vector_events(x.detach(), site.batch_dims)
         self._keep_figure("events", site.key, events, site.samples_first)
 
-    def _keep_loads(self, site: CallSite, x: Tensor) -> None:
+    def _keep_loads(self, site: CallSite, x: Tensor, is_binary: bool = False) -> None:
         """Keep what an input puts on each core that its layer lies on."""
         loads = site.loads
         if loads is None:
             return
         dims = site.batch_dims
         x = x.permute(*dims, *(d for d in range(x.ndim) if d not in dims))
-        read = loads.read(x.flatten(0, len(dims) - 1) if dims else x.unsqueeze(0))
+        vectors = x.flatten(0, len(dims) - 1) if dims else x.unsqueeze(0)
+        read = loads.read(vectors, is_binary)
         for what, values in zip(("core_synops", "core_events_in"), read, strict=True):
             values = values.unflatten(0, x.shape[: len(dims)]) if dims else values
             if site.samples_first and len(dims) > 1:
@@ -890,12 +891,12 @@ class BatchRecorder:
             self.vectors.keep_cores((what, site.key), values)
         self.root.behind.append(site.key)
 
-    def _keep_emitted(self, spikes: Tensor, lead: int) -> None:
+    def _keep_emitted(self, spikes: Tensor, lead: int, is_binary: bool) -> None:
         """Keep what neurons emit on each core of the layer before them, if its shape is theirs."""
         assert self.laid_out is not None
         for key in reversed(self.root.behind):
             if self.laid_out.shape_of(key) == tuple(spikes.shape[lead:]):
-                emitted = self.laid_out.emitted(key, spikes.detach(), lead)
+                emitted = self.laid_out.emitted(key, spikes.detach(), lead, is_binary)
                 self.vectors.keep_cores(("core_events_out", key), emitted)
                 break
         self.root.behind.clear()
@@ -975,7 +976,7 @@ class BatchRecorder:
             self.root.sums.append(sums)
         sums.add(stats, output.vectors)
         if self.laid_out is not None:
-            self._keep_emitted(spikes, lead)
+            self._keep_emitted(spikes, lead, stats.kind is InputKind.BINARY)
         if self.per_step:
             self._keep_spikes(("spikes", output.key), spikes.detach(), lead, stats)
 
@@ -983,7 +984,6 @@ class BatchRecorder:
         self, place: Place, spikes: Tensor, lead: int, stats: InputStats | DeviceStats
     ) -> None:
         """Keep the sums of magnitudes of the outputs of neurons, of each sample and step."""
-        dtype: torch.dtype | None = torch.float64
         if isinstance(stats, InputStats) and stats.kind is InputKind.BINARY:
             if stats.leading:
                 ones = self._ones.get(place)
@@ -992,8 +992,9 @@ class BatchRecorder:
                 self.vectors.keep_copy(((place, 0),), stats.magnitudes, stats.leading, ones)
                 return
             if spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS:
-                dtype = None  # zeros and ones are added up exactly
-        self.vectors.keep(place, spikes.abs().flatten(lead).sum(-1, dtype=dtype))
+                self.vectors.keep(place, spikes.flatten(lead).sum(-1))  # exact
+                return
+        self.vectors.keep(place, spikes.abs().flatten(lead).sum(-1, dtype=torch.float64))
 
     def _new_output(self, name: str, type_: str, spikes: Tensor, lead: int) -> _Output:
         shape = spikes.shape
