@@ -143,6 +143,7 @@ METRICS = {
     sm.AccuracyOverTime: functional.accuracy_over_time,
     sm.TimeToFirstSpike: functional.time_to_first_spike,
     sm.EarlyExit: functional.early_exit,
+    sm.OptimalCutoff: functional.optimal_cutoff,
 }
 
 
@@ -246,7 +247,9 @@ def test_time_is_dimension_1_and_readout_is_one_name(metric: Any) -> None:
     declared = inspect.signature(metric.__init__).parameters
     if metric is not sm.ActivationSparsity:  # no dimension has a meaning
         assert declared["time_dim"].default == (None if metric is sm.SynOps else 1)
-    assert ("readout" in declared) == (metric in (sm.AccuracyOverTime, sm.EarlyExit))
+    assert ("readout" in declared) == (
+        metric in (sm.AccuracyOverTime, sm.EarlyExit, sm.OptimalCutoff)
+    )
 
 
 def test_a_step_is_dt_and_a_duration_is_seconds() -> None:
@@ -280,6 +283,7 @@ LAYER, LABELS = torch.ones(2, 3, 4), torch.tensor([0, 1])
         (sm.TimeToFirstSpike(), [LAYER, LABELS], 3),
         (sm.TimeToFirstSpike(per_neuron=True), [LAYER, LABELS], 5),
         (sm.EarlyExit(0.5), [LAYER, LABELS], 2),
+        (sm.OptimalCutoff(), [LAYER, LABELS], 2),
         (sm.SynOps(1), [LAYER], 2),
         (sm.SynOps(1, per_neuron=False), [LAYER], 1),  # its dict is its contract
         (sm.SynOps(1, 0.1, per_neuron=False), [LAYER], 2),

@@ -15,7 +15,13 @@ from snnmetrics.metrics.activity import (
 )
 from snnmetrics.metrics.scalar_view import ScalarView
 from snnmetrics.metrics.synops import SynOps
-from snnmetrics.metrics.timing import AccuracyOverTime, EarlyExit, Latency, TimeToFirstSpike
+from snnmetrics.metrics.timing import (
+    AccuracyOverTime,
+    EarlyExit,
+    Latency,
+    OptimalCutoff,
+    TimeToFirstSpike,
+)
 from snnmetrics.model_size import connection_sparsity, footprint, parameter_count
 from snnmetrics.monitor import Monitor, register_neuron
 from snnmetrics.nir_graph import from_nir
@@ -38,6 +44,7 @@ __all__ = [
     "Limit",
     "MembraneUpdates",
     "Monitor",
+    "OptimalCutoff",
     "PaperTable",
     "Report",
     "ScalarView",

@@ -19,7 +19,10 @@ early_exit = sm.functional.early_exit
 
 
 def by_hand(
-    batches: list[tuple[np.ndarray, np.ndarray]], threshold: float, readout: str
+    batches: list[tuple[np.ndarray, np.ndarray]],
+    threshold: float,
+    readout: str,
+    rule: str = "confidence",
 ) -> tuple[float, float]:
     """Outputs (B, T, C): each sample is run step by step until it is sure, in Python floats."""
     steps = right = samples = 0
@@ -34,7 +37,9 @@ def by_hand(
                 seen = [v / (t + 1) for v in total] if readout == "mean" else total
                 largest = max(seen)
                 powers = [math.exp(v - largest) for v in seen]
-                if max(powers) / sum(powers) >= threshold:
+                best, second = sorted(seen)[:-3:-1]
+                sure = max(powers) / sum(powers)
+                if (best - second if rule == "gap" else sure) >= threshold:
                     break
             steps += t + 1
             right += len(set(total)) > 1 and total.index(max(total)) == int(targets[b])
@@ -61,8 +66,16 @@ class EarlyExitTrials(MetricTrials):
         arrays = [(outputs.permute(back).numpy(), t.numpy()) for outputs, t in batches]
         readout = self.metric_args.get("readout", "mean")
         threshold = self.metric_args["threshold"]
+        if (groups := self.metric_args.get("num_classes")) is not None:
+            width = self.classes // groups
+            parts = [range(width * group, width * (group + 1)) for group in range(groups)]
+            arrays = [
+                (np.stack([sum(o[:, :, c] for c in part) for part in parts], 2), t)
+                for o, t in arrays
+            ]
         several = np.ndim(threshold) > 0
-        curve = [by_hand(arrays, v, readout) for v in np.atleast_1d(threshold).tolist()]
+        rule = self.metric_args.get("rule", "confidence")
+        curve = [by_hand(arrays, v, readout, rule) for v in np.atleast_1d(threshold).tolist()]
         steps, accuracy = (np.array(v) for v in zip(*curve, strict=True))
         return {
             "steps": steps if several else steps[0],
@@ -104,6 +117,26 @@ class TestEarlyExitCurveOfOne(EarlyExitTrials):
 
     metric_args: ClassVar = {"threshold": torch.tensor([0.625])}
     other_args: ClassVar = {"threshold": 0.625}
+
+
+class TestEarlyExitByGap(EarlyExitTrials):
+    metric_args: ClassVar = {"threshold": [0.0, 0.5, 1.0, 4.0], "rule": "gap"}
+    other_args: ClassVar = {"threshold": [0.0, 0.5, 1.0, 1.0], "rule": "confidence"}
+
+
+class TestEarlyExitByGapOfSums(EarlyExitTrials):
+    metric_args: ClassVar = {"threshold": 3.0, "rule": "gap", "readout": "sum"}
+    other_args: ClassVar = {"threshold": 2.0, "rule": "gap", "readout": "sum"}
+
+
+class TestEarlyExitOfPopulations(EarlyExitTrials):
+    classes = 6
+    metric_args: ClassVar = {"threshold": 0.6, "num_classes": 3}
+    other_args: ClassVar = {"threshold": 0.6}
+
+    def batch(self, samples: int, seed: int) -> Batch:
+        outputs, targets = super().batch(samples, seed)
+        return outputs, targets % 3
 
 
 class TestEarlyExitTimeFirst(EarlyExitTrials):
@@ -226,7 +259,7 @@ def test_numbers_of_steps_may_differ() -> None:
     value = metric.compute()
     arrays = [(o.numpy(), t.numpy()) for o, t in batches]
     for k, threshold in enumerate([0.6, 0.9]):
-        expected = by_hand(arrays, threshold, "mean")
+        expected = by_hand(arrays, threshold, "mean", "confidence")
         assert (value["steps"][k].item(), value["accuracy"][k].item()) == expected
 
 

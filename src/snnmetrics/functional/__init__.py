@@ -7,7 +7,12 @@ from snnmetrics.functional.activity import (
     silent_neurons,
 )
 from snnmetrics.functional.operations import synops
-from snnmetrics.functional.timing import accuracy_over_time, early_exit, time_to_first_spike
+from snnmetrics.functional.timing import (
+    accuracy_over_time,
+    early_exit,
+    optimal_cutoff,
+    time_to_first_spike,
+)
 
 __all__ = [
     "accuracy_over_time",
@@ -15,6 +20,7 @@ __all__ = [
     "early_exit",
     "firing_rate",
     "membrane_updates",
+    "optimal_cutoff",
     "silent_neurons",
     "synops",
     "time_to_first_spike",

@@ -9,13 +9,21 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from snnmetrics.arguments import as_float, positive_number, require_bool, require_time_dim
+from snnmetrics.arguments import (
+    as_float,
+    positive_integer,
+    positive_number,
+    require_bool,
+    require_time_dim,
+)
 from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
 
 Readout = Literal["sum", "max"]
 ExitReadout = Literal["mean", "sum"]
+ExitRule = Literal["confidence", "gap"]
 READOUTS: tuple[str, ...] = get_args(Readout)
 EXIT_READOUTS: tuple[str, ...] = get_args(ExitReadout)
+EXIT_RULES: tuple[str, ...] = get_args(ExitRule)
 
 # Why steps cannot come one by one.
 EVIDENCE_NEEDS_ORDER = "the evidence of a step is made of the steps before it"
@@ -32,8 +40,23 @@ def require_readout(readout: object, known: tuple[str, ...]) -> None:
         raise ValueError(f"readout: expected one of {known}, found {readout!r}")
 
 
+def require_num_classes(num_classes: object) -> int | None:
+    """Validate the number of classes of a population code; None: one neuron for each class.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If there are fewer than two.
+    """
+    if num_classes is None:
+        return None
+    found = positive_integer("num_classes", num_classes)
+    if found < 2:
+        raise ValueError(f"num_classes: expected at least 2 classes, found {found}")
+    return found
+
+
 def accuracy_over_time_update(
-    preds: Tensor, target: Tensor, readout: Readout, time_dim: int
+    preds: Tensor, target: Tensor, readout: Readout, time_dim: int, num_classes: int | None = None
 ) -> tuple[Tensor, int, int]:
     """Validate one batch and count the right predictions at each step.
 
@@ -41,8 +64,20 @@ def accuracy_over_time_update(
         Right predictions per step as float64 ``(T,)`` (NaN where, on an accelerator, the input was
         not valid), the number of samples, and the number of steps.
     """
-    preds = _time_major(preds, time_dim)
-    steps, samples, classes = preds.shape
+    right, poison = _right_at_each_step(preds, target, readout, time_dim, num_classes)
+    steps, samples = right.shape
+    return (right.to(torch.float64) + poison).sum(1), samples, steps
+
+
+def _right_at_each_step(
+    preds: Tensor, target: Tensor, readout: Readout, time_dim: int, num_classes: int | None
+) -> tuple[Tensor, Tensor]:
+    """Whether each sample is predicted rightly at each step, and 0 or NaN to add to sums of it.
+
+    Both ``(T, B)``.
+    """
+    preds = _time_major(preds, time_dim, num_classes)
+    _, samples, classes = preds.shape
     target = _checked_target(target, samples, preds)
     evidence, usable = _evidence(preds, readout)
     finite = usable.all(2)
@@ -51,11 +86,16 @@ def accuracy_over_time_update(
         _raise_if_invalid(finite, known_class, target, preds)
     right = (evidence.argmax(2) == target) & (evidence.amax(2) > evidence.amin(2))
     poison = torch.where(finite & known_class, 0.0, torch.nan).to(torch.float64)
-    return (right.to(torch.float64) + poison).sum(1), samples, steps
+    return right, poison
 
 
 def accuracy_over_time(
-    preds: Tensor, target: Tensor, readout: Readout = "sum", *, time_dim: int = 1
+    preds: Tensor,
+    target: Tensor,
+    readout: Readout = "sum",
+    *,
+    time_dim: int = 1,
+    num_classes: int | None = None,
 ) -> Tensor:
     r"""Accuracy when the prediction is read out at each time step.
 
@@ -76,6 +116,8 @@ def accuracy_over_time(
         readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
         time_dim: Dimension of ``preds`` that is time.
+        num_classes: Number of classes of a population code: C is a multiple of it, neighbouring
+            outputs are of one class, and are added. Default: one output for each class.
 
     Returns:
         ``(T,)``: fraction of samples predicted rightly at each step. NaN if there is no sample.
@@ -95,8 +137,95 @@ def accuracy_over_time(
     """
     require_readout(readout, READOUTS)
     require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
-    right, samples, _ = accuracy_over_time_update(preds, target, readout, time_dim)
+    classes = require_num_classes(num_classes)
+    right, samples, _ = accuracy_over_time_update(preds, target, readout, time_dim, classes)
     return (right / samples).to(torch.promote_types(preds.dtype, torch.float32))
+
+
+def optimal_cutoff_update(
+    preds: Tensor, target: Tensor, readout: Readout, time_dim: int, num_classes: int | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """Validate one batch and sum the cutoffs of its samples.
+
+    Returns:
+        Steps and samples that are right at the end, 0-dim float64 (NaN where, on an accelerator,
+        the input was not valid), and the number of samples.
+    """
+    right, poison = _right_at_each_step(preds, target, readout, time_dim, num_classes)
+    steps, samples = right.shape
+    if not steps:
+        raise ValueError(
+            f"preds: expected at least 1 time step, found shape {tuple(preds.shape)}, "
+            f"time_dim={time_dim}"
+        )
+    # Steps at the end that are right without a break.
+    stays = right.flip(0).to(torch.int64).cumprod(0).sum(0)
+    cutoff = torch.where(right[-1], steps - stays + 1, steps)
+    total = poison.sum()
+    return cutoff.sum() + total, right[-1].sum() + total, samples
+
+
+def optimal_cutoff_compute(
+    steps_sum: Tensor, right_sum: Tensor, samples: int | Tensor
+) -> dict[str, Tensor]:
+    """Turn sums over samples into means per sample. NaN without samples."""
+    return {"steps": steps_sum / samples, "accuracy": right_sum / samples}
+
+
+def optimal_cutoff(
+    preds: Tensor,
+    target: Tensor,
+    readout: Readout = "sum",
+    *,
+    time_dim: int = 1,
+    num_classes: int | None = None,
+) -> dict[str, Tensor]:
+    r"""Mean number of steps from which the prediction of a sample stays right to the end.
+
+    The cutoff of a sample is
+
+    .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
+
+    with the prediction of :func:`accuracy_over_time` at each step, and T where the last one is
+    wrong. No rule that stops a sample can know it: it is what a perfect rule would reach. Defined
+    by Wu et al., "Optimising event-driven spiking neural network with regularisation and cutoff",
+    arXiv 2301.09522, 2023.
+
+    Args:
+        preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
+            T >= 1; time is the dimension ``time_dim``, the others are batch and class in this
+            order.
+        target: Class indices, ``(B,)``, of an integer dtype.
+        readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
+            maximum (membrane potentials).
+        time_dim: Dimension of ``preds`` that is time.
+        num_classes: Number of classes of a population code, as for :func:`accuracy_over_time`.
+
+    Returns:
+        Dict of ``"steps"`` (mean cutoff, from 1 to T) and ``"accuracy"`` (fraction of samples that
+        are right at the last step), 0-dim. Dtype of ``preds``, at least float32. NaN if there is no
+        sample. No gradient.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If shapes do not fit, if ``readout`` is unknown, or (on the CPU) if ``preds`` is
+            not finite or, as integers, so large that their sum over time may be beyond int64, or if
+            ``target`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from snnmetrics.functional import optimal_cutoff
+        >>> spikes = torch.tensor([[[0, 1], [1, 0], [0, 1], [0, 1]]])  # right, a tie, right, right
+        >>> optimal_cutoff(spikes, torch.tensor([1]))
+        {'steps': tensor(3.), 'accuracy': tensor(1.)}
+    """
+    require_readout(readout, READOUTS)
+    require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
+    classes = require_num_classes(num_classes)
+    steps_sum, right_sum, samples = optimal_cutoff_update(preds, target, readout, time_dim, classes)
+    dtype = torch.promote_types(preds.dtype, torch.float32)
+    values = optimal_cutoff_compute(steps_sum, right_sum, samples)
+    return {key: value.to(dtype) for key, value in values.items()}
 
 
 def time_to_first_spike_update(
@@ -250,18 +379,21 @@ def time_to_first_spike(
     return {key: value.to(dtype) for key, value in values.items()}
 
 
-def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
-    """Validate confidence thresholds and return them as a float64 tensor of their own.
+def as_threshold(
+    threshold: float | Sequence[float] | Tensor, rule: ExitRule = "confidence"
+) -> Tensor:
+    """Validate thresholds and return them as a float64 tensor of their own.
 
     Args:
-        threshold: One number between 0 and 1, or several.
+        threshold: One number, or several.
+        rule: What they are thresholds of: confidences are between 0 and 1, gaps not negative.
 
     Returns:
         float64 tensor, 0-dim for a number, else ``(K,)``.
 
     Raises:
         TypeError: If ``threshold`` is neither a number nor several.
-        ValueError: If it is empty, has more than one dimension, or a number is outside of [0, 1].
+        ValueError: If it is empty, has more than one dimension, or a number is out of range.
     """
     if isinstance(threshold, Tensor):
         require_tensor("threshold", threshold)
@@ -288,16 +420,32 @@ def as_threshold(threshold: float | Sequence[float] | Tensor) -> Tensor:
             "threshold: expected a number or at least one in one dimension, "
             f"found shape {tuple(values.shape)}"
         )
-    bad = ~((values >= 0) & (values <= 1))
+    most = 1.0 if rule == "confidence" else torch.finfo(torch.float64).max
+    bad = ~((values >= 0) & (values <= most))
     if bool(bad.any()):
-        raise ValueError(
-            f"threshold: expected confidences between 0 and 1, found {values[bad][0].item()}"
-        )
+        expected = "confidences between 0 and 1" if rule == "confidence" else "gaps of 0 or more"
+        raise ValueError(f"threshold: expected {expected}, found {values[bad][0].item()}")
     return values
 
 
+def require_rule(rule: object) -> None:
+    """Refuse an unknown rule to stop.
+
+    Raises:
+        ValueError: If ``rule`` is not one of ``EXIT_RULES``.
+    """
+    if not isinstance(rule, str) or rule not in EXIT_RULES:
+        raise ValueError(f"rule: expected one of {EXIT_RULES}, found {rule!r}")
+
+
 def early_exit_update(
-    preds: Tensor, target: Tensor, threshold: Tensor, time_dim: int, readout: ExitReadout
+    preds: Tensor,
+    target: Tensor,
+    threshold: Tensor,
+    time_dim: int,
+    readout: ExitReadout,
+    rule: ExitRule = "confidence",
+    num_classes: int | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Validate one batch and sum steps and right predictions at the exit of each sample.
 
@@ -305,7 +453,7 @@ def early_exit_update(
         Steps and right predictions as float64 of the shape of ``threshold`` (NaN where, on an
         accelerator, the input was not valid), and the number of samples.
     """
-    given, preds = preds, _time_major(preds, time_dim).detach()
+    given, preds = preds, _time_major(preds, time_dim, num_classes).detach()
     steps, samples, classes = preds.shape
     if not steps:
         raise ValueError(
@@ -321,13 +469,15 @@ def early_exit_update(
         _raise_if_invalid(finite, known_class, target, preds)
 
     right = (total.argmax(2) == target) & (total.amax(2) > total.amin(2))
-    gap = (total - total.amax(2, keepdim=True)).to(torch.float64)
+    behind = (total - total.amax(2, keepdim=True)).to(torch.float64)
     if readout == "mean":
         taken = torch.arange(1, steps + 1, dtype=torch.float64, device=preds.device)
-        gap = gap / taken[:, None, None]
-    confidence = 1 / gap.exp().sum(2)  # softmax of the class with the most evidence
+        behind = behind / taken[:, None, None]
+    second = behind.topk(2, dim=2).values[..., 1]
+    # Else softmax of the class with the most evidence.
+    reached = -second if rule == "gap" else 1 / behind.exp().sum(2)
     # The running maximum rises: the first step that reaches a threshold is found by bisection.
-    highest = confidence.cummax(0).values.T.contiguous()
+    highest = reached.cummax(0).values.T.contiguous()
     wanted = threshold.reshape(1, -1).expand(samples, -1).contiguous()
     step = torch.searchsorted(highest, wanted).clamp(max=steps - 1)  # (B, K)
     poison = torch.where(finite & known_class, 0.0, torch.nan).to(torch.float64)
@@ -351,6 +501,8 @@ def early_exit(
     *,
     time_dim: int = 1,
     readout: ExitReadout = "mean",
+    rule: ExitRule = "confidence",
+    num_classes: int | None = None,
 ) -> dict[str, Tensor]:
     r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
 
@@ -370,15 +522,21 @@ def early_exit(
     :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
     reach any threshold below 1.
 
+    With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
+    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023.
+
     Args:
         preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
             T >= 1; time is the dimension ``time_dim``, the others are batch and class in this
             order. Any real dtype, dense or sparse COO.
         target: Class indices, ``(B,)``, of an integer dtype.
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
-            only where float64 rounds to it); one number, or K of them in any order for the curve.
+            only where float64 rounds to it), or the gap; one number, or K of them in any order for
+            the curve.
         time_dim: Dimension of ``preds`` that is time.
         readout: ``"mean"`` or ``"sum"`` of the outputs so far.
+        rule: ``"confidence"`` or ``"gap"``.
+        num_classes: Number of classes of a population code, as for :func:`accuracy_over_time`.
 
     Returns:
         Dict of ``"steps"`` (mean number of steps per sample, from 1 to T) and ``"accuracy"``
@@ -389,9 +547,9 @@ def early_exit(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, if a threshold is outside of [0, 1], if ``readout`` is
-            unknown, or (on the CPU) if ``preds`` is not finite or, as integers, so large that their
-            sum over time may be beyond int64, or if ``target`` is out of range.
+        ValueError: If shapes do not fit, if a threshold is out of range, if ``readout`` or ``rule``
+            is unknown, or (on the CPU) if ``preds`` is not finite or, as integers, so large that
+            their sum over time may be beyond int64, or if ``target`` is out of range.
 
     Example:
         >>> import torch
@@ -402,17 +560,21 @@ def early_exit(
     """
     require_readout(readout, EXIT_READOUTS)
     require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
-    levels = as_threshold(threshold)
+    require_rule(rule)
+    classes = require_num_classes(num_classes)
+    levels = as_threshold(threshold, rule)
     if isinstance(preds, Tensor):
         levels = levels.to(preds.device)
-    steps_sum, right_sum, samples = early_exit_update(preds, target, levels, time_dim, readout)
+    steps_sum, right_sum, samples = early_exit_update(
+        preds, target, levels, time_dim, readout, rule, classes
+    )
     dtype = torch.promote_types(preds.dtype, torch.float32)
     values = early_exit_compute(steps_sum, right_sum, samples)
     return {key: value.to(dtype) for key, value in values.items()}
 
 
-def _time_major(preds: Tensor, time_dim: int) -> Tensor:
-    """Validate the outputs and bring them to ``(T, B, C)``."""
+def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> Tensor:
+    """Validate the outputs and bring them to ``(T, B, classes)``."""
     require_tensor("preds", preds)
     found = f"found shape {tuple(preds.shape)}"
     if preds.ndim != 3:
@@ -421,7 +583,15 @@ def _time_major(preds: Tensor, time_dim: int) -> Tensor:
     preds = (preds.to_dense() if preds.is_sparse else preds).movedim(time, 0)
     if preds.shape[2] < 2:
         raise ValueError(f"preds: expected at least 2 classes, {found}, time_dim={time_dim}")
-    return preds
+    if num_classes is None:
+        return preds
+    if preds.shape[2] % num_classes:
+        raise ValueError(
+            f"num_classes: expected a divisor of the {preds.shape[2]} outputs, found {num_classes}"
+        )
+    # In a dtype that holds the sums: those of half precision would be rounded.
+    wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
+    return wide.unflatten(2, (num_classes, -1)).sum(3)
 
 
 def _checked_target(target: Tensor, samples: int, preds: Tensor) -> Tensor:

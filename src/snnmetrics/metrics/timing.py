@@ -15,12 +15,17 @@ from snnmetrics.functional.timing import (
     FIRST_SPIKE_NEEDS_ORDER,
     READOUTS,
     ExitReadout,
+    ExitRule,
     Readout,
     accuracy_over_time_update,
     as_threshold,
     early_exit_compute,
     early_exit_update,
+    optimal_cutoff_compute,
+    optimal_cutoff_update,
+    require_num_classes,
     require_readout,
+    require_rule,
     time_to_first_spike_compute,
     time_to_first_spike_update,
 )
@@ -59,10 +64,12 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
         time_dim: Dimension of ``preds`` that is time.
+        num_classes: Number of classes of a population code: C is a multiple of it, neighbouring
+            outputs are of one class, and are added. Default: one output for each class.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        TypeError: If ``time_dim`` is not an integer.
+        TypeError: If ``time_dim`` or ``num_classes`` is not an integer.
         ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, with everything
             accumulated left as it was: if shapes do not fit or the number of steps changes, or, on
             the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
@@ -88,18 +95,27 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
     right: Tensor
 
-    def __init__(self, readout: Readout = "sum", time_dim: int = 1, **metric_kwargs: Any) -> None:
+    def __init__(
+        self,
+        readout: Readout = "sum",
+        time_dim: int = 1,
+        *,
+        num_classes: int | None = None,
+        **metric_kwargs: Any,
+    ) -> None:
         require_readout(readout, READOUTS)
         require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
-        super().__init__([readout, time_dim], **metric_kwargs)
+        classes = require_num_classes(num_classes)
+        super().__init__([readout, time_dim, *_population(classes)], **metric_kwargs)
         self.readout = readout
         self.time_dim = time_dim
+        self.num_classes = classes
         self.add_sum("right", shaped=True)
 
     def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
         """Right predictions of one batch at each step."""
         right, samples, steps = accuracy_over_time_update(
-            preds, target, self.readout, self.time_dim
+            preds, target, self.readout, self.time_dim, self.num_classes
         )
         require_same_device("preds", preds, self.samples.device)
         return Contribution({"right": right}, samples, (steps,), value_dtype(preds))
@@ -121,6 +137,103 @@ class AccuracyOverTime(SNNMetric[Tensor]):
 
 
 Latency = AccuracyOverTime
+
+
+def _population(num_classes: int | None) -> list[int]:
+    """What is added to the arguments that metrics of one epoch have in common."""
+    return [] if num_classes is None else [num_classes]
+
+
+class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
+    r"""Mean number of steps from which the prediction of a sample stays right to the end.
+
+    The cutoff of a sample is
+
+    .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
+
+    with the prediction of :class:`AccuracyOverTime` at each step, and T where the last one is
+    wrong. No rule that stops a sample can know it: it is what a perfect rule would reach (Wu et
+    al., arXiv 2301.09522, 2023). :class:`EarlyExit` has rules that can be used.
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``preds`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
+      ``(B, T, C)`` with C >= 2 and T >= 1; time is the dimension ``time_dim``, the others are batch
+      and class. Any real dtype, dense or sparse COO. T may differ between batches.
+    - ``target`` (:class:`~torch.Tensor`): class indices, ``(B,)``, of an integer dtype
+    - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
+      left out as if they had not been in the batch
+
+    As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
+    (the epoch over all ranks, float64) it returns a dict of 0-dim tensors:
+
+    - ``"steps"``: mean cutoff, from 1 to T
+    - ``"accuracy"``: fraction of samples that are right at the last step
+
+    No spike: no sample is right, T steps. No samples: NaN.
+
+    Args:
+        readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
+            maximum (membrane potentials).
+        time_dim: Dimension of ``preds`` that is time.
+        num_classes: Number of classes of a population code, as for :class:`AccuracyOverTime`.
+        metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If ``time_dim`` or ``num_classes`` is not an integer.
+        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, with everything
+            accumulated left as it was: if shapes do not fit, or, on the CPU, if ``preds`` is not
+            finite or ``target`` is out of range (on accelerators ``compute`` raises then).
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> cutoff = sm.OptimalCutoff()
+        >>> spikes = torch.tensor([[[0, 1], [1, 0], [0, 1], [0, 1]]])  # right, a tie, right, right
+        >>> cutoff(spikes, torch.tensor([1]))
+        {'steps': tensor(3.), 'accuracy': tensor(1.)}
+        >>> cutoff.update(spikes, torch.tensor([0]))  # wrong at the end
+        >>> cutoff.compute()["steps"]
+        tensor(3.5000, dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    plot_lower_bound = 0.0
+    axis_labels: ClassVar = {"steps": "mean number of time steps", "accuracy": "accuracy"}
+    drawn = ("steps",)
+
+    steps: Tensor
+    right: Tensor
+
+    def __init__(
+        self,
+        readout: Readout = "sum",
+        time_dim: int = 1,
+        *,
+        num_classes: int | None = None,
+        **metric_kwargs: Any,
+    ) -> None:
+        require_readout(readout, READOUTS)
+        require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
+        classes = require_num_classes(num_classes)
+        super().__init__([readout, time_dim, *_population(classes)], **metric_kwargs)
+        self.readout = readout
+        self.time_dim = time_dim
+        self.num_classes = classes
+        self.add_sum("steps", shaped=False)
+        self.add_sum("right", shaped=False)
+
+    def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
+        """Cutoffs of one batch, and samples that are right at its end."""
+        steps, right, samples = optimal_cutoff_update(
+            preds, target, self.readout, self.time_dim, self.num_classes
+        )
+        require_same_device("preds", preds, self.samples.device)
+        return Contribution({"steps": steps, "right": right}, samples, (), value_dtype(preds))
+
+    def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
+        """Means per sample."""
+        return optimal_cutoff_compute(sums["steps"], sums["right"], samples)
 
 
 class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
@@ -276,6 +389,9 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
     reach any threshold below 1.
 
+    With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
+    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023.
+
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``preds`` (:class:`~torch.Tensor`): spikes, potentials or scores of the output layer,
@@ -297,18 +413,20 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
 
     Args:
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
-            only where float64 rounds to it); one number, or K of them in any order for the curve.
-            Kept as the buffer ``threshold``.
+            only where float64 rounds to it), or the gap; one number, or K of them in any order for
+            the curve. Kept as the buffer ``threshold``.
         time_dim: Dimension of ``preds`` that is time.
         readout: ``"mean"`` or ``"sum"`` of the outputs so far.
+        rule: ``"confidence"`` or ``"gap"``.
+        num_classes: Number of classes of a population code, as for :class:`AccuracyOverTime`.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``threshold`` or ``time_dim`` is of the wrong type.
-        ValueError: If a threshold is outside of [0, 1] or ``readout`` is unknown. By ``update``
-            and ``forward``, with everything accumulated left as it was: if shapes do not fit, or,
-            on the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
-            ``compute`` raises then).
+        ValueError: If a threshold is out of range or ``readout`` or ``rule`` is unknown. By
+            ``update`` and ``forward``, with everything accumulated left as it was: if shapes do not
+            fit, or, on the CPU, if ``preds`` is not finite or ``target`` is out of range (on
+            accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -338,14 +456,21 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         time_dim: int = 1,
         *,
         readout: ExitReadout = "mean",
+        rule: ExitRule = "confidence",
+        num_classes: int | None = None,
         **metric_kwargs: Any,
     ) -> None:
         require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
         require_readout(readout, EXIT_READOUTS)
-        levels = as_threshold(threshold)
-        super().__init__([levels, time_dim, readout], levels.shape, **metric_kwargs)
+        require_rule(rule)
+        classes = require_num_classes(num_classes)
+        levels = as_threshold(threshold, rule)
+        more: list[Any] = ([] if rule == "confidence" else [rule]) + _population(classes)
+        super().__init__([levels, time_dim, readout, *more], levels.shape, **metric_kwargs)
         self.time_dim = time_dim
         self.readout: ExitReadout = readout
+        self.rule: ExitRule = rule
+        self.num_classes = classes
         self.register_buffer("threshold", levels, persistent=False)
         self.add_sum("steps", shaped=True)
         self.add_sum("right", shaped=True)
@@ -355,7 +480,13 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
         """Steps and right predictions of one batch at the exits of its samples."""
         steps, right, samples = early_exit_update(
-            preds, target, self.threshold, self.time_dim, self.readout
+            preds,
+            target,
+            self.threshold,
+            self.time_dim,
+            self.readout,
+            self.rule,
+            self.num_classes,
         )
         shape = tuple(self.threshold.shape)
         return Contribution({"steps": steps, "right": right}, samples, shape, value_dtype(preds))

@@ -18,6 +18,17 @@ class OpenBatch:
 
     Attributes:
         stops: Steps that each sample takes, ``(samples,)``, if they were given.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), per_sample=True)
+        >>> with monitor, monitor.batch(samples=2, steps=3) as batch:
+        ...     for step in torch.ones(3, 2, 4):
+        ...         output = monitor.model(step)
+        ...     batch.until(torch.tensor([1, 2]))
+        >>> monitor.compute().until.acs  # (12 + 2 x 12) of 2 samples
+        18.0
     """
 
     def __init__(self, samples: int, steps: int | None, keeps_samples: bool) -> None:

@@ -175,6 +175,15 @@ class CoreLoad(Record):
     Attributes:
         curve: It over time steps, of each sample.
         histogram: Samples and steps by bin of their load, of loads above zero.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
+        >>> report.cores_data["core0"].loads["synops"].percentile(50)
+        4.0
     """
 
     curve: Curve
@@ -211,6 +220,15 @@ class CoreData(Record):
         weights: Different weights that these synapses use.
         axons: Input neurons with a synapse on the core.
         loads: By quantity; empty where time steps are not known.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
+        >>> report.cores_data["core0"].layers, report.cores_data["core0"].axons
+        (('Linear',), 4)
     """
 
     layers: tuple[str, ...]
@@ -245,6 +263,16 @@ class Load(Record):
         per_step: Mean over samples at each step, ``(T,)``, float64.
         per_step_std: Standard deviation over samples.
         per_step_max: Largest over samples.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
+        >>> load = report.cores["core0"].synops
+        >>> load.max, load.peak_step, load.per_step.tolist()
+        (4.0, 0, [4.0, 4.0])
     """
 
     mean: float
@@ -272,6 +300,16 @@ class CoreRow(Row):
         events_out: Events that its neurons emit; ``None`` where no layer of neurons of the shape of
             the output follows.
         updates: Updates of its neurons, likewise.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
+        >>> row = report.cores["core2"]
+        >>> row.neurons, row.synapses, row.synops.mean, row.events_in.mean
+        (1, 4, 4.0, 4.0)
     """
 
     layers: tuple[str, ...]
@@ -290,12 +328,21 @@ class CoreRows(Mapping[str, CoreRow]):
 
     Args:
         rows: The rows.
-        seconds: Time that each sample takes, if the cores' times were given.
+        seconds: Duration of each sample, if the cores' times were given.
 
     Attributes:
-        seconds: Time that each sample takes as a :class:`~snnmetrics.report.Distribution`: at each
-            step that of the slowest core, which is its largest term; ``None`` without the cores'
+        seconds: Duration of each sample as a :class:`~snnmetrics.report.Distribution`: at each step
+            the time of the slowest core, which is its largest term; ``None`` without the cores'
             times.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
+        >>> list(report.cores), report.cores.busiest, report.cores.imbalance
+        (['core0', 'core1', 'core2'], 'core0', 1.0)
     """
 
     def __init__(self, rows: Mapping[str, CoreRow], seconds: Distribution | None) -> None:
