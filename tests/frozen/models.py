@@ -80,8 +80,9 @@ def figures(report: sm.Report) -> Figures:
 
 
 def _plain(row: Any) -> Figures:
-    """Numbers, text and shapes, without names, identities and maps per neuron; NaN as text."""
-    shown = [field.name for field in fields(row) if field.name not in ("name", "key")]
+    """Numbers, text and shapes, without names, identities, maps and curves; NaN as text."""
+    left_out = ("name", "key", "curves")
+    shown = [f.name for f in fields(row) if f.name not in left_out and "_per_step" not in f.name]
     values = {name: getattr(row, name) for name in shown}
     return {name: _value(value) for name, value in values.items() if not isinstance(value, Tensor)}
 

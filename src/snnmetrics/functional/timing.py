@@ -591,7 +591,8 @@ def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> Tensor
         )
     # In a dtype that holds the sums: those of half precision would be rounded.
     wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
-    return wide.unflatten(2, (num_classes, -1)).sum(3)
+    added: Tensor = wide.unflatten(2, (num_classes, -1)).sum(3)
+    return added
 
 
 def _checked_target(target: Tensor, samples: int, preds: Tensor) -> Tensor:

@@ -17,11 +17,14 @@ from snnmetrics.plots.curves import accuracy_over_time, pareto
 from snnmetrics.plots.histograms import rate_histogram, sample_spread
 from snnmetrics.plots.maps import synops_map
 from snnmetrics.plots.spikes import raster
+from snnmetrics.plots.steps import core_loads, over_steps
 
 __all__ = [
     "accuracy_over_time",
     "conventions",
+    "core_loads",
     "layer_bars",
+    "over_steps",
     "pareto",
     "raster",
     "rate_histogram",

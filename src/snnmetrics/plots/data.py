@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
 
 class Operations(Protocol):
     """Operations of a layer or of all layers, per sample."""
@@ -75,6 +77,26 @@ class Spreads(Protocol):
     def per_second(self) -> Spread | None: ...
 
 
+class StepRow(Protocol):
+    """A row whose figures of time steps have names that end with ``_per_step``."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class StepOperations(StepRow, Operations, Protocol):
+    """Operations of a row, with figures of time steps."""
+
+
+class CoreLoads(Protocol):
+    """A load of a core at each time step: mean over samples, and the largest."""
+
+    @property
+    def per_step(self) -> Tensor: ...
+    @property
+    def per_step_max(self) -> Tensor: ...
+
+
 @runtime_checkable
 class ReportData(Spreads, Protocol):
     """A report, as far as pictures read it."""
@@ -82,9 +104,15 @@ class ReportData(Spreads, Protocol):
     @property
     def samples(self) -> int: ...
     @property
-    def layers(self) -> Mapping[str, Operations]: ...
+    def layers(self) -> Mapping[str, StepOperations]: ...
     @property
-    def total(self) -> Operations: ...
+    def groups(self) -> Mapping[str, StepRow]: ...
+    @property
+    def neurons(self) -> Mapping[str, StepRow]: ...
+    @property
+    def cores(self) -> Mapping[str, StepRow]: ...
+    @property
+    def total(self) -> StepOperations: ...
     @property
     def layers_data(self) -> Mapping[str, Spreads]: ...
     @property

@@ -256,7 +256,7 @@ class Load(Record):
     Attributes:
         mean: Mean over samples and steps.
         max: Largest over samples and steps.
-        peak_step: Number of the step, from 0, at which a sample has the largest load; the first, if
+        peak_step: The step, counted from 1, at which a sample has the largest load; the first, if
             there are several.
         p99: Load that 99 % of samples and steps do not exceed: never below the true figure, at most
             1.09 % above.
@@ -272,7 +272,7 @@ class Load(Record):
         >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
         >>> load = report.cores["core0"].synops
         >>> load.max, load.peak_step, load.per_step.tolist()
-        (4.0, 0, [4.0, 4.0])
+        (4.0, 1, [4.0, 4.0])
     """
 
     mean: float
@@ -406,7 +406,7 @@ def _load(load: CoreLoad | None) -> Load | None:
     return Load(
         mean=float(curve.total.sum() / curve.samples.sum()),
         max=float(curve.largest.max()),
-        peak_step=int(curve.largest.argmax()),
+        peak_step=1 + int(curve.largest.argmax()),
         p99=load.percentile(99),
         per_step=steps["load_per_step"],
         per_step_std=steps["load_per_step_std"],

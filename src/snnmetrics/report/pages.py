@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from snnmetrics.report.core_data import Load
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import Counts, LayerData
 from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
 from snnmetrics.report.rows import SUMS, ActivityRow, Row, SynopsRow
@@ -67,6 +69,7 @@ NEURON_FIGURES = (
     "additions",
     "multiplications",
 )
+STEP_FIGURES = ("name", "of", "figure", "step", "samples", "mean", "std", "max")
 NEURON_TOTALS = (
     "elements",
     "events",
@@ -87,6 +90,8 @@ def report_page(report: Report) -> Page:
         tables.append(_spread_table(report))
     if report.neurons:
         tables.append(_neuron_table(report))
+    if report.cores:
+        tables.append(_core_table(report))
     return Page(_header(report), tuple(tables), tuple(_footnotes(report)))
 
 
@@ -96,6 +101,8 @@ def report_sheets(report: Report) -> dict[str, Sheet]:
         "layers": _layer_sheet(report),
         "groups": _group_sheet(report),
         "neurons": _neuron_sheet(report),
+        **({"steps": _step_sheet(report)} if _has_steps(report) else {}),
+        **({"cores": _core_sheet(report)} if report.cores else {}),
     }
 
 
@@ -195,6 +202,32 @@ def _neuron_figures(row: ActivityRow) -> Iterator[str]:
     yield percent(row.saturated_fraction)
 
 
+def _core_table(report: Report) -> Table:
+    columns = (
+        *(Column(title, number=False) for title in ("core", "layers")),
+        *map(Column, ("neurons", "synapses", "synops per step", "max", "p99", "peak step")),
+        *map(Column, ("events in, max", "events out, max")),
+    )
+    rows = tuple(
+        (
+            row.name,
+            ", ".join(row.layers),
+            si(row.neurons),
+            si(row.synapses),
+            *_load_cells(row.synops),
+            *(si(None if load is None else load.max) for load in (row.events_in, row.events_out)),
+        )
+        for row in report.cores.values()
+    )
+    return Table(columns, rows)
+
+
+def _load_cells(load: Load | None) -> tuple[str, ...]:
+    if load is None:
+        return (si(None),) * 4
+    return si(load.mean), si(load.max), si(load.p99), str(load.peak_step)
+
+
 def _footnotes(report: Report) -> Iterator[str]:
     yield FIGURES
     yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
@@ -289,6 +322,61 @@ def _neuron_sheet(report: Report) -> Sheet:
         for name, row in report.neurons.items()
     ]
     return sheet_of((*NEURON_FIGURES, *(f"{key}_sum" for key in NEURON_TOTALS)), rows)
+
+
+def _has_steps(report: Report) -> bool:
+    """Whether figures of time steps were kept."""
+    spikes = any(data.curves for data in report.neurons_data.values())
+    return bool(report.curves) or spikes
+
+
+def _step_sheet(report: Report) -> Sheet:
+    """A line for each figure of each row at each time step, counted from 1."""
+    sources: list[tuple[str, str, Mapping[str, Curve], float]] = [
+        *((name, "layer", data.curves, 1.0) for name, data in report.layers_data.items()),
+        *((name, "group", data.curves, 1.0) for name, data in report.groups_data.items()),
+        ("total", "total", report.curves, 1.0),
+        *(
+            (name, "neurons", data.curves, data.neurons * (report.step_seconds or 1.0))
+            for name, data in report.neurons_data.items()
+        ),
+    ]
+    rows = []
+    for name, what, curves, unit in sources:
+        for figure, curve in curves.items():
+            shown = "firing_rate" if figure == "spikes" else figure
+            columns = (curve.samples, curve.mean / unit, curve.std / unit, curve.max / unit)
+            lines = zip(*(column.tolist() for column in columns), strict=True)
+            for step, (samples, *spread) in enumerate(lines, 1):
+                rows.append((name, what, shown, step, int(samples), *spread))
+    return Sheet(STEP_FIGURES, tuple(rows))
+
+
+def _core_sheet(report: Report) -> Sheet:
+    """A line for each core."""
+    held = ("neurons", "synapses", "weights", "axons")
+    loads = ("synops", "events_in", "events_out", "updates")
+    figures = ("mean", "max", "peak_step", "p99")
+    titles = (
+        "name",
+        "layers",
+        *held,
+        *(f"{load}_{figure}" for load in loads for figure in figures),
+    )
+    rows = tuple(
+        (
+            row.name,
+            ", ".join(row.layers),
+            *(getattr(row, what) for what in held),
+            *(
+                None if getattr(row, load) is None else getattr(getattr(row, load), figure)
+                for load in loads
+                for figure in figures
+            ),
+        )
+        for row in report.cores.values()
+    )
+    return Sheet(titles, rows)
 
 
 def scalars(report: Report, prefix: str) -> dict[str, float]:

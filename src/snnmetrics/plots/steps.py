@@ -1,0 +1,189 @@
+"""Pictures over time steps: of layers, groups and neurons, and of the cores of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from snnmetrics.plots.canvas import (
+    MAP,
+    canvas,
+    despine,
+    legend_above,
+    line_styles,
+    name_rows,
+    shown,
+    si_axis,
+    whole_axis,
+)
+from snnmetrics.plots.data import CoreLoads, StepRow, require_report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from snnmetrics.plots.canvas import Picture
+    from snnmetrics.plots.data import ReportData
+
+_FEW = 25  # steps up to which they have markers
+_LABELS = {"synops": "synops per step", "events": "events per step", "firing_rate": "firing rate"}
+_LOADS = ("synops", "events_in", "events_out", "updates")
+
+
+def over_steps(
+    report: ReportData,
+    figure: Literal["synops", "events", "firing_rate"] = "synops",
+    names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Picture:
+    """A figure of each layer, or of each layer of neurons, over time steps.
+
+    A line is the mean over samples, its band one standard deviation on either side.
+
+    Args:
+        report: A report with figures of time steps: ``Monitor(..., per_step=True)``.
+        figure: ``"synops"`` or ``"events"`` of layers, groups and the total, or ``"firing_rate"``
+            of neurons.
+        names: Rows to draw; ``"total"`` is all layers. Default: all layers, or all neurons, of
+            which the figure is known.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        TypeError: If ``report`` is not a report.
+        ValueError: If there is no such figure, a name has none, or nothing is left to draw.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics import plots
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0, per_step=True)
+        >>> report = monitor.run([torch.ones(5, 2, 4)])
+        >>> picture, ax = plots.over_steps(report)
+        >>> ax.lines[0].get_ydata().tolist()
+        [12.0, 12.0, 12.0, 12.0, 12.0]
+    """
+    require_report(report)
+    if figure not in _LABELS:
+        raise ValueError(f"figure: expected one of {tuple(_LABELS)}, found {figure!r}")
+    rows = _rows(report, figure)
+    known = {name: row for name, row in rows.items() if _of(row, figure) is not None}
+    defaults = report.neurons if figure == "firing_rate" else report.layers
+    drawn = [name for name in defaults if name in known] if names is None else list(names)
+    for name in drawn:
+        if name not in known:
+            raise ValueError(
+                f"names: expected rows with {figure} of each time step, which are {[*known]}, "
+                f"found {name!r}"
+            )
+    if not drawn:
+        raise ValueError(
+            f"report: expected {figure} of time steps, found none: Monitor(..., per_step=True)"
+        )
+    picture, ax = canvas(ax)
+    for name, style in zip(drawn, line_styles(len(drawn)), strict=True):
+        mean, std = _of(known[name], figure), _of(known[name], figure, "_std")
+        assert mean is not None
+        assert std is not None
+        if len(mean) > _FEW:
+            style = {key: value for key, value in style.items() if key != "marker"}
+        steps = range(1, len(mean) + 1)
+        ax.plot(steps, mean.numpy(), label=shown(name), **style)
+        low, high = (mean - std).clamp(min=0).numpy(), (mean + std).numpy()
+        ax.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    ax.set(xlabel="time step", ylabel=_LABELS[figure])
+    ax.set_ylim(bottom=0)
+    whole_axis(ax.xaxis)
+    if figure != "firing_rate":
+        si_axis(ax.yaxis)
+    if len(drawn) > 1:
+        legend_above(ax, 3)
+    despine(ax)
+    return picture, ax
+
+
+def _rows(report: ReportData, figure: str) -> Mapping[str, StepRow]:
+    if figure == "firing_rate":
+        return report.neurons
+    return {**report.layers, **report.groups, "total": report.total}
+
+
+def _of(row: StepRow, figure: str, suffix: str = "") -> Tensor | None:
+    found: Tensor | None = getattr(row, f"{figure}_per_step{suffix}", None)
+    return found
+
+
+def core_loads(
+    report: ReportData,
+    load: Literal["synops", "events_in", "events_out", "updates"] = "synops",
+    ax: Axes | None = None,
+    *,
+    largest: bool = True,
+) -> Picture:
+    """The load of each core over time steps, as a heat map: a row for each core.
+
+    Args:
+        report: A report with cores: ``Monitor(..., cores=...)``.
+        load: Which load.
+        ax: Axes to draw on; by default a new figure.
+        largest: Whether to draw the largest load of a sample at each step; else the mean.
+
+    Returns:
+        The figure and its axes.
+
+    Raises:
+        TypeError: If ``report`` is not a report.
+        ValueError: If there is no such load, or no core of which it is known.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics import plots
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0, cores={"Linear": 3})
+        >>> report = monitor.run([torch.ones(5, 2, 4)])
+        >>> picture, ax = plots.core_loads(report)
+        >>> ax.images[0].get_array().shape  # cores and steps
+        (3, 5)
+    """
+    require_report(report)
+    if load not in _LOADS:
+        raise ValueError(f"load: expected one of {_LOADS}, found {load!r}")
+    found: dict[str, CoreLoads] = {}
+    for name, core in report.cores.items():
+        values: CoreLoads | None = getattr(core, load)
+        if values is not None:
+            found[name] = values
+    if not found:
+        raise ValueError(
+            f"report: expected cores with {load} of each time step, found none: "
+            "Monitor(..., cores=...), and for what neurons emit a layer of neurons behind"
+        )
+    lines = [one.per_step_max if largest else one.per_step for one in found.values()]
+    table = torch.stack([line.detach().cpu().double() for line in lines])
+    picture, ax = canvas(ax)
+    steps = table.shape[1]
+    image = ax.imshow(
+        table.numpy(),
+        cmap=MAP,
+        vmin=0,
+        vmax=float(table.max()) or 1,
+        interpolation="nearest",
+        aspect="auto",
+        extent=(0.5, steps + 0.5, len(table) - 0.5, -0.5),
+    )
+    name_rows(ax, list(found))
+    ax.set(xlabel="time step")
+    whole_axis(ax.xaxis)
+    what = load.replace("_", " ")
+    bar = picture.colorbar(
+        image, ax=ax, label=f"{'largest' if largest else 'mean'} {what} per step"
+    )
+    si_axis(bar.ax.yaxis)
+    return picture, ax
