@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from benchmarks.machine import description
+from benchmarks.tables import options_table
 from benchmarks.timing import Timed, paired_ratios
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -91,7 +92,7 @@ def main() -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     if args.markdown:
-        pass
+        print(options_table(result))
 
 
 if __name__ == "__main__":

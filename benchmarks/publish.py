@@ -32,6 +32,7 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
     "update": (tables.update_table, "metric_update"),
     "calls": (tables.call_table, "metric_update"),
     "compiled": (tables.compiled_table, "compiled"),
+    "options": (tables.options_table, "options"),
     "on a CUDA device": (tables.device_table, "on_device"),
 }
 

@@ -194,6 +194,15 @@ def compiled_table(found: Found) -> str:
     return f"{markdown(head, rows)}\n\n{machine_line(found)} Backend {found['backend']}."
 
 
+def options_table(found: Found) -> str:
+    """A monitored forward with each option, over the plain one."""
+    workloads = found["workloads"].values()
+    head = ["over plain", *(workload["name"] for workload in workloads)]
+    options: dict[str, None] = dict.fromkeys(name for w in workloads for name in w["ratios"])
+    rows = [[name, *(_median(workload, name) for workload in workloads)] for name in options]
+    return f"{markdown(head, rows)}\n\n{machine_line(found)}"
+
+
 # -------------------------------------------------------------------------- accelerators
 
 

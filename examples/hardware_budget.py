@@ -11,6 +11,10 @@ On average every core is within them. But digits differ in their ink, and within
 are far busier than others: a high percentile and the busiest step show what the mean hides. Another
 mapping of the same layers to the same cores mends it; the network stays as it is.
 
+A step ends when the slowest core is ready. ``sm.Monitor(cores=...)`` tells which core that is, and
+in which step: the busiest core is shown before and after the change of the mapping, and
+``examples/out/hardware_budget.png`` has the largest load of each core at each step.
+
 Run with ``python examples/hardware_budget.py [--epochs N]``.
 """
 
@@ -18,19 +22,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import snntorch as snn
 import torch
+from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from snntorch import surrogate
 from torch import Tensor, nn
 
 import snnmetrics as sm
+from snnmetrics import plots
 from snnmetrics.report import Violation
 
 EPOCHS, STEPS, BATCH, SEED = 3, 20, 64, 0
 DT = 0.001  # seconds per time step
+FIGURE = Path(__file__).parent / "out" / "hardware_budget.png"
 FASTEST, SUSTAINED = 20e6, 15e6  # synops per second of a core, in a step and over a sample
 
 Cores = Mapping[str, list[str]]
@@ -95,7 +104,11 @@ def trained(epochs: int) -> SpikingCNN:
 
 def measure(model: SpikingCNN, mapping: Cores) -> sm.Report:
     """The figures of each core over the other 360 images."""
-    monitor = sm.Monitor(model, batch_dim=1, time_dim=0, dt=DT, per_sample=True, groups=mapping)
+    whole = {core: dict.fromkeys(layers, slice(None)) for core, layers in mapping.items()}
+    cores = sm.Cores(mapping=whole, seconds_per_synop=1 / FASTEST)
+    monitor = sm.Monitor(
+        model, batch_dim=1, time_dim=0, dt=DT, per_sample=True, groups=mapping, cores=cores
+    )
     return monitor.run(digits(1437, 1797))
 
 
@@ -117,6 +130,36 @@ def show(title: str, report: sm.Report) -> None:
         print(f"Within the limit {when}: {'no' if found else 'yes'}")
         for violation in found:
             print(f"  {violation}")
+    print(f"\n{busiest(report)}")
+
+
+def busiest(report: sm.Report) -> str:
+    """The core that decides how long a step takes, in words."""
+    name, cores = report.cores.busiest, report.cores
+    assert name is not None
+    load, seconds = cores[name].synops, cores.seconds
+    assert load is not None
+    assert seconds is not None
+    return (
+        f"Busiest: {name}, {load.max:,.0f} synops in step {load.peak_step} of a sample, "
+        f"{cores.imbalance:.2f} times the mean of the cores\n"
+        f"Time of a sample, at the pace of the slowest core: {seconds.mean * 1000:.1f} ms on "
+        f"average, {seconds.largest * 1000:.1f} ms at most"
+    )
+
+
+def draw(before: sm.Report, after: sm.Report) -> None:
+    """The largest load of each core at each step, of both mappings, on one scale."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
+    for ax, report, title in zip(axes, (before, after), ("in order", "balanced"), strict=True):
+        plots.core_loads(report, ax=ax)
+        ax.set_title(title)
+    most = max(image.get_clim()[1] for ax in axes for image in ax.images)
+    for ax in axes:
+        ax.images[0].set_clim(0, most)
+    FIGURE.parent.mkdir(exist_ok=True)
+    figure.savefig(FIGURE, dpi=150)
+    plt.close(figure)
 
 
 def main(epochs: int = EPOCHS) -> None:
@@ -126,12 +169,16 @@ def main(epochs: int = EPOCHS) -> None:
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in digits(1437, 1797))
     print(f"Accuracy {right / 360:.1%} on 360 images, {STEPS} steps of {DT * 1000:g} ms each")
     print(f"A core can do {FASTEST * DT:,.0f} synops per step and {SUSTAINED:,.0f} per second")
-    show("Layers in their order", measure(model, IN_ORDER))
-    show("The same layers, mapped otherwise", measure(model, BALANCED))
+    before, after = measure(model, IN_ORDER), measure(model, BALANCED)
+    show("Layers in their order", before)
+    show("The same layers, mapped otherwise", after)
+    draw(before, after)
+    print(f"\nFigure: {FIGURE}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="0 or more")
+    matplotlib.use("Agg")
     torch.set_num_threads(1)  # the layers are too small to share out, and sums keep their order
     main(parser.parse_args().epochs)

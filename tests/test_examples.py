@@ -358,7 +358,7 @@ def test_only_padding_that_is_counted_makes_two_ranks_differ_from_one(
 
 
 def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Cores against counts by convolutions with ones, and what is printed against both."""
     names = runpy.run_path(str(BUDGET))["main"].__globals__
@@ -398,15 +398,26 @@ def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
             figures = samples.mean() / seconds, true / seconds, found.max() / names["DT"]
             limits = names["SUSTAINED"], names["SUSTAINED"], names["FASTEST"]
             above[core] = [f > limit for f, limit in zip(figures, limits, strict=True)]
+            load = report.cores[core].synops
+            effective = sum(report.layers[member].effective_synops for member in members)
+            assert load.mean * steps == pytest.approx(effective)
+            if effective == pytest.approx(row.synops):  # no weight is zero
+                assert (load.max, load.peak_step) == (found.max(), 1 + found.max(1).argmax())
         said = [[v.name for v in found] for found in names["violations"](report).values()]
         assert said == [[core for core in above if above[core][i]] for i in range(3)]
         assert said == ([[], ["core1"], ["core1"]] if name == "IN_ORDER" else [[], [], []])
+    busiest = report.cores.busiest
+    most = {core: report.cores[core].synops.max for core in report.cores}
+    assert most[busiest] == max(most.values())
+    names["FIGURE"] = tmp_path / "loads.png"
     names["main"]()
     out = capsys.readouterr().out
     assert [line.rpartition(": ")[2] for line in out.splitlines() if "Within" in line] == [
         *("yes", "no", "no"),
         *("yes", "yes", "yes"),
     ]
+    assert re.findall(r"^Busiest: (core\d)", out, re.MULTILINE) == ["core1", busiest]
+    assert names["FIGURE"].read_bytes().startswith(b"\x89PNG")
     assert out.count("core1: p99 of synops_per_second is ") == 1
     assert out.count("core1: peak_step of synops is ") == 1
 
