@@ -151,12 +151,11 @@ def busiest(report: sm.Report) -> str:
 def draw(before: sm.Report, after: sm.Report) -> None:
     """The largest load of each core at each step, of both mappings, on one scale."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
+    loads = [row.synops for report in (before, after) for row in report.cores.values()]
+    most = max(load.max for load in loads if load is not None)
     for ax, report, title in zip(axes, (before, after), ("in order", "balanced"), strict=True):
-        plots.core_loads(report, ax=ax)
+        plots.core_loads(report, ax=ax, vmax=most)
         ax.set_title(title)
-    most = max(image.get_clim()[1] for ax in axes for image in ax.images)
-    for ax in axes:
-        ax.images[0].set_clim(0, most)
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
     plt.close(figure)

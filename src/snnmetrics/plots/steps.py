@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from snnmetrics.arguments import positive_number
 from snnmetrics.plots.canvas import (
     MAP,
     canvas,
@@ -124,6 +125,7 @@ def core_loads(
     ax: Axes | None = None,
     *,
     largest: bool = True,
+    vmax: float | None = None,
 ) -> Picture:
     """The load of each core over time steps, as a heat map: a row for each core.
 
@@ -132,13 +134,16 @@ def core_loads(
         load: Which load.
         ax: Axes to draw on; by default a new figure.
         largest: Whether to draw the largest load of a sample at each step; else the mean.
+        vmax: Load at the upper end of the colours, to compare pictures; by default the largest
+            load that is drawn.
 
     Returns:
         The figure and its axes.
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If there is no such load, or no core of which it is known.
+        ValueError: If there is no such load, no core of which it is known, or ``vmax`` is not
+            positive.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -167,18 +172,20 @@ def core_loads(
         )
     lines = [one.per_step_max if largest else one.per_step for one in found.values()]
     table = torch.stack([line.detach().cpu().double() for line in lines])
+    most = (float(table.max()) or 1) if vmax is None else positive_number("vmax", vmax)
     picture, ax = canvas(ax)
     steps = table.shape[1]
     image = ax.imshow(
         table.numpy(),
         cmap=MAP,
         vmin=0,
-        vmax=float(table.max()) or 1,
+        vmax=most,
         interpolation="nearest",
         aspect="auto",
         extent=(0.5, steps + 0.5, len(table) - 0.5, -0.5),
     )
     name_rows(ax, list(found))
+    ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set(xlabel="time step")
     whole_axis(ax.xaxis)
     what = load.replace("_", " ")
