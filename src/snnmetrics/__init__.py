@@ -23,7 +23,7 @@ from snnmetrics.metrics.timing import (
     TimeToFirstSpike,
 )
 from snnmetrics.model_size import connection_sparsity, footprint, parameter_count
-from snnmetrics.monitor import Monitor, register_neuron
+from snnmetrics.monitor import Monitor, OpenBatch, register_neuron
 from snnmetrics.nir_graph import from_nir
 from snnmetrics.paper import PaperTable, paper_table
 from snnmetrics.report import Limit, Report
@@ -44,6 +44,7 @@ __all__ = [
     "Limit",
     "MembraneUpdates",
     "Monitor",
+    "OpenBatch",
     "OptimalCutoff",
     "PaperTable",
     "Report",

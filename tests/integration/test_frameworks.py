@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -98,7 +97,7 @@ def assert_as_by_brute_force(case: Case, device: str) -> None:
         assert {kind: c.calls for kind, c in counts.items() if c.calls} == kinds, name
     neurons = truth.neuron_rows()
     assert set(neurons) == set(case.neurons)
-    found = {name: asdict(data) for name, data in report.neurons_data.items()}
+    found = {name: vars(data) for name, data in report.neurons_data.items()}
     assert _fields(found, neurons) == neurons
 
 
@@ -114,7 +113,7 @@ def test_neurons_are_those_of_brute_force(case: Case) -> None:
     x = case.inputs()
     report, expected = measured(case, x), brute_force(case).neuron_rows()
     assert set(expected) == set(case.neurons)
-    found = {name: asdict(data) for name, data in report.neurons_data.items()}
+    found = {name: vars(data) for name, data in report.neurons_data.items()}
     assert _fields(found, expected) == expected
     assert set(found) == set(expected)
     samples = x.shape[case.batch_dim]

@@ -254,7 +254,12 @@ OPAQUE: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "other than two",
     ),
     "a diagonal": (lambda: Calls(lambda m, x: torch.einsum("bb,bo->bo", x @ x.t(), x)), "diagonal"),
-    "internal name": (lambda: Calls(lambda m, x: torch.ops.aten.mm(x, m.w)), "internal name"),
+    "internal name": (
+        lambda: Calls(
+            lambda m, x: torch.ops.aten.mm.out(x, m.w.detach(), out=x.new_empty(len(x), 3))
+        ),
+        "internal name",
+    ),
     "vecdot": (lambda: Calls(lambda m, x: torch.linalg.vecdot(x, x)), "vectors"),
     "generator": (lambda: Calls(lambda m, x: _generator(x)), "generator"),
     "scripted": (lambda: nn.Sequential(torch.jit.script(nn.Linear(4, 2))), "scripted"),

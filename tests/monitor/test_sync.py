@@ -311,7 +311,7 @@ def test_resumed_on_another_number_of_ranks(two_ranks: Ranks, all_ranks: bool) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "expected the version 3, found 2"),
+        ({"version": 3}, "expected the version 4, found 3"),
         ({"format": "x"}, "expected the format 'snnmetrics.Monitor', found 'x'"),
         ({"structure": None}, "expected the structure of a monitor's state"),
         ({"structure": {"rows": 3}}, "expected the structure of a monitor's state"),

@@ -274,7 +274,8 @@ class Monitor:
                 length. With a ``dt`` it is known from the steps, and must not be given.
 
         Yields:
-            The batch, which takes the time steps at which samples stop: :meth:`OpenBatch.until`.
+            The batch, which takes the time steps at which samples stop:
+            :meth:`snnmetrics.OpenBatch.until`.
 
         Raises:
             TypeError: If an argument is not a number.

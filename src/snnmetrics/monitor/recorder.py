@@ -251,6 +251,7 @@ class BatchRecorder:
         checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
         plans: What runs of compiled graphs add, while attached.
         comparisons: How often all weights were compared.
+        keeps_vectors: Whether figures of single input vectors are kept until the batch is complete.
     """
 
     declared_kind: Callable[[str], str | None]
@@ -301,10 +302,8 @@ class BatchRecorder:
             laid_out=None if self.laid_out is None else LaidOut(self.laid_out.cores),
         )
 
-    @property
-    def keeps_vectors(self) -> bool:
-        """Whether figures of single input vectors are kept until the batch is complete."""
-        return self.per_sample or self.per_step or self.laid_out is not None
+    def __post_init__(self) -> None:
+        self.keeps_vectors = self.per_sample or self.per_step or self.laid_out is not None
 
     # --------------------------------------------------------------- batches, root calls
 

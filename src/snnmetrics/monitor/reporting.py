@@ -305,7 +305,7 @@ def _with_curves(data: LayerData, run: RunData) -> LayerData:
     curves = curves_of(run, "layer", data.key)
     if not has_synops(epoch_kind(data)):
         curves.pop("synops", None)
-    return replace(data, curves=curves)
+    return replace(data, curves=curves) if curves else data  # a copy of its map as well
 
 
 def _sum_curves(run: RunData, whose: str, name: str, clear: bool) -> dict[str, Curve]:

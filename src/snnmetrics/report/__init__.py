@@ -1,6 +1,8 @@
 """Reports: exact totals, the figures and tables that follow from them, exports, comparison."""
 
 from snnmetrics.report.compare import Change, Comparison, RowChange
+from snnmetrics.report.core_data import CoreData, CoreLoad, CoreRow, CoreRows, Load
+from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import (
     KINDS,
     Counts,
@@ -10,7 +12,9 @@ from snnmetrics.report.data import (
     NeuronKey,
     Operation,
     RowKey,
+    StoppedCounts,
     Uncounted,
+    UntilData,
 )
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.report.limits import Limit, Violation
@@ -23,6 +27,8 @@ from snnmetrics.report.rows import (
     Row,
     SynopsRow,
     TotalRow,
+    UntilLayer,
+    UntilRow,
 )
 
 __all__ = [
@@ -30,13 +36,19 @@ __all__ = [
     "ActivityRow",
     "Change",
     "Comparison",
+    "CoreData",
+    "CoreLoad",
+    "CoreRow",
+    "CoreRows",
     "Counts",
+    "Curve",
     "Distribution",
     "GroupData",
     "GroupRow",
     "LayerData",
     "LayerRow",
     "Limit",
+    "Load",
     "NeuronData",
     "NeuronKey",
     "NeuronRow",
@@ -45,9 +57,13 @@ __all__ = [
     "Row",
     "RowChange",
     "RowKey",
+    "StoppedCounts",
     "SynopsRow",
     "TotalRow",
     "Uncounted",
+    "UntilData",
+    "UntilLayer",
+    "UntilRow",
     "Violation",
 ]
 
