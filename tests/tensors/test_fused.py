@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snnmetrics.tensors.fused import (
+    count_sums,
     fused_sums,
     graded_sums,
     joined,
@@ -97,6 +98,20 @@ def test_spikes_and_sums_over_more_dimensions() -> None:
         coarse = over_more(read(tensor, (0, 1)), (5, 4), (0,))
         for one, other in zip(coarse, read(tensor, (0, 1, 2)), strict=True):
             assert (one is other is None) or torch.equal(one.double(), other.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize(("shape", "dims"), SHAPES, ids=str)
+def test_counts_have_the_sums_of_any_values(
+    dtype: torch.dtype, shape: tuple[int, ...], dims: tuple[int, ...]
+) -> None:
+    spikes = values(InputKind.BINARY, shape, dtype)
+    for x in (values(InputKind.INTEGER, shape, dtype).abs(), spikes, torch.zeros_like(spikes)):
+        found, expected = joined([count_sums(x, dims)]), joined([fused_sums(x, dims)])
+        for one, other in zip(found, expected, strict=True):
+            assert one is not None
+            assert other is not None
+            assert torch.equal(one.double(), other.double())
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.0, -1.0, 3.0, 65536.0, 0.3, float("nan"), float("inf")])

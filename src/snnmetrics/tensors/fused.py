@@ -104,6 +104,31 @@ def spike_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
     return FusedSums(events, events, events, None)
 
 
+def count_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
+    """Read a tensor of which it is known that it holds counts: integers of 0 to 65,536.
+
+    Example:
+        >>> import torch
+        >>> found = count_sums(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), (0,))
+        >>> found.events.tolist(), found.whole.tolist(), found.kind.item()
+        ([1.0, 1.0], [2.0, 1.0], 2.0)
+    """
+    x = x.detach()
+    x = x.to(torch.float64 if x.dtype in _WIDE else torch.float32)
+    if not dims:
+        x, dims = x.unsqueeze(0), (0,)
+    x, inner, outer = _parts(x, tuple(dims))
+
+    def added(values: Tensor) -> Tensor:
+        if inner:
+            values = values.sum(inner)
+        return (values.sum(outer, dtype=torch.float64) if outer else values).reshape(-1)
+
+    events, whole = added((x != 0).to(x.dtype)), added(x)
+    kind = torch.where((whole > events).any(), _INTEGER, _BINARY).to(x.dtype)
+    return FusedSums(events, whole, whole, kind)
+
+
 def graded_sums(x: Tensor, factor: Tensor, dims: Sequence[int]) -> FusedSums:
     """Read a tensor of which it is known that it is the product of zeros and ones with one number.
 

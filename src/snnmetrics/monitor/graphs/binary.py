@@ -1,6 +1,7 @@
-"""Which tensors of a graph hold nothing but zeros and ones, whatever the graph receives.
+"""Which tensors of a graph hold zeros and ones alone, or counts, whatever the graph receives.
 
-Spikes are the outcome of a comparison. Of such tensors events are all that must be read.
+Spikes are the outcome of a comparison. Of such tensors events are all that must be read; of counts,
+which are sums of them, nothing tells values that are near to integers from integers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _KEEPING = frozenset(
     }
 )
 _JOINING = frozenset({"stack", "cat", "concat", "hstack", "vstack"})
+_MATRIX_PRODUCTS = frozenset({"matmul", "bmm", "mm", "__matmul__"})
+_MOST_COUNTED = 2**11  # up to which float16 holds all integers
 _PRODUCTS = frozenset({"mul", "multiply", "maximum", "minimum"})
 
 
@@ -50,6 +53,27 @@ class Binary:
             self._known[node] = False  # while it is being found out
             known = self._known[node] = self._is_unwritten(node) and self._find(node)
         return known
+
+    def counts(self, node: Any) -> bool:
+        """Whether a tensor holds counts: integers of 0 to 2,048, which all dtypes hold exactly.
+
+        A product of two matrices of zeros and ones does.
+        """
+        if self.holds(node):
+            return True
+        if not isinstance(node, fx.Node) or not node.args or not self._is_unwritten(node):
+            return False
+        name = _name(node)
+        if name in _KEEPING and not name.startswith(("_max_pool", "max_pool", "boxed")):
+            dtypes = any(isinstance(option, torch.dtype) for option in node.args)
+            return not (name == "view" and dtypes) and self.counts(node.args[0])
+        if name not in _MATRIX_PRODUCTS or len(node.args) != 2 or node.kwargs:
+            return False
+        left = node.args[0]
+        shape = _shape(left) if isinstance(left, fx.Node) else None
+        summed = shape[-1] if shape else None
+        small = isinstance(summed, int) and summed <= _MOST_COUNTED
+        return small and all(self.holds(operand) for operand in node.args)
 
     def factor(self, node: fx.Node) -> fx.Node | None:
         """The number that zeros and ones were multiplied with to make a tensor, in one element.

@@ -21,6 +21,7 @@ from snnmetrics.ops.parsers import calls_of, takes_output
 from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.fused import (
     FusedSums,
+    count_sums,
     fused_sums,
     graded_sums,
     joined,
@@ -165,12 +166,16 @@ class _Instrument:
         if call.spec.weighted:
             reads: Callable[..., Any] = _input_reader(*which, read.scale)
         else:
-            reads = _product_reader(*which, self._spiking(node))
+            reads = _product_reader(*which, self._spiking(node), self._counting(node))
         return graph.call_function(reads, node.args, dict(node.kwargs))
 
     def _spiking(self, node: fx.Node) -> frozenset[int]:
         """Places of the operands of an operation that hold zeros and ones."""
         return frozenset(n for n, operand in enumerate(node.args) if self._binary.holds(operand))
+
+    def _counting(self, node: fx.Node) -> frozenset[int]:
+        """Places of the operands of an operation that hold counts."""
+        return frozenset(n for n, operand in enumerate(node.args) if self._binary.counts(operand))
 
     def _tensor(
         self, graph: fx.Graph, node: fx.Node, dims: tuple[int, ...], scale: float | None
@@ -188,6 +193,8 @@ class _Instrument:
             elif scale is None and self._binary.holds(node):
                 found = graph.call_function(_read_spikes, (node, dims))
                 self._of_spikes.add(found)
+            elif scale is None and self._binary.counts(node):
+                found = graph.call_function(_read_counts, (node, dims))
             elif scale is None and (factor := self._binary.factor(node)) is not None:
                 found = graph.call_function(_read_graded, (node, factor, dims))
             else:
@@ -262,6 +269,11 @@ def _read_spikes(x: Tensor, dims: tuple[int, ...]) -> Found:
     return tuple(spike_sums(x, dims))
 
 
+def _read_counts(x: Tensor, dims: tuple[int, ...]) -> Found:
+    """Read a tensor of the graph that holds counts."""
+    return tuple(count_sums(x, dims))
+
+
 def _read_graded(x: Tensor, factor: Tensor, dims: tuple[int, ...]) -> Found:
     """Read a tensor of the graph that is the product of zeros and ones with one number."""
     return tuple(graded_sums(x, factor, dims))
@@ -285,19 +297,29 @@ def _input_reader(
 
 
 def _product_reader(
-    func: Callable[..., Any], number: int, swapped: bool, spiking: frozenset[int]
+    func: Callable[..., Any],
+    number: int,
+    swapped: bool,
+    spiking: frozenset[int],
+    counting: frozenset[int],
 ) -> Callable[..., Tensor]:
     def read_product(*args: Any, **kwargs: Any) -> Tensor:
         call = calls_of(func, args, kwargs, None)[number]
-        of_spikes = [any(args[n] is x for n in spiking) for x in (call.left, call.right)]
+
+        def reader(x: Tensor) -> Callable[[Tensor, Sequence[int]], FusedSums]:
+            if any(args[n] is x for n in spiking):
+                return spike_sums
+            return count_sums if any(args[n] is x for n in counting) else fused_sums
+
+        readers = [reader(x) for x in (call.left, call.right)]
         call = _as_counted(call, swapped)
         letters = call.spec.letters
         left, right = (
-            _factor(operand, of, letters.shared, is_spiking)
-            for operand, of, is_spiking in zip(
+            _factor(operand, of, letters.shared, read)
+            for operand, of, read in zip(
                 (call.left, call.right),
                 (letters.left, letters.right),
-                reversed(of_spikes) if swapped else of_spikes,
+                reversed(readers) if swapped else readers,
                 strict=True,
             )
         )
@@ -306,11 +328,15 @@ def _product_reader(
     return read_product
 
 
-def _factor(operand: Tensor, letters: str, shared: list[str], spiking: bool) -> FusedSums:
+def _factor(
+    operand: Tensor,
+    letters: str,
+    shared: list[str],
+    read: Callable[[Tensor, Sequence[int]], FusedSums],
+) -> FusedSums:
     """Read a factor, summed over the indices that the other one lacks."""
     summed = [d for d, letter in enumerate(letters) if letter not in shared]
     kept = [letters.index(letter) for letter in shared]
-    read = spike_sums if spiking else fused_sums
     return read(operand.permute(*summed, *kept), range(len(summed)))
 
 
