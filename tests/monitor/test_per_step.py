@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.report.curve import Curve
 from tests.helpers.ranks import Ranks, results_of
+from tests.integration.models import CASES, Case
 from tests.monitor.test_per_sample import (
     LAYERS,
     LAYOUTS,
@@ -283,6 +284,44 @@ def test_products_of_activations() -> None:
     both = torch.einsum("tbif,tbjf->tb", x.double(), x.double())
     expect(row, "synops", both.numpy())
     expect(row, "events", x.flatten(2).sum(2).numpy())
+
+
+_ORDERS = ((0, None), (0, 1), (1, 0))
+_ZOO = [case for case in CASES if (case.batch_dim, case.time_dim) in _ORDERS]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", _ZOO, ids=lambda case: case.name)
+def test_what_is_kept_of_steps_adds_up_to_the_counts_of_every_model(case: Case) -> None:
+    """Curves, loads of cores, and stops at the last step; where steps are not known, it is said."""
+    x, model = case.inputs(), case.model()
+    steps = 1 if case.time_dim is None else x.shape[case.time_dim]
+    samples, cores = x.shape[case.batch_dim], sm.Cores(neurons_per_core=64)
+    options: Any = {"per_step": True, "per_sample": True, "cores": cores} | case.declared
+    dims: Any = {"batch_dim": case.batch_dim, "time_dim": case.time_dim}
+    monitor = sm.Monitor(model, **dims, **options)
+    with torch.no_grad(), monitor, monitor.batch(samples, steps) as batch:
+        case.run(model, x)
+        batch.until([steps] * samples)
+    report = monitor.compute()
+    for name, data in report.layers_data.items():
+        counts, row = report.counts()[name], report.layers[name]
+        for figure, curve in data.curves.items():
+            assert not curve.timed or curve.total.sum() == pytest.approx(counts[figure])
+        loads = [core.synops for core in report.cores.values() if core.layers == (name,)]
+        assert bool(loads) == (data.operation.weight_shape is not None)
+        if None in loads:
+            assert any(f"{name}: it ran once for several" in note for note in report.notes)
+        elif loads:
+            total = sum(load.mean for load in loads if load is not None) * steps * samples
+            assert total == pytest.approx(counts["effective_synops"])
+        if report.until is not None:
+            until = report.until.layers[name]
+            assert (until.acs, until.macs) == (pytest.approx(row.acs), pytest.approx(row.macs))
+    for layer in report.neurons_data.values():
+        curve = layer.curves["spikes"]
+        assert not curve.timed or curve.total.sum() == pytest.approx(layer.spikes)
 
 
 def test_an_untimed_curve_has_no_steps() -> None:

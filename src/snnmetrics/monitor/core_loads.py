@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snnmetrics.cores.layout import Cores, LayerLayout, lay_out, mapped_layers, require_fit
 from snnmetrics.cores.loads import Copies, CoreLoads, neuron_shape, neuron_synapses
-from snnmetrics.monitor.per_sample import Batch, Series, VectorFigures, series_of
+from snnmetrics.monitor.per_sample import Batch, VectorFigures, series_of
 from snnmetrics.monitor.vectors import Place
 from snnmetrics.ops.spec import OpSpec
 from snnmetrics.report.core_data import FIGURES, OF_NEURONS, CoreTotals
@@ -127,9 +127,7 @@ class LaidOut:
         for key, layer in self._layers.items():
             seen = figures.get(("core_synops", key))
             if seen is not None:
-                behind = figures.get(("core_events_out", key), [])
-                has_neurons[key] = len(behind) == len(seen)
-                loads[key] = self._loads(key, layer, figures, batch, has_neurons[key])
+                loads[key], has_neurons[key] = self._loads(key, layer, figures, batch)
         found: dict[RowKey | str, CoreTotals] = {}
         if self._by_name:
             found[""] = self._on_named_cores(loads, has_neurons)
@@ -163,21 +161,24 @@ class LaidOut:
         layer: _Layer,
         figures: Mapping[Place, list[VectorFigures]],
         batch: Batch,
-        has_neurons: bool,
-    ) -> Tensor | None:
-        """Loads of the cores of one layer, ``(figures, T, B, cores)``; None without known steps."""
-        series: list[Series] = []
-        for what in FIGURES[: -1 if has_neurons else -len(OF_NEURONS)]:
-            series.append(series_of(layer.name, figures[f"core_{what}", key], batch))
+    ) -> tuple[Tensor | None, bool]:
+        """Loads of the cores of one layer, and whether its neurons are known.
+
+        Loads are ``(figures, T, B, cores)``; None without known steps.
+        """
+        seen = [figures[f"core_{what}", key] for what in FIGURES[: -len(OF_NEURONS)]]
+        series = [series_of(layer.name, vectors, batch) for vectors in seen]
         if not all(one.timed for one in series):
-            return None
+            return None, False
         values = [one.values for one in series]
-        neurons = layer.loads.neurons.to(values[0].device)
-        if has_neurons:
-            values.append(neurons.expand_as(values[0]))
-        else:
-            values += [torch.zeros_like(values[0])] * len(OF_NEURONS)
-        return torch.stack(values)
+        behind = figures.get(("core_events_out", key), [])
+        if len(behind) == len(seen[0]):
+            emitted = series_of(layer.name, behind, batch)
+            if emitted.timed:
+                neurons = layer.loads.neurons.to(values[0].device)
+                return torch.stack([*values, emitted.values, neurons.expand_as(values[0])]), True
+        nothing = [torch.zeros_like(values[0])] * len(OF_NEURONS)
+        return torch.stack([*values, *nothing]), False
 
     def _on_named_cores(
         self, loads: Mapping[RowKey, Tensor | None], has_neurons: Mapping[RowKey, bool]
