@@ -19,7 +19,7 @@ from snnmetrics.cores.layout import (
     lay_out,
     mapped_layers,
     require_fit,
-    require_layers,
+    require_names,
 )
 
 
@@ -240,10 +240,10 @@ def test_layers_that_a_network_does_not_have() -> None:
     cores = sm.Cores(mapping={"conv1": 2, "fc": 1})
     assert mapped_layers(cores) == ("conv1", "fc")
     assert mapped_layers(sm.Cores()) is None
-    require_layers(cores, ["fc", "conv1", "conv2"])
-    require_layers(sm.Cores(), [])
+    require_names(cores, ["fc", "conv1", "conv2"])
+    require_names(sm.Cores(), [])
     with pytest.raises(ValueError, match=r"found 'conv1'; did you mean 'conv2'\?"):
-        require_layers(cores, ["fc", "conv2"])
+        require_names(cores, ["fc", "conv2"])
 
 
 # ------------------------------------------------------------------------------- limits

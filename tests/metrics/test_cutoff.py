@@ -158,3 +158,10 @@ def test_rules_of_exits() -> None:
         with pytest.raises(ValueError, match="threshold: expected gaps of 0 or more"):
             sm.EarlyExit(threshold, rule="gap")
     assert early_exit(outputs, targets, 7.5, rule="gap")["steps"] == 3
+
+
+@pytest.mark.parametrize("value", [2**62, -(2**62)])
+def test_sums_of_populations_do_not_wrap(value: int) -> None:
+    outputs = torch.full((1, 1, 8), value, dtype=torch.int64)
+    with pytest.raises(ValueError, match="preds: expected integers whose sum over the neurons"):
+        optimal_cutoff(outputs, torch.tensor([0]), num_classes=2)

@@ -166,7 +166,7 @@ def test_automatic_cores_have_the_loads_of_their_neurons(cut: bool) -> None:
             if name not in NEURONS:
                 assert (row.events_out, row.updates) == (None, None)
     assert len(report.cores) == number
-    assert any("out: no layer of neurons of the shape" in note for note in report.notes)
+    assert any("out: no neurons are known that take in" in note for note in report.notes)
     synops = sum(row.synops.per_step for row in report.cores.values() if row.synops is not None)
     lasting = torch.tensor([6.0, 6.0, 6.0, 2.0, 2.0]) / 6
     layers = sum(report.layers[name].effective_synops for name in LAYERS)
@@ -333,7 +333,7 @@ def test_layers_that_run_once_for_several_steps_have_no_loads() -> None:
     assert report.cores["core1"].synops is None
     assert report.cores["core1"].neurons == 2
     assert report.cores.seconds is None
-    assert any("out: it ran once for several time steps" in note for note in report.notes)
+    assert any("out: its calls are not one per time step" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -393,3 +393,107 @@ def test_limits_of_cores() -> None:
         report.check({"south": sm.Limit(synops_per_second=1.0)})
     with pytest.raises(ValueError, match="names among"):
         report.check({"west": sm.Limit(synops=1.0)})
+
+
+class Parts(nn.Module):
+    """Layers of equal size, and what a test does with them."""
+
+    def __init__(self, forward: Any) -> None:
+        super().__init__()
+        for name in ("a", "b", "c"):
+            layer = nn.Linear(6, 6, bias=False)
+            nn.init.ones_(layer.weight)
+            setattr(self, name, layer)
+        self.fire, self.other, self.does = Fire(), Fire(), forward
+
+    def forward(self, x: Tensor) -> Any:
+        return [self.does(self, step, number) for number, step in enumerate(x)]
+
+
+def run_parts(forward: Any, cores: Any, steps: int = 3, **options: Any) -> sm.Report:
+    return sm.Monitor(Parts(forward), cores=cores, **DIMS, **options).run([torch.ones(steps, 2, 6)])
+
+
+def test_neurons_that_may_be_of_several_layers_are_of_none() -> None:
+    def before(net: Any, x: Tensor, step: int) -> Any:
+        a, b = net.a(x), net.b(x)
+        return net.fire(a), net.other(b)
+
+    for forward in (before, lambda net, x, step: net.fire(net.a(x) + net.b(x))):
+        report = run_parts(forward, {"a": 1, "b": 1})
+        assert [row.events_out for row in report.cores.values()] == [None, None]
+        assert [row.updates for row in report.cores.values()] == [None, None]
+        assert sum("take in its output alone" in note for note in report.notes) == 2
+
+
+def test_neurons_of_a_layer_that_is_left_out_are_not_of_the_one_before() -> None:
+    def forward(net: Any, x: Tensor, step: int) -> Any:
+        return net.fire(net.b(net.a(x)))
+
+    for options in ({"cores": {"a": 1}}, {"cores": sm.Cores(8), "exclude": "b"}):
+        report = run_parts(forward, **options)
+        assert report.cores["core0"].events_out is None
+
+
+def test_updates_are_counted_where_neurons_run() -> None:
+    def forward(net: Any, x: Tensor, step: int) -> Any:
+        out = net.a(x)
+        return net.fire(out) if step == 1 else out
+
+    report = run_parts(forward, {"a": 2})
+    updates = report.cores["core0"].updates
+    assert updates is None or updates.per_step.tolist() == [0.0, 3.0, 0.0]
+
+
+def test_what_named_cores_hold_adds_up_over_layers_wherever_they_ran() -> None:
+    mapping = {"x": {"a": range(2), "b": range(4)}, "y": {"a": range(2, 6), "b": range(4, 6)}}
+    parts = [
+        sm.Monitor(Parts(forward), cores=mapping, **DIMS)
+        for forward in (lambda n, x, s: n.fire(n.a(x)), lambda n, x, s: n.fire(n.b(x)))
+    ]
+    for part in parts:
+        part.run([torch.ones(2, 2, 6)])
+    parts[0].merge_state(parts[1])
+    report = parts[0].compute()
+    rows = [report.cores[name] for name in ("x", "y")]
+    assert [row.layers for row in rows] == [("a", "b")] * 2
+    assert [(row.neurons, row.synapses, row.axons) for row in rows] == [(6, 36, 12), (6, 36, 12)]
+
+
+def test_time_is_not_known_if_it_is_not_of_every_batch() -> None:
+    def forward(net: Any, x: Tensor, step: int) -> Any:
+        return net.a(x)
+
+    model = Parts(forward)
+    monitor = sm.Monitor(model, cores=sm.Cores(8, seconds_per_synop=1.0), **DIMS)
+    with torch.no_grad(), monitor:
+        model(torch.ones(2, 2, 6))
+        assert monitor.compute().cores.seconds is not None
+        model.does = lambda net, x, step: net.a(x) if step == 0 else x
+        model(torch.ones(2, 2, 6))
+    report = monitor.compute()
+    assert report.cores.seconds is None
+    assert any("no time of samples on cores" in note for note in report.notes)
+
+
+def test_sizes_that_vary_leave_no_loads() -> None:
+    conv = nn.Conv1d(1, 2, 3, padding=1)
+    monitor = sm.Monitor(conv, cores=sm.Cores(64), **DIMS)
+    with torch.no_grad(), monitor:
+        for size in (4, 8):
+            with monitor.batch(samples=2, steps=1):
+                conv(torch.ones(2, 1, size))
+    report = monitor.compute()
+    assert report.cores["core0"].synops is None
+    assert any("the size of its output varied" in note for note in report.notes)
+
+
+def test_layers_that_did_not_run_are_named() -> None:
+    report = run_parts(lambda net, x, step: net.a(x), {"a": 1, "c": 1})
+    assert any(note == "cores: c did not run, or is left out" for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["conv", "total", "front"])
+def test_names_of_cores_must_be_their_own(name: str) -> None:
+    with pytest.raises(ValueError, match="expected names of cores that no module and no group has"):
+        sm.Monitor(Net(), cores={name: {"fc": range(6)}}, groups={"front": ["conv"]}, **DIMS)

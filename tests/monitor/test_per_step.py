@@ -286,6 +286,17 @@ def test_products_of_activations() -> None:
     expect(row, "events", x.flatten(2).sum(2).numpy())
 
 
+def test_neurons_that_emit_booleans() -> None:
+    class Boolean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x > 0.5
+
+    sm.register_neuron(Boolean, lead="TB")
+    x = spikes(4, 3, 6)
+    report = sm.Monitor(nn.Sequential(Boolean()), per_step=True, **DIMS).run([x])
+    expect(report.neurons["0"], "firing_rate", x.double().mean(2).numpy())
+
+
 _ORDERS = ((0, None), (0, 1), (1, 0))
 _ZOO = [case for case in CASES if (case.batch_dim, case.time_dim) in _ORDERS]
 
@@ -312,7 +323,7 @@ def test_what_is_kept_of_steps_adds_up_to_the_counts_of_every_model(case: Case) 
         loads = [core.synops for core in report.cores.values() if core.layers == (name,)]
         assert bool(loads) == (data.operation.weight_shape is not None)
         if None in loads:
-            assert any(f"{name}: it ran once for several" in note for note in report.notes)
+            assert any(f"{name}: its calls are not one per" in note for note in report.notes)
         elif loads:
             total = sum(load.mean for load in loads if load is not None) * steps * samples
             assert total == pytest.approx(counts["effective_synops"])

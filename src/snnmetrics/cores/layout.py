@@ -141,18 +141,32 @@ def mapped_layers(cores: Cores) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(layer for held in own.values() for layer in held))
 
 
-def require_layers(cores: Cores, layers: Iterable[str]) -> None:
-    """Refuse a mapping of layers that a network does not have.
+def require_names(cores: Cores, modules: Iterable[str], groups: Iterable[str] = ()) -> None:
+    """Refuse a mapping of layers that a network does not have, and names of cores that it has.
+
+    Args:
+        cores: The cores.
+        modules: Names of the modules; a layer has the name of one, or of one and of a part of it.
+        groups: Names of groups of layers.
 
     Raises:
-        ValueError: If a name of a layer in the mapping is none of ``layers``.
+        ValueError: If a layer has the name of no module, or a core that of a module or group, or
+            ``"total"``.
     """
-    known = list(layers)
+    known = list(modules)
     for layer in mapped_layers(cores) or ():
-        if layer not in known:
+        if not any(layer == name or layer.startswith(f"{name}.") for name in known):
             raise ValueError(
                 f"cores: expected names of layers with weights, found {layer!r}"
                 f"{closest(layer, known)}"
+            )
+    mapping = cores.mapping or {}
+    if mapping and _counts(mapping) is None:
+        taken = {*known, *groups, "total"} & mapping.keys()
+        if taken:
+            raise ValueError(
+                "cores: expected names of cores that no module and no group has, found "
+                f"{min(taken)!r}"
             )
 
 

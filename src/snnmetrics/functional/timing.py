@@ -44,7 +44,7 @@ def require_num_classes(num_classes: object) -> int | None:
     """Validate the number of classes of a population code; None: one neuron for each class.
 
     Raises:
-        TypeError: If it is no integer.
+        TypeError: If it is not an integer.
         ValueError: If there are fewer than two.
     """
     if num_classes is None:
@@ -589,6 +589,16 @@ def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> Tensor
         raise ValueError(
             f"num_classes: expected a divisor of the {preds.shape[2]} outputs, found {num_classes}"
         )
+    width = preds.shape[2] // num_classes
+    if preds.dtype in (torch.int64, torch.uint64) and preds.is_cpu and preds.numel():
+        low, high = (extreme.to(torch.float64) for extreme in preds.to(torch.int64).aminmax())
+        if float(torch.maximum(-low, high)) * width >= 2.0**62 or (
+            preds.dtype is torch.uint64 and low < 0
+        ):
+            raise ValueError(
+                "preds: expected integers whose sum over the neurons of a class surely fits int64, "
+                "found larger ones"
+            )
     # In a dtype that holds the sums: those of half precision would be rounded.
     wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
     added: Tensor = wide.unflatten(2, (num_classes, -1)).sum(3)

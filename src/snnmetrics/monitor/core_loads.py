@@ -6,7 +6,7 @@ time steps in the same way. When the batch is complete, the loads of all layers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,12 +25,24 @@ from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 _FEW_CORES = 64  # up to which slices are summed one by one
 
 
+Ran = tuple[RowKey | None, tuple[int, ...]]
+"""A layer that ran, None if it is not laid on cores, and the shape of its output."""
+
+
 class _Layer(NamedTuple):
-    """A layer on its cores: name of its row, where its neurons lie, what the cores hold."""
+    """A layer on its cores.
+
+    Attributes:
+        name: Name of its row.
+        layout: Where its neurons lie.
+        loads: Loads of its cores, with the weight as it is.
+        held: Neurons, synapses, weights and axons of each core, the most so far.
+    """
 
     name: str
     layout: LayerLayout
     loads: CoreLoads
+    held: Tensor
 
 
 class LaidOut:
@@ -44,7 +56,10 @@ class LaidOut:
         self.cores = cores
         self._layers: dict[RowKey, _Layer] = {}
         self._varied: set[str] = set()  # rows whose output has several shapes
+        self._without_neurons: set[RowKey] = set()  # of which it is not known which neurons follow
+        self._untimed: set[str] = set()
         self._must_fit = False
+        self._known_neurons: dict[str, bool] = {}
         owned = mapped_layers(cores) is not None
         self._by_name = owned and isinstance(next(iter((cores.mapping or {}).values())), Mapping)
 
@@ -82,9 +97,25 @@ class LaidOut:
             if layout is None:
                 return None
         loads = CoreLoads(spec, layout, mask, copies=copies, device=device)
-        self._layers[key] = _Layer(name, layout, loads)
+        held = torch.stack([loads.neurons, loads.synapses, loads.weights, loads.axons])
+        if known is not None:
+            held = torch.maximum(known.held.to(held.device), held)
+        self._layers[key] = _Layer(name, layout, loads, held)
         self._must_fit = True
         return loads
+
+    def layer_before(self, ran: Sequence[Ran], shape: tuple[int, ...]) -> RowKey | None:
+        """The layer whose neurons these are; None if there is none, or it may be several.
+
+        Args:
+            ran: Layers that ran since the last neurons.
+            shape: Shape of the neurons.
+        """
+        alike = [key for key, output in ran if output[max(0, len(output) - len(shape)) :] == shape]
+        if len(alike) == 1:
+            return alike[0]
+        self._without_neurons.update(key for key in alike if key is not None)
+        return None
 
     def emitted(self, key: RowKey, spikes: Tensor, lead: int, is_binary: bool) -> Tensor:
         """Nonzero outputs of the neurons behind a layer, on each core: ``(*lead, cores)``."""
@@ -108,10 +139,15 @@ class LaidOut:
         layer = self._layers.get(key)
         return None if layer is None else layer.layout.shape
 
+    def updated(self, key: RowKey, lead: Sequence[int]) -> Tensor:
+        """Neurons behind a layer on each of its cores, for each output: ``(*lead, cores)``."""
+        neurons = self._layers[key].loads.neurons
+        return neurons.expand(*lead, -1)
+
     def totals(
         self, figures: Mapping[Place, list[VectorFigures]], batch: Batch
     ) -> tuple[dict[RowKey | str, CoreTotals], Distribution | None]:
-        """Loads of a complete batch, and the time that its samples take.
+        """Loads of a complete batch, and the time that its samples take, None if not known.
 
         Args:
             figures: What was read of its calls.
@@ -125,22 +161,57 @@ class LaidOut:
         loads: dict[RowKey, Tensor | None] = {}
         has_neurons: dict[RowKey, bool] = {}
         for key, layer in self._layers.items():
-            seen = figures.get(("core_synops", key))
-            if seen is not None:
+            if layer.name in self._varied:
+                loads[key], has_neurons[key] = None, False
+            elif ("core_synops", key) in figures:
                 loads[key], has_neurons[key] = self._loads(key, layer, figures, batch)
+                if loads[key] is None:
+                    self._untimed.add(layer.name)
         found: dict[RowKey | str, CoreTotals] = {}
         if self._by_name:
             found[""] = self._on_named_cores(loads, has_neurons)
-        else:
-            for key, values in loads.items():
-                layer = self._layers[key]
-                labels, held = tuple(map(str, layer.layout.labels)), _held(layer.loads)
-                found[key] = CoreTotals.of(labels, (), values, held, has_neurons[key])
+        for key, values in loads.items():
+            layer, neurons = self._layers[key], has_neurons[key]
+            labels = tuple(map(str, layer.layout.labels))
+            if self._by_name:  # what cores hold of it
+                found[key] = CoreTotals(labels, True, neurons, held=layer.held)
+            else:
+                found[key] = CoreTotals.of(labels, values, layer.held, neurons)
+        self._known_neurons |= {self._layers[key].name: known for key, known in has_neurons.items()}
         return found, self._seconds(loads, has_neurons, batch)
 
-    def notes(self) -> list[str]:
-        """What a reader must know of layers without figures of cores."""
-        return [f"{name}: the output size varied: no figures of cores" for name in self._varied]
+    @property
+    def has_times(self) -> bool:
+        """Whether times of the cores were given."""
+        return any(self._prices)
+
+    @property
+    def _prices(self) -> tuple[float | None, ...]:
+        cores = self.cores
+        return cores.seconds_per_synop, cores.seconds_per_event, cores.seconds_per_update
+
+    def notes(self, has_neurons: Mapping[str, bool]) -> list[str]:
+        """Notes on layers without figures of cores.
+
+        Args:
+            has_neurons: Whether the neurons behind a layer are known, by name.
+        """
+        reasons = dict.fromkeys(self._untimed, "its calls are not one per time step")
+        reasons |= dict.fromkeys(self._varied, "the size of its output varied")
+        without = [name for name, known in has_neurons.items() if not (known or name in reasons)]
+        return [
+            *(f"{name}: {reason}: no loads of its cores" for name, reason in reasons.items()),
+            *(
+                f"{name}: no neurons are known that take in its output alone: no events_out and no "
+                "updates of its cores"
+                for name in without
+            ),
+        ]
+
+    @property
+    def known_neurons(self) -> dict[str, bool]:
+        """Whether the neurons behind each layer are known, by name, in the last batch."""
+        return dict(self._known_neurons)
 
     def _require_fit(self) -> None:
         if not self._must_fit:
@@ -171,12 +242,11 @@ class LaidOut:
         if not all(one.timed for one in series):
             return None, False
         values = [one.values for one in series]
-        behind = figures.get(("core_events_out", key), [])
-        if len(behind) == len(seen[0]):
-            emitted = series_of(layer.name, behind, batch)
-            if emitted.timed:
-                neurons = layer.loads.neurons.to(values[0].device)
-                return torch.stack([*values, emitted.values, neurons.expand_as(values[0])]), True
+        behind = [figures.get((f"core_{what}", key)) for what in OF_NEURONS]
+        if key not in self._without_neurons and None not in behind:
+            of_neurons = [series_of(layer.name, found or [], batch) for found in behind]
+            if all(one.timed for one in of_neurons):
+                return torch.stack([*values, *(one.values for one in of_neurons)]), True
         nothing = [torch.zeros_like(values[0])] * len(OF_NEURONS)
         return torch.stack([*values, *nothing]), False
 
@@ -185,18 +255,12 @@ class LaidOut:
     ) -> CoreTotals:
         """Loads of cores with a part of several layers: their sums."""
         labels = tuple(self.cores.mapping or {})
-        layers: list[list[str]] = [[] for _ in labels]
-        first = next(iter(self._layers.values())).loads.neurons
-        held = torch.zeros(4, len(labels), dtype=torch.float64, device=first.device)
-        for layer in self._layers.values():
-            places = [labels.index(str(label)) for label in layer.layout.labels]
-            for place in places:
-                layers[place].append(layer.name)
-            held[:, places] += _held(layer.loads).to(held.device)
+        held = torch.zeros(4, len(labels), dtype=torch.float64)  # each layer has its own
         is_known = loads and all(values is not None for values in loads.values())
         total = self._named_loads(loads) if is_known else None
-        neurons = all(has_neurons.values())
-        return CoreTotals.of(labels, tuple(map(tuple, layers)), total, held, neurons)
+        if not loads:
+            total = torch.zeros(len(FIGURES), 0, 1, len(labels), dtype=torch.float64)
+        return CoreTotals.of(labels, total, held, all(has_neurons.values()))
 
     def _seconds(
         self,
@@ -205,8 +269,7 @@ class LaidOut:
         batch: Batch,
     ) -> Distribution | None:
         """Time of each sample: at each step that of the slowest core, its largest term."""
-        cores = self.cores
-        prices = (cores.seconds_per_synop, cores.seconds_per_event, cores.seconds_per_update)
+        prices = self._prices
         if not any(prices):
             return None
         if any(values is None for values in loads.values()) or (
@@ -236,7 +299,3 @@ class LaidOut:
             places = [labels.index(str(label)) for label in self._layers[key].layout.labels]
             total[..., places] += values
         return total
-
-
-def _held(loads: CoreLoads) -> Tensor:
-    return torch.stack([loads.neurons, loads.synapses, loads.weights, loads.axons])

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from snnmetrics.arguments import invertible_number, positive_integer, require_bool, require_dim
-from snnmetrics.cores.layout import ChannelsPerCore, Cores, CoresPerLayer, as_cores
+from snnmetrics.cores.layout import (
+    ChannelsPerCore,
+    Cores,
+    CoresPerLayer,
+    as_cores,
+    require_names,
+)
 from snnmetrics.extras import optional_module
 from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
@@ -171,6 +177,8 @@ class Monitor:
         places = ("input", "output")
         self._probes = Probes(self._declared.by_name("probes", probes, places), time_dim)
         self._cores = as_cores(cores)
+        if self._cores is not None:
+            require_names(self._cores, self._declared.modules, self._declared.groups)
         self._recorder = BatchRecorder(
             declared_kind=self._declared.kind,
             input_scale=self._declared.scale,
@@ -499,10 +507,13 @@ class Monitor:
         rows: dict[str, dict[RowKey, Series]] = {}
         figures = recorder.vectors.figures()
         if recorder.laid_out is not None:
-            staged.cores, seconds = recorder.laid_out.totals(figures, batch)
+            laid_out = recorder.laid_out
+            staged.cores, seconds = laid_out.totals(figures, batch)
             if seconds is not None:
                 staged.distributions["core_seconds", "total", ""] = seconds
-            staged.notes |= frozenset(recorder.laid_out.notes())
+            elif laid_out.has_times:
+                staged.core_seconds_unknown = 1
+            staged.notes |= frozenset(laid_out.notes(laid_out.known_neurons))
         for (what, key), vectors in figures.items():
             if what.startswith("core_"):
                 continue

@@ -25,7 +25,7 @@ from snnmetrics.monitor.call_sites import (
     no_multiple,
     unscaled,
 )
-from snnmetrics.monitor.core_loads import LaidOut
+from snnmetrics.monitor.core_loads import LaidOut, Ran
 from snnmetrics.monitor.device_calls import DeviceCalls
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_events, vector_synops
@@ -211,7 +211,7 @@ class _RootCall:
     read: list[_Read] = field(default_factory=list)
     products: list[_Products] = field(default_factory=list)
     outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
-    behind: list[RowKey] = field(default_factory=list)  # layers since the last neurons
+    behind: list[Ran] = field(default_factory=list)  # layers since the last neurons
     checkpointed: bool = False
 
     def clear(self) -> None:
@@ -877,6 +877,9 @@ class BatchRecorder:
     def _keep_loads(self, site: CallSite, x: Tensor, is_binary: bool = False) -> None:
         """Keep what an input puts on each core that its layer lies on."""
         loads = site.loads
+        ran = None if loads is None else site.key, site.operation.output_shape
+        if ran not in self.root.behind:
+            self.root.behind.append(ran)
         if loads is None:
             return
         dims = site.batch_dims
@@ -888,17 +891,23 @@ class BatchRecorder:
             if site.samples_first and len(dims) > 1:
                 values = values.sum(tuple(range(1, len(dims))))
             self.vectors.keep_cores((what, site.key), values)
-        self.root.behind.append(site.key)
 
     def _keep_emitted(self, spikes: Tensor, lead: int, is_binary: bool) -> None:
         """Keep what neurons emit on each core of the layer before them, if its shape is theirs."""
         assert self.laid_out is not None
-        for key in reversed(self.root.behind):
-            if self.laid_out.shape_of(key) == tuple(spikes.shape[lead:]):
-                emitted = self.laid_out.emitted(key, spikes.detach(), lead, is_binary)
-                self.vectors.keep_cores(("core_events_out", key), emitted)
-                break
+        shape = tuple(spikes.shape[lead:])
+        key = self.laid_out.layer_before(self.root.behind, shape)
+        if key is not None:
+            emitted = self.laid_out.emitted(key, spikes.detach(), lead, is_binary)
+            self.vectors.keep_cores(("core_events_out", key), emitted)
+            updated = self.laid_out.updated(key, spikes.shape[:lead])
+            self.vectors.keep_cores(("core_updates", key), updated)
         self.root.behind.clear()
+
+    def pass_by(self, output: Any) -> None:
+        """An operation with a weight ran that is not counted: neurons behind it may be its own."""
+        if self.laid_out is not None and isinstance(output, Tensor):
+            self.root.behind.append((None, tuple(output.shape)))
 
     def _keep_effective(
         self, site: CallSite, synops_of: Callable[[Tensor, Tensor], Tensor], x: Tensor
@@ -993,7 +1002,8 @@ class BatchRecorder:
             if spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS:
                 self.vectors.keep(place, spikes.flatten(lead).sum(-1))  # exact
                 return
-        self.vectors.keep(place, spikes.abs().flatten(lead).sum(-1, dtype=torch.float64))
+        magnitudes = spikes if spikes.dtype is torch.bool else spikes.abs()
+        self.vectors.keep(place, magnitudes.flatten(lead).sum(-1, dtype=torch.float64))
 
     def _new_output(self, name: str, type_: str, spikes: Tensor, lead: int) -> _Output:
         shape = spikes.shape

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import nn
 
-from snnmetrics.cores.layout import Cores, require_layers
+from snnmetrics.cores.layout import Cores, mapped_layers
 from snnmetrics.frameworks.arithmetic import neuron_operations
 from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
-from snnmetrics.report.core_data import CoreData
+from snnmetrics.report.core_data import HELD, CoreData
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import (
     KINDS,
@@ -95,7 +96,7 @@ def report_of(
             *idle,
             *(f"{name}: {_UNCLEAR}" for name in unclear),
             *_until_notes(run, layers),
-            *_cores_notes(run),
+            *_cores_notes(run, cores),
         ),
         seconds=run.all_seconds(dt),
         groups_data=groups,
@@ -267,36 +268,45 @@ def _cores(run: RunData, cores: Cores | None) -> dict[str, CoreData]:
     if cores is None:
         return {}
     names = run.names()
-    if run.samples:
-        require_layers(cores, [*names.values()])
+    rows = [(run.cores[key], name) for key, name in names.items() if key in run.cores]
     found: dict[str, CoreData] = {}
     if (together := run.cores.get("")) is not None:
-        return dict(zip(together.labels, together.to_data(run.step_samples, ""), strict=True))
+        held = torch.zeros(len(HELD), len(together.labels), dtype=torch.float64)
+        layers: list[tuple[str, ...]] = [()] * len(together.labels)
+        for totals, name in rows:
+            assert totals.held is not None
+            for number, label in enumerate(totals.labels):
+                place = together.labels.index(label)
+                held[:, place] += totals.held[:, number]
+                layers[place] += (name,)
+        made = together.to_data(run.step_samples, layers, held)
+        return dict(zip(together.labels, made, strict=True))
     numbered = cores.mapping is not None
-    rows = [(run.cores[key], name) for key, name in names.items() if key in run.cores]
     for totals, name in rows:
-        for label, data in zip(totals.labels, totals.to_data(run.step_samples, name), strict=True):
+        assert totals.held is not None
+        of_layer = [(name,)] * len(totals.labels)
+        made = totals.to_data(run.step_samples, of_layer, totals.held)
+        for label, data in zip(totals.labels, made, strict=True):
             found[f"core{label if numbered else len(found)}"] = data
     return dict(sorted(found.items(), key=lambda item: int(item[0].removeprefix("core"))))
 
 
 def _core_seconds(run: RunData, cores: Cores | None) -> Distribution | None:
     """Time that samples take, if it is known of all."""
-    found = run.distributions.get(("core_seconds", "total", ""))
-    return found if found is not None and found.samples == run.samples else None
+    if run.core_seconds_unknown:
+        return None
+    return run.distributions.get(("core_seconds", "total", ""))
 
 
-def _cores_notes(run: RunData) -> Iterator[str]:
-    rows = run.names()
-    for key, totals in run.cores.items():
-        name = "cores" if isinstance(key, str) else rows[key]
-        if not totals.is_timed:
-            yield f"{name}: it ran once for several time steps: no loads of its cores"
-        elif not totals.has_neurons:
-            yield (
-                f"{name}: no layer of neurons of the shape of its output follows: no "
-                "events_out and updates of its cores"
-            )
+def _cores_notes(run: RunData, cores: Cores | None) -> Iterator[str]:
+    if cores is None or not run.samples:
+        return
+    ran = set(run.names().values())
+    idle = [name for name in mapped_layers(cores) or () if name not in ran]
+    if idle:
+        yield f"cores: {', '.join(idle)} did not run, or is left out"
+    if run.core_seconds_unknown:
+        yield "no time of samples on cores: a load that takes time is not known of every core"
 
 
 def _with_curves(data: LayerData, run: RunData) -> LayerData:

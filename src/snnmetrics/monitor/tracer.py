@@ -730,6 +730,8 @@ class Tracer(TorchFunctionMode):
             with outside_of_transforms():
                 facts = self._facts(scope, weighted, output, caller)
                 site = None if facts is None else self._recorder.record(**facts)
+                if facts is None and weighted.spec.weighted:
+                    self._recorder.pass_by(output)
             if scope.tracing is Tracing.LAYER:
                 scope.operations.append((site, call.left))
             if site is not None and site_key is not None:

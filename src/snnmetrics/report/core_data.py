@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -37,7 +37,6 @@ class CoreTotals:
 
     Attributes:
         labels: Of the cores.
-        layers: Of each core of a mapping by channels, the layers on it; else empty.
         is_timed: Whether it is known which step each load belongs to.
         has_neurons: Whether the layers of neurons behind all layers are known.
         sums: Sums of the loads and of their squares over samples, ``(2, figures, cores, T)``.
@@ -48,7 +47,6 @@ class CoreTotals:
     """
 
     labels: Annotated[tuple[str, ...], FACT]
-    layers: Annotated[tuple[tuple[str, ...], ...], FACT]
     is_timed: Annotated[bool, FACT]
     has_neurons: Annotated[bool, FACT]
     sums: Tensor | None = None
@@ -59,7 +57,6 @@ class CoreTotals:
     @staticmethod
     def of(
         labels: tuple[str, ...],
-        layers: tuple[tuple[str, ...], ...],
         loads: Tensor | None,
         held: Tensor,
         has_neurons: bool,
@@ -68,21 +65,21 @@ class CoreTotals:
 
         Args:
             labels: Of the cores.
-            layers: Of each core of a mapping by channels, the layers on it; else empty.
             loads: ``(figures, T, B, cores)``, float64; None where time steps are not known.
             held: What each core holds.
             has_neurons: Whether the layers of neurons behind all layers are known.
         """
         if loads is None:
-            return CoreTotals(labels, layers, False, has_neurons, held=held)
+            return CoreTotals(labels, False, has_neurons, held=held)
         by_core = loads.permute(0, 3, 1, 2)  # (figures, cores, T, B)
         bins = (bins_of(by_core.contiguous()) - _FIRST_BIN + 1).clamp(0, _BINS)
         flat = bins.flatten(2)
         histogram = torch.zeros(*flat.shape[:2], _BINS + 1, dtype=torch.float64, device=flat.device)
         histogram.scatter_add_(2, flat, torch.ones_like(flat, dtype=torch.float64))
+        if not loads.shape[1]:
+            return CoreTotals(labels, True, has_neurons, held=held)
         return CoreTotals(
             labels,
-            layers,
             True,
             has_neurons,
             torch.stack([by_core.sum(3), by_core.square().sum(3)]),
@@ -97,9 +94,11 @@ class CoreTotals:
         if self.held is not None and other.held is not None:
             held = torch.maximum(self.held.to(other.held.device), other.held)
         known = self.is_timed and other.is_timed
-        both = CoreTotals(
-            self.labels, self.layers, known, self.has_neurons and other.has_neurons, held=held
-        )
+        both = CoreTotals(self.labels, known, self.has_neurons and other.has_neurons, held=held)
+        if known and (self.sums is None or other.sums is None):  # one has no load at all
+            some = other if self.sums is None else self
+            both.sums, both.extremes, both.histogram = some.sums, some.extremes, some.histogram
+            return both
         tensors = (self.sums, other.sums, self.extremes, other.extremes)
         mine, theirs = self.histogram, other.histogram
         if known and None not in tensors and mine is not None and theirs is not None:
@@ -111,29 +110,30 @@ class CoreTotals:
 
     def on_host(self) -> CoreTotals:
         """The same on the CPU."""
-        found = CoreTotals(self.labels, self.layers, self.is_timed, self.has_neurons)
+        found = CoreTotals(self.labels, self.is_timed, self.has_neurons)
         for name in ("sums", "extremes", "histogram", "held"):
             tensor = getattr(self, name)
             setattr(found, name, None if tensor is None else tensor.cpu())
         return found
 
-    def to_data(self, samples: Tensor | None, name: str) -> list[CoreData]:
+    def to_data(
+        self, samples: Tensor | None, layers: Sequence[tuple[str, ...]], held: Tensor
+    ) -> list[CoreData]:
         """Each core on its own.
 
         Args:
             samples: Samples that have each time step.
-            name: Of the layer, if they are its own.
+            layers: Names of the layers on each core.
+            held: What each core holds, ``(4, cores)``.
         """
-        assert self.held is not None
         rows = []
-        for number in range(len(self.labels)):
-            layers = self.layers[number] if self.layers else (name,)
+        for number, names in enumerate(layers):
             loads = {}
-            if self.is_timed and samples is not None:
+            if self.is_timed and self.sums is not None and samples is not None:
                 figures = FIGURES if self.has_neurons else FIGURES[:2]
                 loads = {name: self._load(FIGURES.index(name), number, samples) for name in figures}
-            held = dict(zip(HELD, map(int, self.held[:, number].tolist()), strict=True))
-            rows.append(CoreData(layers=layers, loads=loads, **held))
+            found = dict(zip(HELD, map(int, held[:, number].tolist()), strict=True))
+            rows.append(CoreData(layers=names, loads=loads, **found))
         return rows
 
     def _load(self, figure: int, core: int, samples: Tensor) -> CoreLoad:

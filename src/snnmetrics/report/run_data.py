@@ -306,6 +306,7 @@ class RunData:
         until_samples: Number of these samples.
         until_steps: The time steps at which they stopped, summed over samples.
         until_unknown: Names of rows whose operations belong to no single time step.
+        core_seconds_unknown: Batches of which it is not known how long samples take on the cores.
         cores: Loads of the cores that a row lies on; of a mapping by channels, of all, under "".
         uncounted: What may cause operations and was not counted, by name and what it is.
         called: Modules that were called.
@@ -331,6 +332,7 @@ class RunData:
     until_samples: int = 0
     until_steps: int = 0
     until_unknown: frozenset[str] = frozenset()
+    core_seconds_unknown: int = 0
     cores: dict[RowKey | str, CoreTotals] = field(default_factory=dict)
     uncounted: dict[tuple[str, str], Uncounted] = field(default_factory=dict)
     called: frozenset[str] = frozenset()
@@ -361,6 +363,7 @@ class RunData:
             self.until_samples + other.until_samples,
             self.until_steps + other.until_steps,
             self.until_unknown | other.until_unknown,
+            self.core_seconds_unknown + other.core_seconds_unknown,
             _union(self.cores, other.cores, CoreTotals.add),
             _union(self.uncounted, other.uncounted, Uncounted.add),
             self.called | other.called,
