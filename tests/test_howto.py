@@ -83,7 +83,7 @@ def test_collections() -> None:
         ("../tutorial.md", 4),
         ("../explanation/performance.md", 0),
         ("frameworks.md", 3),
-        ("time_steps.md", 1),
+        ("time_steps.md", 2),
         ("cores.md", 3),
         ("deciding.md", 2),
         ("which_tensor.md", 5),

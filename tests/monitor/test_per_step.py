@@ -209,6 +209,37 @@ def test_saved_resumed_copied_and_merged() -> None:
     assert second.compute().curves["synops"].samples.tolist() == [8.0] * 3
 
 
+def test_merged_reports_are_those_of_all_batches_where_a_layer_is_analog_in_some() -> None:
+    model = Spiking()
+    options: Any = {"per_step": True, "groups": {"first": ["fc"], "second": ["out"]}} | DIMS
+    x, y = spikes(4, 3, 6), torch.rand(3, 2, 6)
+    whole = sm.Monitor(model, **options).run([x, y])
+    parts = [sm.Monitor(model, **options).run([one]) for one in (x, y)]
+    for merged in (parts[0].merge(parts[1]), parts[1].merge(parts[0])):
+        assert merged.curves == whole.curves
+        assert list(merged.curves) == ["events"]
+        for kept in ("layers_data", "groups_data"):
+            mine, theirs = getattr(merged, kept), getattr(whole, kept)
+            assert {n: d.curves for n, d in mine.items()} == {n: theirs[n].curves for n in mine}
+        assert list(merged.layers_data["fc"].curves) == ["events"]
+        assert list(merged.groups_data["second"].curves) == ["synops", "events"]
+        assert "fc,layer,synops" not in merged.to_csv("steps")
+
+
+def test_sums_that_leave_out_synops_in_one_report_leave_them_out_merged() -> None:
+    model, x, y = Spiking(), spikes(4, 3, 6), torch.rand(3, 2, 6)
+    options: Any = {"per_step": True, "groups": {"all": ["fc", "out"]}} | DIMS
+    mixed = sm.Monitor(model, **options).run([x, y])
+    analog = sm.Monitor(model, **options).run([y])
+    assert mixed.total.synops_per_step is None
+    assert analog.total.synops_per_step is not None
+    for merged in (mixed.merge(analog), analog.merge(mixed)):
+        assert merged.total.synops_per_step is None
+        assert merged.groups["all"].synops_per_step is None
+        assert merged.layers["out"].synops_per_step is not None
+        assert merged.total.events_per_step is not None
+
+
 def test_reports_of_the_version_before_are_read() -> None:
     report = measured("inside", images(), per_step=False, per_sample=True)
     old = json.loads(report.to_json()) | {"version": 4}

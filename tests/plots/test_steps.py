@@ -23,17 +23,50 @@ def report(**options: Any) -> sm.Report:
     return monitor.run([(torch.rand(6, 4, 6) < 0.5).float(), (torch.rand(3, 2, 6) < 0.5).float()])
 
 
-def test_lines_are_the_means_and_bands_one_deviation() -> None:
+def test_lines_are_the_means_and_maxima_and_bands_one_deviation() -> None:
     found = report()
     _, ax = plots.over_steps(found)
-    assert [line.get_label() for line in ax.lines] == ["fc", "out"]
-    for line, band, name in zip(ax.lines, ax.collections, ("fc", "out"), strict=True):
+    means, maxima, (key,) = ax.lines[:2], ax.lines[2:4], ax.lines[4:]
+    assert [line.get_label() for line in means] == ["fc", "out"]
+    for line, thin, band, name in zip(means, maxima, ax.collections, ("fc", "out"), strict=True):
         row = found.layers[name]
         assert row.synops_per_step is not None
+        assert row.synops_per_step_max is not None
         assert line.get_ydata().tolist() == row.synops_per_step.tolist()
-        assert line.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+        assert thin.get_ydata().tolist() == row.synops_per_step_max.tolist()
+        assert thin.get_linewidth() < line.get_linewidth()
+        assert thin.get_color() == line.get_color()
+        assert line.get_xdata().tolist() == thin.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
         top = (row.synops_per_step + row.synops_per_step_std).max().item()
         assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(top)
+    assert ax.get_legend().get_texts()[-1].get_text() == key.get_label() == "maximum"
+
+
+class Deep(nn.Module):
+    """Layers of 1, 2, ... outputs; the first one is called as the row of sums."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        for outputs in range(1, layers + 1):
+            self.add_module("total" if outputs == 1 else f"fc{outputs}", nn.Linear(4, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.cat([f(step) for f in self.children()], -1) for step in x])
+
+
+def test_a_layer_called_total_is_drawn_as_itself() -> None:
+    found = sm.Monitor(Deep(2), per_step=True, **DIMS).run([torch.ones(3, 2, 4)])
+    for names in (None, ["total", "fc2"]):
+        _, ax = plots.over_steps(found, names=names)
+        assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [[4.0] * 3, [8.0] * 3]
+
+
+def test_of_many_lines_the_legend_names_the_first_and_the_last() -> None:
+    found = sm.Monitor(Deep(9), per_step=True, **DIMS).run([torch.ones(30, 2, 4)])
+    _, ax = plots.over_steps(found)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["total", "fc9", "maximum"]
+    assert [line.get_ydata()[0] for line in ax.lines[:9]] == [4.0 * n for n in range(1, 10)]
+    assert ax.lines[0].get_marker() == "None"
 
 
 def test_other_figures_and_rows() -> None:
@@ -42,6 +75,9 @@ def test_other_figures_and_rows() -> None:
     rate = found.neurons["cell"].firing_rate_per_step
     assert rate is not None
     assert ax.lines[0].get_ydata().tolist() == rate.tolist()
+    assert ax.get_ylabel() == "firing rate [Hz]"
+    _, ax = plots.over_steps(report(), "firing_rate")
+    assert ax.get_ylabel() == "firing rate [1/step]"
     _, ax = plots.over_steps(found, "events", ["total", "all"])
     assert found.total.events_per_step is not None
     assert ax.lines[0].get_ydata().tolist() == found.total.events_per_step.tolist()
@@ -56,6 +92,20 @@ def test_what_cannot_be_drawn_over_steps() -> None:
     plain = sm.Monitor(nn.Linear(6, 2), batch_dim=0).run([torch.ones(2, 6)])
     with pytest.raises(ValueError, match="per_step=True"):
         plots.over_steps(plain)
+    with pytest.raises(ValueError, match="names: expected at least one of"):
+        plots.over_steps(found, names=[])
+    with pytest.raises(ValueError, match=r"found 'fc': .*layers have none, neurons do"):
+        plots.over_steps(found, "firing_rate", ["fc"])
+    analog = sm.Monitor(nn.Linear(6, 2), per_step=True, **DIMS).run([torch.rand(3, 2, 6)])
+    with pytest.raises(
+        ValueError, match=r"expected synops of time steps, .*analog layers have none"
+    ):
+        plots.over_steps(analog)
+    _, ax = plots.over_steps(analog, "events")
+    assert ax.lines[0].get_ydata().tolist() == [6.0, 6.0, 6.0]
+    once = sm.Monitor(Spiking(readout=True), per_step=True, **DIMS).run([torch.ones(3, 2, 6)])
+    with pytest.raises(ValueError, match=r"found 'readout': .*runs once for several steps"):
+        plots.over_steps(once, "events", ["readout"])
     with pytest.raises(TypeError, match="report"):
         plots.over_steps(3)  # type: ignore[arg-type]
 
@@ -116,3 +166,19 @@ def test_reports_without_them_have_no_such_tables() -> None:
     for table in ("steps", "cores"):
         with pytest.raises(ValueError, match="expected 'layers' or 'groups' or 'neurons'"):
             plain.to_csv(table)
+
+
+def test_layers_that_are_analog_and_steps_that_are_unknown_have_no_lines() -> None:
+    pytest.importorskip("pandas")
+    analog = sm.Monitor(nn.Linear(6, 2), per_step=True, **DIMS).run([torch.rand(3, 2, 6)])
+    assert set(analog.to_pandas("steps")["figure"]) == {"events"}
+    once = sm.Monitor(Spiking(readout=True), per_step=True, **DIMS).run([torch.ones(3, 2, 6)])
+    assert set(once.to_pandas("steps").index) == {"fc", "out", "cell"}  # no readout, no total
+
+
+def test_the_printed_report_says_in_one_line_that_steps_were_kept() -> None:
+    found = report()
+    for text in (str(found), found._repr_html_(), found.to_markdown()):
+        assert text.count("over time steps:") == 1
+    plain = sm.Monitor(Spiking(), **DIMS).run([torch.ones(3, 2, 6)])
+    assert "over time steps:" not in str(plain)

@@ -17,7 +17,6 @@ from snnmetrics.monitor.declarations import Declarations
 from snnmetrics.monitor.names import plain_name, root_name
 from snnmetrics.report import Report
 from snnmetrics.report.core_data import HELD, CoreData
-from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import (
     KINDS,
     LEFT_OUT_NEURONS,
@@ -72,7 +71,7 @@ def report_of(
         members = declared.members(group, layers)
         clear = not any(name in members for name in unclear)
         samples = _distributions(run, "group", group) if per_sample and clear else (None, None)
-        curves = _sum_curves(run, "group", group, clear)
+        curves = curves_of(run, "group", group, synops=clear)
         groups[group] = GroupData(tuple(members), *samples, curves)
     total = _distributions(run, "total", "") if per_sample and not unclear else (None, None)
     idle = declared.idle(run.names().values()) if run.calls else ()
@@ -102,7 +101,7 @@ def report_of(
         groups_data=groups,
         per_sample=total[0],
         per_second=total[1],
-        curves=_sum_curves(run, "total", "", not unclear),
+        curves=curves_of(run, "total", synops=not unclear),
         until_data=_until(run, layers),
         cores_data=_cores(run, cores),
         core_seconds=_core_seconds(run, cores),
@@ -312,18 +311,8 @@ def _cores_notes(run: RunData, cores: Cores | None) -> Iterator[str]:
 def _with_curves(data: LayerData, run: RunData) -> LayerData:
     """Add the figures of time steps to a layer; of synops, if they have a meaning."""
     assert data.key is not None  # it is from a run
-    curves = curves_of(run, "layer", data.key)
-    if not has_synops(epoch_kind(data)):
-        curves.pop("synops", None)
+    curves = curves_of(run, "layer", data.key, synops=has_synops(epoch_kind(data)))
     return replace(data, curves=curves) if curves else data  # a copy of its map as well
-
-
-def _sum_curves(run: RunData, whose: str, name: str, clear: bool) -> dict[str, Curve]:
-    """The figures of time steps of several layers; without synops where these are not clear."""
-    curves = curves_of(run, whose, name)
-    if not clear:
-        curves.pop("synops", None)
-    return curves
 
 
 def _distributions(

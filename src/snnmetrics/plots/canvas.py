@@ -152,11 +152,18 @@ def name_rows(ax: Axes, names: Sequence[str]) -> float:
     return size if every == 1 else 0.0
 
 
-def legend_above(ax: Axes, columns: int) -> None:
-    """A legend where it hides nothing: above the axes, in columns if they are wide enough."""
+def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> None:
+    """A legend where it hides nothing: above the axes, in columns if they are wide enough.
+
+    Args:
+        ax: The axes.
+        columns: Number of columns.
+        lines: What the legend names; by default all that has a label.
+    """
 
     def made(columns: int) -> Any:
         return ax.legend(
+            handles=lines,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
             borderaxespad=0.2,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnmetrics.arguments import positive_number
 from snnmetrics.plots.canvas import (
+    BLACK,
     MAP,
     canvas,
     despine,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from snnmetrics.plots.data import ReportData
 
 _FEW = 25  # steps up to which they have markers
-_LABELS = {"synops": "synops per step", "events": "events per step", "firing_rate": "firing rate"}
+_FIGURES = ("synops", "events", "firing_rate")
+_THIN = 0.8  # width of the line of the maximum
 _LOADS = ("synops", "events_in", "events_out", "updates")
 
 
@@ -41,14 +43,15 @@ def over_steps(
 ) -> Picture:
     """A figure of each layer, or of each layer of neurons, over time steps.
 
-    A line is the mean over samples, its band one standard deviation on either side.
+    A line is the mean over samples, its band one standard deviation on either side, and the thin
+    line above it the maximum over samples. Steps count from 1.
 
     Args:
         report: A report with figures of time steps: ``Monitor(..., per_step=True)``.
         figure: ``"synops"`` or ``"events"`` of layers, groups and the total, or ``"firing_rate"``
             of neurons.
-        names: Rows to draw; ``"total"`` is all layers. Default: all layers, or all neurons, of
-            which the figure is known.
+        names: Rows to draw; ``"total"`` is all layers, unless a layer is called so. Default: all
+            layers, or all neurons, of which the figure is known.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
@@ -56,7 +59,7 @@ def over_steps(
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If there is no such figure, a name has none, or nothing is left to draw.
+        ValueError: If there is no such figure, a name has none, or there is nothing to draw.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -70,53 +73,77 @@ def over_steps(
         [12.0, 12.0, 12.0, 12.0, 12.0]
     """
     require_report(report)
-    if figure not in _LABELS:
-        raise ValueError(f"figure: expected one of {tuple(_LABELS)}, found {figure!r}")
-    rows = _rows(report, figure)
-    known = {name: row for name, row in rows.items() if _of(row, figure) is not None}
+    if figure not in _FIGURES:
+        raise ValueError(f"figure: expected one of {_FIGURES}, found {figure!r}")
+    known = _known(report, figure)
     defaults = report.neurons if figure == "firing_rate" else report.layers
     drawn = [name for name in defaults if name in known] if names is None else list(names)
+    if not drawn and names is not None:
+        raise ValueError(f"names: expected at least one of {[*known]}, found none")
+    if not drawn:
+        raise ValueError(f"report: expected {figure} of time steps, found none: {_why(figure)}")
     for name in drawn:
         if name not in known:
             raise ValueError(
                 f"names: expected rows with {figure} of each time step, which are {[*known]}, "
-                f"found {name!r}"
+                f"found {name!r}: {_why(figure)}"
             )
-    if not drawn:
-        raise ValueError(
-            f"report: expected {figure} of time steps, found none: Monitor(..., per_step=True)"
-        )
     picture, ax = canvas(ax)
-    for name, style in zip(drawn, line_styles(len(drawn)), strict=True):
-        mean, std = _of(known[name], figure), _of(known[name], figure, "_std")
-        assert mean is not None
-        assert std is not None
+    styles = line_styles(len(drawn))
+    shades = "linestyle" not in styles[0]
+    lines = []
+    for name, style in zip(drawn, styles, strict=True):
+        mean, std, _ = known[name]
         if len(mean) > _FEW:
             style = {key: value for key, value in style.items() if key != "marker"}
         steps = range(1, len(mean) + 1)
-        ax.plot(steps, mean.numpy(), label=shown(name), **style)
+        lines += ax.plot(steps, mean.numpy(), label=shown(name), **style)
         low, high = (mean - std).clamp(min=0).numpy(), (mean + std).numpy()
         ax.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
-    ax.set(xlabel="time step", ylabel=_LABELS[figure])
+    for name, style in zip(drawn, styles, strict=True):
+        largest = known[name][2].numpy()
+        thin = {key: value for key, value in style.items() if key in ("color", "linestyle")}
+        ax.plot(range(1, len(largest) + 1), largest, linewidth=_THIN, **thin)
+    named = [lines[0], lines[-1]] if shades else lines
+    named += ax.plot([], [], color=BLACK, linewidth=_THIN, label="maximum")
+    ax.set(xlabel="time step", ylabel=_label(report, figure))
     ax.set_ylim(bottom=0)
     whole_axis(ax.xaxis)
     if figure != "firing_rate":
         si_axis(ax.yaxis)
-    if len(drawn) > 1:
-        legend_above(ax, 3)
+    legend_above(ax, 3, named)
     despine(ax)
     return picture, ax
 
 
-def _rows(report: ReportData, figure: str) -> Mapping[str, StepRow]:
+def _known(report: ReportData, figure: str) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Mean, standard deviation and maximum of the rows that have the figure."""
+    rows: Mapping[str, StepRow] = report.neurons
+    if figure != "firing_rate":
+        rows = {"total": report.total, **report.groups, **report.layers}
+    known = {}
+    for name, row in rows.items():
+        mean, std, largest = (
+            getattr(row, f"{figure}_per_step{suffix}", None) for suffix in ("", "_std", "_max")
+        )
+        if mean is not None and std is not None and largest is not None:
+            known[name] = (mean, std, largest)
+    return known
+
+
+def _why(figure: str) -> str:
+    """Why a row may have no figures of time steps."""
+    reason = "keep them with Monitor(..., per_step=True)"
     if figure == "firing_rate":
-        return report.neurons
-    return {**report.layers, **report.groups, "total": report.total}
+        return f"{reason}; layers have none, neurons do"
+    analog = "analog layers have none, and " if figure == "synops" else ""
+    return f"{reason}; {analog}what runs once for several steps belongs to no single one"
 
 
-def _of(row: StepRow, figure: str, suffix: str = "") -> Tensor | None:
-    found: Tensor | None = getattr(row, f"{figure}_per_step{suffix}", None)
-    return found
+def _label(report: ReportData, figure: str) -> str:
+    if figure == "firing_rate":
+        return f"firing rate [{'1/step' if report.step_seconds is None else 'Hz'}]"
+    return f"{figure} per step"
 
 
 def core_loads(

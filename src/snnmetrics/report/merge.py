@@ -8,7 +8,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snnmetrics.report.curve import FIGURES as CURVES
-from snnmetrics.report.curve import Curve
+from snnmetrics.report.curve import UNTIMED, Curve
 from snnmetrics.report.data import (
     GroupData,
     LayerData,
@@ -92,7 +92,7 @@ def sum_of(one: Report, other: Report) -> Report:
                 order=run.rows[key].order if key in keys else 0,
                 varied=run.rows[key].varied,
                 **_distributions(run, "layer", key),
-                curves=curves_of(run, "layer", key),
+                curves=curves_of(run, "layer", key, synops=key not in unclear),
             )
             for key, name in names.items()
         },
@@ -106,7 +106,7 @@ def sum_of(one: Report, other: Report) -> Report:
         groups_data={name: _group(name, both, run, names, unclear) for name in one.groups_data},
         notes=(*_notes(one, other), *(f"{names[key]}: {_UNCLEAR}" for key in unclear)),
         **({"per_sample": None, "per_second": None} if unclear else _distributions(run, "total")),
-        curves={} if unclear else curves_of(run, "total"),
+        curves=curves_of(run, "total", synops=not unclear),
         until_data=_until(run, names, one, other),
         cores_data={
             name: data.add(other.cores_data[name]) for name, data in one.cores_data.items()
@@ -128,6 +128,8 @@ def run_data(keyed: _Keyed) -> RunData:
     for whose, members in parts:
         for name, data in members.items():
             curves |= {(what, whose, name): curve for what, curve in data.curves.items()}
+            if _left_out(data, report):
+                curves["synops", whose, name] = UNTIMED
             known[FIGURES[0], whose, name] = data.per_sample
             known[FIGURES[1], whose, name] = data.per_second
     known["core_seconds", "total", ""] = report.core_seconds
@@ -172,6 +174,18 @@ def run_data(keyed: _Keyed) -> RunData:
         until_steps=0 if until is None else until.steps,
         uncounted={key: reduce(Uncounted.add, found) for key, found in entries.items()},
     )
+
+
+def _left_out(data: Report | GroupData | LayerData, report: Report) -> bool:
+    """Whether layers of a sum have synops of time steps, and the sum does not.
+
+    Without this the samples of the report would count as samples without synops.
+    """
+    if isinstance(data, LayerData) or not data.curves or "synops" in data.curves:
+        return False
+    members = data.layers if isinstance(data, GroupData) else report.layers_data
+    layers = (report.layers_data[name] for name in members if name in report.layers_data)
+    return any("synops" in layer.curves for layer in layers)
 
 
 def _step_samples(curves: list[Curve]) -> Tensor | None:
@@ -231,10 +245,21 @@ def _until(
     return UntilData(run.until_samples, run.until_steps, kept)
 
 
-def curves_of(run: RunData, whose: str, name: RowKey | str = "") -> dict[str, Curve]:
-    """The figures of time steps of a layer, of a group or of all, by quantity."""
+def curves_of(
+    run: RunData, whose: str, name: RowKey | str = "", *, synops: bool = True
+) -> dict[str, Curve]:
+    """The figures of time steps of a layer, of a group or of all, by quantity.
+
+    Args:
+        run: All counts.
+        whose: ``"layer"``, ``"group"`` or ``"total"``.
+        name: Which one.
+        synops: Whether synops have a meaning there; events always have one.
+    """
     found = ((what, run.curves.get((what, whose, name))) for what in CURVES)
-    return {what: curve for what, curve in found if curve is not None}
+    return {
+        what: curve for what, curve in found if curve is not None and (synops or what != "synops")
+    }
 
 
 def spikes_of(run: RunData, key: NeuronKey) -> dict[str, Curve]:
@@ -269,7 +294,8 @@ def _group(
             members[names[keys[name]] if name in keys else name] = None
     listed = [name for name in names.values() if name in members]
     layers = (*listed, *(name for name in members if name not in listed))
-    if any(names[key] in members for key in unclear):
-        return GroupData(layers)
-    curves = curves_of(run, "group", group)
+    clear = not any(names[key] in members for key in unclear)
+    curves = curves_of(run, "group", group, synops=clear)
+    if not clear:
+        return GroupData(layers, curves=curves)
     return GroupData(layers, **_distributions(run, "group", group), curves=curves)

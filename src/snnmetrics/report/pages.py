@@ -43,6 +43,11 @@ SPREAD_RULE = (
     f"{RESOLUTION * 100:.2f} %; peak step: most synops in one time step of one sample"
 )
 
+STEP_RULE = (
+    "over time steps: mean, standard deviation and maximum over samples are kept of each step; "
+    "to_csv('steps') lists them"
+)
+
 COUNTS = tuple(field.name for field in fields(Counts))
 _LAST = ("input_sparsity", "synops_per_second")
 SUM_SCALARS = (*SUMS, *_LAST)
@@ -238,6 +243,8 @@ def _footnotes(report: Report) -> Iterator[str]:
         yield from (f"{name}: {note}" for note in data.notes)
     if report.per_sample is not None:
         yield SPREAD_RULE
+    if _has_steps(report):
+        yield STEP_RULE
     if any(None in (data.silent, data.saturated) for data in report.neurons_data.values()):
         yield "silent, saturated: not known of what was merged without Monitor(per_neuron=True)"
     yield from report.notes

@@ -99,11 +99,13 @@ class Tabular(ABC):
 
         Args:
             table: By default ``"layers"``, of a paper table ``"methods"``; or another table that
-                this has: ``"groups"`` or ``"neurons"`` of a report, ``"neurons"`` of an estimate,
+                this has: ``"groups"`` or ``"neurons"`` of a report, ``"steps"`` of one with
+                figures of time steps, ``"cores"`` of one with cores, ``"neurons"`` of an estimate,
                 ``"conventions"`` of all conventions.
 
         Returns:
-            Text with a line of titles and a line per row. Titles that end in ``_sum`` are exact
+            Text with a line of titles and a line per row; of ``"steps"`` a line per row, figure and
+            time step, counted from 1. Titles that end in ``_sum`` are exact
             sums over all samples, those of a paper table name the unit; an empty field means
             that there is no such figure.
 
