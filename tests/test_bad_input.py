@@ -281,6 +281,42 @@ def ref_early_exit(x: Tensor, kind: str = "mean", time_dim: int = 1) -> dict[str
     }
 
 
+GAPS = (0.0, 0.5, 2.0, 1e9)
+
+
+def ref_gap(x: Tensor) -> dict[str, Any]:
+    """Exits by the lead of the best class over the second, as sums."""
+    steps = evidence(x, "sum", 1)
+    if not steps:
+        raise RefusedError
+    targets = targets_for(x).tolist()
+    taken, hits = [0] * len(GAPS), [0] * len(GAPS)
+    for b, target in enumerate(targets):
+        for k, gap in enumerate(GAPS):
+            leads = [sorted(step[b])[-1] - sorted(step[b])[-2] >= gap for step in steps]
+            stop = leads.index(True) + 1 if any(leads) else len(steps)
+            taken[k] += stop
+            hits[k] += right(steps[stop - 1][b], target)
+    return {
+        "steps": np.array([ratio(n, len(targets)) for n in taken]),
+        "accuracy": np.array([ratio(n, len(targets)) for n in hits]),
+    }
+
+
+def ref_cutoff(x: Tensor, readout: str = "sum", time_dim: int = 1) -> dict[str, Any]:
+    steps = evidence(x, readout, time_dim)
+    if not steps:
+        raise RefusedError
+    targets = targets_for(x, time_dim).tolist()
+    taken = hits = 0
+    for b, target in enumerate(targets):
+        rights = [right(step[b], target) for step in steps]
+        wrong = [t for t, is_right in enumerate(rights, 1) if not is_right]
+        taken += min(max(wrong, default=0) + 1, len(steps))
+        hits += rights[-1]
+    return {"steps": ratio(taken, len(targets)), "accuracy": ratio(hits, len(targets))}
+
+
 # ------------------------------------------------------------------------------ the cases
 
 
@@ -423,6 +459,16 @@ CASES = [
         {},
         True,
     ),
+    Case(
+        "early_exit by gap",
+        "preds",
+        F.early_exit,
+        sm.EarlyExit,
+        ref_gap,
+        {"threshold": GAPS, "readout": "sum", "rule": "gap"},
+        {},
+        True,
+    ),
     *(
         Case(
             f"early_exit by {kind}",
@@ -435,6 +481,19 @@ CASES = [
             True,
         )
         for kind in ("mean", "sum")
+    ),
+    *(
+        Case(
+            f"optimal_cutoff of {readout}",
+            "preds",
+            F.optimal_cutoff,
+            sm.OptimalCutoff,
+            ref_cutoff,
+            {"readout": readout, "time_dim": time_dim},
+            {"readout": readout, "time_dim": time_dim},
+            True,
+        )
+        for readout, time_dim in (("sum", 1), ("max", 0))
     ),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -801,6 +860,11 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
         *("last", b"sum", None, True, ["sum"], ("sum", "max"), np.array(["sum", "max"])),
         *(np.array(["sum", "x"]), torch.tensor([1, 2])),
     ],
+    "rule": ["entropy", b"gap", None, True, ["gap"], ("gap",), np.array(["gap", "x"])],
+    "num_classes": [
+        *(v for v in NO_NUMBERS if v is not None),
+        *(0, 1, -2, -HUGE, 2.0, 1.5, *NOT_FINITE),
+    ],
     "threshold": [
         *(v for v in NO_NUMBERS if not isinstance(v, list | tuple | Tensor)),
         *("", b"", bytearray(b"\x01"), [], (), [[0.5]], [0.5, "1"], [True], range(3), [HUGE]),
@@ -820,9 +884,10 @@ HAS = {
     F.firing_rate: ["time_dim", "dt", "per_neuron"],
     F.silent_neurons: ["time_dim", "saturation", "per_neuron"],
     F.membrane_updates: ["time_dim", "initial"],
-    F.accuracy_over_time: ["readout", "time_dim"],
+    F.accuracy_over_time: ["readout", "time_dim", "num_classes"],
+    F.optimal_cutoff: ["readout", "time_dim", "num_classes"],
     F.time_to_first_spike: ["time_dim", "dt", "per_neuron"],
-    F.early_exit: ["threshold", "time_dim", "readout"],
+    F.early_exit: ["threshold", "time_dim", "readout", "rule", "num_classes"],
 }
 
 

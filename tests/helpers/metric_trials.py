@@ -62,6 +62,12 @@ CASTS = {
 }
 
 
+class Elsewhere(Tensor):
+    """A tensor with values that says it is not on the CPU: nothing is looked at, all is summed."""
+
+    is_cpu = False
+
+
 def bad_targets(preds: Tensor, target: Tensor) -> list[tuple[Batch, str]]:
     """What is no target of four samples and three classes, each with a pattern of the message."""
     return [

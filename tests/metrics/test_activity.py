@@ -218,6 +218,7 @@ def test_steps_one_by_one_give_what_all_steps_at_once_give(metric: Any) -> None:
         (sm.MembraneUpdates, F.membrane_updates, "a change is a difference from the step before"),
         (sm.TimeToFirstSpike, F.time_to_first_spike, "which spike is the first depends on"),
         (sm.AccuracyOverTime, F.accuracy_over_time, "the evidence of a step is made of"),
+        (sm.OptimalCutoff, F.optimal_cutoff, "the evidence of a step is made of"),
         (
             functools.partial(sm.EarlyExit, 0.5),
             functools.partial(F.early_exit, threshold=0.5),

@@ -11,7 +11,7 @@ import torch
 
 import snnmetrics as sm
 from snnmetrics.functional import accuracy_over_time, early_exit, optimal_cutoff
-from tests.helpers.metric_trials import Batch, MetricTrials, bad_targets
+from tests.helpers.metric_trials import Batch, Elsewhere, MetricTrials, bad_targets
 
 
 def by_hand(outputs: np.ndarray, targets: np.ndarray, readout: str) -> tuple[float, float]:
@@ -165,3 +165,18 @@ def test_sums_of_populations_do_not_wrap(value: int) -> None:
     outputs = torch.full((1, 1, 8), value, dtype=torch.int64)
     with pytest.raises(ValueError, match="preds: expected integers whose sum over the neurons"):
         optimal_cutoff(outputs, torch.tensor([0]), num_classes=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint64])
+def test_sums_of_populations_that_cannot_be_refused_are_nan(dtype: torch.dtype) -> None:
+    """On an accelerator nothing is looked at, so that nothing waits for it."""
+    target, wide = torch.tensor([0]), 2**63 if dtype is torch.uint64 else 2**62
+    for value, wraps in ((1, False), (wide, True)):
+        outputs = torch.tensor([[[value] * 4 + [0] * 4] * 2], dtype=dtype)
+        given = outputs.as_subclass(Elsewhere)
+        for found in (
+            accuracy_over_time(given, target, num_classes=2)[0],
+            optimal_cutoff(given, target, num_classes=2)["accuracy"],
+            early_exit(given, target, 0.9, num_classes=2)["accuracy"],
+        ):
+            assert found.isnan() if wraps else found == 1

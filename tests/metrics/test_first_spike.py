@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import snnmetrics as sm
-from tests.helpers.metric_trials import Batch, MetricTrials
+from tests.helpers.metric_trials import Batch, Elsewhere, MetricTrials
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -346,12 +346,6 @@ def test_bad_values_on_an_accelerator_poison_the_sum() -> None:
     metric.steps = metric.steps + math.nan
     with pytest.raises(ValueError, match="found another"):
         metric.compute()
-
-
-class Elsewhere(torch.Tensor):
-    """A tensor with values that says it is not on the CPU: nothing is looked at, all is summed."""
-
-    is_cpu = False
 
 
 @pytest.mark.parametrize("per_neuron", [True, False])

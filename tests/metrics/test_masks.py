@@ -33,6 +33,7 @@ def metrics(**metric_kwargs: Any) -> MetricCollection:
         {
             "accuracy": sm.AccuracyOverTime(**metric_kwargs),
             "exit": sm.EarlyExit([0.3, 0.4], readout="sum", **metric_kwargs),
+            "cutoff": sm.OptimalCutoff(**metric_kwargs),
             "first": sm.TimeToFirstSpike(per_neuron=True, **metric_kwargs),
         }
     )

@@ -47,6 +47,7 @@ CASES: list[tuple[Any, tuple[torch.Tensor, ...], str, str]] = [
         "time",
         "mean time to first spike [s]",
     ),
+    (sm.OptimalCutoff, (SCORES, SCORES.sum(1).argmax(1)), "steps", "mean number of time steps"),
     (lambda: sm.ScalarView(sm.SynOps(3, 0.1), "synops/s"), (SPIKES,), "", "synops per second"),
 ]
 

@@ -76,11 +76,11 @@ def _right_at_each_step(
 
     Both ``(T, B)``.
     """
-    preds = _time_major(preds, time_dim, num_classes)
+    preds, fits = _time_major(preds, time_dim, num_classes)
     _, samples, classes = preds.shape
     target = _checked_target(target, samples, preds)
     evidence, usable = _evidence(preds, readout)
-    finite = usable.all(2)
+    finite = usable.all(2) & fits
     known_class = (target >= 0) & (target < classes)
     if preds.is_cpu:
         _raise_if_invalid(finite, known_class, target, preds)
@@ -153,11 +153,7 @@ def optimal_cutoff_update(
     """
     right, poison = _right_at_each_step(preds, target, readout, time_dim, num_classes)
     steps, samples = right.shape
-    if not steps:
-        raise ValueError(
-            f"preds: expected at least 1 time step, found shape {tuple(preds.shape)}, "
-            f"time_dim={time_dim}"
-        )
+    _require_step(steps, preds, time_dim)
     # Steps at the end that are right without a break.
     stays = right.flip(0).to(torch.int64).cumprod(0).sum(0)
     cutoff = torch.where(right[-1], steps - stays + 1, steps)
@@ -187,9 +183,9 @@ def optimal_cutoff(
     .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
 
     with the prediction of :func:`accuracy_over_time` at each step, and T where the last one is
-    wrong. No rule that stops a sample can know it: it is what a perfect rule would reach. Defined
-    by Wu et al., "Optimising event-driven spiking neural network with regularisation and cutoff",
-    arXiv 2301.09522, 2023.
+    wrong. It depends on later steps, so that no rule that stops a sample can know it. Defined by Wu
+    et al., "Optimising event-driven spiking neural network with regularisation and cutoff", arXiv
+    2301.09522, 2023.
 
     Args:
         preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
@@ -453,17 +449,14 @@ def early_exit_update(
         Steps and right predictions as float64 of the shape of ``threshold`` (NaN where, on an
         accelerator, the input was not valid), and the number of samples.
     """
-    given, preds = preds, _time_major(preds, time_dim, num_classes).detach()
+    given, (preds, fits) = preds, _time_major(preds, time_dim, num_classes)
+    preds = preds.detach()
     steps, samples, classes = preds.shape
-    if not steps:
-        raise ValueError(
-            f"preds: expected at least 1 time step, found shape {tuple(given.shape)}, "
-            f"time_dim={time_dim}"
-        )
+    _require_step(steps, given, time_dim)
     target = _checked_target(target, samples, preds)
     require_same_device("preds", preds, threshold.device)
     total, usable = _evidence(preds, "sum")
-    finite = usable.all(2).all(0)
+    finite = usable.all(2).all(0) & fits
     known_class = (target >= 0) & (target < classes)
     if preds.is_cpu:
         _raise_if_invalid(finite, known_class, target, preds)
@@ -523,7 +516,8 @@ def early_exit(
     reach any threshold below 1.
 
     With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
-    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023.
+    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023, with
+    one threshold for all steps.
 
     Args:
         preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
@@ -573,8 +567,21 @@ def early_exit(
     return {key: value.to(dtype) for key, value in values.items()}
 
 
-def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> Tensor:
-    """Validate the outputs and bring them to ``(T, B, classes)``."""
+def _require_step(steps: int, preds: Tensor, time_dim: int) -> None:
+    if not steps:
+        raise ValueError(
+            f"preds: expected at least 1 time step, found shape {tuple(preds.shape)}, "
+            f"time_dim={time_dim}"
+        )
+
+
+def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> tuple[Tensor, Tensor]:
+    """Validate the outputs, and bring them to ``(T, B, classes)``.
+
+    Returns:
+        The outputs, and whether their sums over the neurons of a class surely fit, 0-dim bool;
+        always True on the CPU, where they are refused else.
+    """
     require_tensor("preds", preds)
     found = f"found shape {tuple(preds.shape)}"
     if preds.ndim != 3:
@@ -584,25 +591,33 @@ def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> Tensor
     if preds.shape[2] < 2:
         raise ValueError(f"preds: expected at least 2 classes, {found}, time_dim={time_dim}")
     if num_classes is None:
-        return preds
+        return preds, torch.ones((), dtype=torch.bool, device=preds.device)
     if preds.shape[2] % num_classes:
         raise ValueError(
             f"num_classes: expected a divisor of the {preds.shape[2]} outputs, found {num_classes}"
         )
     width = preds.shape[2] // num_classes
-    if preds.dtype in (torch.int64, torch.uint64) and preds.is_cpu and preds.numel():
-        low, high = (extreme.to(torch.float64) for extreme in preds.to(torch.int64).aminmax())
-        if float(torch.maximum(-low, high)) * width >= 2.0**62 or (
-            preds.dtype is torch.uint64 and low < 0
-        ):
-            raise ValueError(
-                "preds: expected integers whose sum over the neurons of a class surely fits int64, "
-                "found larger ones"
-            )
+    fits = _sums_fit(preds, width)
+    if preds.is_cpu and not fits:
+        raise ValueError(
+            "preds: expected integers whose sum over the neurons of a class surely fits int64, "
+            "found larger ones"
+        )
     # In a dtype that holds the sums: those of half precision would be rounded.
     wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
-    added: Tensor = wide.unflatten(2, (num_classes, -1)).sum(3)
-    return added
+    return wide.unflatten(2, (num_classes, -1)).sum(3), fits
+
+
+def _sums_fit(x: Tensor, count: int) -> Tensor:
+    """Whether the sum of any ``count`` elements surely fits int64, 0-dim bool.
+
+    Integers wrap around without a word. Sums below 2**62 leave room for differences, too.
+    """
+    if x.dtype not in (torch.int64, torch.uint64) or not x.numel():
+        return torch.ones((), dtype=torch.bool, device=x.device)
+    low, high = (extreme.to(torch.float64) for extreme in x.to(torch.int64).aminmax())
+    fits = torch.maximum(-low, high) * count < 2.0**62
+    return fits & (low >= 0) if x.dtype is torch.uint64 else fits  # its upper half wraps, too
 
 
 def _checked_target(target: Tensor, samples: int, preds: Tensor) -> Tensor:
@@ -652,10 +667,8 @@ def _evidence(preds: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
     usable = torch.ones_like(evidence, dtype=torch.bool)
     if preds.dtype is torch.uint64:
         usable = wide >= 0  # its upper half is not in int64
-    if readout == "sum" and preds.dtype in (torch.int64, torch.uint64) and wide.numel():
-        # Integers wrap around without a word. Sums below 2**62 leave room for differences, too.
-        low, high = (extreme.to(torch.float64) for extreme in wide.aminmax())
-        usable = usable & (torch.maximum(-low, high) * len(wide) < 2.0**62)
+    if readout == "sum":
+        usable = usable & _sums_fit(preds, len(preds))
     return evidence, usable
 
 

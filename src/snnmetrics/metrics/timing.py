@@ -140,7 +140,7 @@ Latency = AccuracyOverTime
 
 
 def _population(num_classes: int | None) -> list[int]:
-    """What is added to the arguments that metrics of one epoch have in common."""
+    """What a population code adds to the arguments by which equal metrics are told."""
     return [] if num_classes is None else [num_classes]
 
 
@@ -152,8 +152,8 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
     .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
 
     with the prediction of :class:`AccuracyOverTime` at each step, and T where the last one is
-    wrong. No rule that stops a sample can know it: it is what a perfect rule would reach (Wu et
-    al., arXiv 2301.09522, 2023). :class:`EarlyExit` has rules that can be used.
+    wrong. It depends on later steps, so that no rule that stops a sample can know it (Wu et al.,
+    arXiv 2301.09522, 2023). :class:`EarlyExit` has rules that can be used.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -390,7 +390,8 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     reach any threshold below 1.
 
     With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
-    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023.
+    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023, with
+    one threshold for all steps.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
