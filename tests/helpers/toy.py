@@ -82,3 +82,16 @@ def sum_with_ones(layer: Any, x: Tensor, *, effective: bool = False) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(x.double(), weight).sum(-1)
     return F.conv2d(x.double(), weight, None, layer.stride, layer.padding).sum((-3, -2, -1))
+
+
+class ReadsOut(nn.Module):
+    """A layer of 6 neurons that runs at each step, and a readout that runs once after the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(6, 3), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in x:
+            self.fc(step)
+        return self.out(x.amax(0))

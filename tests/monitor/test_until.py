@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
+from tests.helpers.toy import ReadsOut
 from tests.monitor.test_per_sample import spikes
 
 KINDS = {"binary": (0, 2), "ternary": (-1, 2), "integer": (0, 4), "analog": (0, 2)}
@@ -130,17 +131,7 @@ def test_steps_within_one_call() -> None:
 
 
 def test_a_layer_that_runs_once_for_several_steps_leaves_no_figures() -> None:
-    class Reads(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.out = nn.Linear(6, 3), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            for step in x:
-                self.fc(step)
-            return self.out(x.amax(0))
-
-    model, x = Reads(), spikes(4, 3, 6)
+    model, x = ReadsOut(), spikes(4, 3, 6)
     monitor = sm.Monitor(model, per_sample=True, batch_dim=1, time_dim=0)
     with monitor, monitor.batch(samples=3, steps=4) as batch:
         model(x)
@@ -148,6 +139,23 @@ def test_a_layer_that_runs_once_for_several_steps_leaves_no_figures() -> None:
     report = monitor.compute()
     assert report.until is None
     assert any("until the samples stopped: out ran once" in note for note in report.notes)
+
+
+def test_a_batch_that_has_ended_takes_no_stops() -> None:
+    model, x = nn.Linear(6, 3), spikes(2, 3, 6)
+    monitor = sm.Monitor(model, per_sample=True)
+    with monitor:
+        with monitor.batch(samples=3, steps=2) as batch:
+            for step in x:
+                model(step)
+        with pytest.raises(RuntimeError, match="until: expected an open batch, found one that has"):
+            batch.until([1, 2, 2])
+        with pytest.raises(ZeroDivisionError), monitor.batch(samples=3, steps=2) as failed:
+            raise ZeroDivisionError
+        with pytest.raises(RuntimeError, match="until: expected an open batch"):
+            failed.until([1, 2, 2])
+    report = monitor.compute()
+    assert (report.samples, report.until) == (3, None)
 
 
 def test_batches_without_stops_are_left_out_and_said() -> None:

@@ -330,8 +330,10 @@ class Monitor:
             self._open_batch(samples, steps, seconds, may_stop=True),
         ):
             batch = OpenBatch(samples, steps, self._recorder.per_sample)
-            yield batch
-            self._until = batch.stops
+            try:
+                yield batch
+            finally:
+                self._until = batch.end()
             if steps is not None and samples and not self._discarded:
                 self._require_steps(samples, steps)
 

@@ -16,9 +16,6 @@ class OpenBatch:
         steps: Time steps of each, if known.
         keeps_samples: Whether figures of single samples are kept.
 
-    Attributes:
-        stops: Steps that each sample takes, ``(samples,)``, if they were given.
-
     Example:
         >>> import torch
         >>> import snnmetrics as sm
@@ -33,22 +30,25 @@ class OpenBatch:
 
     def __init__(self, samples: int, steps: int | None, keeps_samples: bool) -> None:
         self._samples, self._steps, self._keeps_samples = samples, steps, keeps_samples
-        self.stops: Tensor | None = None
+        self._stops: Tensor | None = None
+        self._has_ended = False
 
     def until(self, steps: Tensor | Sequence[int]) -> None:
         """Say at which time step each sample of the batch stops, such as at its decision.
 
-        ``report.until`` has the operations as if each had stopped there. Call it before the batch
-        ends.
+        ``report.until`` has the operations as if each had stopped there.
 
         Args:
             steps: Number of steps that each sample takes, ``(samples,)``, whole numbers from 1 to
                 the steps of the batch.
 
         Raises:
+            RuntimeError: If the batch has ended.
             ValueError: If the monitor does not keep figures of samples, the steps of the batch are
                 not known, or these are not such numbers.
         """
+        if self._has_ended:
+            raise RuntimeError("until: expected an open batch, found one that has ended")
         if not self._keeps_samples:
             raise ValueError("until: expected Monitor(..., per_sample=True), found False")
         if self._steps is None:
@@ -67,4 +67,9 @@ class OpenBatch:
                 f"steps: expected numbers from 1 to {self._steps}, found "
                 f"{int(stops.min())} to {int(stops.max())}"
             )
-        self.stops = stops
+        self._stops = stops
+
+    def end(self) -> Tensor | None:
+        """End the batch; returns the steps that each sample takes, ``(samples,)``, if given."""
+        self._has_ended = True
+        return self._stops
