@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import snnmetrics as sm
 from snnmetrics.report.distribution import RESOLUTION
 from tests.helpers.ranks import Ranks, results_of
+from tests.helpers.toy import ReadsOut
 from tests.monitor.test_per_sample import spikes
 
 DIMS: Any = {"batch_dim": 1, "time_dim": 0}
@@ -306,6 +307,37 @@ def test_two_processes_have_the_report_of_one(two_ranks: Ranks, cores: Any) -> N
             assert report.core_seconds == whole.core_seconds
 
 
+@pytest.mark.parametrize(
+    "cores",
+    [
+        sm.Cores(1),
+        {name: {"fc": range(number, 80, 2)} for number, name in enumerate(("even", "odd"))},
+    ],
+)
+def test_many_pieces_of_cores(cores: Any) -> None:
+    """Each core, or each neuron of a core, has its own place in the output."""
+
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.fire = nn.Linear(6, 80), Fire()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.fire(self.fc(step)) for step in x])
+
+    model, x = Steps(), spikes(3, 4, 6)
+    with torch.no_grad():
+        emitted = model(x).ne(0).double()
+    rows = sm.Monitor(model, cores=cores, **DIMS).run([x]).cores
+    size = 80 // len(rows)
+    for core, row in enumerate(rows.values()):
+        own = emitted[..., core :: len(rows)].sum(-1)
+        assert row.events_out is not None
+        assert row.events_out.per_step.tolist() == own.mean(1).tolist()
+        assert row.events_out.per_step_max.tolist() == own.amax(1).tolist()
+        assert (row.updates.mean, row.neurons) == (size, size)
+
+
 def test_memory_does_not_grow_with_batches() -> None:
     monitor = sm.Monitor(Net(), cores=sm.Cores(8), **DIMS)
     sizes = []
@@ -317,18 +349,8 @@ def test_memory_does_not_grow_with_batches() -> None:
 
 
 def test_layers_that_run_once_for_several_steps_have_no_loads() -> None:
-    class Reads(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.out = nn.Linear(6, 3), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            for step in x:
-                self.fc(step)
-            return self.out(x.amax(0))
-
     cores = sm.Cores(4, seconds_per_synop=1.0)
-    report = sm.Monitor(Reads(), cores=cores, **DIMS).run([spikes(3, 2, 6)])
+    report = sm.Monitor(ReadsOut(), cores=cores, **DIMS).run([spikes(3, 2, 6)])
     assert report.cores["core0"].synops is not None
     assert report.cores["core1"].synops is None
     assert report.cores["core1"].neurons == 2

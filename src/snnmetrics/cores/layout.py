@@ -141,6 +141,16 @@ def mapped_layers(cores: Cores) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(layer for held in own.values() for layer in held))
 
 
+def has_named_cores(cores: Cores) -> bool:
+    """Whether a mapping gives the channels of cores, which have names and may hold several layers.
+
+    Example:
+        >>> has_named_cores(Cores(mapping={"a": {"fc": [0]}})), has_named_cores(Cores())
+        (True, False)
+    """
+    return cores.mapping is not None and _counts(cores.mapping) is None
+
+
 def require_names(cores: Cores, modules: Iterable[str], groups: Iterable[str] = ()) -> None:
     """Refuse a mapping of layers that a network does not have, and names of cores that it has.
 
@@ -160,9 +170,8 @@ def require_names(cores: Cores, modules: Iterable[str], groups: Iterable[str] = 
                 f"cores: expected names of layers with weights, found {layer!r}"
                 f"{closest(layer, known)}"
             )
-    mapping = cores.mapping or {}
-    if mapping and _counts(mapping) is None:
-        taken = {*known, *groups, "total"} & mapping.keys()
+    if has_named_cores(cores):
+        taken = {*known, *groups, "total"} & (cores.mapping or {}).keys()
         if taken:
             raise ValueError(
                 "cores: expected names of cores that no module and no group has, found "

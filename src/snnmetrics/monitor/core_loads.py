@@ -12,18 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.cores.layout import Cores, LayerLayout, lay_out, mapped_layers, require_fit
+from snnmetrics.cores.layout import Cores, LayerLayout, has_named_cores, lay_out, require_fit
 from snnmetrics.cores.loads import Copies, CoreLoads, neuron_shape, neuron_synapses
 from snnmetrics.monitor.per_sample import Batch, VectorFigures, series_of
 from snnmetrics.monitor.vectors import Place
 from snnmetrics.ops.spec import OpSpec
-from snnmetrics.report.core_data import FIGURES, OF_NEURONS, CoreTotals
+from snnmetrics.report.core_data import FIGURES, HELD, OF_INPUTS, OF_NEURONS, CoreTotals
 from snnmetrics.report.data import RowKey
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
-_FEW_CORES = 64  # up to which slices are summed one by one
-
+_FEW_RANGES = 64  # up to which slices are summed one by one
 
 Ran = tuple[RowKey | None, tuple[int, ...]]
 """A layer that ran, None if it is not laid on cores, and the shape of its output."""
@@ -36,13 +35,15 @@ class _Layer(NamedTuple):
         name: Name of its row.
         layout: Where its neurons lie.
         loads: Loads of its cores, with the weight as it is.
-        held: Neurons, synapses, weights and axons of each core, the most so far.
+        held: What each core holds, the most so far, ``(held, cores)``.
+        core_of: Core of each neuron, where slices would be many; else None.
     """
 
     name: str
     layout: LayerLayout
     loads: CoreLoads
     held: Tensor
+    core_of: Tensor | None
 
 
 class LaidOut:
@@ -60,8 +61,7 @@ class LaidOut:
         self._untimed: set[str] = set()
         self._must_fit = False
         self._known_neurons: dict[str, bool] = {}
-        owned = mapped_layers(cores) is not None
-        self._by_name = owned and isinstance(next(iter((cores.mapping or {}).values())), Mapping)
+        self._by_name = has_named_cores(cores)
 
     def loads_of(
         self,
@@ -89,18 +89,20 @@ class LaidOut:
         if known is not None and known.layout.shape != shape:
             self._varied.add(name)
             return None
-        layout = None if known is None else known.layout
-        if layout is None:
+        if known is not None:
+            layout, core_of = known.layout, known.core_of
+        else:
             limited = self.cores.synapses_per_core is not None and self.cores.mapping is None
             synapses = neuron_synapses(spec, mask, copies=copies) if limited else None
-            layout = lay_out(self.cores, name, shape, synapses)
-            if layout is None:
+            found = lay_out(self.cores, name, shape, synapses)
+            if found is None:
                 return None
+            layout, core_of = found, _core_of(found, device)
         loads = CoreLoads(spec, layout, mask, copies=copies, device=device)
-        held = torch.stack([loads.neurons, loads.synapses, loads.weights, loads.axons])
+        held = torch.stack([getattr(loads, what) for what in HELD])
         if known is not None:
             held = torch.maximum(known.held.to(held.device), held)
-        self._layers[key] = _Layer(name, layout, loads, held)
+        self._layers[key] = _Layer(name, layout, loads, held, core_of)
         self._must_fit = True
         return loads
 
@@ -119,25 +121,16 @@ class LaidOut:
 
     def emitted(self, key: RowKey, spikes: Tensor, lead: int, is_binary: bool) -> Tensor:
         """Nonzero outputs of the neurons behind a layer, on each core: ``(*lead, cores)``."""
-        ranges = self._layers[key].layout.ranges
-        events = spikes.flatten(lead)
+        layer, events = self._layers[key], spikes.flatten(lead)
         if not (is_binary and spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS):
             events = events != 0
-        if len(ranges) <= _FEW_CORES:
-            parts = [sum(events[..., a:b].sum(-1) for a, b in held) for held in ranges]
+        if layer.core_of is None:
+            parts = [sum(events[..., a:b].sum(-1) for a, b in held) for held in layer.layout.ranges]
             return torch.stack([torch.as_tensor(part) for part in parts], -1).to(torch.float64)
-        core_of = torch.empty(events.shape[-1], dtype=torch.int64)
-        for core, held in enumerate(ranges):
-            for start, stop in held:
-                core_of[start:stop] = core
-        found = torch.zeros(*events.shape[:-1], len(ranges), dtype=torch.float64)
-        found = found.to(events.device)
-        return found.index_add_(-1, core_of.to(events.device), events.to(torch.float64))
-
-    def shape_of(self, key: RowKey) -> tuple[int, ...] | None:
-        """Shape of the output neurons of a layer, if it lies on cores."""
-        layer = self._layers.get(key)
-        return None if layer is None else layer.layout.shape
+        found = torch.zeros(
+            *events.shape[:-1], len(layer.layout.ranges), dtype=torch.float64, device=events.device
+        )
+        return found.index_add_(-1, layer.core_of.to(events.device), events.to(torch.float64))
 
     def updated(self, key: RowKey, lead: Sequence[int]) -> Tensor:
         """Neurons behind a layer on each of its cores, for each output: ``(*lead, cores)``."""
@@ -168,8 +161,14 @@ class LaidOut:
                 if loads[key] is None:
                     self._untimed.add(layer.name)
         found: dict[RowKey | str, CoreTotals] = {}
+        known = [values for values in loads.values() if values is not None]
+        is_timed = len(known) == len(loads)
         if self._by_name:
-            found[""] = self._on_named_cores(loads, has_neurons)
+            known = [self._on_named_cores(loads)] if is_timed else []
+            labels = tuple(self.cores.mapping or {})
+            nothing = torch.zeros(len(HELD), len(labels), dtype=torch.float64)  # layers hold it
+            total = known[0] if known else None
+            found[""] = CoreTotals.of(labels, total, nothing, all(has_neurons.values()))
         for key, values in loads.items():
             layer, neurons = self._layers[key], has_neurons[key]
             labels = tuple(map(str, layer.layout.labels))
@@ -177,28 +176,33 @@ class LaidOut:
                 found[key] = CoreTotals(labels, True, neurons, held=layer.held)
             else:
                 found[key] = CoreTotals.of(labels, values, layer.held, neurons)
-        self._known_neurons |= {self._layers[key].name: known for key, known in has_neurons.items()}
-        return found, self._seconds(loads, has_neurons, batch)
+        self._known_neurons |= {self._layers[key].name: has for key, has in has_neurons.items()}
+        prices = self._prices
+        is_known = all(has_neurons.values()) or prices.keys().isdisjoint(OF_NEURONS)
+        seconds = self._seconds(known, batch) if prices and is_timed and is_known else None
+        return found, seconds
 
     @property
     def has_times(self) -> bool:
         """Whether times of the cores were given."""
-        return any(self._prices)
+        return bool(self._prices)
 
     @property
-    def _prices(self) -> tuple[float | None, ...]:
-        cores = self.cores
-        return cores.seconds_per_synop, cores.seconds_per_event, cores.seconds_per_update
+    def _prices(self) -> dict[str, float]:
+        """Seconds that a core takes for one of each load, of loads that take time."""
+        prices = {
+            "synops": self.cores.seconds_per_synop,
+            "events_in": self.cores.seconds_per_event,
+            "updates": self.cores.seconds_per_update,
+        }
+        return {load: price for load, price in prices.items() if price is not None}
 
-    def notes(self, has_neurons: Mapping[str, bool]) -> list[str]:
-        """Notes on layers without figures of cores.
-
-        Args:
-            has_neurons: Whether the neurons behind a layer are known, by name.
-        """
+    def notes(self) -> list[str]:
+        """Notes on layers without figures of cores."""
         reasons = dict.fromkeys(self._untimed, "its calls are not one per time step")
         reasons |= dict.fromkeys(self._varied, "the size of its output varied")
-        without = [name for name, known in has_neurons.items() if not (known or name in reasons)]
+        known = self._known_neurons.items()
+        without = [name for name, has_neurons in known if not (has_neurons or name in reasons)]
         return [
             *(f"{name}: {reason}: no loads of its cores" for name, reason in reasons.items()),
             *(
@@ -208,22 +212,16 @@ class LaidOut:
             ),
         ]
 
-    @property
-    def known_neurons(self) -> dict[str, bool]:
-        """Whether the neurons behind each layer are known, by name, in the last batch."""
-        return dict(self._known_neurons)
-
     def _require_fit(self) -> None:
         if not self._must_fit:
             return
         layers = {
             layer.name: (layer.layout, layer.loads.synapses) for layer in self._layers.values()
         }
-        if not self._by_name:  # cores of several layers have the same numbers
-            for name, layer_ in layers.items():
-                require_fit(self.cores, {name: layer_})
-        else:
-            require_fit(self.cores, layers)
+        # Cores of different layers have the same labels unless they have names.
+        together = [layers] if self._by_name else [{name: one} for name, one in layers.items()]
+        for on_same_cores in together:
+            require_fit(self.cores, on_same_cores)
         self._must_fit = False
 
     def _loads(
@@ -237,7 +235,7 @@ class LaidOut:
 
         Loads are ``(figures, T, B, cores)``; None without known steps.
         """
-        seen = [figures[f"core_{what}", key] for what in FIGURES[: -len(OF_NEURONS)]]
+        seen = [figures[f"core_{what}", key] for what in OF_INPUTS]
         series = [series_of(layer.name, vectors, batch) for vectors in seen]
         if not all(one.timed for one in series):
             return None, False
@@ -250,52 +248,37 @@ class LaidOut:
         nothing = [torch.zeros_like(values[0])] * len(OF_NEURONS)
         return torch.stack([*values, *nothing]), False
 
-    def _on_named_cores(
-        self, loads: Mapping[RowKey, Tensor | None], has_neurons: Mapping[RowKey, bool]
-    ) -> CoreTotals:
-        """Loads of cores with a part of several layers: their sums."""
-        labels = tuple(self.cores.mapping or {})
-        held = torch.zeros(4, len(labels), dtype=torch.float64)  # each layer has its own
-        is_known = loads and all(values is not None for values in loads.values())
-        total = self._named_loads(loads) if is_known else None
-        if not loads:
-            total = torch.zeros(len(FIGURES), 0, 1, len(labels), dtype=torch.float64)
-        return CoreTotals.of(labels, total, held, all(has_neurons.values()))
-
-    def _seconds(
-        self,
-        loads: Mapping[RowKey, Tensor | None],
-        has_neurons: Mapping[RowKey, bool],
-        batch: Batch,
-    ) -> Distribution | None:
-        """Time of each sample: at each step that of the slowest core, its largest term."""
-        prices = self._prices
-        if not any(prices):
-            return None
-        if any(values is None for values in loads.values()) or (
-            prices[2] and not all(has_neurons.values())
-        ):
-            return None
-        known = [values for values in loads.values() if values is not None]
-        if not known:
-            return Distribution.of_nothing(batch.samples)
-        if self._by_name:
-            known = [self._named_loads(loads)]
-        slowest = None
-        for values in known:
-            for price, what in zip(prices, ("synops", "events_in", "updates"), strict=True):
-                if price:
-                    most = values[FIGURES.index(what)].amax(-1) * price
-                    slowest = most if slowest is None else torch.maximum(slowest, most)
-        assert slowest is not None
-        return Distribution.of(slowest, True)
-
-    def _named_loads(self, loads: Mapping[RowKey, Tensor | None]) -> Tensor:
-        labels = tuple(self.cores.mapping or {})
-        known = {key: values for key, values in loads.items() if values is not None}
-        first = next(iter(known.values()))
-        total = first.new_zeros(*first.shape[:3], len(labels))
-        for key, values in known.items():
+    def _on_named_cores(self, loads: Mapping[RowKey, Tensor | None]) -> Tensor:
+        """Loads of cores with a part of several layers: their sums, ``(figures, T, B, cores)``."""
+        labels = list(self.cores.mapping or {})
+        total = torch.zeros(len(FIGURES), 0, 1, len(labels), dtype=torch.float64)
+        for number, (key, values) in enumerate(loads.items()):
+            assert values is not None
+            if not number:
+                total = values.new_zeros(*values.shape[:3], len(labels))
             places = [labels.index(str(label)) for label in self._layers[key].layout.labels]
             total[..., places] += values
         return total
+
+    def _seconds(self, known: Sequence[Tensor], batch: Batch) -> Distribution:
+        """Time of each sample: at each step that of the slowest core, its largest term."""
+        terms = [
+            values[FIGURES.index(load)].amax(-1) * price
+            for values in known
+            for load, price in self._prices.items()
+            if values.shape[1]
+        ]
+        if not terms:
+            return Distribution.of_nothing(batch.samples)
+        return Distribution.of(torch.stack(terms).amax(0), True)
+
+
+def _core_of(layout: LayerLayout, device: torch.device) -> Tensor | None:
+    """Core of each neuron, ``(neurons,)``; None where slices are few."""
+    if sum(map(len, layout.ranges)) <= _FEW_RANGES:
+        return None
+    found = torch.empty(sum(layout.neurons), dtype=torch.int64, device="cpu")
+    for core, held in enumerate(layout.ranges):
+        for start, stop in held:
+            found[start:stop] = core
+    return found.to(device)

@@ -515,7 +515,7 @@ class Monitor:
                 staged.distributions["core_seconds", "total", ""] = seconds
             elif laid_out.has_times:
                 staged.core_seconds_unknown = 1
-            staged.notes |= frozenset(laid_out.notes(laid_out.known_neurons))
+            staged.notes |= frozenset(laid_out.notes())
         for (what, key), vectors in figures.items():
             if what.startswith("core_"):
                 continue

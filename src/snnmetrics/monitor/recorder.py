@@ -799,11 +799,10 @@ class BatchRecorder:
                 assert isinstance(kind, int)  # on the CPU
                 self.root.counted.append(_Counted(key, operation, kind, record, None))
             if self.per_sample or self.per_step:
-                synops, kind = products.vector_products(call), products.tighter(*kinds)
-                self._keep(key, declared, synops, kind, call.spec.samples_first)
-            if self.keeps_effective:
-                both = products.vector_products(call)
-                for figure in ("effective_synops", "effective_magnitude"):
+                both, kind = products.vector_products(call), products.tighter(*kinds)
+                self._keep(key, declared, both, kind, call.spec.samples_first)
+                effective = "effective_synops", "effective_magnitude"
+                for figure in effective if self.keeps_effective else ():  # of samples alone
                     self._keep_figure(figure, key, both, call.spec.samples_first)
             if self.per_step:
                 events = products.vector_events(call)

@@ -104,7 +104,7 @@ def report_of(
         curves=curves_of(run, "total", synops=not unclear),
         until_data=_until(run, layers),
         cores_data=_cores(run, cores),
-        core_seconds=_core_seconds(run, cores),
+        core_seconds=_core_seconds(run),
     )
 
 
@@ -290,7 +290,7 @@ def _cores(run: RunData, cores: Cores | None) -> dict[str, CoreData]:
     return dict(sorted(found.items(), key=lambda item: int(item[0].removeprefix("core"))))
 
 
-def _core_seconds(run: RunData, cores: Cores | None) -> Distribution | None:
+def _core_seconds(run: RunData) -> Distribution | None:
     """Time that samples take, if it is known of all."""
     if run.core_seconds_unknown:
         return None

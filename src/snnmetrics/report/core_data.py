@@ -13,15 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnmetrics.report import schema as checks
-from snnmetrics.report.curve import Curve, figures_per_step
+from snnmetrics.report.curve import Curve, aligned_steps, figures_per_step
 from snnmetrics.report.distribution import Distribution, bins_of, upper_edge
 from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.rows import Row
 
-FIGURES = ("synops", "events_in", "events_out", "updates")
-"""Loads of a core at each time step."""
+OF_INPUTS = ("synops", "events_in")
+"""Loads of a core that follow from inputs of layers."""
 OF_NEURONS = ("events_out", "updates")
-"""Those that are known where a layer of neurons follows."""
+"""Loads that are known where a layer of neurons follows."""
+FIGURES = (*OF_INPUTS, *OF_NEURONS)
+"""Loads of a core at each time step."""
 HELD = ("neurons", "synapses", "weights", "axons")
 """What a core holds."""
 _FIRST_BIN = int(bins_of(torch.ones(1)).item())  # that of one: loads are whole numbers
@@ -103,8 +105,8 @@ class CoreTotals:
         mine, theirs = self.histogram, other.histogram
         if known and None not in tensors and mine is not None and theirs is not None:
             sums, other_sums, most, other_most = (t for t in tensors if t is not None)
-            both.sums = torch.add(*_aligned(sums, other_sums))
-            both.extremes = torch.maximum(*_aligned(most, other_most))
+            both.sums = torch.add(*aligned_steps(sums, other_sums))
+            both.extremes = torch.maximum(*aligned_steps(most, other_most))
             both.histogram = mine.to(theirs.device) + theirs
         return both
 
@@ -130,7 +132,7 @@ class CoreTotals:
         for number, names in enumerate(layers):
             loads = {}
             if self.is_timed and self.sums is not None and samples is not None:
-                figures = FIGURES if self.has_neurons else FIGURES[:2]
+                figures = FIGURES if self.has_neurons else OF_INPUTS
                 loads = {name: self._load(FIGURES.index(name), number, samples) for name in figures}
             found = dict(zip(HELD, map(int, held[:, number].tolist()), strict=True))
             rows.append(CoreData(layers=names, loads=loads, **found))
@@ -152,13 +154,6 @@ class CoreTotals:
         line = self.histogram[figure, core]
         found = {int(bin_): int(line[bin_]) for bin_ in line.nonzero().flatten().tolist()}
         return CoreLoad(curve, found)
-
-
-def _aligned(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Tensors whose last dimension is time with as many steps, where the second one lives."""
-    steps = max(mine.shape[-1], theirs.shape[-1])
-    mine, theirs = (F.pad(t, (0, steps - t.shape[-1])) for t in (mine, theirs))
-    return mine.to(theirs.device), theirs
 
 
 def _read_histogram(value: Any, path: str) -> dict[int, int]:
@@ -381,21 +376,12 @@ class CoreRows(Mapping[str, CoreRow]):
 
 def core_rows(cores: Mapping[str, CoreData], seconds: Distribution | None) -> CoreRows:
     """The rows of cores."""
-    return CoreRows(
-        {
-            name: CoreRow(
-                name,
-                data.layers,
-                data.neurons,
-                data.synapses,
-                data.weights,
-                data.axons,
-                *(_load(data.loads.get(what)) for what in FIGURES),
-            )
-            for name, data in cores.items()
-        },
-        seconds,
-    )
+    rows = {}
+    for name, data in cores.items():
+        figures: dict[str, Any] = {what: getattr(data, what) for what in HELD}
+        figures |= {what: _load(data.loads.get(what)) for what in FIGURES}
+        rows[name] = CoreRow(name, data.layers, **figures)
+    return CoreRows(rows, seconds)
 
 
 def _load(load: CoreLoad | None) -> Load | None:

@@ -78,7 +78,7 @@ class Curve(Record):
             added_steps(self.samples, other.samples),
             added_steps(self.total, other.total),
             added_steps(self.squares, other.squares),
-            torch.maximum(*_aligned(self.largest, other.largest)),
+            torch.maximum(*aligned_steps(self.largest, other.largest)),
         )
 
     def on_host(self) -> Curve:
@@ -120,14 +120,19 @@ def added_steps(mine: Tensor, theirs: Tensor) -> Tensor:
         >>> added_steps(torch.ones(2), torch.ones(3)).tolist()
         [2.0, 2.0, 1.0]
     """
-    mine, theirs = _aligned(mine, theirs)
-    return mine + theirs
+    return torch.add(*aligned_steps(mine, theirs))
 
 
-def _aligned(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tensors of time steps with as many, where the second one lives."""
-    steps = max(len(mine), len(theirs))
-    mine, theirs = (F.pad(t, (0, steps - len(t))) for t in (mine, theirs))
+def aligned_steps(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Pad two tensors whose last dimension is time to as many steps, on the second one's device.
+
+    Example:
+        >>> import torch
+        >>> [each.shape for each in aligned_steps(torch.ones(4, 2), torch.ones(4, 3))]
+        [torch.Size([4, 3]), torch.Size([4, 3])]
+    """
+    steps = max(mine.shape[-1], theirs.shape[-1])
+    mine, theirs = (F.pad(t, (0, steps - t.shape[-1])) for t in (mine, theirs))
     return mine.to(theirs.device), theirs
 
 

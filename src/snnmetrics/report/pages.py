@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from snnmetrics.report.core_data import Load
+from snnmetrics.report.core_data import FIGURES as LOADS
+from snnmetrics.report.core_data import HELD, Load
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import Counts, LayerData
 from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
@@ -361,23 +362,21 @@ def _step_sheet(report: Report) -> Sheet:
 
 def _core_sheet(report: Report) -> Sheet:
     """A line for each core."""
-    held = ("neurons", "synapses", "weights", "axons")
-    loads = ("synops", "events_in", "events_out", "updates")
     figures = ("mean", "max", "peak_step", "p99")
     titles = (
         "name",
         "layers",
-        *held,
-        *(f"{load}_{figure}" for load in loads for figure in figures),
+        *HELD,
+        *(f"{load}_{figure}" for load in LOADS for figure in figures),
     )
     rows = tuple(
         (
             row.name,
             ", ".join(row.layers),
-            *(getattr(row, what) for what in held),
+            *(getattr(row, what) for what in HELD),
             *(
                 None if getattr(row, load) is None else getattr(getattr(row, load), figure)
-                for load in loads
+                for load in LOADS
                 for figure in figures
             ),
         )

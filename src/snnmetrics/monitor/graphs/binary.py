@@ -65,8 +65,7 @@ class Binary:
             return False
         name = _name(node)
         if name in _KEEPING and not name.startswith(("_max_pool", "max_pool", "boxed")):
-            dtypes = any(isinstance(option, torch.dtype) for option in node.args)
-            return not (name == "view" and dtypes) and self.counts(node.args[0])
+            return not _reinterprets(node) and self.counts(node.args[0])
         if name not in _MATRIX_PRODUCTS or len(node.args) != 2 or node.kwargs:
             return False
         left = node.args[0]
@@ -109,8 +108,8 @@ class Binary:
         if node.op not in ("call_function", "call_method") or not node.args:
             return False
         name, first = _name(node), node.args[0]
-        if any(isinstance(option, torch.dtype) for option in node.args) and name == "view":
-            return False  # the same bits mean something else
+        if _reinterprets(node):
+            return False
         if node.target is operator.getitem and isinstance(first, fx.Node):
             if "max_pool" in _name(first) and not isinstance(_example(first), Tensor):
                 return bool(node.args[1] == 0) and self.holds(first)  # places come second
@@ -123,6 +122,11 @@ class Binary:
         if name in _PRODUCTS and len(node.args) == 2:
             return all(self.holds(factor) for factor in node.args)
         return False
+
+
+def _reinterprets(node: fx.Node) -> bool:
+    """Whether a node is a view of the same bits as another dtype."""
+    return _name(node) == "view" and any(isinstance(option, torch.dtype) for option in node.args)
 
 
 def _emits_first(node: fx.Node) -> bool:
