@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from snnmetrics.cores.loads import CoreLoads
+from snnmetrics.monitor.input_scale import Factor, InputScale
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
+from snnmetrics.report.run_data import GRADED
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.accelerators import device_stats
@@ -123,6 +125,8 @@ class CallSite:
         loads_of: Makes the loads of the cores that the neurons lie on, from the weight as it is.
         sums: Statistics of the inputs that met this map, by kind.
         closed: Earlier maps with what met them.
+        level: Level of analog inputs on the host, see ``RowTotals``.
+        level_there: Level of the first input on an accelerator, until it is added to the row.
     """
 
     key: RowKey
@@ -139,7 +143,7 @@ class CallSite:
     map_of: Callable[[Tensor], SynapseMap]
     sources: Sources
     samples_first: bool
-    scale: float | None
+    scale: InputScale | None
     road: Road | None = None
     copied: bool = False
     map: SynapseMap | None = None
@@ -147,11 +151,15 @@ class CallSite:
     expected: InputKind | None = None
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
+    level: float | None = None
+    level_there: Tensor | None = None
     loads_of: Callable[[Tensor], CoreLoads | None] | None = None
     _loads: CoreLoads | None = None
     _loads_of: SynapseMap | None = None
     _columns: tuple[Tensor, ...] = ()
     _columns_of: SynapseMap | None = None
+    _number: float | None = None
+    _number_there: Tensor | None = None  # the number as a tensor, where the input lies
 
     @property
     def neurons(self) -> list[int]:
@@ -247,19 +255,61 @@ class CallSite:
         known = self.known(calls=1)
         return tuple(known[name] for name in FACTS)
 
-    @cached_property
-    def scale_there(self) -> Tensor | None:
-        """The declared scale, on the device of the input."""
-        if self.scale is None:
-            return None
+    def factor(self, given: Factor) -> Factor:
+        """A factor of the input as it divides the input: a number, or a float64 tensor there."""
+        if not isinstance(given, Tensor):
+            return given
+        assert self.scale is not None
         assert self.map is not None
         with torch.inference_mode(False):
-            scale = torch.tensor(self.scale, dtype=torch.float64, device="cpu")
-            return scale.to(self.map.dense.device, non_blocking=True)
+            device = self.map.dense.device
+            return self.scale.placed(given, self.input_shape, self.batch_dims, device)
+
+    def factor_there(self, given: Factor) -> Tensor:
+        """The same as a tensor, on the device of the input."""
+        if isinstance(given, Tensor):
+            placed = self.factor(given)
+            assert isinstance(placed, Tensor)
+            return placed
+        if self._number_there is None or self._number != given:
+            assert self.map is not None
+            with torch.inference_mode(False):
+                number = torch.tensor(given, dtype=torch.float64, device="cpu")
+                self._number_there = number.to(self.map.dense.device, non_blocking=True)
+            self._number = given
+        return self._number_there
+
+    def keep_level(self, x: Tensor) -> None:
+        """Look whether an input holds zero and one positive value alone, until one holds more."""
+        if self.level != GRADED:
+            self.level = max(self.level or 0.0, level_of(x).item())
 
     def reset(self) -> None:
-        """Drop what the batch added."""
+        """Drop what the batch added. An input that held more values needs no further look."""
         self.sums, self.closed = {}, []
+        self.level_there = None
+        if self.level != GRADED:
+            self.level = None
+
+
+def level_of(x: Tensor) -> Tensor:
+    """The positive value of a tensor that holds zero beside it alone; else ``GRADED``.
+
+    Returns:
+        0-dim, float64; zero where the tensor holds zeros alone. Nothing is read by the host.
+
+    Example:
+        >>> import torch
+        >>> [level_of(torch.tensor(x)).item() for x in ([0.0, 0.25], [0.0, 0.0])]
+        [0.25, 0.0]
+        >>> level_of(torch.tensor([0.5, 0.25])).item() == GRADED
+        True
+    """
+    x = x.detach()
+    if not x.numel():
+        return torch.zeros((), dtype=torch.float64, device=x.device)
+    value = x.amax()
+    return torch.where(((x == 0) | (x == value)).all() & (value >= 0), value.double(), GRADED)
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
@@ -279,7 +329,7 @@ def declared_kind(label: str) -> InputKind:
     return InputKind[label.upper()]
 
 
-def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
+def unscaled(name: str, x: Tensor, scale: Factor) -> Tensor:
     """Spike counts from an input that was declared to be ``scale`` times a spike count.
 
     Raises:
@@ -292,9 +342,13 @@ def unscaled(name: str, x: Tensor, scale: float) -> Tensor:
     return whole
 
 
-def no_multiple(name: str, scale: float) -> str:
+def no_multiple(name: str, scale: Factor) -> str:
     """Say that an input is no multiple of its declared scale."""
+    if isinstance(scale, Tensor):
+        shown = f"{scale.item():g}" if scale.numel() == 1 else "a factor per channel"
+    else:
+        shown = str(scale)
     return (
-        f"input_scale: the input of '{name}' was declared {scale} times a spike count of at most "
+        f"input_scale: the input of '{name}' was declared {shown} times a spike count of at most "
         f"{LARGEST_COUNT:,}"
     )

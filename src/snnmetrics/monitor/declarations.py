@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from snnmetrics.arguments import invertible_number
 from snnmetrics.frameworks.neurons import neuron_type
+from snnmetrics.monitor.input_scale import Given, InputScale
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
 from snnmetrics.text import closest
@@ -40,7 +40,7 @@ class Declarations:
         self,
         model: nn.Module,
         kinds: Mapping[str, str] | None,
-        input_scale: Mapping[str, float] | None,
+        input_scale: Mapping[str, Given] | None,
         groups: Mapping[str, Sequence[str]] | None,
         include: Choice | Sequence[Choice] | None,
         exclude: Choice | Sequence[Choice] | None,
@@ -51,7 +51,7 @@ class Declarations:
             if kind not in KINDS:
                 raise ValueError(f"kinds[{name!r}]: expected one of {KINDS}, found {kind!r}")
         self._scales = {
-            name: invertible_number(f"input_scale[{name!r}]", scale)
+            name: InputScale.of(f"input_scale[{name!r}]", scale)
             for name, scale in self.by_name("input_scale", input_scale).items()
         }
         self.groups = self._grouped(groups)
@@ -69,14 +69,20 @@ class Declarations:
         kind: str | None = _lookup(self._kinds, row)
         return kind
 
-    def scale(self, row: str) -> float | None:
+    def scale(self, row: str) -> InputScale | None:
         """Declared scale of the input of a row."""
-        scale: float | None = _lookup(self._scales, row)
+        scale: InputScale | None = _lookup(self._scales, row)
         return scale
 
-    def of_row(self, row: str) -> tuple[str | None, float | None, list[str]]:
+    @property
+    def has_varying_scales(self) -> bool:
+        """Whether a scale of an input is not one number for good."""
+        return any(scale.by is not None for scale in self._scales.values())
+
+    def of_row(self, row: str) -> tuple[Any, ...]:
         """All that was declared of a row: kind, scale and groups."""
-        return self.kind(row), self.scale(row), [g for g in self.groups if self.members(g, [row])]
+        scale, groups = self.scale(row), [g for g in self.groups if self.members(g, [row])]
+        return self.kind(row), None if scale is None else (scale.facts(), scale.function), groups
 
     def members(self, group: str, rows: Iterable[str]) -> list[str]:
         """Return the rows that belong to a group."""
@@ -145,7 +151,7 @@ class Declarations:
         return {
             # Of several patterns the first one counts, so that their order matters.
             "kinds": [[name, kind] for name, kind in self._kinds.items()],
-            "input_scale": [[name, scale] for name, scale in self._scales.items()],
+            "input_scale": [[name, scale.facts()] for name, scale in self._scales.items()],
             "groups": groups,
             "left_out": [name for name, is_counted in counted.items() if not is_counted],
             "rows": {

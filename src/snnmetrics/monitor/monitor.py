@@ -28,6 +28,7 @@ from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
 from snnmetrics.monitor.core_loads import LaidOut
 from snnmetrics.monitor.declarations import Choice, Declarations
+from snnmetrics.monitor.input_scale import Given
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.open_batch import OpenBatch
 from snnmetrics.monitor.packing import pack, problem_with, unpack
@@ -85,7 +86,10 @@ class Monitor:
             :class:`~snnmetrics.Cores`, or its mapping: the number of cores of each layer, or the
             channels on each core. Time must be known as for ``per_step``.
         input_scale: For layers by name or pattern: their input is this factor times a spike count,
-            such as 0.25 behind a 2x2 average pooling of spikes.
+            such as 0.25 behind a 2x2 average pooling of spikes. Also a tensor of a factor per
+            channel, ``(C,)`` or a shape that broadcasts with the neurons; or a function without
+            arguments that returns one of both and is asked once in every batch, for a factor that
+            is learned or drawn anew. Compiled parts of the model run eagerly with these two.
         kinds: For layers by name or pattern: the kind of their input (``"binary"``, ``"ternary"``,
             ``"integer"``, ``"analog"``), where the data look tighter than what they mean: an image
             of integers is analog. Data that contradict a declaration are refused.
@@ -138,7 +142,7 @@ class Monitor:
         differentiable: bool = False,
         per_step: bool = False,
         cores: Cores | CoresPerLayer | ChannelsPerCore | None = None,
-        input_scale: Mapping[str, float] | None = None,
+        input_scale: Mapping[str, Given] | None = None,
         kinds: Mapping[str, str] | None = None,
         integer_as: Literal["acs", "macs"] = "acs",
         groups: Mapping[str, Sequence[str]] | None = None,
@@ -186,6 +190,7 @@ class Monitor:
             per_sample=per_sample,
             differentiable=differentiable,
             per_step=per_step,
+            scales_vary=self._declared.has_varying_scales,
             laid_out=None if self._cores is None else LaidOut(self._cores),
         )
         options = {"per_sample": per_sample, "per_step": per_step, "cores": cores is not None}

@@ -22,11 +22,13 @@ from snnmetrics.monitor.call_sites import (
     InputSums,
     check_kind,
     declared_kind,
+    level_of,
     no_multiple,
     unscaled,
 )
 from snnmetrics.monitor.core_loads import LaidOut, Ran
 from snnmetrics.monitor.device_calls import DeviceCalls
+from snnmetrics.monitor.input_scale import Factor, InputScale
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_events, vector_synops
 from snnmetrics.monitor.row_keys import NamesSoFar
@@ -52,7 +54,7 @@ from snnmetrics.tensors.accelerators.roads import (
 )
 from snnmetrics.tensors.accelerators.torch_road import map_table
 from snnmetrics.tensors.accelerators.workspace import Workspace
-from snnmetrics.tensors.counts import with_gradient_of
+from snnmetrics.tensors.counts import counts_or_nan, with_gradient_of
 from snnmetrics.tensors.fused import input_totals, product_totals
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
@@ -233,6 +235,7 @@ class BatchRecorder:
     Attributes:
         declared_kind: Declared kind of the input of a row, by its name.
         input_scale: Declared scale of the input of a row, by its name.
+        scales_vary: Whether one of them is not one number for good.
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
         per_step: Whether their synops and events are, and the spikes of neurons.
@@ -255,11 +258,12 @@ class BatchRecorder:
     """
 
     declared_kind: Callable[[str], str | None]
-    input_scale: Callable[[str], float | None]
+    input_scale: Callable[[str], InputScale | None]
     per_neuron: bool = False
     per_sample: bool = False
     differentiable: bool = False
     per_step: bool = False
+    scales_vary: bool = False
     maps: SynapseMaps = field(default_factory=SynapseMaps)
     cache: StatsCache = field(default_factory=StatsCache)
     sites: dict[Any, CallSite] = field(default_factory=dict)
@@ -273,6 +277,7 @@ class BatchRecorder:
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _outputs: dict[tuple[str, torch.Size, int], _Output] = field(default_factory=dict)
     _ones: dict[Place, Tensor] = field(default_factory=dict)  # columns of outputs of neurons
+    _factors: dict[InputScale, Factor] = field(default_factory=dict)  # in this batch
     _not_finite: str | None = None  # the message, until the batch is complete
     _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
     checkpointed: bool = False
@@ -299,6 +304,7 @@ class BatchRecorder:
             self.per_sample,
             self.differentiable,
             self.per_step,
+            self.scales_vary,
             laid_out=None if self.laid_out is None else LaidOut(self.laid_out.cores),
         )
 
@@ -341,6 +347,7 @@ class BatchRecorder:
         self._emitted.clear()
         self._outputs.clear()
         self._ones.clear()
+        self._factors.clear()
         self._not_finite = None
 
     def forget_names(self) -> None:
@@ -510,7 +517,7 @@ class BatchRecorder:
         if not bool(totals.isfinite().all()):
             found = f"{name}: input of shape {shape}: {NOT_FINITE}"
             if (scale := self.input_scale(name)) is not None:
-                found = no_multiple(name, scale)
+                found = no_multiple(name, scale.factor())
             self._not_finite = self._not_finite or found
         declared = self.declared_kind(name)
         if declared is not None:
@@ -523,6 +530,9 @@ class BatchRecorder:
     def _flush_site(self, site: CallSite) -> None:
         if site.road is not None:
             self._staged.contracted |= site.sources
+        for level in (site.level, site.level_there):
+            if level is not None:
+                self._row(site.key, site.operation).record_level(level)
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats
@@ -581,6 +591,10 @@ class BatchRecorder:
             self._record_product(key, name, module, call, output)
             return None
         site, x = self._site(key, name, module, call, output, sources, padded, autapses)
+        if site.road is not None and site.declared is None and site.scale is None:
+            site.level_there = level_of(
+                x
+            )  # of this call alone: the host does not wait for its kind
         self.record_again(site, x)
         return site
 
@@ -686,11 +700,14 @@ class BatchRecorder:
             self._record_on_device(site, site.road, x, synapse_map)
             return
         if site.scale is not None:
-            self._record_scaled(site, x, site.scale, synapse_map)
+            factor = site.factor(self._factor(site.scale))
+            self._record_scaled(site, x, factor, synapse_map)
             return
         stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
         assert isinstance(stats, InputStats)  # which the host read
         kind = site.expected = stats.kind
+        if kind is InputKind.ANALOG and site.declared is None:
+            site.keep_level(x)
         sums = site.sums.get(kind)
         if sums is None:
             check_kind(site.name, site.declared, kind)
@@ -715,8 +732,16 @@ class BatchRecorder:
             root.sites.append(site)
         return synapse_map
 
+    def _factor(self, scale: InputScale) -> Factor:
+        """The declared factor of an input in this batch."""
+        found = self._factors.get(scale)
+        if found is None:
+            with torch.inference_mode(False), torch.no_grad():
+                found = self._factors[scale] = scale.factor()
+        return found
+
     def _record_scaled(
-        self, site: CallSite, x: Tensor, scale: float, synapse_map: SynapseMap
+        self, site: CallSite, x: Tensor, scale: Factor, synapse_map: SynapseMap
     ) -> None:
         """Record a call whose input is a multiple of spike counts."""
         counts = unscaled(site.name, x, scale)
@@ -738,9 +763,13 @@ class BatchRecorder:
     ) -> None:
         """Record a call whose input lies on an accelerator; the host does not wait for it."""
         place = self.device_calls.place(road, x.device)
-        space, dims, scale = place.space, site.batch_dims, site.scale_there
+        space, dims, scale = place.space, site.batch_dims, None
+        if site.scale is not None:
+            scale = site.factor_there(self._factor(site.scale))
+            if scale.ndim:  # kernels divide by one number
+                x, scale = with_gradient_of(x / scale, counts_or_nan(x.detach(), scale)), None
         dense, effective = synapse_map.dense, synapse_map.effective
-        stats = None if scale is not None else self.cache.get(x, dims)
+        stats = None if site.scale is not None else self.cache.get(x, dims)
         if stats is None and self.per_neuron:
             stats = road.stats(space, x, dims, scale)
         if stats is None:

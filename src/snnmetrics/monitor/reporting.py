@@ -31,7 +31,8 @@ from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.merge import curves_of, spikes_of
 from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
-from snnmetrics.report.run_data import RunData
+from snnmetrics.report.run_data import GRADED, RunData
+from snnmetrics.tensors.counts import is_count
 from snnmetrics.tensors.kinds import InputKind
 
 _UNCLEAR = (
@@ -137,7 +138,10 @@ def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
                 f"{name}: expected finite inputs that fit their declaration, found others since "
                 "the last reset"
             )
-        layers[name] = row.to_data(key, declared.kind(name), declared.scale(name))
+        scale = declared.scale(name)
+        factor, by = (None, None) if scale is None else (scale.number, scale.by)
+        data = row.to_data(key, declared.kind(name), factor, by)
+        layers[name] = _with_level(name, data, row.level)
         _check_declared_kind(name, layers[name])
     return layers
 
@@ -153,6 +157,24 @@ def _left_out_neurons(run: RunData, declared: Declarations) -> Iterator[str]:
         yield f"{LEFT_OUT_NEURONS}: {', '.join(names)}"
 
 
+def _with_level(name: str, data: LayerData, level: float | None) -> LayerData:
+    """Add a note to a layer whose analog input held zero and one other value alone.
+
+    On an accelerator a first call was looked at, which may have held spikes; these have no level
+    of their own.
+    """
+    undeclared = data.declared_kind is None and not data.is_scaled
+    scaled = level is not None and 0 < level < GRADED and not is_count(level, torch.float64)
+    if not (undeclared and scaled and epoch_kind(data) == InputKind.ANALOG.label):
+        return data
+    note = (
+        f"analog input that held 0 and one other value alone, at most {level:g}, in each call that "
+        f"was looked at; if these are spikes times a factor, declare "
+        f"input_scale={{{name!r}: {level:g}}}, a factor per channel, or a function"
+    )
+    return replace(data, notes=(*data.notes, note))
+
+
 def _integers_first(
     run: RunData, declared: Declarations, layers: Mapping[str, LayerData]
 ) -> Iterator[str]:
@@ -164,7 +186,7 @@ def _integers_first(
         if any(p.ndim > 1 for p in declared.modules[name].parameters(recurse=False))
     ]
     for name, data in layers.items():
-        undeclared = data.declared_kind is None and data.input_scale is None
+        undeclared = data.declared_kind is None and not data.is_scaled
         place = places.get(data.key.module, len(places)) if data.key else 0
         first = data.order == 0 and not any(other < place for other in left_out)
         if first and undeclared and epoch_kind(data) == InputKind.INTEGER.label:

@@ -454,6 +454,8 @@ class Tracer(TorchFunctionMode):
                 return option
         if recorder.laid_out is not None:
             return "cores"
+        if recorder.scales_vary:
+            return "an input_scale per channel or batch"
         return None if self._after is None else "probes"
 
     @property

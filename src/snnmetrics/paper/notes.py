@@ -14,7 +14,7 @@ from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense, declared_scale
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ def _of_report(report: Report) -> Iterator[str]:
 def _said(data: LayerData) -> Iterator[str]:
     if data.declared_kind is not None:
         yield f"kind of input declared: {data.declared_kind}"
-    if data.input_scale is not None:
-        yield f"input declared: {data.input_scale:g} x a spike count"
+    if (scale := declared_scale(data)) is not None:
+        yield scale
     yield from data.notes
 
 

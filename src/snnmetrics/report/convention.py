@@ -76,7 +76,16 @@ class Layer:
 
     @property
     def scale(self) -> float:
-        """The values that entered are this times those that were counted."""
+        """The values that entered are this times those that were counted.
+
+        Raises:
+            NotInReport: If the factor varied.
+        """
+        if self.data.scale_by is not None:
+            raise NotInReport(
+                f"its input was declared a factor times a spike count that varies by "
+                f"{self.data.scale_by}; the report does not have the values that entered"
+            )
         return 1.0 if self.data.input_scale is None else self.data.input_scale
 
     @property

@@ -24,6 +24,8 @@ PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 LEFT_OUT_NEURONS = "neurons left out by include or exclude"
 """How the note of a report begins that names the neurons which ran and were not to be counted."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
+SCALE_BY = ("channel", "batch")
+"""What the declared factor between an input and spike counts may vary by."""
 
 
 PADDING_MODES = ("zeros", "uneven zeros", "circular", "reflect", "replicate")
@@ -207,6 +209,8 @@ class LayerData(Record):
             of two activations both kinds joined by ``*``, left operand first.
         declared_kind: Kind that the user declared, which overrides the one that was met.
         input_scale: The input is this factor times a spike count, as the user declared.
+        scale_by: The declared factor varies by ``"channel"``, or from ``"batch"`` to batch, as a
+            function gave it; then ``input_scale`` is ``None``.
         synops_per_neuron: Total over samples per input neuron, float64.
         notes: What a reader must know about this layer, such as an input size that varied.
         per_sample: Synops of each sample, if they were kept.
@@ -240,6 +244,12 @@ class LayerData(Record):
     key: RowKey | None = None
     order: int = 0
     varied: bool = False
+    scale_by: Annotated[str, one_of(*SCALE_BY)] | None = None
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the input was declared to be a multiple of a spike count."""
+        return self.input_scale is not None or self.scale_by is not None
 
 
 def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:

@@ -22,7 +22,7 @@ from snnmetrics.report.data import Counts, LayerData, NeuronData, Operation
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
-VERSION = 5
+VERSION = 6
 _OLDEST = 4
 """The oldest version that is read."""
 MAX_TEXT = 256 * 2**20
@@ -71,7 +71,7 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     if type(version) is not int or not _OLDEST <= version <= VERSION:
         raise checks.error("version", f"a number from {_OLDEST} to {VERSION}", version)
     if version < VERSION:
-        found = _without_curves(found)
+        found = _as_of_today(found, version)
     values = checks.fields_of(found, "", checks_of_report(cls))
     if values["seconds"] is not None and not values["samples"]:
         raise checks.error("seconds", "null without samples", values["seconds"])
@@ -84,19 +84,31 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     return {name: values[name.removesuffix(_SUFFIX)] for name in _names(cls)}
 
 
-def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
-    """A report of version 4, which has no figures of time steps or of stops, as one of today.
+_ADDED: dict[int, dict[str, dict[str, Any]]] = {
+    5: {
+        "": {"curves": {}, "until": None, "cores": {}, "core_seconds": None},
+        **{rows: {"curves": {}} for rows in ("layers", "groups", "neurons")},
+    },
+    6: {"layers": {"scale_by": None}},
+}
+"""Fields that a version added to a report (``""``) and to its rows, without anything in them."""
+
+
+def _as_of_today(data: dict[str, Any], version: int) -> dict[str, Any]:
+    """A report of an older version as one of today.
 
     What is not as expected stays, and is refused by the checks of today's format.
     """
-    nothing: dict[str, Any] = {"curves": {}}
-    found = data | nothing | {"until": None, "cores": {}, "core_seconds": None}
-    for rows in ("layers", "groups", "neurons"):
-        if isinstance(given := found.get(rows), Mapping):
-            found[rows] = {
-                name: {**row} | nothing if isinstance(row, Mapping) else row
-                for name, row in given.items()
-            }
+    found = dict(data)
+    for newer in range(version + 1, VERSION + 1):
+        for rows, nothing in _ADDED[newer].items():
+            if not rows:
+                found |= nothing
+            elif isinstance(given := found.get(rows), Mapping):
+                found[rows] = {
+                    name: {**row} | nothing if isinstance(row, Mapping) else row
+                    for name, row in given.items()
+                }
     return found
 
 

@@ -287,11 +287,21 @@ def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
             yield text
 
 
+def declared_scale(data: LayerData) -> str | None:
+    """Say what the input was declared to be a multiple of."""
+    if data.scale_by is not None:
+        factor = {"channel": "a factor per channel", "batch": "a factor given at each batch"}
+        return f"input declared: {factor[data.scale_by]} x a spike count"
+    if data.input_scale is not None:
+        return f"input declared: {data.input_scale:g} x a spike count"
+    return None
+
+
 def _declarations(data: LayerData) -> Iterator[str]:
     if data.declared_kind is not None:
         yield f"kind declared: {data.declared_kind}"
-    if data.input_scale is not None:
-        yield f"input declared: {data.input_scale:g} x a spike count"
+    if (scale := declared_scale(data)) is not None:
+        yield scale
 
 
 def _spread_record(row: SynopsRow) -> dict[str, float | None]:

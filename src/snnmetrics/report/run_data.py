@@ -44,6 +44,8 @@ Key = tuple[str, str, RowKey | str]
 FACT, ON_DEVICE = "fact", "on device"
 # Columns of the totals on an accelerator, and of those that are saved.
 COLUMNS = TOTALS
+GRADED = 2.0**1000
+"""The level of inputs that had more than one value beside zero."""
 
 
 def kinds_of(operation: Operation) -> tuple[str, ...]:
@@ -74,6 +76,9 @@ class RowTotals:
         order: Smallest position of its first call among the distinct rows of a call of the model.
         names: Names that it had while its calls were recorded: declarations were looked up by them.
         varied: Whether calls differed in the shape of their input or output vectors.
+        level: Largest value of those analog inputs that held zero and one positive value alone;
+            :data:`GRADED` if one held more. None where no input was looked at.
+        level_there: The same on an accelerator, 0-dim; zero where there is none.
     """
 
     operation: Operation
@@ -84,6 +89,8 @@ class RowTotals:
     order: Annotated[int, FACT] = 0
     names: frozenset[str] = frozenset()
     varied: Annotated[bool, FACT] = False
+    level: Annotated[float | None, FACT] = None
+    level_there: Annotated[Tensor | None, ON_DEVICE] = None
 
     def record(self, kind: int, figures: Mapping[str, float | Tensor]) -> None:
         """Add calls of one kind, by its number, on the host."""
@@ -107,6 +114,13 @@ class RowTotals:
             self.synops_per_neuron = added(self.synops_per_neuron, synops)
         else:
             self.notes |= {NO_MAP}
+
+    def record_level(self, level: float | Tensor) -> None:
+        """Add the level of inputs; a tensor where it lies on an accelerator."""
+        if isinstance(level, Tensor):
+            self.level_there = _highest(self.level_there, level)
+        else:
+            self.level = max(self.level or 0.0, level) or None
 
     def was_called_with(self, kind: str) -> bool:
         """Whether a call had this kind."""
@@ -133,6 +147,8 @@ class RowTotals:
             min(self.order, other.order),
             self.names | other.names,
             self.varied or other.varied or self.differs_from(other.operation),
+            max(self.level or 0.0, other.level or 0.0) or None,
+            _highest(self.level_there, other.level_there),
         )
 
     def differs_from(self, operation: Operation) -> bool:
@@ -145,7 +161,14 @@ class RowTotals:
     def on_host(self) -> RowTotals:
         """The same with all figures on the host."""
         map_ = self.synops_per_neuron
-        row = replace(self, totals=None, synops_per_neuron=None if map_ is None else map_.cpu())
+        row = replace(
+            self,
+            totals=None,
+            level_there=None,
+            synops_per_neuron=None if map_ is None else map_.cpu(),
+        )
+        if self.level_there is not None:
+            row.record_level(self.level_there.item())
         if self.totals is not None:
             row.counts = _union(row.counts, self.counts_of(self.totals), Counts.__add__)
         return row
@@ -163,7 +186,11 @@ class RowTotals:
         return torch.tensor(numbers, dtype=torch.float64)
 
     def to_data(
-        self, key: RowKey, declared_kind: str | None, input_scale: float | None
+        self,
+        key: RowKey,
+        declared_kind: str | None,
+        input_scale: float | None,
+        scale_by: str | None,
     ) -> LayerData:
         """Plain numbers, integers where they are."""
         counts = {
@@ -181,6 +208,7 @@ class RowTotals:
             key=key,
             order=self.order,
             varied=self.varied,
+            scale_by=scale_by,
         )
 
 
@@ -449,6 +477,13 @@ def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T])
     for key, value in theirs.items():
         found[key] = add(found[key], value) if key in found else value
     return found
+
+
+def _highest(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The larger of two numbers on accelerators, which may be different ones."""
+    if one is None or other is None:
+        return other if one is None else one
+    return torch.maximum(one, other.to(one.device))
 
 
 def _either(mine: Any, theirs: Any) -> Any:

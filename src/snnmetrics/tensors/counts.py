@@ -148,6 +148,18 @@ def divided(x: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
     return whole, fits & (whole.abs() <= LARGEST_COUNT)
 
 
+def counts_or_nan(x: Tensor, scale: float | Tensor) -> Tensor:
+    """Spike counts of values that were declared to be multiples of them; NaN where they are none.
+
+    Example:
+        >>> import torch
+        >>> counts_or_nan(torch.tensor([0.5, 0.8]), 0.25).tolist()
+        [2.0, nan]
+    """
+    whole, fits = divided(x, scale)
+    return torch.where(fits, whole, torch.nan)
+
+
 def rounded(x: Tensor) -> Tensor:
     """The spike counts that a tensor is near to, with the gradient of the tensor.
 

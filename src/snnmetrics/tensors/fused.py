@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnmetrics.tensors.counts import HALF, LARGEST_COUNT, UNITS, divided
+from snnmetrics.tensors.counts import HALF, LARGEST_COUNT, UNITS, counts_or_nan
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
@@ -56,8 +56,7 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
     """
     x = x.detach()
     if scale is not None:
-        counts, fits = divided(x, scale)
-        x = torch.where(fits, counts, torch.nan)
+        x = counts_or_nan(x, scale)
     eps, is_half = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0, x.dtype in HALF
     x = x.to(torch.float64 if x.dtype in _WIDE else torch.float32)
     if not dims:

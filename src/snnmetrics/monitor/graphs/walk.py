@@ -102,7 +102,8 @@ class Read(NamedTuple):
     def scale(self) -> float | None:
         """What the input was declared to be a multiple of."""
         planned = self.call.planned
-        return None if planned is None or planned.site is None else planned.site.scale
+        site = None if planned is None else planned.site
+        return None if site is None or site.scale is None else site.scale.number
 
     @property
     def form(self) -> tuple[Any, ...]:

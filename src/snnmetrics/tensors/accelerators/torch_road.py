@@ -26,7 +26,7 @@ from snnmetrics.tensors.accelerators.lines import (
     WIDTH,
 )
 from snnmetrics.tensors.accelerators.workspace import Calls, Line, Workspace
-from snnmetrics.tensors.counts import LARGEST_COUNT, divided, near_counts
+from snnmetrics.tensors.counts import LARGEST_COUNT, counts_or_nan, near_counts
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.sums import magnitudes
 
@@ -109,7 +109,7 @@ class TorchRoad:
     ) -> tuple[Tensor, Tensor]:
         """Synops of each input vector, and the kind; arguments as of ``TritonRoad.vectors``."""
         kind = self.stats(space, x, dims, scale).kind
-        counts = _unscaled(x, scale) if scale is not None else _as_counts(x, kind)
+        counts = counts_or_nan(x, scale) if scale is not None else _as_counts(x, kind)
         kept = [d for d in range(x.ndim) if d not in dims]
         sizes = [x.shape[d] for d in dims]
         fanout = dense.expand([x.shape[d] for d in kept]).reshape(-1)
@@ -170,7 +170,7 @@ def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -
     if x.layout is not torch.strided:
         x = x.to_dense()
     if scale is not None:
-        x = _unscaled(x, scale)
+        x = counts_or_nan(x, scale)
     if not dims:
         x, dims = x.unsqueeze(0), (0,)
     kept = [size for d, size in enumerate(x.shape) if d not in dims]
@@ -192,12 +192,6 @@ def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -
     for order, values, out in zip((0, 1, 1), (x, whole, x), sums.unbind(), strict=True):
         norm(values, order, dims, dtype=wide, out=out)
     return sums
-
-
-def _unscaled(x: Tensor, scale: Tensor) -> Tensor:
-    """Spike counts from a multiple of them; NaN where it is none."""
-    whole, fits = divided(x, scale)
-    return torch.where(fits, whole, torch.nan)
 
 
 def _as_counts(x: Tensor, kind: Tensor) -> Tensor:

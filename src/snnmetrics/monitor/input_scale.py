@@ -1,0 +1,140 @@
+"""Declared factors between the input of a layer and spike counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnmetrics.arguments import invertible_number
+
+Factor = float | Tensor
+Given = float | Tensor | Callable[[], float | Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class InputScale:
+    """Factor that a layer's input is times a spike count: a number, one per channel, or a function.
+
+    Attributes:
+        argument: How messages name it, such as ``"input_scale['fc']"``.
+        number: The factor, if it is one number for good.
+        factors: Factors per channel, float64, if they are given once and for all.
+        function: Asked at each batch, if the factor may change from one to the next.
+    """
+
+    argument: str
+    number: float | None = None
+    factors: Tensor | None = None
+    function: Callable[[], float | Tensor] | None = None
+
+    @classmethod
+    def of(cls, argument: str, given: Any) -> InputScale:
+        """Check what was declared.
+
+        Raises:
+            TypeError: If it is neither a number, a tensor, nor a function.
+            ValueError: If a factor is not a positive finite number, or a tensor has a gradient.
+        """
+        if isinstance(given, Real):
+            return cls(argument, number=invertible_number(argument, given))
+        if isinstance(given, Tensor):
+            if given.requires_grad:
+                raise ValueError(
+                    f"{argument}: expected a tensor without gradient, found one of a learned "
+                    "factor, which changes; give a function that returns it (lambda: ...)"
+                )
+            factors = _checked(argument, given)
+            if not factors.ndim:
+                return cls(argument, number=factors.item())
+            return cls(argument, factors=factors.clone())
+        if callable(given):
+            return cls(argument, function=given)
+        raise TypeError(
+            f"{argument}: expected a number, a tensor with a factor per channel, or a function "
+            f"that returns one of both at each batch, found {given!r}"
+        )
+
+    @property
+    def by(self) -> str | None:
+        """What the factor varies by: ``"channel"`` or ``"batch"``; None if it is one number."""
+        if self.number is not None:
+            return None
+        return "channel" if self.function is None else "batch"
+
+    def factor(self) -> Factor:
+        """The factor in the batch that begins; a tensor is detached, on its own device.
+
+        Raises:
+            TypeError: If the function returns neither a number nor a tensor.
+            ValueError: If a factor that the host can see is not a positive finite number.
+        """
+        if self.function is None:
+            known = self.factors if self.number is None else self.number
+            assert known is not None
+            return known
+        found = self.function()
+        if isinstance(found, Tensor):
+            return _checked(f"{self.argument}: the function's result", found)
+        return invertible_number(f"{self.argument}: the function's result", found)
+
+    def facts(self) -> Any:
+        """Return what must be the same wherever counts are added up, as plain data."""
+        if self.factors is not None:
+            return {"shape": list(self.factors.shape), "values": self.factors.flatten().tolist()}
+        return self.number if self.function is None else "a function"
+
+    def placed(
+        self, factor: Tensor, shape: Sequence[int], batch_dims: Sequence[int], device: torch.device
+    ) -> Tensor:
+        """A tensor of factors so that it divides an input.
+
+        Args:
+            factor: The factors: of channels, which are the first dimension of the neurons, or of a
+                shape that broadcasts with the neurons.
+            shape: Shape of the input.
+            batch_dims: Dimensions of the input that are not neurons.
+            device: Device of the input.
+
+        Raises:
+            ValueError: If there is not one factor per channel.
+        """
+        factor = factor.to(device, torch.float64, non_blocking=True)
+        if not factor.ndim:
+            return factor
+        kept = [d for d in range(len(shape)) if d not in batch_dims]
+        neurons = [shape[d] for d in kept]
+        sizes = list(factor.shape)
+        if len(sizes) == 1 and neurons and sizes[0] == neurons[0]:
+            sizes += [1] * (len(neurons) - 1)
+        sizes = [1] * (len(neurons) - len(sizes)) + sizes
+        fits = len(sizes) == len(neurons) and all(
+            size in (1, number) for size, number in zip(sizes, neurons, strict=True)
+        )
+        if not fits:
+            channels = neurons[0] if neurons else 1
+            raise ValueError(
+                f"{self.argument}: expected one factor per channel ({channels}), or a shape that "
+                f"broadcasts with the neurons {tuple(neurons)}, found {tuple(factor.shape)}"
+            )
+        there = [1] * len(shape)
+        for d, size in zip(kept, sizes, strict=True):
+            there[d] = size
+        return factor.reshape(there)
+
+
+def _checked(argument: str, given: Tensor) -> Tensor:
+    """Factors as float64, detached; checked where the host can see them."""
+    if given.is_complex() or given.dtype is torch.bool:
+        raise TypeError(f"{argument}: expected real numbers, found {given.dtype}")
+    factors = given.detach().to(torch.float64)
+    if factors.is_cpu and not bool(((factors >= 2.0**-1000) & (factors <= 2.0**1000)).all()):
+        raise ValueError(
+            f"{argument}: expected positive finite factors (2**-1000 to 2**1000), found "
+            f"{given.detach()}"
+        )
+    return factors
