@@ -1,4 +1,4 @@
-"""Spikes times a factor: one number, one per channel, or one that a function gives at each batch."""
+"""Spikes times a factor: one number, one per channel, or one that a function gives in a batch."""
 
 from __future__ import annotations
 

@@ -125,6 +125,7 @@ class CallSite:
         loads_of: Makes the loads of the cores that the neurons lie on, from the weight as it is.
         sums: Statistics of the inputs that met this map, by kind.
         closed: Earlier maps with what met them.
+        reads: Name of the linear layer whose output it reads, changed by batch normalisation alone.
         level: Level of analog inputs on the host, see ``RowTotals``.
         level_there: Level of the first input on an accelerator, until it is added to the row.
     """
@@ -151,6 +152,7 @@ class CallSite:
     expected: InputKind | None = None
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
+    reads: str | None = None
     level: float | None = None
     level_there: Tensor | None = None
     loads_of: Callable[[Tensor], CoreLoads | None] | None = None

@@ -530,6 +530,8 @@ class BatchRecorder:
     def _flush_site(self, site: CallSite) -> None:
         if site.road is not None:
             self._staged.contracted |= site.sources
+            if site.reads is not None:
+                self._row(site.key, site.operation).notes |= {reads_output_of(site.reads)}
         for level in (site.level, site.level_there):
             if level is not None:
                 self._row(site.key, site.operation).record_level(level)
@@ -540,6 +542,8 @@ class BatchRecorder:
                     continue
                 row = self._row(site.key, site.operation)
                 self._staged.contracted |= site.sources
+                if site.reads is not None:
+                    row.notes |= {reads_output_of(site.reads)}
                 figures = synapse_map.figures(stats)
                 if not math.isfinite(figures.magnitude):
                     # Raised when the batch is complete: a root call adds all that it counted.
@@ -1195,6 +1199,15 @@ def _product(module: str, call: Call, output: Any) -> tuple[Operation, dict[str,
         "output_elements": spec.outputs(output),
     }
     return operation, known
+
+
+def reads_output_of(layer: str) -> str:
+    """Note of a linear layer that reads the output of another one."""
+    return (
+        f"reads the output of {layer} with nothing but batch normalisation between them: at "
+        "inference both can be one operation, as of re-parameterised convolutions; if they are "
+        "merged there, merge them before counting"
+    )
 
 
 def _is_freed(weight: Tensor) -> bool:

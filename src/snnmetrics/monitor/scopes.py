@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from snnmetrics.frameworks.neurons import PACKAGES, NeuronType, neuron_type
+from snnmetrics.monitor.affine_outputs import MODULES as AFFINE
 from snnmetrics.monitor.names import class_name, plain_name
 
 # PyTorch's modules that contract nothing, whatever their options are.
@@ -72,6 +73,7 @@ class Scope:
         makes_weight: Whether its forward makes a weight of its parent: a parametrization.
         needs_more: Whether anything but operations may have to be recorded of a call.
         is_graph: Whether it is a graph of operations, as of an exported program.
+        is_affine: Whether its output is an affine function of its input, without a row of its own.
         spikes_lead: Leading dimensions of its spikes, if they are its output, or the first of
             several, and nothing else has to be recorded of a call.
     """
@@ -89,6 +91,7 @@ class Scope:
     makes_weight: bool
     needs_more: bool
     is_graph: bool
+    is_affine: bool
     spikes_lead: int | None
 
     def call_options(self) -> tuple[Any, ...]:
@@ -130,6 +133,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             makes_weight,
             more,
             isinstance(module, torch.fx.GraphModule),
+            tracing is Tracing.PASSIVE and isinstance(module, AFFINE),
             lead,
         )
     return found

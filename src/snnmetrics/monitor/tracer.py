@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.frameworks.neurons import has_autapses
+from snnmetrics.monitor.affine_outputs import FUSABLE, AffineOutputs
 from snnmetrics.monitor.call_sites import CallSite
 from snnmetrics.monitor.callers import Caller, LiveCaller
 from snnmetrics.monitor.graphs import compiler
@@ -120,6 +121,8 @@ class Tracer(TorchFunctionMode):
         self._scanned = False  # the slots of the model, in a batch of several calls
         self._lineage = Lineage(model, state)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._affine = AffineOutputs()
+        self._has_affine = False  # in the root call that runs
 
     def release_model(self) -> None:
         """Drop caches that refer to modules or weights; these may change while detached."""
@@ -216,6 +219,8 @@ class Tracer(TorchFunctionMode):
                         if x.shape != site.input_shape:
                             x = x.reshape(site.input_shape)
                         self._recorder.record_again(site, x)
+                    elif self._has_affine and scope.is_affine:
+                        self._affine.pass_on(args[0], output)
                     lead, spikes = scope.spikes_lead, None
                     if lead is not None:
                         spikes = output[0] if type(output) is tuple else output
@@ -379,6 +384,9 @@ class Tracer(TorchFunctionMode):
                 self._stack.clear()
                 if self._padded:
                     self._padded.clear()
+                if self._has_affine:
+                    self._affine.clear()
+                    self._has_affine = False
         return output
 
     def _keep_layer(self, scope: Scope, site_key: Any, x: Tensor) -> None:
@@ -610,6 +618,9 @@ class Tracer(TorchFunctionMode):
                 if activations and not kwargs:
                     if args[-1] is True:  # it may stand for ``inplace``
                         self._recorder.cache.invalidate()
+                    if self._has_affine:
+                        with torch._C.DisableTorchFunction():
+                            self._affine.follow(func, args, output)
                     return output  # of activations and numbers alone
             if "out" in kwargs or kwargs.get("inplace") or (args and args[-1] is True):
                 self._recorder.cache.invalidate()
@@ -617,6 +628,9 @@ class Tracer(TorchFunctionMode):
             if target is not None:
                 with torch._C.DisableTorchFunction():
                     self._wrote(target)
+            if self._has_affine:
+                with torch._C.DisableTorchFunction():
+                    self._affine.follow(func, args, output)
             lineage.follow(func, args, kwargs, output, target)
             return output
         if not self._stack:
@@ -633,6 +647,8 @@ class Tracer(TorchFunctionMode):
             if step is _Step.PAD and self._pad(*args, **kwargs, output=output):
                 return output
             target = kwargs.get("out")
+            if self._has_affine:
+                self._affine.follow(func, args, output)
             if step is _Step.FOLLOW:
                 if target is not None or kwargs.get("inplace"):
                     self._recorder.cache.invalidate()
@@ -645,6 +661,8 @@ class Tracer(TorchFunctionMode):
                 if step is _Step.WRITE and args and target is None:
                     target = args[0]
                 self._wrote(target)
+                if self._has_affine:
+                    self._affine.wrote(target, keeps=self._is_filled(func, args))
             elif step is _Step.LIST:
                 if may_write(func, kwargs):
                     self._recorder.cache.invalidate()
@@ -688,6 +706,13 @@ class Tracer(TorchFunctionMode):
             written = lineage.is_memory_of_weight(target) or self._may_alias_weight(target)
         if written:
             self._recorder.compare_weights()
+
+    def _is_filled(self, func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        """Whether a part of a tensor was set to numbers or weights."""
+        if func is not Tensor.__setitem__ or len(args) != 3:
+            return False
+        value = args[2]
+        return not isinstance(value, Tensor) or self._lineage.sources(value) is not None
 
     def _may_alias_weight(self, tensor: Tensor) -> bool:
         """Whether it may be another way to the memory of a weight that the forward computed."""
@@ -734,6 +759,10 @@ class Tracer(TorchFunctionMode):
                 site = None if facts is None else self._recorder.record(**facts)
                 if facts is None and weighted.spec.weighted:
                     self._recorder.pass_by(output)
+                if site is not None and site.operation.operation in FUSABLE:
+                    site.reads = self._affine.source_of(weighted.left) or site.reads
+                    self._affine.keep(output, site.key.module or self._root)
+                    self._has_affine = True
             if scope.tracing is Tracing.LAYER:
                 scope.operations.append((site, call.left))
             if site is not None and site_key is not None:

@@ -1,0 +1,96 @@
+"""Outputs of linear layers that reach another one unchanged but for batch normalisation.
+
+At inference such layers can be one: re-parameterised convolutions are trained apart and merged.
+Followed are outputs of operations that are recorded for the first time, until the root call ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+FUSABLE = frozenset(
+    {"linear", *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))}
+)
+"""Operations of which one can be merged into the next."""
+# Modules and functions that leave a linear layer's output a linear function of its input.
+MODULES = (
+    *(nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Flatten, nn.Unflatten),
+    *(nn.modules.dropout._DropoutNd, nn.modules.padding._ConstantPadNd),
+)
+_FUNCTIONS = frozenset(
+    {
+        *(F.batch_norm, torch.batch_norm, F.pad, F.dropout, torch.flatten, torch.unflatten),
+        *(torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze),
+        *(torch.movedim, torch.clone),
+        *(Tensor.flatten, Tensor.unflatten, Tensor.reshape, Tensor.view, Tensor.permute),
+        *(Tensor.transpose, Tensor.t, Tensor.squeeze, Tensor.unsqueeze, Tensor.movedim),
+        *(Tensor.contiguous, Tensor.clone, Tensor.detach, Tensor.to, Tensor.float),
+    }
+)
+
+
+class AffineOutputs:
+    """Names of linear layers by the tensors that are their outputs, in one root call."""
+
+    def __init__(self) -> None:
+        self._names: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    def keep(self, output: Any, name: str) -> None:
+        """Keep the output of a linear layer."""
+        if isinstance(output, Tensor):
+            self._names[_owner(output)] = name, _version(output)
+
+    def source_of(self, x: Tensor) -> str | None:
+        """The linear layer that a tensor is the output of; None if it was changed since."""
+        found = self._names.get(_owner(x))
+        if found is None or found[1] != _version(x):
+            return None
+        return str(found[0])
+
+    def pass_on(self, x: Any, output: Any) -> None:
+        """Keep an output that is an affine function of a tensor, if that is one of these."""
+        if isinstance(x, Tensor) and isinstance(output, Tensor):
+            source = self.source_of(x)
+            if source is not None:
+                self.keep(output, source)
+
+    def follow(self, func: Callable[..., Any], args: tuple[Any, ...], output: Any) -> None:
+        """Follow a function that was called with activations first, and gave this output."""
+        if func in _FUNCTIONS and args:
+            self.pass_on(args[0], output)
+        elif isinstance(output, Tensor):
+            self._names.pop(_owner(output), None)  # it was written in place
+
+    def wrote(self, target: Any, keeps: bool) -> None:
+        """Follow a write into a tensor.
+
+        Args:
+            target: The tensor.
+            keeps: Whether what was written depends on no activation, such as a padding.
+        """
+        if not isinstance(target, Tensor):
+            return
+        owner = target if target._base is None else target._base
+        found = self._names.pop(owner, None)
+        if found is not None and keeps:
+            self._names[owner] = found[0], _version(owner)
+
+    def clear(self) -> None:
+        """The root call ended."""
+        self._names.clear()
+
+
+def _owner(x: Tensor) -> Tensor:
+    """The tensor that a view of all of its elements is of."""
+    base = x._base
+    return x if base is None or base.numel() != x.numel() else base
+
+
+def _version(x: Tensor) -> int | None:
+    return None if x.is_inference() else x._version
