@@ -67,7 +67,7 @@ def test_rows_of_syops(acs: float, macs: float, millijoules: str) -> None:
     assert f"{found:.{decimals}f}" == millijoules
 
 
-@pytest.mark.parametrize("device", ["loihi", "spinnaker", "spinnaker2"])
+@pytest.mark.parametrize("device", ["loihi", "spinnaker", "spinnaker2-prototype"])
 def test_formula_of_keras_spiking_on_event_driven_devices(device: str) -> None:
     """Energy/synop x connections x rate x dt x T, plus energy/update x neurons x T, with T = 4."""
     connections, rate, dt, steps, units = 3000, 50.0, 0.001, 4, 30
@@ -151,7 +151,7 @@ def test_the_total_says_with_neurons_only_where_their_energy_is_in_it() -> None:
     for profile, asked, label in (
         (FP32, False, "total"),
         (FP32, True, "total, with neurons"),
-        ("spinnaker2", False, None),
+        ("spinnaker2-prototype", False, None),
     ):
         estimate = estimate_energy(made, profile, neuron_operations=asked)
         priced = estimate.total.energy > sum(row.energy for row in estimate.layers.values())
@@ -236,7 +236,7 @@ def test_energy_of_refuses_what_has_no_price() -> None:
     with pytest.raises(ValueError, match=r"neuron_updates: expected none.*'truenorth' is all-in"):
         energy_of(synops=1, neuron_updates=1, profile="truenorth")
     with pytest.raises(
-        ValueError, match=r"profile: expected one of horowitz.*odin, found 'loihi3'"
+        ValueError, match=r"profile: expected one of horowitz.*seneca, found 'loihi3'"
     ):
         energy_of(1, profile="loihi3")
     with pytest.raises(TypeError, match="profile: expected a name or an EnergyProfile, found int"):
