@@ -140,9 +140,17 @@ def test_without_hops_they_are_left_out_and_named() -> None:
     assert told.left_out == ()
     assert told.ratio(told) == 1
     text = " ".join(str(told).split())
-    assert "1 messages per spike" in text
+    assert "assumed: 1 message per spike" in text
     assert "0 hops per message" in text
     assert json.loads(told.to_json())["hops"] == 0
+
+
+def test_a_report_without_neurons_says_what_is_missing() -> None:
+    text = " ".join(str(estimate_energy(report({"fc": layer("binary", 5)}), LOIHI)).split())
+    assert (
+        "accesses to neurons, neuron updates, spikes, spike messages, hops of spike messages: none, "
+        "since the report has no spiking neurons"
+    ) in text
 
 
 def test_a_product_of_two_activations_is_no_synapse() -> None:

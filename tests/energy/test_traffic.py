@@ -368,7 +368,10 @@ def test_an_ann_reads_once_and_keeps_no_state() -> None:
 
 
 def test_no_samples_no_number() -> None:
-    traffic = memory_traffic(report({"fc": layer("binary", 5)}, samples=0, steps=None))
+    made = report({"fc": layer("binary", 5)}, samples=0, steps=None)
+    traffic = memory_traffic(made)
+    estimate = estimate_energy(made, FP32, memory=PRICE, traffic=traffic)
+    assert json.loads(estimate.to_json())["total"]["energy"] is None
     assert json.loads(traffic.to_json())["total"]["weights"] is None
     assert "nan" in str(traffic)
 

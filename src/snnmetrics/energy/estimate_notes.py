@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from snnmetrics.energy.arithmetic import COUNTS
 from snnmetrics.energy.per_byte import PARTS, MemoryLevels, PerByte
-from snnmetrics.energy.priced import Assumed
+from snnmetrics.energy.priced import NAMES, Assumed
 from snnmetrics.energy.profile import PRICES, SYNAPSES, EnergyProfile
 from snnmetrics.energy.traffic_report import MemoryTraffic
 from snnmetrics.energy.workload import Workload
-from snnmetrics.text import joules
+from snnmetrics.text import joules, named
 
 OPERATIONS_RULE = (
     "neuron operations: additions (comparisons among them) and multiplications of the neurons' "
@@ -17,7 +18,7 @@ OPERATIONS_RULE = (
 )
 ALL_IN = "all-in: the figure stands for all that the chip consumed where it was taken, at that load"
 UNCLEAR = "what the figure contains is not stated in what was read: nothing may be added to it"
-OF_NEURONS = ("neuron_access", "neuron_update", "spike_out", "axon_out", "hop")
+OF_NEURONS = ("neuron_accesses", "neuron_updates", "spikes_out", "axons_out", "hops")
 
 
 def footnotes(
@@ -50,9 +51,9 @@ def footnotes(
     if assume.neuron_operations:
         yield OPERATIONS_RULE
     if not workload.neurons:
-        missing = [PRICES[price] for price in OF_NEURONS if price in profile.constants]
+        missing = [NAMES[what] for what in OF_NEURONS if COUNTS[what][0] in profile.constants]
         if missing:
-            yield f"{missing[0]}s: none, since the report has no spiking neurons"
+            yield f"{', '.join(missing)}: none, since the report has no spiking neurons"
     yield from workload.notes
 
 
@@ -76,9 +77,9 @@ def _sources(profile: EnergyProfile, assume: Assumed, used: Collection[str]) -> 
 def _assumptions(profile: EnergyProfile, assume: Assumed) -> Iterator[str]:
     """How many messages and hops a spike takes, and what is stored without zeros."""
     if profile.axon_out or assume.hops is not None:
-        hops = "" if assume.hops is None else f", {assume.hops:g} hops per message"
+        hops = "" if assume.hops is None else f", {named(assume.hops, 'hop')} per message"
         yield (
-            f"assumed: {assume.messages:g} messages per spike, one for each core that it goes to"
+            f"assumed: {named(assume.messages, 'message')} per spike, one for each core it goes to"
             f"{hops}; spikes that enter from outside are not counted as sent"
         )
     if assume.sparse:
