@@ -13,11 +13,13 @@ import snnmetrics as sm
 from snnmetrics.energy import (
     Constant,
     EnergyProfile,
+    PerByte,
     ann_baseline,
     break_even_rate,
     energy_of,
     estimate_energy,
 )
+from snnmetrics.report import NeuronData
 from tests.energy.made import close, layer, neurons, report
 from tests.helpers.toy import Fire
 
@@ -148,8 +150,8 @@ def test_without_hops_they_are_left_out_and_named() -> None:
 def test_a_report_without_neurons_says_what_is_missing() -> None:
     text = " ".join(str(estimate_energy(report({"fc": layer("binary", 5)}), LOIHI)).split())
     assert (
-        "accesses to neurons, neuron updates, spikes, spike messages, hops of spike messages: none, "
-        "since the report has no spiking neurons"
+        "accesses to neurons, neuron updates, spikes, spike messages, hops of spike messages: "
+        "none, since the report has no spiking neurons"
     ) in text
 
 
@@ -175,8 +177,6 @@ def test_an_ann_has_no_price_there() -> None:
 
 
 def test_spike_counts_are_spikes_where_they_are_accumulations() -> None:
-    from snnmetrics.report import NeuronData
-
     fired = {"lif": NeuronData("Leaky", 10, 80, 6, 12, 1, 0)}  # outputs of 2
     for integer_as, spikes in (("acs", 12), ("macs", 6)):
         made = report({"fc": layer("binary", 5)}, neurons_data=fired, integer_as=integer_as)
@@ -189,6 +189,14 @@ def test_break_even_is_refused_where_neurons_cost_per_spike() -> None:
     made, _ = ran()
     with pytest.raises(ValueError, match="whose neurons cost the same at any rate, found 'loihi-e"):
         break_even_rate(made, LOIHI)
+
+
+def test_break_even_compares_estimates_of_one_kind() -> None:
+    made, _ = ran()
+    price = PerByte(2 * PJ, "A paper", 2020)
+    ann = estimate_energy(ann_baseline(made), "horowitz-45nm-fp32", memory=price)
+    with pytest.raises(TypeError, match="baseline: expected an energy estimate, found 'energy est"):
+        break_even_rate(made, "horowitz-45nm-fp32", baseline=ann)
 
 
 def test_energy_of_events() -> None:

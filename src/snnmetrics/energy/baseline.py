@@ -273,6 +273,11 @@ def break_even_rate(
     if baseline is None:
         ann = ann_baseline(report, zero_weights=True)
         baseline = estimate_energy(ann, known, neuron_operations=neuron_operations)
+    if baseline.method != snn.method:
+        raise TypeError(
+            f"baseline: expected an {snn.method.title}, found {baseline.method.title!r}: what "
+            "is in both must be the same"
+        )
     for energy in (snn, baseline):
         energy.require_complete()
     spiking = {n: layer for n, layer in snn.workload.layers.items() if layer.synops is not None}
