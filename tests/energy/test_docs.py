@@ -14,6 +14,16 @@ from snnmetrics.text import joules
 DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "energy.md"
 SHOWN = ("ac", "mac", "synop", "neuron_update")
 HOW = {"not stated": "?"}
+COUNTED = {
+    "synop_dense": "synops of linear layers",
+    "synop_sparse": "synops at weights that are not zero, of the layers in `sparse=`",
+    "synop_convolution": "synops of convolutions",
+    "neuron_access": "neurons, in every time step",
+    "neuron_update": "neurons, in every time step",
+    "spike_out": "spikes of neurons",
+    "axon_out": "spikes times `messages=`, one by default",
+    "hop": "spikes times `messages=` times `hops=`",
+}
 SCOPE = {True: "all-in", False: "term", None: "?"}
 
 
@@ -35,6 +45,16 @@ def profile_row(profile: EnergyProfile) -> str:
 def test_the_table_of_profiles() -> None:
     rows = "\n".join(map(profile_row, energy_profiles().values()))
     assert rows in DOCUMENT.read_text(), f"docs/howto/energy.md: expected\n{rows}"
+
+
+def test_the_table_of_events() -> None:
+    profile = energy_profiles()["loihi-events"]
+    rows = [
+        f"| `{price}` | {joules(constant.joules)} | {COUNTED[price]} |"
+        for price, constant in profile.constants.items()
+    ]
+    text = "\n".join(rows)
+    assert text in DOCUMENT.read_text(), f"docs/howto/energy.md: expected\n{text}"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from snnmetrics.energy import Constant, EnergyProfile, energy_profiles
+from snnmetrics.energy import Constant, EnergyProfile, energy_of, energy_profiles
 from snnmetrics.text import joules
 from tests.energy.made import close
 
@@ -25,7 +25,31 @@ KERAS_SPIKING = {
     "arm-cortex-a": (0.9e-9, 0.9e-9, False),
     "loihi": ((23.6 + 3.5) * 1e-12, 81e-12, True),
     "spinnaker": (13.3e-9, 26e-9, True),
-    "spinnaker2": (450e-12, 2.19e-9, True),
+    "spinnaker2-prototype": (450e-12, 2.19e-9, True),
+}
+
+# Tang et al. 2023, Table 3: pJ per synaptic operation.
+TANG = {
+    "odin": 12.7,
+    "reckon": 5.3,
+    "mubrain": 26,
+    "truenorth": 2.5,
+    "tianjic": 1.54,
+    "neuronflow": 20,
+    "loihi": 23.6,
+    "spinnaker": 45,
+    "spinnaker2": 10,
+    "seneca": 2.8,
+}
+LOIHI_EVENTS = {
+    "synop_dense": 35.5,
+    "synop_sparse": 33.6,
+    "synop_convolution": 24.0,
+    "neuron_access": 51.2,
+    "neuron_update": 21.6,
+    "spike_out": 69.3,
+    "axon_out": 111.0,
+    "hop": 4.2,
 }
 
 
@@ -56,7 +80,49 @@ def test_other_chips() -> None:
     assert profiles["truenorth"].constants["synop"].joules == close(26 * PJ)
     assert profiles["truenorth"].constants["synop"].all_in is True
     assert profiles["odin"].constants["synop"].joules == close(12.7 * PJ)
-    assert len(profiles) == len(HOROWITZ) + len(KERAS_SPIKING) + 2
+    assert profiles["sne"].constants["synop"].joules == close(0.221 * PJ)
+    assert len(profiles) == len(HOROWITZ) + len(KERAS_SPIKING) + len(TANG) + 4
+
+
+@pytest.mark.parametrize("name", TANG)
+def test_chips_of_tang(name: str) -> None:
+    """A single figure each, of which is not stated what is in it: nothing is added to it."""
+    profile = energy_profiles()[f"tang-2023-{name}"]
+    (constant,) = profile.constants.values()
+    assert constant == profile.synop
+    assert constant.joules / PJ == close(TANG[name])
+    assert constant.all_in is None
+    assert profile.closed
+    assert "Tang et al." in (constant.via or constant.source)
+    assert "high-level comparison only" in profile.notes[0]
+
+
+def test_figures_of_one_chip_lie_far_apart() -> None:
+    """The same name, two sources: what comparisons of devices are worth."""
+    joules_of = {
+        name: profile.synop.joules for name, profile in energy_profiles().items() if profile.synop
+    }
+    assert joules_of["spinnaker"] / joules_of["tang-2023-spinnaker"] == pytest.approx(296, abs=0.5)
+    assert joules_of["truenorth"] / joules_of["tang-2023-truenorth"] == close(26 / 2.5)
+    prototype = joules_of["spinnaker2-prototype"]
+    assert prototype / joules_of["tang-2023-spinnaker2"] == close(45)
+
+
+def test_loihi_by_event() -> None:
+    """arch/loihi.yaml of SANA-FE."""
+    profile = energy_profiles()["loihi-events"]
+    found = {price: constant.joules / PJ for price, constant in profile.constants.items()}
+    assert found == close(LOIHI_EVENTS)
+    for constant in profile.constants.values():
+        assert constant.via
+        assert "SANA-FE" in constant.via
+        assert (constant.node, constant.how, constant.all_in) == ("14 nm", "simulated", False)
+
+
+def test_a_name_that_meant_a_prototype_names_both_candidates() -> None:
+    with pytest.raises(ValueError, match=r"'spinnaker2-prototype' .* or 'tang-2023-spinnaker2'"):
+        energy_of(synops=1, profile="spinnaker2")
+    assert "spinnaker2" not in energy_profiles()
 
 
 def test_no_constant_is_without_a_source_and_a_year() -> None:
@@ -66,7 +132,7 @@ def test_no_constant_is_without_a_source_and_a_year() -> None:
             assert constant.source.strip()
             assert constant.table or constant.via  # where in it, or where it was read
             assert constant.year
-            assert constant.year >= 2014
+            assert constant.year >= 2013
 
 
 def test_the_mapping_is_read_only() -> None:
@@ -108,6 +174,10 @@ def test_constants_without_sense_are_refused(values: dict[str, Any], message: st
         ({}, "expected a price of ac, mac or synop"),
         ({"addition": TERM}, "expected a price of ac, mac or synop"),
         ({"ac": TERM, "synop": TERM}, "either ac or synop, found both"),
+        ({"ac": TERM, "synop_sparse": TERM}, "either ac or synop_sparse, found both"),
+        ({"synop_dense": TERM, "event_driven": False}, "expected synop, and neither ac nor mac"),
+        ({"spike_out": TERM}, "expected a price of ac, mac or synop"),
+        ({"synop": ALL_IN, "hop": TERM}, "is all-in: .* found hop"),
         ({"mac": TERM, "event_driven": False}, "expected synop, and neither ac nor mac"),
         ({"synop": TERM, "mac": TERM, "event_driven": False}, "expected synop, and neither"),
         ({"synop": TERM, "neuron_update": TERM, "addition": TERM}, "either neuron_update or addi"),

@@ -2,34 +2,47 @@
 
 from snnmetrics.energy.arithmetic import Energy, energy_of
 from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
+from snnmetrics.energy.bits import BitBudget, BitRow, bit_budget
 from snnmetrics.energy.estimate import estimate_energy
 from snnmetrics.energy.memory import memory_aware_baseline, memory_aware_energy
 from snnmetrics.energy.memory_counts import MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
+from snnmetrics.energy.per_byte import MemoryLevels, PerByte
 from snnmetrics.energy.profile import Constant, EnergyProfile
 from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import energy_profiles
-from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.traffic import memory_traffic
+from snnmetrics.energy.traffic_report import MemoryTraffic, TrafficRow
+from snnmetrics.energy.workload import LayerReads, LayerWork, NeuronWork, Workload, workload_of
 
 __all__ = [
+    "BitBudget",
+    "BitRow",
     "Constant",
     "Energy",
     "EnergyProfile",
     "EnergyReport",
     "EnergyRow",
+    "LayerReads",
     "LayerWork",
+    "MemoryLevels",
     "MemoryPrices",
+    "MemoryTraffic",
     "MemoryWork",
     "Method",
     "NeuronWork",
+    "PerByte",
+    "TrafficRow",
     "Workload",
     "ann_baseline",
+    "bit_budget",
     "break_even_rate",
     "energy_of",
     "energy_profiles",
     "estimate_energy",
     "memory_aware_baseline",
     "memory_aware_energy",
+    "memory_traffic",
     "quantised_ann_baseline",
     "workload_of",
 ]

@@ -19,7 +19,14 @@ COUNTS = {
     "acs": ("ac", "acs"),
     "macs": ("mac", "macs"),
     "synops": ("synop", "synops"),
+    "synops_dense": ("synop_dense", "synops"),
+    "synops_sparse": ("synop_sparse", "synops"),
+    "synops_convolution": ("synop_convolution", "synops"),
+    "neuron_accesses": ("neuron_access", "neuron_accesses"),
     "neuron_updates": ("neuron_update", "neuron_updates"),
+    "spikes_out": ("spike_out", "spikes"),
+    "axons_out": ("axon_out", "routing"),
+    "hops": ("hop", "routing"),
     "additions": ("addition", "neuron_operations"),
     "multiplications": ("multiplication", "neuron_operations"),
 }
@@ -33,13 +40,17 @@ class Energy(Record):
         acs: On accumulations.
         macs: On multiply-accumulations.
         synops: On synaptic operations.
+        neuron_accesses: On accesses to neurons.
         neuron_updates: On neuron updates.
+        spikes: On spikes, in the neurons that emit them.
         neuron_operations: On additions and multiplications in neurons.
+        routing: On spike messages: sent, and moved on from router to router.
         addressing: On the arithmetic that finds where to read and write.
         inputs: On reads of inputs.
         parameters: On reads of weights and biases.
         potentials: On reads and writes of potentials.
         outputs: On writes of outputs.
+        events: On reads and writes of the addresses of events.
 
     Example:
         >>> from snnmetrics.energy import Energy
@@ -51,13 +62,17 @@ class Energy(Record):
     acs: Amount = 0.0
     macs: Amount = 0.0
     synops: Amount = 0.0
+    neuron_accesses: Amount = 0.0
     neuron_updates: Amount = 0.0
+    spikes: Amount = 0.0
     neuron_operations: Amount = 0.0
+    routing: Amount = 0.0
     addressing: Amount = 0.0
     inputs: Amount = 0.0
     parameters: Amount = 0.0
     potentials: Amount = 0.0
     outputs: Amount = 0.0
+    events: Amount = 0.0
 
     def __post_init__(self) -> None:
         """Keep tensors as they are, with their gradient."""
@@ -65,18 +80,18 @@ class Energy(Record):
     @property
     def operations(self) -> Amount:
         """On operations of layers and neurons, in joules."""
-        of_neurons = self.neuron_updates + self.neuron_operations
-        return self.acs + self.macs + self.synops + of_neurons
+        updates = self.neuron_accesses + self.neuron_updates + self.neuron_operations
+        return self.acs + self.macs + self.synops + updates + self.spikes
 
     @property
     def memory(self) -> Amount:
         """On all accesses to memories, in joules."""
-        return self.inputs + self.parameters + self.potentials + self.outputs
+        return self.inputs + self.parameters + self.potentials + self.outputs + self.events
 
     @property
     def total(self) -> Amount:
         """All of it, in joules."""
-        return self.operations + self.memory + self.addressing
+        return self.operations + self.memory + self.addressing + self.routing
 
     def __add__(self, other: Energy) -> Energy:
         mine, theirs = vars(self), vars(other)
@@ -92,7 +107,14 @@ def energy_of(
     macs: Amount | None = None,
     *,
     synops: Amount | None = None,
+    synops_dense: Amount | None = None,
+    synops_sparse: Amount | None = None,
+    synops_convolution: Amount | None = None,
+    neuron_accesses: Amount | None = None,
     neuron_updates: Amount | None = None,
+    spikes_out: Amount | None = None,
+    axons_out: Amount | None = None,
+    hops: Amount | None = None,
     additions: Amount | None = None,
     multiplications: Amount | None = None,
     profile: str | EnergyProfile,
@@ -106,7 +128,14 @@ def energy_of(
         acs: Accumulations.
         macs: Multiply-accumulations.
         synops: Synaptic operations.
+        synops_dense: Synaptic operations of linear layers that store all weights.
+        synops_sparse: Synaptic operations where weights of zero are not stored.
+        synops_convolution: Synaptic operations of convolutions.
+        neuron_accesses: Neurons x time steps.
         neuron_updates: Neurons x time steps.
+        spikes_out: Spikes of neurons.
+        axons_out: Spike messages: one for each core that a spike goes to.
+        hops: Routers that all spike messages together pass.
         additions: Additions in neurons.
         multiplications: Multiplications in neurons.
         profile: A profile or its name, see :func:`energy_profiles`.
@@ -145,7 +174,14 @@ def energy_of(
         "acs": acs,
         "macs": macs,
         "synops": synops,
+        "synops_dense": synops_dense,
+        "synops_sparse": synops_sparse,
+        "synops_convolution": synops_convolution,
+        "neuron_accesses": neuron_accesses,
         "neuron_updates": neuron_updates,
+        "spikes_out": spikes_out,
+        "axons_out": axons_out,
+        "hops": hops,
         "additions": additions,
         "multiplications": multiplications,
     }

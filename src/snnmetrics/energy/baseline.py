@@ -10,11 +10,12 @@ from numbers import Real
 
 from snnmetrics.arguments import require_bool
 from snnmetrics.energy.arithmetic import COUNTS
-from snnmetrics.energy.estimate import NAMES, estimate_energy, priced_as
-from snnmetrics.energy.profile import EnergyProfile
+from snnmetrics.energy.estimate import estimate_energy
+from snnmetrics.energy.priced import NAMES, priced_as
+from snnmetrics.energy.profile import MESSAGES, PRICES, EnergyProfile
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
-from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.workload import LayerReads, LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import LayerRow, Report
 from snnmetrics.report.data import first_layers
 from snnmetrics.report.rows import ratio
@@ -88,9 +89,10 @@ def ann_baseline(
         )
     ran_once = layers_run_once(report, once)
     same_input = set() if zero_inputs else _with_the_same_input(report)
-    layers = {}
+    layers, reads = {}, {}
     for name, row in report.layers.items():
         runs = 1 if name in ran_once else steps
+        reads[name] = _once(workload.reads[name], row.dense_synops, runs)
         dense = (row.dense_macs if padded_taps else row.dense_synops) / runs
         macs = dense if zero_weights else dense * _share_of_weights(row)
         if name in same_input:
@@ -121,7 +123,23 @@ def ann_baseline(
     if others:
         notes.append("if one of these ran once, such as a layer of tokens, name it in once=")
     return Workload(
-        f"the ANN equivalent to {workload.model}", layers, neurons, (*notes, *workload.notes)
+        f"the ANN equivalent to {workload.model}",
+        layers,
+        neurons,
+        (*notes, *workload.notes),
+        reads=reads,
+    )
+
+
+def _once(reads: LayerReads, dense_synops: float, runs: float) -> LayerReads:
+    """What a layer reads in a single run, in which every input is computed."""
+    return replace(
+        reads,
+        vectors=reads.vectors / runs,
+        inputs=reads.inputs / runs,
+        events=reads.inputs / runs,
+        synapses=dense_synops / runs,
+        biases=reads.biases / runs,
     )
 
 
@@ -226,8 +244,9 @@ def break_even_rate(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the profile is not event-driven, no layer is spiking, something that was
-            counted has no price, or the report does not know its steps.
+        ValueError: If the profile is not event-driven or has energies per spike, no layer is
+            spiking, something that was counted has no price, or the report does not know its
+            steps.
 
     Example:
         >>> import torch
@@ -244,15 +263,26 @@ def break_even_rate(
             f"profile: expected an event-driven one, found '{known.name}', whose energy does not "
             "depend on the firing rate"
         )
+    per_spike = [PRICES[price] for price in ("spike_out", *MESSAGES) if price in known.constants]
+    if per_spike:
+        raise ValueError(
+            f"profile: expected one whose neurons cost the same at any rate, found '{known.name}' "
+            f"with the energy per {', '.join(per_spike)}"
+        )
     snn = estimate_energy(report, known, neuron_operations=neuron_operations)
     if baseline is None:
         ann = ann_baseline(report, zero_weights=True)
         baseline = estimate_energy(ann, known, neuron_operations=neuron_operations)
+    if baseline.method != snn.method:
+        raise TypeError(
+            f"baseline: expected an {snn.method.title}, found {baseline.method.title!r}: what "
+            "is in both must be the same"
+        )
     for energy in (snn, baseline):
         energy.require_complete()
     spiking = {n: layer for n, layer in snn.workload.layers.items() if layer.synops is not None}
     full = sum(
-        layer.dense_synops * _price(layer, known, report.integer_as) for layer in spiking.values()
+        layer.dense_synops * _price(layer, snn.workload, known) for layer in spiking.values()
     )
     if not full:
         raise ValueError("report: expected a layer with spikes at its input, found none")
@@ -261,13 +291,13 @@ def break_even_rate(
     return (baseline.total.energy - fixed) / full
 
 
-def _price(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> float:
+def _price(layer: LayerWork, workload: Workload, profile: EnergyProfile) -> float:
     """Joules per event and synapse of a spiking layer.
 
     Raises:
         ValueError: If the profile does not have the price, also where nothing was counted.
     """
-    what = priced_as(layer, profile, integer_as)
+    what = priced_as(layer, workload, profile)
     constant = profile.constants.get(COUNTS[what][0])
     if constant is None:
         raise ValueError(

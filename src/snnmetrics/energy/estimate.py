@@ -2,68 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
-from snnmetrics.energy.arithmetic import COUNTS, energy_of
+from snnmetrics.energy.arithmetic import COUNTS, Energy, energy_of
+from snnmetrics.energy.estimate_notes import footnotes
+from snnmetrics.energy.per_byte import MemoryLevels, PerByte
+from snnmetrics.energy.priced import (
+    NAMES,
+    assumed,
+    layer_counts,
+    neuron_counts,
+    not_known,
+)
 from snnmetrics.energy.profile import PRICES, EnergyProfile
 from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import profile_of
+from snnmetrics.energy.traffic import memory_traffic
+from snnmetrics.energy.traffic_report import MemoryTraffic, TrafficRow
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
-from snnmetrics.report.rows import counts_as
-from snnmetrics.text import joules, si
+from snnmetrics.text import si
 
 METHOD = Method(
     title="energy estimate",
     prices="profile",
     format="snnmetrics.EnergyReport",
-    parts=("acs", "macs", "synops", "neuron_updates", "neuron_operations"),
+    parts=(
+        "acs",
+        "macs",
+        "synops",
+        "neuron_accesses",
+        "neuron_updates",
+        "spikes",
+        "neuron_operations",
+        "routing",
+    ),
     layer=LayerWork,
     neurons=NeuronWork,
-    neuron_counts=("updates", "additions", "multiplications"),
+    neuron_counts=("updates", "spikes", "additions", "multiplications"),
     complete=("a price for all that was counted", "without"),
 )
-NAMES = {"acs": "ACs", "macs": "MACs", "synops": "synaptic operations"}
-OPERATIONS_RULE = (
-    "neuron operations: additions (comparisons among them) and multiplications of the neurons' "
-    "equation, in every time step"
+WITH_MEMORY = METHOD._replace(
+    title="energy estimate with memory",
+    parts=(*METHOD.parts, "inputs", "parameters", "potentials", "outputs", "events", "memory"),
 )
-ALL_IN = "all-in: the figure stands for all that the chip consumed where it was taken, at that load"
-UNCLEAR = "what the figure contains is not stated in what was read: nothing may be added to it"
-
-
-def priced_as(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> str:
-    """The count of a layer that a profile is to price, whether or not it has the price.
-
-    It follows from the kind of the input: a count that is zero does not change it.
-    """
-    if not profile.event_driven or (layer.synops is not None and profile.synop is not None):
-        return "synops"
-    return counts_as(layer.kind, integer_as)
-
-
-def layer_counts(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> dict[str, float]:
-    """Counts of a layer that a profile is to price, whether or not it has the price."""
-    if not profile.event_driven:
-        return {"synops": layer.dense_synops}
-    what = priced_as(layer, profile, integer_as)
-    return {what: getattr(layer, what)}
-
-
-def neuron_counts(
-    neurons: NeuronWork, profile: EnergyProfile, neuron_operations: bool
-) -> dict[str, float]:
-    """Counts of a layer of neurons that a profile is to price."""
-    if profile.neuron_update is not None:
-        return {"neuron_updates": neurons.updates}
-    if neuron_operations and neurons.additions is not None and neurons.multiplications is not None:
-        return {"additions": neurons.additions, "multiplications": neurons.multiplications}
-    return {}
+LAYER_PARTS = ("acs", "macs", "synops")
+MemoryPrice = PerByte | MemoryLevels
 
 
 def estimate_energy(
-    report: Report | Workload, profile: str | EnergyProfile, *, neuron_operations: bool = False
+    report: Report | Workload,
+    profile: str | EnergyProfile,
+    *,
+    neuron_operations: bool = False,
+    memory: PerByte | MemoryLevels | None = None,
+    traffic: MemoryTraffic | None = None,
+    hops: float | None = None,
+    messages: float = 1.0,
+    sparse: Collection[str] = (),
 ) -> EnergyReport:
     """Estimate the energy of a model from the operations that were counted.
 
@@ -72,25 +69,40 @@ def estimate_energy(
     - with ``ac`` and ``mac``: ACs and MACs, as the report has them;
     - with ``synop``: the synops of spiking layers; MACs of analog layers if the profile has ``mac``
       as well, else they are left out, and the estimate says which;
+    - with ``synop_dense``, ``synop_sparse``, ``synop_convolution``: the same, by the operation of
+      the layer; a layer named in ``sparse`` has the synops at weights that are not zero alone;
     - where it is not ``event_driven``: ``dense_synops``, that is every synapse in every time step;
-    - with ``neuron_update``: all updates, neurons x time steps, of the neurons in the report.
+    - with ``neuron_access`` or ``neuron_update``: all updates, neurons x time steps, of the neurons
+      in the report;
+    - with ``spike_out``: spikes of these neurons; with ``axon_out``: spikes x ``messages``; with
+      ``hop``: spikes x ``messages`` x ``hops``, left out without ``hops``. Spikes that enter the
+      network from outside are not among them; those of the last neurons are sent like all others.
 
-    Not included, unless a figure is all-in: memory, addressing, routing, leakage, idle power. The
-    footnotes say so, with the source of every constant.
+    Not included, unless a figure is all-in: memory without ``memory``, addressing, leakage, idle
+    power, and routing that the profile has no price for. The footnotes say so, with the source of
+    every constant.
 
     Args:
         report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`.
         profile: A profile or its name, see :func:`energy_profiles`.
         neuron_operations: Whether to include the additions and multiplications of the neurons'
             equations, with the profile's prices for them.
+        memory: Price per byte of the traffic of :func:`memory_traffic`, which is added: one
+            :class:`PerByte`, or :class:`MemoryLevels`.
+        traffic: The traffic, where other widths hold than those that :func:`memory_traffic` has by
+            default; made of the same report or baseline.
+        hops: Routers that one spike message passes, on average.
+        messages: Messages that one spike is sent as, on average: one for each core that it goes to.
+        sparse: Names or patterns of layers that store no weights of zero.
 
     Returns:
         Energy per layer and in total, to print and to export.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the name of the profile is unknown, or it cannot price neuron operations:
-            they are within its neuron updates or its all-in figure, or it has no price for them.
+        ValueError: If the name of the profile is unknown; or it cannot price neuron operations,
+            memory, hops, messages or sparse layers: they are within its other figures or may be, or
+            it has no price for them; or the traffic is not that of the report.
 
     Example:
         >>> import torch
@@ -102,32 +114,50 @@ def estimate_energy(
         >>> estimate = sm.estimate_energy(monitor.compute(), "horowitz-45nm-fp32")
         >>> f"{estimate.total.energy:.4g}"  # 6 accumulations at 0.9 pJ
         '5.4e-12'
+        >>> with_memory = sm.estimate_energy(
+        ...     monitor.compute(), "horowitz-45nm-fp32", memory=sm.energy.PerByte.step()
+        ... )
+        >>> f"{with_memory.total.breakdown.parameters:.4g}"  # 6 weights, 3 biases of a byte
+        '2.246e-10'
     """
     known = profile_of(profile)
     if neuron_operations:
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
-    counts = {
-        name: layer_counts(layer, known, workload.integer_as)
-        for name, layer in workload.layers.items()
-    }
-    left_out = tuple(_left_out(workload, counts, known, neuron_operations))
+    assume = assumed(workload, known, neuron_operations, hops, messages, sparse)
+    moved = _moved(workload, known, memory, traffic)
+    layers = {n: layer_counts(of, workload, known, assume) for n, of in workload.layers.items()}
+    neurons = {n: neuron_counts(of, known, assume) for n, of in workload.neurons.items()}
+    left_out = (
+        *_without_price(layers, known),
+        *(
+            line
+            for name, of in workload.neurons.items()
+            for line in not_known(of, neurons[name], assume)
+        ),
+        *(() if moved is None else moved.left_out),
+    )
+    rows, of_neurons = (
+        {
+            name: _row(work[name], found, known, memory, bytes_.get(name))
+            for name, found in counts.items()
+        }
+        for work, counts, bytes_ in (
+            (workload.layers, layers, {} if moved is None else moved.layers),
+            (workload.neurons, neurons, {} if moved is None else moved.neurons),
+        )
+    )
+    used = {COUNTS[what][0] for counts in layers.values() for what in counts}
+    columns = {part: f"energy of {NAMES[part]}" for part in LAYER_PARTS if _has(known, part)}
     return EnergyReport(
-        METHOD,
+        METHOD if moved is None else WITH_MEMORY,
         workload,
         known,
-        layers={name: _row(layer, counts[name], known) for name, layer in workload.layers.items()},
-        neurons={
-            name: _row(neurons, neuron_counts(neurons, known, neuron_operations), known)
-            for name, neurons in workload.neurons.items()
-        },
-        columns={
-            part: f"energy of {title}"
-            for part, title in NAMES.items()
-            if COUNTS[part][0] in known.constants
-        },
+        layers=rows,
+        neurons=of_neurons,
+        columns=columns if moved is None else {**columns, "memory": "energy of memory"},
         left_out=left_out,
-        footnotes=tuple(_footnotes(workload, left_out, known, neuron_operations)),
+        footnotes=tuple(footnotes(workload, left_out, known, assume, used, memory, moved)),
         settings={
             "profile": {
                 "name": known.name,
@@ -135,36 +165,85 @@ def estimate_energy(
                 "constants": {price: asdict(found) for price, found in known.constants.items()},
                 "notes": list(known.notes),
             },
-            "neuron_operations": neuron_operations,
+            **vars(assume),
+            "sparse": list(assume.sparse),
+            "memory": None if memory is None else asdict(memory),
+            "traffic": None if moved is None else dict(moved.settings),
         },
     )
 
 
+def _has(profile: EnergyProfile, part: str) -> bool:
+    """Whether a profile prices counts that make a part of the energy."""
+    return any(of == part and price in profile.constants for price, of in COUNTS.values())
+
+
 def _row(
-    work: LayerWork | NeuronWork, counts: Mapping[str, float], profile: EnergyProfile
+    work: LayerWork | NeuronWork,
+    counts: Mapping[str, float | None],
+    profile: EnergyProfile,
+    memory: MemoryPrice | None,
+    moved: TrafficRow | None,
 ) -> EnergyRow:
     known = profile.constants
-    priced = {what: count for what, count in counts.items() if COUNTS[what][0] in known}
-    return EnergyRow(work.name, energy_of(**priced, profile=profile), bool(priced), work)
+    priced = {n: c for n, c in counts.items() if c is not None and COUNTS[n][0] in known}
+    energy = energy_of(**priced, profile=profile)
+    if memory is None or moved is None:
+        return EnergyRow(work.name, energy, bool(priced), work)
+    values = "inputs" if isinstance(work, LayerWork) else "outputs"
+    parts = {
+        "parameters": (moved.weights, memory.of("weights")),
+        "potentials": (moved.state, memory.of("state")),
+        values: (moved.activations, memory.of("activations")),
+        "events": (moved.events, memory.of("events")),
+    }
+    spent = {n: size * price.joules for n, (size, price) in parts.items() if size is not None}
+    return EnergyRow(work.name, energy + Energy(**spent), bool(priced or spent), work)
 
 
-def _left_out(
-    workload: Workload,
-    counts: Mapping[str, Mapping[str, float]],
-    profile: EnergyProfile,
-    neuron_operations: bool,
+def _without_price(
+    layers: Mapping[str, Mapping[str, float]], profile: EnergyProfile
 ) -> Iterator[str]:
-    """Say which counts have no price."""
-    for name, of_layer in counts.items():
-        for what, count in of_layer.items():
+    """Say which counts of layers have no price."""
+    for name, counts in layers.items():
+        for what, count in counts.items():
             if count and COUNTS[what][0] not in profile.constants:
                 yield (
                     f"{name}: {si(count)} {NAMES[what]}, which have no price in profile "
                     f"'{profile.name}'"
                 )
-    for name, neurons in workload.neurons.items():
-        if neuron_operations and neurons.additions is None:
-            yield f"{name}: additions and multiplications of {neurons.type}, which are not known"
+
+
+def _moved(
+    workload: Workload,
+    profile: EnergyProfile,
+    memory: MemoryPrice | None,
+    traffic: MemoryTraffic | None,
+) -> MemoryTraffic | None:
+    """The traffic to price, if there is a price."""
+    if memory is None:
+        if traffic is not None:
+            raise ValueError("traffic: expected None without memory=, found a MemoryTraffic")
+        return None
+    if not isinstance(memory, PerByte | MemoryLevels):
+        raise TypeError(
+            f"memory: expected a PerByte or MemoryLevels, found {type(memory).__name__}"
+        )
+    for price, constant in profile.constants.items():
+        if price not in ("ac", "mac", "addition", "multiplication") or constant.all_in is not False:
+            raise ValueError(
+                f"memory: expected None, since the energy per {PRICES[price]} of profile "
+                f"'{profile.name}' contains accesses to memory or may; they would count twice"
+            )
+    if traffic is None:
+        return memory_traffic(workload)
+    if not isinstance(traffic, MemoryTraffic):
+        raise TypeError(f"traffic: expected a MemoryTraffic, found {type(traffic).__name__}")
+    if traffic.workload != workload:
+        raise ValueError(
+            f"traffic: expected that of the same counts, found that of {traffic.workload.model}"
+        )
+    return traffic
 
 
 def _check_neuron_operations(profile: EnergyProfile) -> None:
@@ -180,40 +259,3 @@ def _check_neuron_operations(profile: EnergyProfile) -> None:
             "neuron_operations: expected a profile with the energy of an addition and of a "
             f"multiplication, found '{profile.name}' with {', '.join(profile.constants)}"
         )
-
-
-def _footnotes(
-    workload: Workload, left_out: tuple[str, ...], profile: EnergyProfile, neuron_operations: bool
-) -> Iterator[str]:
-    yield from _sources(profile, neuron_operations)
-    yield from profile.notes
-    yield from (f"left out: {line}" for line in left_out)
-    yield _out_of_scope(profile, neuron_operations)
-    if neuron_operations:
-        yield OPERATIONS_RULE
-    if profile.neuron_update and not workload.neurons:
-        yield "neuron updates: none, since the report has no spiking neurons"
-    yield from workload.notes
-
-
-def _sources(profile: EnergyProfile, neuron_operations: bool) -> Iterator[str]:
-    """Prices with their provenance; those of one provenance together."""
-    found: dict[str, list[str]] = {}
-    for price, constant in profile.constants.items():
-        if price in ("addition", "multiplication") and not neuron_operations:
-            continue
-        cost = f"{joules(constant.joules)} per {PRICES[price]}"
-        found.setdefault(constant.provenance, []).append(cost)
-    for provenance, costs in found.items():
-        yield f"{', '.join(costs)}: {provenance}"
-
-
-def _out_of_scope(profile: EnergyProfile, neuron_operations: bool) -> str:
-    if profile.closed:
-        stated = all(found.all_in for found in profile.constants.values())
-        return ALL_IN if stated else UNCLEAR
-    missing = ["memory accesses", "addressing and routing", "leakage and idle power"]
-    if not (profile.neuron_update or neuron_operations):
-        missing.append("neuron dynamics")
-    missing.append("normalisation (batch norm after a linear layer is taken as folded), pooling")
-    return f"not in the energy: {', '.join(missing)}"

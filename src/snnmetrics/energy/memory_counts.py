@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from snnmetrics.energy.workload import spikes_of
 from snnmetrics.report import NeuronData, Operation
 from snnmetrics.report.rows import ratio
 
@@ -178,9 +179,7 @@ def neuron_work(
         weighted: Whether an output of n is n spikes.
         queue: Messages that their output queue holds.
     """
-    # A fractional output is not a number of spikes: the layer behind takes it as analog.
-    counted = weighted and float(data.spikes).is_integer()
-    spikes = data.spikes if counted else data.events
+    spikes = spikes_of(data, "acs" if weighted else "macs")
     return MemoryWork(
         name,
         data.type,

@@ -77,11 +77,22 @@ PRICES = {
     "ac": "AC",
     "mac": "MAC",
     "synop": "synaptic operation",
+    "synop_dense": "synaptic operation of a dense connection",
+    "synop_sparse": "synaptic operation of a sparse connection",
+    "synop_convolution": "synaptic operation of a convolution",
+    "neuron_access": "access to a neuron",
     "neuron_update": "neuron update",
+    "spike_out": "spike of a neuron",
+    "axon_out": "spike message sent",
+    "hop": "hop of a spike message",
     "addition": "addition",
     "multiplication": "multiplication",
 }
 """Fields of a profile that hold constants, and what each is the energy of."""
+SYNAPSES = ("synop", "synop_dense", "synop_sparse", "synop_convolution")
+"""Prices of one synaptic operation."""
+MESSAGES = ("axon_out", "hop")
+"""Prices of what is sent from core to core."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +101,26 @@ class EnergyProfile:
 
     What a profile knows decides what is summed. Spiking layers are priced by ``ac`` or by
     ``synop``, one of the two, since an accumulation and a synaptic operation are the same event;
-    analog layers by ``mac``. What it does not know is left out, and the estimate says so.
+    analog layers by ``mac``. A chip whose synaptic operation has a price for each type of
+    connection has ``synop_dense``, ``synop_sparse`` and ``synop_convolution``, and ``synop`` for
+    what is neither. What a profile does not know is left out, and the estimate says so.
 
     Args:
         name: Name of the profile.
         ac: Energy of an accumulation.
         mac: Energy of a multiply-accumulation.
         synop: Energy of a synaptic operation.
-        neuron_update: Energy of one update of one neuron, with all that belongs to it.
+        synop_dense: Energy of a synaptic operation of a linear layer, or a part of a recurrent
+            cell, all of whose weights are stored.
+        synop_sparse: Energy of a synaptic operation where only weights that are not zero are
+            stored.
+        synop_convolution: Energy of a synaptic operation of a convolution.
+        neuron_access: Energy of reading and writing back one neuron, in every time step.
+        neuron_update: Energy of one update of one neuron, with all that belongs to it and is not
+            in ``neuron_access``.
+        spike_out: Energy that a neuron takes in addition where it spikes.
+        axon_out: Energy of sending one spike message, to one core.
+        hop: Energy of moving one spike message on by one router.
         addition: Energy of an addition, for the arithmetic of neurons.
         multiplication: Energy of a multiplication, for the arithmetic of neurons.
         event_driven: Whether an input of zero costs nothing. If not, every synapse is computed in
@@ -122,7 +145,14 @@ class EnergyProfile:
     ac: Constant | None = None
     mac: Constant | None = None
     synop: Constant | None = None
+    synop_dense: Constant | None = None
+    synop_sparse: Constant | None = None
+    synop_convolution: Constant | None = None
+    neuron_access: Constant | None = None
     neuron_update: Constant | None = None
+    spike_out: Constant | None = None
+    axon_out: Constant | None = None
+    hop: Constant | None = None
     addition: Constant | None = None
     multiplication: Constant | None = None
     event_driven: bool = True
@@ -133,14 +163,14 @@ class EnergyProfile:
             found = getattr(self, price)
             if not isinstance(found, Constant | None):
                 raise TypeError(f"{price}: expected a Constant, found {found!r}")
-        if not (self.ac or self.mac or self.synop):
+        if not (self.ac or self.mac or self.synapses):
             raise ValueError(f"profile '{self.name}': expected a price of ac, mac or synop")
-        if self.ac and self.synop:
+        if self.ac and self.synapses:
             raise ValueError(
-                f"profile '{self.name}': expected either ac or synop, found both: they are prices "
-                "of the same event"
+                f"profile '{self.name}': expected either ac or {self.synapses[0]}, found both: "
+                "they are prices of the same event"
             )
-        if not self.event_driven and (self.ac or self.mac or not self.synop):
+        if not self.event_driven and (self.ac or self.mac or self.synapses != ("synop",)):
             raise ValueError(
                 f"profile '{self.name}': expected synop, and neither ac nor mac, where every "
                 "synapse is computed (event_driven=False)"
@@ -162,6 +192,11 @@ class EnergyProfile:
                     f"profile '{self.name}': the energy per {PRICES[price]} {said}: expected no "
                     f"further terms, found {', '.join(others)}; they would count twice"
                 )
+
+    @property
+    def synapses(self) -> tuple[str, ...]:
+        """The prices of a synaptic operation that are known, by name of the field."""
+        return tuple(price for price in SYNAPSES if getattr(self, price) is not None)
 
     @property
     def constants(self) -> dict[str, Constant]:

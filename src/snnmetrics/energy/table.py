@@ -1,7 +1,8 @@
 """The profiles that come with the library: data, each constant with its source.
 
-A profile is added by a line in ``_ALL``. Figures that were read in a secondary source say so
-(``via``); what the source that was read does not state is ``None`` or ``"not stated"``.
+A profile is added by a line in ``_ALL``; chips with a single figure are in ``chips.py``. Figures
+that were read in a secondary source say so (``via``); what the source that was read does not state
+is ``None`` or ``"not stated"``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from snnmetrics.energy.chips import CHIPS
 from snnmetrics.energy.profile import Constant, EnergyProfile
 
 _PJ, _NJ = 1e-12, 1e-9
@@ -61,6 +63,10 @@ _FRENKEL = Constant(
     table="abstract",
     node="28 nm",
     all_in=None,
+)
+_SANA_FE = replace(
+    _LOIHI,
+    via="arch/loihi.yaml of SANA-FE (Boyle et al., IEEE TCAD 44(8), 2025)",
 )
 
 
@@ -120,17 +126,40 @@ _ALL = (
         notes=("23.6 pJ + 3.5 pJ per synaptic operation, as keras-spiking adds them",),
     ),
     EnergyProfile(
+        "loihi-events",
+        synop_dense=_of(_SANA_FE, 35.5 * _PJ),
+        synop_sparse=_of(_SANA_FE, 33.6 * _PJ),
+        synop_convolution=_of(_SANA_FE, 24.0 * _PJ),
+        neuron_access=_of(_SANA_FE, 51.2 * _PJ),
+        neuron_update=_of(_SANA_FE, 21.6 * _PJ),
+        spike_out=_of(_SANA_FE, 69.3 * _PJ),
+        axon_out=_of(_SANA_FE, 111 * _PJ),
+        hop=_of(_SANA_FE, 4.2 * _PJ, "north or south; east or west 3.0 pJ"),
+        notes=(
+            "SANA-FE: a simulation with these figures was within 12 % of the energy of the chip",
+            "every neuron is read and updated in every time step: SANA-FE updates none (21.6 pJ) "
+            "whose potential, bias and input are all zero, so that this is an upper bound",
+            "every hop costs what one north or south does (4.2 pJ; east or west: 3.0 pJ): an upper "
+            "bound",
+        ),
+    ),
+    EnergyProfile(
         "spinnaker", synop=_of(_HOEPPNER, 13.3 * _NJ), neuron_update=_of(_HOEPPNER, 26 * _NJ)
     ),
     EnergyProfile(
-        "spinnaker2",
+        "spinnaker2-prototype",
         synop=replace(_of(_HOEPPNER, 0.45 * _NJ), node="28 nm", how="measured"),
         neuron_update=replace(_of(_HOEPPNER, 2.19 * _NJ), node="28 nm", how="measured"),
         notes=("a test chip, with voltages from 0.7 V to 1.0 V as the load asks for",),
     ),
     EnergyProfile("truenorth", synop=_MEROLLA),
     EnergyProfile("odin", synop=_FRENKEL, notes=("the least that was reached",)),
+    *CHIPS,
 )
+_RENAMED = {
+    "spinnaker2": "'spinnaker2-prototype' (a test chip, 450 pJ per synaptic operation) or "
+    "'tang-2023-spinnaker2' (10 pJ)"
+}
 
 _PROFILES: Mapping[str, EnergyProfile] = MappingProxyType({found.name: found for found in _ALL})
 
@@ -164,6 +193,8 @@ def profile_of(profile: str | EnergyProfile) -> EnergyProfile:
         raise TypeError(
             f"profile: expected a name or an EnergyProfile, found {type(profile).__name__}"
         )
+    if profile in _RENAMED:
+        raise ValueError(f"profile: expected {_RENAMED[profile]}, found {profile!r}")
     if profile not in _PROFILES:
         raise ValueError(f"profile: expected one of {', '.join(_PROFILES)}, found {profile!r}")
     return _PROFILES[profile]

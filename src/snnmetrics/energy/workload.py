@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
-from snnmetrics.report import Report
+from snnmetrics.report import LayerData, NeuronData, Report
 from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import named, si
 
@@ -51,6 +53,9 @@ class NeuronWork:
         updates: Neurons x time steps.
         additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
         multiplications: Multiplications; ``None`` if not known of the type.
+        spikes: Spikes out: an output of n is n spikes where the report counts integers as ACs;
+            ``None`` of what emits none, such as a ReLU.
+        neurons: Number of neurons; ``None`` if not known.
 
     Example:
         >>> from snnmetrics.energy import workload_of
@@ -60,8 +65,8 @@ class NeuronWork:
         ... )
         >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> work = workload_of(report).neurons["lif"]
-        >>> work.type, work.updates
-        ('Leaky', 100.0)
+        >>> work.type, work.updates, work.spikes
+        ('Leaky', 100.0, 5.0)
     """
 
     name: str
@@ -69,6 +74,44 @@ class NeuronWork:
     updates: float
     additions: float | None
     multiplications: float | None
+    spikes: float | None = None
+    neurons: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerReads:
+    """Inputs and weights that one layer needs, per sample, whatever memories they are in.
+
+    Attributes:
+        operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ...
+        vectors: Input vectors.
+        inputs: Elements of the input, zero or not.
+        events: Inputs that are not zero; an input of n is n events where the report counts integers
+            as ACs.
+        synapses: Synapses that these events reach, at weights of zero too; of an analog input all
+            synapses, since zeros are computed like everything else.
+        neurons: Elements of one input vector.
+        weights: Elements of the weight; ``None`` of a product of two activations.
+        biases: Outputs that a bias is added to.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import workload_of
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> reads = workload_of(monitor.run([torch.eye(4).unsqueeze(1)])).reads["Linear"]
+        >>> reads.inputs, reads.events, reads.synapses, reads.weights, reads.biases
+        (16.0, 4.0, 12.0, 12, 12.0)
+    """
+
+    operation: str
+    vectors: float
+    inputs: float
+    events: float
+    synapses: float
+    neurons: int
+    weights: int | None
+    biases: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,6 +125,7 @@ class Workload(Record, Tabular):
         notes: What a reader must know of the counts, such as what was not counted.
         integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
         bits: Width of weights and activations, where it is part of what the model is.
+        reads: What each layer reads, by name; read-only, empty if it is not known.
 
     Example:
         >>> import torch
@@ -99,6 +143,7 @@ class Workload(Record, Tabular):
     notes: tuple[str, ...] = ()
     integer_as: str = "acs"
     bits: int | None = None
+    reads: Mapping[str, LayerReads] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Workload(model={self.model!r}, acs={self.acs:.6g}, macs={self.macs:.6g})"
@@ -191,11 +236,58 @@ def workload_of(report: Report) -> Workload:
         for name, row in report.layers.items()
     }
     neurons = {
-        name: NeuronWork(name, row.type, row.updates, row.additions, row.multiplications)
+        name: NeuronWork(
+            name,
+            row.type,
+            row.updates,
+            row.additions,
+            row.multiplications,
+            ratio(spikes_of(report.neurons_data[name], report.integer_as), report.samples),
+            row.neurons,
+        )
         for name, row in report.neurons.items()
     }
+    counts = report.counts()
     return Workload(
-        report.model or "model", layers, neurons, _not_counted(report), report.integer_as
+        report.model or "model",
+        layers,
+        neurons,
+        _not_counted(report),
+        report.integer_as,
+        reads={
+            name: _reads(report.layers_data[name], row.kind, counts[name], report)
+            for name, row in report.layers.items()
+        },
+    )
+
+
+def spikes_of(data: NeuronData, integer_as: str) -> float:
+    """Spikes over all samples: an output of n is n spikes where integers count as ACs.
+
+    A fractional output is not a number of spikes: the layer behind takes it as analog.
+    """
+    weighted = integer_as == "acs" and float(data.spikes).is_integer()
+    return data.spikes if weighted else data.events
+
+
+def _reads(
+    data: LayerData, kind: str, totals: Mapping[str, float | None], report: Report
+) -> LayerReads:
+    weighted = kind == "integer" and report.integer_as == "acs"
+    events, synapses = ("magnitude", "synops") if weighted else ("events", "event_synops")
+    operation = data.operation
+    of_layer = {
+        "vectors": totals["vectors"],
+        "inputs": totals["elements"],
+        "events": totals[events],
+        "synapses": totals["dense_synops" if kind == "analog" else synapses],
+        "biases": totals["output_elements"] if operation.bias else 0,
+    }
+    return LayerReads(
+        operation.operation,
+        neurons=math.prod(operation.input_shape),
+        weights=None if operation.weight_shape is None else math.prod(operation.weight_shape),
+        **{name: ratio(total or 0, report.samples) for name, total in of_layer.items()},
     )
 
 

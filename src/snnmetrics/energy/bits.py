@@ -1,0 +1,227 @@
+"""Arithmetic effort in bits: operations times the widths of both operands."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from snnmetrics.arguments import positive_integer
+from snnmetrics.energy.traffic import ANALOG_BITS
+from snnmetrics.energy.workload import Workload, workload_of
+from snnmetrics.report import Report
+from snnmetrics.report.frozen_record import Record
+from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
+from snnmetrics.text import named, si
+
+FIGURES = ("effort", "dense_effort", "weight_bits")
+SOURCE = (
+    "effort: operations x bits of a weight x bits of an activation, the arithmetic computation "
+    "effort (ACE) of Zhang, Zhang and Lew, PokeBNN, CVPR 2022 (arXiv:2112.00133), as google/aqt "
+    "has it (compute_cost); edges exact"
+)
+CAVEAT = (
+    "bit budget after the abstract of Shen et al., CVPR 2024 (arXiv:2311.10802); its text was not "
+    "at hand, so whether dense effort and effort are its S-ACE and NS-ACE was not checked"
+)
+
+
+@dataclass(frozen=True)
+class BitRow:
+    """Bits that a layer, or all, computes with and stores; ``None`` where not known.
+
+    Attributes:
+        name: Name of the row in the report.
+        kind: Kind of the input.
+        effort: Operations that were counted, ACs and MACs, times the bits of both operands, per
+            sample.
+        dense_effort: The same as if every input were an event, in every time step that is run.
+        weight_bits: Bits of all weights, without biases.
+
+    Example:
+        >>> from snnmetrics.energy import BitRow
+        >>> BitRow("fc", "binary", effort=72.0, dense_effort=192.0, weight_bits=96.0).effort
+        72.0
+    """
+
+    name: str
+    kind: str
+    effort: float | None
+    dense_effort: float | None
+    weight_bits: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BitBudget(Record, Tabular):
+    """Bits that a model computes with and stores, per layer and in total.
+
+    Attributes:
+        workload: Operations of the model.
+        layers: Bits of each layer, by name; read-only.
+        settings: Widths in bits.
+        left_out: What is not known, and why, in words; empty if all is known.
+        notes: What a reader must know.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3, bias=False), batch_dim=0)
+        >>> budget = sm.energy.bit_budget(monitor.run([torch.ones(2, 4)]))
+        >>> budget.total.effort, budget.total.weight_bits  # 12 ACs of 8 x 1 bits
+        (96.0, 96.0)
+    """
+
+    workload: Workload
+    layers: Mapping[str, BitRow]
+    settings: Mapping[str, Any]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"BitBudget(model={self.workload.model!r}, effort={self.total.effort})"
+
+    @cached_property
+    def total(self) -> BitRow:
+        """Bits of all layers; ``None`` where they are not known of one."""
+        rows = self.layers.values()
+        sums = {figure: _sum(getattr(row, figure) for row in rows) for figure in FIGURES}
+        return BitRow("total", "", **sums)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that it holds, as dicts, lists, numbers and text."""
+        return {
+            "format": "snnmetrics.BitBudget",
+            "model": self.workload.model,
+            "unit": "bits x bits per sample; of weights bits",
+            "settings": dict(self.settings),
+            "layers": {
+                name: {"kind": row.kind, **_known(row)} for name, row in self.layers.items()
+            },
+            "total": _known(self.total),
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The data of :meth:`to_dict`, as JSON.
+
+        Args:
+            indent: Spaces per level; ``None`` for one line.
+        """
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def _page(self) -> Page:
+        header = (
+            f"snnmetrics bit budget of {self.workload.model}",
+            "effort in bits x bits per sample",
+        )
+        titles = (Column("layer", number=False), Column("kind", number=False))
+        columns = (*titles, Column("effort"), Column("dense effort"), Column("bits of weights"))
+        lines = tuple(map(_line, self.layers.values()))
+        return Page(header, (Table(columns, lines, _line(self.total)),), self.notes)
+
+    def _sheets(self) -> Mapping[str, Sheet]:
+        rows = [vars(row) for row in self.layers.values()]
+        return {"layers": sheet_of(["name", "kind", *FIGURES], rows)}
+
+
+def bit_budget(
+    report: Report | Workload,
+    weight_bits: int = 8,
+    activation_bits: int = 1,
+    *,
+    analog_bits: int | None = None,
+) -> BitBudget:
+    """Bits that a model computes with and stores: operations times the widths of their operands.
+
+    Per layer, with the bits of a weight and of an activation:
+
+        ``effort = (ACs + MACs) weight_bits activation_bits``
+
+    which is the arithmetic computation effort (ACE) of Zhang, Zhang and Lew, "PokeBNN: A Binary
+    Pursuit of Lightweight Accuracy", CVPR 2022 (arXiv:2112.00133), over the operations that
+    happened; ``dense_effort`` is that of all synapses in all time steps. The formula was read in
+    the authors' code (google/aqt, ``compute_cost``). In ``dense_effort``, T time steps of one bit
+    weigh as much as one step of T bits: the view of Shen et al., "Are Conventional SNNs Really
+    Efficient? A Perspective from Network Quantization", CVPR 2024 (arXiv:2311.10802), who divide a
+    bit budget between weights, activations and time steps. Only its abstract was at hand: whether
+    its S-ACE and NS-ACE are ``dense_effort`` and ``effort`` was not checked.
+
+    Args:
+        report: What was counted, or a baseline such as
+            :func:`snnmetrics.energy.quantised_ann_baseline`.
+        weight_bits: Width of a weight.
+        activation_bits: Width of a spike.
+        analog_bits: Width of an analog value; ``None`` for that of the workload, as a quantised ANN
+            has it, else 8.
+
+    Returns:
+        Bits per layer and in total. Products of two activations have no weight and are left out.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a width is not positive.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> from snnmetrics.energy import bit_budget, quantised_ann_baseline
+        >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=1, time_dim=0)
+        >>> report = monitor.run([torch.eye(4)[:3].unsqueeze(1)])  # 3 steps
+        >>> bit_budget(report).total.dense_effort  # 36 synapses x 8 bits x 1 bit
+        288.0
+        >>> bit_budget(quantised_ann_baseline(report, bits=3)).total.dense_effort
+        288.0
+    """
+    workload = report if isinstance(report, Workload) else workload_of(report)
+    if analog_bits is None:
+        analog_bits = workload.bits or ANALOG_BITS
+    widths = {
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "analog_bits": analog_bits,
+    }
+    for name, width in widths.items():
+        positive_integer(name, width)
+    rows, left_out = {}, []
+    for name, layer in workload.layers.items():
+        reads = workload.reads.get(name)
+        weights = None if reads is None else reads.weights
+        bits = weight_bits * (analog_bits if layer.kind == "analog" else activation_bits)
+        if reads is not None and weights is None:
+            rows[name] = BitRow(name, layer.kind, None, None, None)
+            left_out.append(f"{name}: a product of two activations, which has no weight")
+            continue
+        if weights is None:
+            left_out.append(f"{name}: its number of weights is not known")
+        stored = None if weights is None else float(weights * weight_bits)
+        operations = layer.acs + layer.macs
+        rows[name] = BitRow(
+            name, layer.kind, float(operations * bits), float(layer.dense_synops * bits), stored
+        )
+    notes = (
+        f"{named(weight_bits, 'bit')} per weight, {named(activation_bits, 'bit')} per spike, "
+        f"{named(analog_bits, 'bit')} per analog value",
+        SOURCE,
+        CAVEAT,
+        *(f"left out: {line}" for line in left_out),
+        *workload.notes,
+    )
+    return BitBudget(workload, rows, widths, tuple(left_out), notes)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else float(sum(value or 0 for value in known))
+
+
+def _known(row: BitRow) -> dict[str, float | None]:
+    values = {figure: getattr(row, figure) for figure in FIGURES}
+    return {n: None if v is None or not math.isfinite(v) else v for n, v in values.items()}
+
+
+def _line(row: BitRow) -> tuple[str, ...]:
+    return (row.name, row.kind, *(si(getattr(row, figure)) for figure in FIGURES))

@@ -1,0 +1,138 @@
+"""Prices per byte of memory traffic: one for all, or by the level of memory of each part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from snnmetrics.energy.profile import Constant
+
+Level = Literal["register", "sram", "dram"]
+Part = Literal["weights", "state", "activations", "events"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""Parts of the traffic, as fields of a row of :class:`MemoryTraffic`."""
+
+
+@dataclass(frozen=True)
+class PerByte(Constant):
+    """Energy of reading or writing one byte, and how it is known.
+
+    Args:
+        joules: Energy per byte, in joules. A price per bit times 8, per access of 64 bits over 8.
+        source: See :class:`Constant`, as for what follows.
+        year: Year of the publication.
+        table: Table or figure in the source.
+        node: Technology node.
+        voltage: Supply voltage in volts.
+        how: How the figure was found.
+        all_in: False: it is the price of an access alone.
+        via: The secondary source where the figure was read.
+
+    Raises:
+        ValueError: See :class:`Constant`; and if ``all_in`` is not False.
+
+    Example:
+        >>> from snnmetrics.energy import PerByte
+        >>> print(PerByte(1.25e-12, "Our own SRAM, 10 pJ per 64 bits", 2026, how="measured"))
+        1.25 pJ; Our own SRAM, 10 pJ per 64 bits, 2026; node not stated, voltage not stated, \
+measured; one term
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.all_in is not False:
+            raise ValueError(f"all_in: expected False of a price per byte, found {self.all_in!r}")
+
+    @classmethod
+    def step(cls) -> PerByte:
+        """24.96 pJ per byte, which is 3.12 pJ per bit: the price that SpikingJelly 2.0.0 has.
+
+        Example:
+            >>> from snnmetrics.energy import PerByte
+            >>> f"{PerByte.step().joules / 8 * 1e12:.4g}"  # pJ per bit
+            '3.12'
+        """
+        return cls(
+            24.96e-12,
+            'Shen et al., "STEP: A Unified Spiking Transformer Evaluation Platform for Fair and '
+            'Reproducible Benchmarking", arXiv:2505.11151',
+            2025,
+            table="3.12 pJ per bit",
+            via="SimpleEnergyCostConfig of SpikingJelly 2.0.0",
+        )
+
+    def of(self, part: Part) -> PerByte:
+        """The price of a part of the traffic: this one.
+
+        Args:
+            part: ``"weights"``, ``"state"``, ``"activations"`` or ``"events"``.
+        """
+        return self
+
+
+@dataclass(frozen=True)
+class MemoryLevels:
+    """Prices per byte by level of memory, and the level that each part of the traffic goes to.
+
+    Where weights, states, activations and events are is your choice, and the footnotes of the
+    estimate state it.
+
+    Args:
+        weights: Level that weights and biases are read from: ``"register"``, ``"sram"`` or
+            ``"dram"``.
+        state: Level that states of neurons are in.
+        activations: Level that inputs and outputs are in.
+        events: Level that addresses of events are in.
+        register: Price per byte of registers.
+        sram: Price per byte of memory on the chip.
+        dram: Price per byte of memory off the chip.
+
+    Raises:
+        TypeError: If a price is not a :class:`PerByte`.
+        ValueError: If a level is unknown, or used and without a price.
+
+    Example:
+        >>> from snnmetrics.energy import MemoryLevels, PerByte
+        >>> sram = PerByte(1.25e-12, "Our own chip", 2026)
+        >>> dram = PerByte(160e-12, "Its board", 2026)
+        >>> levels = MemoryLevels(
+        ...     weights="dram",
+        ...     state="sram",
+        ...     activations="sram",
+        ...     events="sram",
+        ...     sram=sram,
+        ...     dram=dram,
+        ... )
+        >>> levels.of("weights").joules
+        1.6e-10
+    """
+
+    weights: Level
+    state: Level
+    activations: Level
+    events: Level
+    register: PerByte | None = None
+    sram: PerByte | None = None
+    dram: PerByte | None = None
+
+    def __post_init__(self) -> None:
+        levels = get_args(Level)
+        for level in levels:
+            price = getattr(self, level)
+            if not isinstance(price, PerByte | None):
+                raise TypeError(f"{level}: expected a PerByte, found {price!r}")
+        for part in PARTS:
+            level = getattr(self, part)
+            if level not in levels:
+                raise ValueError(f"{part}: expected one of {levels}, found {level!r}")
+            if getattr(self, level) is None:
+                raise ValueError(f"{level}: expected a price, since {part} are there, found None")
+
+    def of(self, part: Part) -> PerByte:
+        """The price of a part of the traffic.
+
+        Args:
+            part: ``"weights"``, ``"state"``, ``"activations"`` or ``"events"``.
+        """
+        price: PerByte = getattr(self, getattr(self, part))
+        return price
