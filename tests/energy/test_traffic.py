@@ -472,6 +472,13 @@ def test_the_price_of_spikingjelly_has_its_provenance() -> None:
     assert "SpikingJelly" in price.via
 
 
+def test_a_price_without_a_source_says_so() -> None:
+    made = report({"fc": layer("binary", 5)})
+    estimate = estimate_energy(made, FP32, memory=PerByte(24.96e-12))
+    assert estimate.total.energy == estimate_energy(made, FP32, memory=PerByte.step()).total.energy
+    assert "without a source" in " ".join(str(estimate).split())
+
+
 def test_what_is_not_known_is_not_in_the_energy_and_forbids_a_ratio() -> None:
     made = report({"fc": layer("binary", 5)}, neurons_data={"mystery": neurons(16, 2, "Mystery")})
     estimate = estimate_energy(made, FP32, memory=PRICE)

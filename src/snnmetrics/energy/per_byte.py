@@ -9,6 +9,7 @@ from snnmetrics.energy.profile import Constant
 
 Level = Literal["register", "sram", "dram"]
 Part = Literal["weights", "state", "activations", "events"]
+GIVEN = "a number that was given to the estimate, without a source"
 PARTS: tuple[Part, ...] = get_args(Part)
 """Parts of the traffic, as fields of a row of :class:`MemoryTraffic`."""
 
@@ -19,7 +20,8 @@ class PerByte(Constant):
 
     Args:
         joules: Energy per byte, in joules. A price per bit times 8, per access of 64 bits over 8.
-        source: See :class:`Constant`, as for what follows.
+        source: Who published it and where; by default the footnotes say that it was given as a
+            number. See :class:`Constant`, as for what follows.
         year: Year of the publication.
         table: Table or figure in the source.
         node: Technology node.
@@ -37,6 +39,8 @@ class PerByte(Constant):
         1.25 pJ; Our own SRAM, 10 pJ per 64 bits, 2026; node not stated, voltage not stated, \
 measured; one term
     """
+
+    source: str = GIVEN
 
     def __post_init__(self) -> None:
         super().__post_init__()
