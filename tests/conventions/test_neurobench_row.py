@@ -12,6 +12,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from torch.nn.utils import parametrizations, prune
 import snnmetrics as sm
 from snnmetrics.conventions import neurobench_row
 from snnmetrics.conventions.neurobench_figures import NEURON_OPERATIONS
+from tests.helpers import architectures
+from tests.helpers.toy import Spike
 from tests.integration.models import spikes
 from tests.integration.test_neurobench import (
     MODELS,
@@ -257,6 +260,58 @@ def test_neurons_of_other_frameworks() -> None:
     assert "give activation_modules" in row.reasons["ActivationSparsity"]
 
 
+@dataclass(frozen=True)
+class Example:
+    """An example of NeuroBench, and what its README and ``benchmark_snn.py`` say of it."""
+
+    build: Callable[[], nn.Module]
+    input: tuple[int, ...]
+    footprint: int
+    dense: float
+
+
+EXAMPLES = {
+    "speech-commands-snn": Example(
+        architectures.speech_commands_snn, (200, 20), 583_900, 29_030_400
+    ),
+    "speech-commands-ann": Example(
+        architectures.speech_commands_ann, (1, 8000), 109_228, 1_880_256
+    ),
+    "gesture-snn": Example(architectures.gesture_snn, (150, 2, 32, 32), 304_828, 891_206_400),
+}
+
+
+def example(name: str) -> nn.Module:
+    """With the neurons of its example; ReLU of a class that is registered."""
+    model = EXAMPLES[name].build()
+    spiking = [i for i, module in enumerate(model) if isinstance(module, Spike)]
+    for i, module in enumerate(model):
+        if isinstance(module, Spike):
+            model[i] = leaky(output=i == spiking[-1])
+        elif isinstance(module, nn.ReLU):
+            model[i] = ReLU()
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_of_neurobench(name: str) -> None:
+    """The tutorial on Speech Commands prints 29,336,955 for ``Dense``, which no shape gives."""
+    model, x = example(name), torch.randn(1, *EXAMPLES[name].input)
+    if is_spiking(model):
+        x = (x > 1).float()
+    theirs, _ = by_neurobench(model, x)
+    updates = measured_updates(model, x)
+    row = neurobench_row(model, monitored(model, x), membrane_updates=updates)
+    if is_spiking(model):
+        assert_equal(row, theirs, "ExecutionRate")
+        assert theirs["MembraneUpdates"] > 0
+    else:
+        assert_equal(row, theirs | {"NeuronOperations": None}, "ExecutionRate", *NEURON_FIGURES)
+    assert row["Footprint"] == EXAMPLES[name].footprint
+    assert row["SynapticOperations"]["Dense"] == EXAMPLES[name].dense
+    assert 0 < row["ActivationSparsity"] < 1
+
+
 # ---------------------------------------------------------------- what others count as
 
 
@@ -411,6 +466,18 @@ def test_layers_that_were_left_out(name: str) -> None:
     assert f"{last}: the report has no row of this Linear" in row.reasons["SynapticOperations"]
     assert row["ActivationSparsity"] is None
     assert f"{neurons}: the report has no outputs" in row.reasons["ActivationSparsity"]
+
+
+def test_calls_that_were_not_counted() -> None:
+    x = spikes(2, 5, 4)()
+    relu = nn.Sequential(nn.Linear(4, 3), ReLU())
+    monitor = sm.Monitor(relu)
+    with monitor, monitor.batch(samples=2):
+        relu(x[:, 0])
+        torch.func.vmap(relu)(x)
+    row = neurobench_row(relu, monitor.compute())
+    for key in ("SynapticOperations", "ActivationSparsity"):
+        assert "Sequential was not counted, or not always" in row.reasons[key]
 
 
 def test_neurons_that_take_all_steps() -> None:

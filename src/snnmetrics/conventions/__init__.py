@@ -5,7 +5,7 @@ by one function, see :func:`convention`.
 """
 
 from snnmetrics.conventions import published as published  # registers the conventions
-from snnmetrics.conventions.neurobench_row import NeuroBenchRow, neurobench_row
+from snnmetrics.conventions.neurobench import NeuroBenchRow, neurobench_row
 from snnmetrics.report.convention import (
     CONVENTIONS,
     Convention,

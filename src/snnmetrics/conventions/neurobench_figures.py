@@ -90,6 +90,14 @@ class Run:
         return _updates(self)
 
 
+def _refuse_uncounted(run: Run, heard: list[Heard]) -> None:
+    """Refuse what the report lacks of modules that NeuroBench listens to."""
+    paths = {one.path for one in heard}
+    for item in run.report.uncounted:
+        if item.what == "call" or item.name in paths:
+            raise NotInReport(f"{item.name} was not counted, or not always: {item.reason}")
+
+
 Figure = TypeVar("Figure", bound=Callable[[Run], Any])
 
 FIGURES: dict[str, Callable[[Run], Any]] = {}
@@ -221,6 +229,7 @@ def _layer_figures(name: str, data: LayerData, module: nn.Module, report: Report
 def _refuse_missing(run: Run, heard: list[Heard]) -> None:
     """Refuse layers without a row: they may have been called and left out."""
     rows = [run.report.layers_data[name] for name in run.report.layers]
+    _refuse_uncounted(run, heard)
     called = {run.modules.of(data) for data in rows}
     # Weights that a function takes, as those of an output projection of attention.
     taken = {slot for data in rows if data.key is not None for slot in data.key.slots}
@@ -242,6 +251,7 @@ def _outputs(run: Run) -> list[Outputs]:
         elements, events = counts[module]
         counts[module] = (elements + data.elements, events + data.events)
     heard = activations(run.model, run.added)
+    _refuse_uncounted(run, heard)
     for one in heard:
         if one.module not in counts:
             raise NotInReport(
@@ -351,7 +361,7 @@ def dense_neuron_operations(run: Run) -> float:
 def _operations(heard: Heard) -> int:
     """Operations of an update of a neuron."""
     kind, reset = type(heard.module).__name__, getattr(heard.module, "_reset_mechanism", "")
-    if (kind, reset) not in NEURON_OPERATIONS:
+    if (kind, reset) not in NEURON_OPERATIONS or not is_snntorch(heard.module):
         how = f" that resets by {reset!r}" if reset else ""
         raise NotInReport(
             f"{heard.path}: NeuroBench knows no operations of a {kind}{how}; it ends with an "
@@ -370,7 +380,7 @@ def executions(run: Run) -> float:
     if run.given_executions is not None:
         return run.given_executions
     if report.steps is not None:
-        return report.steps
+        return float(report.steps)
     rows = report.neurons_data.values()
     if any(data.elements > data.neurons * report.samples for data in rows):
         raise NotInReport(

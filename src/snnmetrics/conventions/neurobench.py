@@ -77,6 +77,23 @@ class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
         reasons: Why a figure is ``None``, by its key; parts of ``"NeuronOperations"`` have keys of
             their own.
         date: When it was submitted.
+
+    Example:
+        >>> import torch
+        >>> import snnmetrics as sm
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+        >>> monitor = sm.Monitor(model)
+        >>> with monitor, monitor.batch(samples=2, steps=5):  # 12 operations at each step
+        ...     for step in range(5):
+        ...         output = model(torch.ones(2, 4))
+        >>> row = sm.conventions.neurobench_row(model, monitor.compute(), execution_rate=200)
+        >>> dict(row["SynapticOperations"])  # per sample
+        {'Effective_MACs': 0.0, 'Effective_ACs': 60.0, 'Dense': 60.0}
+        >>> row.footprint == row["Footprint"], row.executions
+        (True, 5.0)
+        >>> lines = row.to_markdown().splitlines()
+        >>> [line for line in lines if line.startswith("| Sequential")]  # per execution
+        ['| Sequential | 60 | 200 | 0.000 | - | 12 | 0 | 12 |']
     """
 
     method: str
