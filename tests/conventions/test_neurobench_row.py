@@ -295,7 +295,7 @@ def example(name: str) -> nn.Module:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_of_neurobench(name: str) -> None:
-    """The tutorial on Speech Commands prints 29,336,955 for ``Dense``, which no shape gives."""
+    """Footprint and ``Dense`` are also those that it publishes, which take no trained weights."""
     model, x = example(name), torch.randn(1, *EXAMPLES[name].input)
     if is_spiking(model):
         x = (x > 1).float()
