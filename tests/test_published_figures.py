@@ -151,8 +151,8 @@ def test_fvcore_adds_normalisation_and_pooling() -> None:
 def test_per_step_and_total_of_neurobench() -> None:
     """Its README and examples: operations of a step, times the steps.
 
-    Its tutorial on Speech Commands prints 29,336,955 instead of 29,030,400: that is 201 x 145,955, as
-    if biases were operations and there were one more step.
+    Its tutorial on Speech Commands prints 29,336,955 instead of 29,030,400: that is 201 x 145,955,
+    as if biases were operations and there were one more step.
     """
     for name, step in (("speech-commands-snn", 145_152), ("gesture-snn", 5_941_376)):
         model = MODELS[name]

@@ -615,14 +615,6 @@ def test_leaderboard() -> None:
     assert "- MembraneUpdates: " in text
 
 
-def test_leaderboard_of_few_shot_learning_is_per_execution() -> None:
-    """``leaderboard.rst``: of an SNN at 200 Hz on seconds of audio, 3.39E6 dense operations.
-
-    Its footprint of 1.36E7 bytes holds 3.4E6 weights: each is used once in 3.39E6 operations.
-    """
-    assert round(1.36e7 / 4, -5) == round(3.39e6, -5)
-
-
 def test_sheet() -> None:
     csv = a_row().to_csv().splitlines()
     assert csv[0].startswith("name,Footprint,ParameterCount")
