@@ -121,9 +121,43 @@ def test_spikingformer_log_counts_biases() -> None:
     assert first.padded_macs == 346_816_512
     assert first.bias_additions == 0
     assert head.padded_macs + head.bias_additions == 513_000
+    # "0.347329512 G MACs" of its log: both have no spikes as input, or their mean.
+    assert first.padded_macs + head.padded_macs + head.bias_additions == 347_329_512
     calls = (first, *others, head)
     assert sum(call.padded_macs + call.bias_additions for call in calls) == 33_044_419_560
     assert sum(call.bias_additions for call in calls) == 19_268_584
+
+
+def test_fvcore_adds_normalisation_and_pooling() -> None:
+    """Fvcore counts 1,819,065,856 for ResNet-18, in evaluation mode.
+
+    Two operations for each output of a batch norm and one for each input of the average pooling are
+    beside ours.
+    """
+    normalised: list[int] = []
+    pooled: list[int] = []
+    with torch.device("meta"):
+        network = architectures.resnet18().eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lambda *call: normalised.append(call[2].numel()))
+            if isinstance(module, nn.AdaptiveAvgPool2d):
+                module.register_forward_hook(lambda *call: pooled.append(call[1][0].numel()))
+        network(torch.empty(1, *IMAGE))
+    extra = 2 * sum(normalised) + sum(pooled)
+    assert MODELS["resnet18"].dense_macs + extra == 1_819_065_856
+
+
+def test_per_step_and_total_of_neurobench() -> None:
+    """Its README and examples: operations of a step, times the steps.
+
+    Its tutorial on Speech Commands prints 29,336,955 instead of 29,030,400: that is 201 x 145,955,
+    as if biases were operations and there were one more step.
+    """
+    for name, step in (("speech-commands-snn", 145_152), ("gesture-snn", 5_941_376)):
+        model = MODELS[name]
+        assert step == sum(call.edges_exact for call in model.calls())
+        assert step * model.steps == model.dense_synops
 
 
 def test_footprints_of_neurobench_leave_room_for_buffers_alone() -> None:

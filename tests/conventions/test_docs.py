@@ -12,7 +12,8 @@ import torch
 from snnmetrics.conventions import CONVENTIONS
 from tests.conventions.test_tools import report_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "conventions.md").read_text()
+HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "conventions.md").read_text()
+PAGE, ROW = HOWTO.split("\n## A NeuroBench row\n")
 
 
 def test_the_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +33,16 @@ def test_the_table_names_every_convention() -> None:
     rows = {line.split("`")[1]: line for line in PAGE.splitlines() if line.startswith("| `")}
     for name, found in CONVENTIONS.items():
         assert rows[name].endswith(f"| {found.exact.replace('_', ' ')} |"), name
+
+
+def test_the_row_of_neurobench_is_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```(python|text)\n(.*?)```", ROW, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "text"] * 2
+    for kind, block in blocks:
+        if kind == "python":
+            exec(block, names)
+        else:
+            assert capsys.readouterr().out.rstrip() == block.rstrip()
+    assert not names["pruned"].reasons
+    assert names["pruned"].footprint == names["dense"].footprint

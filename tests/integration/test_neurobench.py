@@ -380,6 +380,45 @@ def test_recurrent_cells(told: bool) -> None:
         assert theirs == {"Effective_MACs": 0, "Effective_ACs": first / 5, "Dense": 2 * 3 * 4 / 5}
 
 
+@pytest.mark.parametrize(
+    ("kind", "gates", "dense", "dense_there"),
+    [
+        (nn.LSTMCell, 4, 12_020, 10_700),
+        (nn.GRUCell, 3, 9_020, 9_320),
+        (nn.RNNCell, 1, 3_020, 3_020),
+    ],
+)
+def test_products_of_gates(kind: Any, gates: int, dense: int, dense_there: int) -> None:
+    """NeuroBench adds the element-wise products of gated cells to those with weights.
+
+    Of 20 units with 10 inputs, 5 steps from a state of zeros, and a linear layer behind: weights of
+    inputs at 5 steps, weights of states at 4; and three products of a unit with its gates, of which
+    the one with the state is not effective at the first step. Its dense figure of an LSTM is the
+    effective one, as the state is taken as it is.
+    """
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = kind(10, 20), nn.Linear(20, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            zeros = torch.zeros(len(x), 20)
+            state: Any = (zeros, zeros.clone()) if kind is nn.LSTMCell else zeros
+            for step in x.unbind(1):
+                state = self.cell(step, state)
+            return self.head(state[0] if kind is nn.LSTMCell else state)
+
+    model, x = Gated(), torch.randn(2, 5, 10)
+    ours, theirs = synaptic_operations(model, x), of_neurobench(model, x)["SynapticOperations"]
+    by_weights = gates * 20 * (5 * 10 + 4 * 20) + 20
+    by_gates = 20 * (5 * 3 - 1) if gates > 1 else 0
+    assert ours == {"Effective_MACs": by_weights, "Effective_ACs": 0, "Dense": dense}
+    assert theirs["Effective_MACs"] == by_weights + by_gates
+    assert theirs["Dense"] == dense_there
+    assert (by_weights, by_gates) in [(10_420, 280), (7_820, 280), (2_620, 0)]
+
+
 def test_a_pruned_layer() -> None:
     """Ours is of the layer as after ``prune.remove``, of which NeuroBench says the same.
 

@@ -5,6 +5,7 @@ by one function, see :func:`convention`.
 """
 
 from snnmetrics.conventions import published as published  # registers the conventions
+from snnmetrics.conventions.neurobench import NeuroBenchRow, neurobench_row
 from snnmetrics.report.convention import (
     CONVENTIONS,
     Convention,
@@ -23,8 +24,10 @@ __all__ = [
     "ConventionTable",
     "Figures",
     "Layer",
+    "NeuroBenchRow",
     "NotInReport",
     "convention",
+    "neurobench_row",
 ]
 
 
