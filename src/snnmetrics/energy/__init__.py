@@ -3,6 +3,7 @@
 from snnmetrics.energy.arithmetic import Energy, energy_of
 from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
 from snnmetrics.energy.estimate import estimate_energy
+from snnmetrics.energy.measurement import Measurement, load_measurements
 from snnmetrics.energy.memory import memory_aware_baseline, memory_aware_energy
 from snnmetrics.energy.memory_counts import MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
@@ -18,6 +19,7 @@ __all__ = [
     "EnergyReport",
     "EnergyRow",
     "LayerWork",
+    "Measurement",
     "MemoryPrices",
     "MemoryWork",
     "Method",
@@ -28,6 +30,7 @@ __all__ = [
     "energy_of",
     "energy_profiles",
     "estimate_energy",
+    "load_measurements",
     "memory_aware_baseline",
     "memory_aware_energy",
     "quantised_ann_baseline",
