@@ -10,6 +10,13 @@ from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.profile import Constant, EnergyProfile
 from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import energy_profiles
+from snnmetrics.energy.training import (
+    OptimizerUpdate,
+    TrainingCost,
+    TrainingLayer,
+    UpdateWork,
+    training_cost,
+)
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 
 __all__ = [
@@ -24,6 +31,10 @@ __all__ = [
     "MemoryWork",
     "Method",
     "NeuronWork",
+    "OptimizerUpdate",
+    "TrainingCost",
+    "TrainingLayer",
+    "UpdateWork",
     "Workload",
     "ann_baseline",
     "break_even_rate",
@@ -34,6 +45,7 @@ __all__ = [
     "memory_aware_baseline",
     "memory_aware_energy",
     "quantised_ann_baseline",
+    "training_cost",
     "workload_of",
 ]
 

@@ -47,7 +47,7 @@ class Measurement:
     that is out of calibration, is in no standard error.
 
     Args:
-        seconds: Time that a run takes for all its samples, in seconds.
+        seconds: Duration of a run, over all its samples, in seconds.
         active_power: Mean power during a run, in watts.
         samples: Samples that each run processes.
         idle_power: Power of the waiting device, in watts; ``None`` if it was not measured.
