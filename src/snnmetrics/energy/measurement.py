@@ -114,7 +114,7 @@ class Measurement:
 
     @property
     def energy(self) -> float:
-        """Active power x seconds / samples: joules per sample, mean over runs."""
+        """Joules per sample, mean over runs, of active power x seconds / samples."""
         return fmean(self._energies(0.0))
 
     @property
@@ -132,7 +132,7 @@ class Measurement:
 
     @property
     def dynamic_energy(self) -> float | None:
-        """(Active - idle power) x seconds / samples: joules per sample, mean over runs.
+        """Joules per sample, mean over runs, of (active - idle power) x seconds / samples.
 
         ``None`` without idle power. It may be negative, as the dynamic power.
         """
@@ -163,7 +163,7 @@ class Measurement:
 
     @property
     def samples_per_second(self) -> float:
-        """Execution rate: samples over mean seconds."""
+        """Samples over mean seconds, the execution rate."""
         return 1 / self.seconds_per_sample
 
     @property
