@@ -7,7 +7,9 @@ stops paying off, and how it compares once memories are counted. The table is wr
 ``examples/out/paper_table.tex``, which compiles.
 
 Run with ``python examples/paper_table.py``; ``--digits`` takes the digits, ``--epochs N`` trains
-longer or shorter.
+longer or shorter. ``--measured FILE`` sets energy that was measured on a device beside the
+estimate: a JSON file with power and time of the methods ``"ANN"`` and ``"SNN"``, of one of them or
+of both. Its form is that of ``snnmetrics.energy.load_measurements``; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import snnmetrics as sm
 from snnmetrics.energy import (
     ann_baseline,
     break_even_rate,
+    load_measurements,
     memory_aware_baseline,
     memory_aware_energy,
 )
@@ -41,6 +44,17 @@ TRAIN, TEST = 12_000, 2_000  # images, of those there are
 PROFILE = "horowitz-45nm-fp32"
 DATA = Path("/usr/share/datasets/fashion-mnist")
 TABLE = Path(__file__).parent / "out" / "paper_table.tex"
+# Beside measured figures: all columns would be wider than the text of an article.
+NARROW = ["acs", "macs", "energy", "measured_energy", "dynamic_energy", "accuracy"]
+HOW_TO_MEASURE = """\
+Nothing was measured: the energy above is an estimate. To set measured energy beside it, run the
+trained networks on a device with a power meter, several times, over a known number of images, and
+once more while it waits for input. Write seconds and watts of each run to a JSON file
+
+  {"SNN": {"seconds": [...], "active_power": [...], "idle_power": [...], "samples": ...,
+           "setup": "device, meter, which components the meter covers"}}
+
+and give it as --measured FILE."""
 
 Images = tuple[Tensor, Tensor]
 
@@ -123,7 +137,7 @@ def trained(spiking: bool, images: Images, epochs: int) -> Network:
 
 
 @torch.no_grad()
-def measured(model: Network, images: Images) -> tuple[sm.Report, float]:
+def counted(model: Network, images: Images) -> tuple[sm.Report, float]:
     """Counts and accuracy on the test images."""
     monitor, right = sm.Monitor(model), 0
     for x, y in DataLoader(TensorDataset(*images), BATCH):
@@ -138,32 +152,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--digits", action="store_true", help="scikit-learn's digits")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--measured", metavar="FILE", help="JSON of power and time on a device")
     options = parser.parse_args()
+    on_device = load_measurements(options.measured) if options.measured else {}
+    if unknown := on_device.keys() - {"ANN", "SNN"}:  # better now than after training
+        parser.error(f"--measured: expected ANN or SNN, found {', '.join(sorted(unknown))}")
     small = options.digits or not DATA.exists()
     train, test = digits() if small else fashion_mnist()
     reports, accuracy = {}, {}
     for name, spiking in (("ANN", False), ("SNN", True)):
         model = trained(spiking, train, options.epochs * (5 if small else 1))
-        reports[name], accuracy[name] = measured(model, test)
+        reports[name], accuracy[name] = counted(model, test)
 
     print(f"\n{'digits' if small else 'Fashion-MNIST'}, {len(test[0])} test images\n")
-    table = sm.paper_table(reports, accuracy=accuracy, profile=PROFILE)
+    columns = NARROW if on_device else None
+    if on_device and all(found.idle_power is None for found in on_device.values()):
+        columns = [name for name in NARROW if name != "dynamic_energy"]
+    table = sm.paper_table(
+        reports, accuracy=accuracy, profile=PROFILE, columns=columns, measured=on_device
+    )
     print(table)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(table.to_latex() + "\n")
     print(f"\nLaTeX: {TABLE}\n\nThe SNN by other conventions\n")
     print(reports["SNN"].conventions())
 
-    ann = ann_baseline(reports["SNN"], once=["conv1"])
+    arithmetic_alone(reports["SNN"])
+    with_memory(reports["SNN"])
+    if not on_device:
+        print(f"\n{HOW_TO_MEASURE}")
+
+
+def arithmetic_alone(report: sm.Report) -> None:
+    """The SNN beside the equivalent ANN, of which operations alone are priced."""
+    ann = ann_baseline(report, once=["conv1"])
     baseline = sm.estimate_energy(ann, PROFILE)
-    ratio = sm.estimate_energy(reports["SNN"], PROFILE).ratio(baseline)
-    even = break_even_rate(reports["SNN"], PROFILE, baseline=baseline)
-    fed = [row for row in reports["SNN"].layers.values() if row.synops is not None]
+    ratio = sm.estimate_energy(report, PROFILE).ratio(baseline)
+    even = break_even_rate(report, PROFILE, baseline=baseline)
+    fed = [row for row in report.layers.values() if row.synops is not None]
     rate = sum(row.event_synops for row in fed) / sum(row.dense_synops for row in fed)
-    print(f"\nThe SNN takes {ratio:.2f} times the energy of an ANN of its architecture.")
+    print("\nArithmetic alone\n")
+    print(f"The SNN takes {ratio:.2f} times the energy of an ANN of its architecture.")
     print(f"It stops paying off at {even:.3f} events per input and step; it has {rate:.3f}.")
-    with_memory = memory_aware_energy(reports["SNN"], once=["conv1"])
-    ratio = with_memory.ratio(memory_aware_baseline(reports["SNN"], once=["conv1"]))
+
+
+def with_memory(report: sm.Report) -> None:
+    """The same with accesses to memories and the arithmetic of addresses."""
+    estimate = memory_aware_energy(report, once=["conv1"])
+    ratio = estimate.ratio(memory_aware_baseline(report, once=["conv1"]))
+    print(f"\nWith memory\n\n{estimate}\n")
     print(f"With memories and addresses it takes {ratio:.2f} times the energy (32-bit integers).")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import re
 import runpy
 import struct
@@ -487,8 +488,41 @@ def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
     assert rate == close(snn["SynOps"] / (5 * sum(others)))
     assert with_memory > ratio  # potentials are read and written in every step
     assert all(f"\n{name} " in out for name in sm.conventions.CONVENTIONS)
+    assert "Nothing was measured: the energy above is an estimate." in out
     latex = PAPER.with_name("out") / "paper_table.tex"
     for row in rows:  # the cells that were printed
         assert " & ".join(row.split()).replace("%", r"\%") in latex.read_text()
     if COMPILER is not None:
         assert "Overfull" not in compiled(latex.read_text(), tmp_path)
+
+
+def test_measured_energy_stands_in_the_table_of_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a file of numbers that this test made up: 1.5 W over 2 s for 100 images."""
+    names = runpy.run_path(str(PAPER))["main"].__globals__
+    names["TABLE"] = tmp_path / "out" / "table.tex"
+    file = tmp_path / "made_up.json"
+    powers = {"active_power": [1.4, 1.5, 1.6], "idle_power": 1.0}
+    entry = {"seconds": 2.0, "samples": 100, "setup": "made up by a test", **powers}
+    file.write_text(json.dumps({"SNN": entry}))
+    arguments = ["paper_table.py", "--digits", "--epochs", "1", "--measured", str(file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    names["main"]()
+    out = capsys.readouterr().out
+    head, ann, snn = (
+        re.split(r" {2,}", row) for row in re.findall(r"^(?:method|ANN|SNN) .*", out, re.MULTILINE)
+    )
+    assert head[-3:-1] == ["measured energy [mJ]", "dynamic energy [mJ]"]
+    assert ann[-3:-1] == ["-", "-"]
+    assert snn[-3:-1] == ["30.00 ± 1.15", "10.00 ± 1.15"]  # 2 s x 0.1 W / sqrt(3) / 100
+    notes = " ".join(out.split())
+    assert "SNN: measured: active power 1.500 ± 0.058 W, idle power 1 W (one number)" in notes
+    assert "3 runs of 2 s (one number) for 100 samples; made up by a test" in notes
+    assert "Nothing was measured" not in out
+    assert re.search(r"SNN: measured energy is \S+ times the estimate", notes)
+    assert r"30.00 \(\pm\) 1.15" in names["TABLE"].read_text()
+    file.write_text(json.dumps({"mine": entry}))
+    with pytest.raises(SystemExit):
+        names["main"]()
+    assert "--measured: expected ANN or SNN, found mine" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import pickle
 import re
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import snnmetrics as sm
-from snnmetrics.energy import ann_baseline
+from snnmetrics.energy import Measurement, ann_baseline
 from snnmetrics.paper.columns import DEFAULT, FIGURES, PREFIXED, cells, unit_of
 from snnmetrics.report import Report, Uncounted
 from tests.energy.made import close, layer, neurons, report
@@ -67,10 +68,12 @@ def test_figures_are_those_of_the_reports_in_base_units() -> None:
     assert (row.name, row.steps, row.parameters) == ("ours", 4, 11_200_000)
     assert (row.acs, row.macs, row.synops) == (9e8, 2.5e6, 1e9)
     assert row.energy == close(9e8 * 0.9e-12 + 2.5e6 * 4.6e-12)
-    assert (row.firing_rate, row.accuracy, row.reasons) == (0.0, 0.917, {})
+    assert (row.firing_rate, row.accuracy) == (0.0, 0.917)
+    unmeasured = {"measured_energy", "dynamic_energy"}
+    assert set(row.reasons) == unmeasured
     missing = table.rows["other"]
     assert (missing.firing_rate, missing.accuracy) == (None, None)
-    assert set(missing.reasons) == {"firing_rate", "accuracy"}
+    assert set(missing.reasons) == {"firing_rate", "accuracy", *unmeasured}
 
 
 def test_one_unit_and_as_many_decimals_in_a_column() -> None:
@@ -317,6 +320,108 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
     assert any(re.match("a: no ACs, MACs, SynOps: no figure of .*image.* under", n) for n in found)
 
 
+# ------------------------------------------------------------------------------------- measurements
+
+# Made up by this test.
+ON_CHIP = Measurement(
+    seconds=[2.0, 2.0, 2.0],
+    active_power=[1.5, 1.6, 1.4],
+    idle_power=1.0,
+    samples=100,
+    setup="a board, a meter",
+)
+ONCE = Measurement(seconds=1.0, active_power=3.0, samples=10)
+NOISY = Measurement(seconds=1.0, active_power=[1.0, 1.1], idle_power=[1.0, 1.2], samples=10)
+
+
+def test_measured_energy_stands_beside_the_estimate() -> None:
+    methods = {"a": ours(), "b": other(), "ANN": ann_baseline(other())}
+    table = sm.paper_table(methods, measured={"a": ON_CHIP, "b": ONCE}, columns=None)
+    assert table.columns[-3:] == ("energy", "measured_energy", "dynamic_energy")
+    shown = lines(table)
+    assert shown[0][-2:] == ["measured energy [mJ]", "dynamic energy [mJ]"]
+    error = 2 * 0.1 / math.sqrt(3) / 100 * 1e3  # of 1.4, 1.5 and 1.6 W over 2 s, in mJ per sample
+    assert [row[-2:] for row in shown[1:]] == [
+        [f"30.00 ± {error:.2f}", f"10.00 ± {error:.2f}"],
+        ["300.00", "-"],
+        ["-", "-"],
+    ]
+    row = table.rows["a"]
+    assert (row.measured_energy, row.dynamic_energy) == (close(0.03), close(0.01))
+    assert row.measured_energy_error == row.dynamic_energy_error == close(error / 1e3)
+    assert (table.rows["b"].measured_energy, table.rows["b"].dynamic_energy) == (close(0.3), None)
+    assert table.rows["ANN"].reasons["measured_energy"] == "no measurement was given"
+
+
+def test_footnotes_say_what_was_measured() -> None:
+    table = sm.paper_table(
+        {"a": ours(), "b": other(), "c": other()}, measured={"a": ON_CHIP, "b": ONCE}
+    )
+    found = notes(table)
+    times = 0.03 / table.rows["a"].energy  # type: ignore[operator]  # it is known
+    for note in (
+        "measured energy: active power x seconds / samples; dynamic energy: (active - idle power) "
+        "x seconds / samples, as in NeuroBench's system track (ASC.md); as given to this table, "
+        "not measured by snnmetrics",
+        "a: measured: active power 1.500 ± 0.058 W, idle power 1 W (one number); 3 runs of 2 ± 0 s "
+        "for 100 samples; a board, a meter",
+        f"a: measured energy is {times:.3g} times the estimate, which knows operations alone and "
+        "not this device",
+        "b: measured: active power 3 W, idle power not measured; 1 run of 1 s for 10 samples",
+        "b: measured in a single run, so without a standard error",
+        "b: no dynamic energy: idle power was not measured",
+        "c: no measured energy, dynamic energy: no measurement was given",
+    ):
+        assert note in found
+    assert sum(note.startswith("±: standard error of the mean") for note in found) == 1
+    assert any("an estimate from counts per sample, not a measurement" in note for note in found)
+    alone = sm.paper_table({"b": other()}, measured={"b": ONCE}, columns=["measured_energy"])
+    assert not any(note.startswith("±") or "times the estimate" in note for note in notes(alone))
+    without = sm.paper_table({"a": ours()}, measured={"a": ON_CHIP}, columns=["acs"])
+    assert not any("measured" in note for note in notes(without))
+
+
+def test_a_dynamic_energy_below_zero_is_shown() -> None:
+    table = sm.paper_table({"a": ours()}, measured={"a": NOISY}, columns=["dynamic_energy"])
+    # Of -10 and 0 mJ the error is 5 mJ, that of the idle power 10 mJ: together 11.18.
+    assert lines(table)[1] == ["a", "-5.00 ± 11.18"]
+    assert table.rows["a"].dynamic_energy == close(-0.005)
+    assert (
+        "dynamic energy is not above zero: the difference to idle power is lost in the noise"
+        in (notes(table))
+    )
+
+
+def test_exports_have_errors_in_columns_of_their_own() -> None:
+    columns = ["energy", "measured_energy", "dynamic_energy"]
+    methods = {"a": ours(), "b": other()}
+    table = sm.paper_table(methods, measured={"a": ON_CHIP}, columns=columns)
+    frame = table.to_pandas()
+    assert list(frame.columns) == [
+        "energy [J/sample]",
+        "measured_energy [J/sample]",
+        "measured_energy_error [J/sample]",
+        "dynamic_energy [J/sample]",
+        "dynamic_energy_error [J/sample]",
+    ]
+    assert frame.loc["a", "measured_energy_error [J/sample]"] == ON_CHIP.energy_error
+    assert frame.loc["a", "dynamic_energy [J/sample]"] == ON_CHIP.dynamic_energy
+    assert pd.isna(frame.loc["b", "measured_energy [J/sample]"])
+    one, two = csv.DictReader(io.StringIO(table.to_csv()))
+    assert float(one["dynamic_energy_error [J/sample]"]) == ON_CHIP.dynamic_energy_error
+    assert two["dynamic_energy_error [J/sample]"] == ""
+    assert r"30.00 \(\pm\) 1.15" in table.to_latex()
+    assert table.to_latex().isascii()
+    assert pickle.loads(pickle.dumps(table)) == table
+
+
+@needs_latex
+def test_latex_compiles_with_measurements(tmp_path: Path) -> None:
+    columns = ["acs", "energy", "measured_energy", "dynamic_energy"]
+    table = sm.paper_table({"a": ours()}, measured={"a": ON_CHIP}, columns=columns)
+    assert "Overfull" not in compiled(table.to_latex(), tmp_path)
+
+
 # -------------------------------------------------------------------------------------- renderers
 
 
@@ -487,6 +592,19 @@ def test_a_table_cannot_be_changed_and_can_be_copied() -> None:
         ({"columns": ["acs", "x"]}, ValueError, "columns: expected some of steps, .*, found 'x'"),
         ({"columns": ["acs", "acs"]}, ValueError, "columns: expected each once, found acs, acs"),
         ({"columns": ["accuracy"]}, ValueError, "accuracy: expected that of at least one method"),
+        ({"measured": 3}, TypeError, "measured: expected a mapping .*, found int"),
+        ({"measured": {"b": ON_CHIP}}, ValueError, "measured: expected names of a, found 'b'"),
+        ({"measured": {"a": 3.0}}, TypeError, r"measured\['a'\]: expected a Meas.*, found float"),
+        (
+            {"columns": ["measured_energy"]},
+            ValueError,
+            "measured: expected a Measurement of at least one method for the column 'measured_en",
+        ),
+        (
+            {"columns": ["dynamic_energy"], "measured": {"a": ONCE}},
+            ValueError,
+            "measured: expected a Measurement with idle power .* 'dynamic_energy', found none",
+        ),
         ({"profile": "x"}, ValueError, "profile: expected one of .*, found 'x'"),
         ({"profile": 3}, TypeError, "profile: expected a name or an EnergyProfile, found int"),
         ({"convention": "x"}, ValueError, "convention: expected one of .*, found 'x'"),
@@ -499,7 +617,9 @@ def test_errors_name_the_argument(
         sm.paper_table(**({"reports": {"a": other()}} | arguments))
 
 
-def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_shows_what_its_code_prints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     text = DOCUMENT.read_text()
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
@@ -508,6 +628,9 @@ def test_the_document_shows_what_its_code_prints(capsys: pytest.CaptureFixture[s
         assert printed in text, f"docs/howto/paper_table.md: expected\n{printed}"
     ann = names["table"].rows["ANN"]
     assert (ann.macs, ann.energy) == (64 * 32, pytest.approx(64 * 32 * 4.6e-12))
+    file = tmp_path / "made_up.json"
+    file.write_text(json.dumps({"ours": ON_CHIP.to_dict()}))
+    assert names["with_measured"](file).rows["ours"].measured_energy == ON_CHIP.energy
 
 
 def test_accuracy_in_percent_is_told_apart_from_other_mistakes() -> None:

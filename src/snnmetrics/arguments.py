@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from numbers import Real
 
 
@@ -94,3 +96,22 @@ def positive_integer(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name}: expected an integer >= 1, found {value}")
     return value
+
+
+def matching(name: str, patterns: object, rows: Collection[str]) -> list[str]:
+    """Names of rows that fit some names or patterns, in the order of the rows.
+
+    Raises:
+        TypeError: If ``patterns`` is not a collection of names, such as one string.
+        ValueError: If a pattern fits no row.
+    """
+    if isinstance(patterns, str):
+        raise TypeError(f"{name}: expected a collection of names, found the string {patterns!r}")
+    if not isinstance(patterns, Collection) or not all(isinstance(one, str) for one in patterns):
+        raise TypeError(f"{name}: expected a collection of names, found {patterns!r}")
+    for pattern in patterns:
+        if not any(fnmatchcase(row, pattern) for row in rows):
+            raise ValueError(
+                f"{name}: expected names or patterns of {', '.join(rows)}, found {pattern!r}"
+            )
+    return [row for row in rows if any(fnmatchcase(row, pattern) for pattern in patterns)]

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 
 SI_PREFIXES = ("k", "M", "G", "T", "P", "E")
 JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+WATTS = tuple((size, unit.replace("J", "W")) for size, unit in JOULES)
+SECONDS = tuple((size, unit.replace("J", "s")) for size, unit in JOULES)
 
 
 def si(value: float | None) -> str:
@@ -69,6 +71,33 @@ def joules(value: float) -> str:
         if abs(float(f"{value / scale:.4g}")) >= 1:
             return f"{value / scale:.4g} {unit}"
     return f"{value / 1e-12:.4g} pJ"
+
+
+def uncertain(value: float, error: float | None, units: tuple[tuple[float, str], ...]) -> str:
+    """Write a value with its standard error, both in one unit and with the same decimals.
+
+    The error has two digits. Without one the value stands alone, to four digits.
+
+    Args:
+        value: What was found.
+        error: Its standard error; ``None`` if it is not known.
+        units: Units from large to small, as (one of it in base units, its name).
+
+    Example:
+        >>> uncertain(12.3456e-3, 0.42e-3, JOULES), uncertain(-2e-6, 3e-6, JOULES)
+        ('12.35 ± 0.42 mJ', '-2.0 ± 3.0 uJ')
+        >>> uncertain(1.5, None, WATTS), uncertain(1.5, 0.0, WATTS)
+        ('1.5 W', '1.5 ± 0 W')
+    """
+    largest = max(abs(value), error or 0.0)
+    fits = (unit for unit in units if abs(float(f"{largest / unit[0]:.4g}")) >= 1)
+    size, unit = next(fits, units[-1] if largest else units[0])
+    if not error:
+        return f"{value / size:.4g}{'' if error is None else ' ± 0'} {unit}"
+    decimals = max(1 - math.floor(math.log10(error / size)), 0)
+    if decimals > 9:  # an error that is lost beside its value
+        return f"{value / size:.10g} ± {error / size:.2g} {unit}"
+    return f"{value / size:.{decimals}f} ± {error / size:.{decimals}f} {unit}"
 
 
 def named(count: float, noun: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from snnmetrics.energy import EnergyProfile, energy_profiles
+from snnmetrics.energy.training import OPERATIONS, OPTIMIZERS
 from snnmetrics.text import joules
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "energy.md"
@@ -65,3 +66,14 @@ def test_the_examples_run() -> None:
     for block in blocks:
         exec(block, names)
     assert names["loss"].requires_grad
+    assert names["on_device"](2.0, 1.5, None).energy == 3e-3  # made up by this test
+    assert names["cost"].update.parameters == 40 * 20 + 20 + 20 * 10 + 10
+    assert names["update"].total > 0
+
+
+def test_the_table_of_optimizers() -> None:
+    rows = [
+        f'| `"{name}"` | {" | ".join(str(getattr(update, kind)) for kind in OPERATIONS)} |'
+        for name, update in OPTIMIZERS.items()
+    ]
+    assert "\n".join(rows) in DOCUMENT.read_text()

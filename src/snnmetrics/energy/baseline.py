@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from numbers import Real
 
-from snnmetrics.arguments import require_bool
+from snnmetrics.arguments import matching, require_bool
 from snnmetrics.energy.arithmetic import COUNTS
 from snnmetrics.energy.estimate import estimate_energy
 from snnmetrics.energy.priced import NAMES, priced_as
@@ -339,20 +338,11 @@ def steps_of(report: Report) -> float:
 
 def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
     """Layers that ran once per sample, not in every step: named, or inferred from counts."""
-    if isinstance(once, str):
-        raise TypeError(f"once: expected a collection of names, found the string {once!r}")
-    if not isinstance(once, Collection) or not all(isinstance(name, str) for name in once):
-        raise TypeError(f"once: expected a collection of names, found {once!r}")
-    for pattern in once:
-        if not any(fnmatchcase(name, pattern) for name in report.layers):
-            raise ValueError(
-                f"once: expected names or patterns of {', '.join(report.layers)}, found {pattern!r}"
-            )
+    named = matching("once", once, report.layers)
     all_steps = round(steps_of(report) * report.samples)
     counts = report.counts()
     return [
         name
         for name in report.layers
-        if any(fnmatchcase(name, pattern) for pattern in once)
-        or (counts[name]["vectors"] or 0) % all_steps
+        if name in named or (counts[name]["vectors"] or 0) % all_steps
     ]

@@ -36,17 +36,30 @@ class Figure:
     units: Units
     decimals: int | None = None
 
-    def written(self, values: Sequence[float | None]) -> tuple[str, list[str]]:
+    def written(
+        self, values: Sequence[float | None], errors: Sequence[float | None] = ()
+    ) -> tuple[str, list[str]]:
         """The title with the unit, and the cells.
+
+        Args:
+            values: Figures in base units; ``None`` is a dash.
+            errors: Their standard errors, if the column has any; ``None`` where it is not known.
 
         Example:
             >>> FIGURES["acs"].written([1.5e9, 2.25e8, None])
             ('ACs [G]', ['1.500', '0.225', '-'])
+            >>> FIGURES["measured_energy"].written([0.0125, 0.0251, None], [5e-4, None, None])
+            ('measured energy [mJ]', ['12.500 ± 0.500', '25.100', '-'])
         """
         size, unit = unit_of(values, self.units)
         title = f"{self.title} [{unit}]" if unit else self.title
-        scaled = [None if value is None else value / size for value in values]
-        return title, cells(scaled, self.decimals, whole=size == 1)
+        scaled = [None if value is None else value / size for value in (*values, *errors)]
+        written = cells(scaled, self.decimals, whole=size == 1)
+        found, plus_minus = written[: len(values)], written[len(values) :]
+        if errors:
+            pairs = zip(found, plus_minus, errors, strict=True)
+            found = [one if e is None else f"{one} ± {error}" for one, error, e in pairs]
+        return title, found
 
 
 OPERATIONS = "operations/sample"
@@ -59,11 +72,15 @@ FIGURES = {
     "synops": Figure("SynOps", OPERATIONS, PREFIXED),
     "firing_rate": Figure("firing rate", "1/step", ((1.0, "1/step"),)),
     "energy": Figure("energy", "J/sample", JOULES),
+    "measured_energy": Figure("measured energy", "J/sample", JOULES),
+    "dynamic_energy": Figure("dynamic energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
 }
 """Figures that a table can show, by the name of the column."""
-DEFAULT = tuple(column for column in FIGURES if column != "dense_macs")
-"""Columns of a table for which none were chosen."""
+MEASURED = ("measured_energy", "dynamic_energy")
+"""Figures of measurements, which have a standard error: ``measured_energy_error``."""
+DEFAULT = tuple(column for column in FIGURES if column not in ("dense_macs", *MEASURED))
+"""Columns of a table for which none were chosen, without measurements."""
 
 
 def figure_of(column: str, in_hertz: bool) -> Figure:

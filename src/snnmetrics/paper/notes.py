@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from snnmetrics.conventions import ConventionReport
 from snnmetrics.energy import EnergyReport
-from snnmetrics.paper.columns import FIGURES
+from snnmetrics.paper.columns import FIGURES, MEASURED
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
@@ -29,6 +29,15 @@ EXACT = (
 )
 DENSE = "dense MACs: every input, padded taps and weights of zero included, in every time step"
 PARAMETERS = "params: all elements of the model's parameters, zeros included"
+MEASUREMENT = (
+    "measured energy: active power x seconds / samples; dynamic energy: (active - idle power) x "
+    "seconds / samples, as in NeuroBench's system track (ASC.md); as given to this table, not "
+    "measured by snnmetrics"
+)
+PLUS_MINUS = (
+    "±: standard error of the mean over runs; a quantity given as one number counts as exact, and "
+    "what all runs share, such as a meter out of calibration, is not in it"
+)
 ACCURACY = "accuracy: as given to this table, not measured by snnmetrics"
 
 
@@ -55,6 +64,8 @@ def footnotes(table: PaperTable) -> Iterator[str]:
         yield from _firing_rate(table)
     if "energy" in shown:
         yield from _energy(table)
+    if not set(MEASURED).isdisjoint(shown):
+        yield from _measured(table)
     if "accuracy" in shown:
         yield ACCURACY
     yield from _differences(reports)
@@ -144,6 +155,30 @@ def _energy(table: PaperTable) -> Iterator[str]:
     if table.under:
         yield f"energy: of the exact counts, not of those of {table.convention}"
     yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
+
+
+def _measured(table: PaperTable) -> Iterator[str]:
+    yield MEASUREMENT
+    if any(found.energy_error is not None for found in table.measured.values()):
+        yield PLUS_MINUS
+    yield from shared({name: [*_of_one(table, name)] for name in table.reports})
+
+
+def _of_one(table: PaperTable, name: str) -> Iterator[str]:
+    """What was measured of a method, and how far its estimate is from that."""
+    found, row = table.measured.get(name), table.rows[name]
+    if found is None:
+        return
+    yield f"measured: {found.facts}"
+    if found.energy_error is None:
+        yield "measured in a single run, so without a standard error"
+    if found.dynamic_energy is not None and found.dynamic_energy <= 0:
+        yield "dynamic energy is not above zero: the difference to idle power is lost in the noise"
+    if "energy" in table.columns and row.energy:
+        yield (
+            f"measured energy is {found.energy / row.energy:.3g} times the estimate, which knows "
+            "operations alone and not this device"
+        )
 
 
 def _of_estimate(estimate: EnergyReport) -> Iterator[str]:

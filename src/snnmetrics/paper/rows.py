@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import EnergyReport, Workload
+from snnmetrics.energy import EnergyReport, Measurement, Workload
+from snnmetrics.paper.columns import MEASURED
 from snnmetrics.report import Report
 from snnmetrics.report.data import LEFT_OUT_NEURONS
 from snnmetrics.report.frozen_record import Record
@@ -32,7 +33,11 @@ class PaperRow(Record):
             included.
         synops: Synaptic operations per sample.
         firing_rate: Mean over neurons, per step; in Hz if the table has it in Hz.
-        energy: Joules per sample.
+        energy: Joules per sample, estimated.
+        measured_energy: Joules per sample, measured: active power x time.
+        measured_energy_error: Its standard error; ``None`` for a single run.
+        dynamic_energy: Joules per sample, measured: (active - idle power) x time.
+        dynamic_energy_error: Its standard error.
         accuracy: Fraction that is right, as it was given.
         reasons: Why there is no figure, by the name of the figure.
 
@@ -55,6 +60,10 @@ class PaperRow(Record):
     synops: float | None = None
     firing_rate: float | None = None
     energy: float | None = None
+    measured_energy: float | None = None
+    measured_energy_error: float | None = None
+    dynamic_energy: float | None = None
+    dynamic_energy_error: float | None = None
     accuracy: float | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,6 +73,7 @@ def paper_row(
     report: Report,
     under: ConventionReport | None,
     estimate: EnergyReport,
+    measured: Measurement | None,
     accuracy: float | None,
     step_seconds: float | None,
 ) -> PaperRow:
@@ -74,6 +84,7 @@ def paper_row(
         report: What was counted.
         under: The same under the convention that operations are to follow, if any.
         estimate: Its energy.
+        measured: Its energy on a device, if it was given.
         accuracy: Its accuracy, if it was given.
         step_seconds: Seconds of a step, where firing rates are in Hz.
     """
@@ -85,6 +96,7 @@ def paper_row(
         "dense_macs": report.total.dense_macs,
         "firing_rate": _firing_rate(report, step_seconds),
         "energy": _energy(estimate) if report.samples else math.nan,
+        **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
     nothing = "no sample was seen" if not report.samples else "nothing was seen"
@@ -92,7 +104,11 @@ def paper_row(
 
 
 def workload_row(
-    name: str, workload: Workload, estimate: EnergyReport, accuracy: float | None
+    name: str,
+    workload: Workload,
+    estimate: EnergyReport,
+    measured: Measurement | None,
+    accuracy: float | None,
 ) -> PaperRow:
     """The row of operations that were not counted in a run, such as those of a baseline."""
     figures: dict[str, Found] = {
@@ -102,6 +118,7 @@ def workload_row(
         "synops": OF_A_WORKLOAD,
         "firing_rate": "no spiking neurons were found",
         "energy": _energy(estimate),
+        **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
     return _row_of(name, figures, "no sample was seen")
@@ -154,3 +171,17 @@ def _energy(estimate: EnergyReport) -> Found:
     if estimate.left_out and not any(row.priced for row in rows):
         return f"nothing that was counted has a price in profile '{estimate.profile.name}'"
     return estimate.total.energy
+
+
+def _measured(found: Measurement | None) -> dict[str, Found]:
+    """What was measured, and its errors as far as they are known."""
+    if found is None:
+        return dict.fromkeys(MEASURED, "no measurement was given")
+    idle = "idle power was not measured"
+    figures: dict[str, Found | None] = {
+        "measured_energy": found.energy,
+        "measured_energy_error": found.energy_error,
+        "dynamic_energy": idle if found.dynamic_energy is None else found.dynamic_energy,
+        "dynamic_energy_error": found.dynamic_energy_error,
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}

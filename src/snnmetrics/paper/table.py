@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -12,9 +12,15 @@ from typing import Any
 from torch import Tensor
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import EnergyProfile, EnergyReport, Workload, estimate_energy
+from snnmetrics.energy import (
+    EnergyProfile,
+    EnergyReport,
+    Measurement,
+    Workload,
+    estimate_energy,
+)
 from snnmetrics.energy.table import profile_of
-from snnmetrics.paper.columns import DEFAULT, FIGURES, figure_of
+from snnmetrics.paper.columns import DEFAULT, FIGURES, MEASURED, figure_of
 from snnmetrics.paper.notes import footnotes
 from snnmetrics.paper.rows import PaperRow, paper_row, workload_row
 from snnmetrics.report import Report
@@ -33,6 +39,7 @@ class PaperTable(Record, Tabular):
         profile: What operations cost.
         columns: What is shown, in this order.
         convention: The convention that operations follow; ``None`` for the exact count.
+        measured: Power and time on a device, by name; of some methods or of none.
 
     Example:
         >>> import torch
@@ -50,6 +57,7 @@ class PaperTable(Record, Tabular):
     profile: EnergyProfile
     columns: tuple[str, ...]
     convention: str | None = None
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"PaperTable(methods={[*self.reports]}, columns={[*self.columns]})"
@@ -61,10 +69,11 @@ class PaperTable(Record, Tabular):
 
     def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
         estimate, accuracy = self.estimates[name], self.accuracy.get(name)
+        measured = self.measured.get(name)
         if isinstance(of_one, Workload):
-            return workload_row(name, of_one, estimate, accuracy)
-        seconds = of_one.step_seconds if self.in_hertz else None
-        return paper_row(name, of_one, self.under.get(name), estimate, accuracy, seconds)
+            return workload_row(name, of_one, estimate, measured, accuracy)
+        under, seconds = self.under.get(name), of_one.step_seconds if self.in_hertz else None
+        return paper_row(name, of_one, under, estimate, measured, accuracy, seconds)
 
     @cached_property
     def runs(self) -> Mapping[str, Report]:
@@ -92,7 +101,10 @@ class PaperTable(Record, Tabular):
 
     def _page(self) -> Page:
         written = [
-            figure_of(column, self.in_hertz).written(self._column(column))
+            figure_of(column, self.in_hertz).written(
+                self._column(column),
+                self._column(f"{column}_error") if column in MEASURED else (),
+            )
             for column in self.columns
         ]
         columns = (Column("method", number=False), *(Column(title) for title, _ in written))
@@ -102,9 +114,14 @@ class PaperTable(Record, Tabular):
         return Page(header, (Table(columns, rows),), tuple(footnotes(self)))
 
     def _sheets(self) -> Mapping[str, Sheet]:
-        bases = [figure_of(column, self.in_hertz).base for column in self.columns]
-        titles = [f"{column} [{base}]" for column, base in zip(self.columns, bases, strict=True)]
-        values = zip(self.reports, *map(self._column, self.columns), strict=True)
+        bases = {column: figure_of(column, self.in_hertz).base for column in self.columns}
+        with_errors = {
+            name: base
+            for column, base in bases.items()
+            for name in (column, *([f"{column}_error"] if column in MEASURED else []))
+        }
+        titles = [f"{name} [{base}]" for name, base in with_errors.items()]
+        values = zip(self.reports, *map(self._column, with_errors), strict=True)
         return {"methods": Sheet(("name", *titles), tuple(values))}
 
     def _column(self, column: str) -> list[Any]:
@@ -117,6 +134,7 @@ def paper_table(
     profile: str | EnergyProfile = "horowitz-45nm-fp32",
     columns: Sequence[str] | None = None,
     convention: str | None = None,
+    measured: Mapping[str, Measurement] | None = None,
 ) -> PaperTable:
     r"""Set methods side by side, as a paper does: what they cost and how well they do.
 
@@ -132,10 +150,17 @@ def paper_table(
             :func:`~snnmetrics.energy.energy_profiles`.
         columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
             ``"macs"``, ``"dense_macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``,
-            ``"accuracy"``. By default all but dense MACs, without accuracy if none is given.
+            ``"measured_energy"``, ``"dynamic_energy"``, ``"accuracy"``. By default all but dense
+            MACs, without accuracy and measured figures if none are given.
         convention: Count ACs, MACs and SynOps as a published tool or formula does, see
             :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash. Energy
             remains that of the exact count.
+        measured: Power and time on a device, by name, see
+            :class:`~snnmetrics.energy.Measurement` and
+            :func:`~snnmetrics.energy.load_measurements`. A method that is missing has a dash.
+            Figures are printed with their standard error behind ``±``; exports have the errors in
+            columns of their own (``measured_energy_error``, ``dynamic_energy_error``). Footnotes
+            say what was measured, and how far the estimate is from it.
 
     Returns:
         The table, to print and to export (``to_markdown``, ``to_latex``, ``to_csv``,
@@ -145,7 +170,8 @@ def paper_table(
         TypeError: If an argument is of the wrong type, such as something else than a report.
         ValueError: If there is no method, or baselines alone; if the name of a column, profile,
             convention or method is unknown or empty, or a column is named twice; if an accuracy is
-            not in [0, 1], or the column is asked for and none is given.
+            not in [0, 1], or the column of accuracies or of a measured figure is asked for and none
+            is given.
 
     Example:
         >>> import torch
@@ -162,10 +188,10 @@ def paper_table(
         '5.4e-07'
     """
     _check_reports(reports)
-    given = _checked_accuracy(accuracy, reports)
-    shown = _checked_columns(columns, given)
+    given, on_device = _checked_accuracy(accuracy, reports), _checked_measured(measured, reports)
+    shown = _checked_columns(columns, given, on_device)
     name = None if convention is None else called(convention).name
-    return PaperTable(reports, given, profile_of(profile), shown, name)
+    return PaperTable(reports, given, profile_of(profile), shown, name, on_device)
 
 
 def _check_reports(reports: object) -> None:
@@ -216,9 +242,31 @@ def _fraction(name: str, value: object) -> float:
     return found
 
 
-def _checked_columns(columns: object, accuracy: Mapping[str, float]) -> tuple[str, ...]:
+def _checked_measured(measured: object, methods: Collection[str]) -> dict[str, Measurement]:
+    if measured is None:
+        return {}
+    if not isinstance(measured, Mapping):
+        raise TypeError(
+            "measured: expected a mapping from names to Measurements, found "
+            f"{type(measured).__name__}"
+        )
+    for name, found in measured.items():
+        if name not in methods:
+            raise ValueError(f"measured: expected names of {', '.join(methods)}, found {name!r}")
+        if not isinstance(found, Measurement):
+            raise TypeError(
+                f"measured[{name!r}]: expected a Measurement, found {type(found).__name__}"
+            )
+    return {name: measured[name] for name in methods if name in measured}
+
+
+def _checked_columns(
+    columns: object, accuracy: Mapping[str, float], measured: Mapping[str, Measurement]
+) -> tuple[str, ...]:
+    idle = any(found.idle_power is not None for found in measured.values())
+    known = {"accuracy": bool(accuracy), "measured_energy": bool(measured), "dynamic_energy": idle}
     if columns is None:
-        return tuple(name for name in DEFAULT if accuracy or name != "accuracy")
+        return tuple(name for name in FIGURES if known.get(name, name in DEFAULT))
     if isinstance(columns, str) or not isinstance(columns, Sequence):
         raise TypeError(f"columns: expected a sequence of names, found {columns!r}")
     if not columns:
@@ -230,4 +278,11 @@ def _checked_columns(columns: object, accuracy: Mapping[str, float]) -> tuple[st
         raise ValueError(f"columns: expected each once, found {', '.join(columns)}")
     if "accuracy" in columns and not accuracy:
         raise ValueError("accuracy: expected that of at least one method, found none")
+    for column in MEASURED:
+        if column in columns and not known[column]:
+            idle_too = " with idle power" if column == "dynamic_energy" else ""
+            raise ValueError(
+                f"measured: expected a Measurement{idle_too} of at least one method for the column "
+                f"{column!r}, found none"
+            )
     return tuple(columns)

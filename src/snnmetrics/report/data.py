@@ -252,14 +252,19 @@ class LayerData(Record):
         return self.input_scale is not None or self.scale_by is not None
 
 
-def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:
-    """Names of the layers that were called first in some call of the model.
+def call_orders(layers: Mapping[str, LayerData]) -> dict[str, int]:
+    """Position of the first call of each layer in a call of the model.
 
-    That is by their order. Rows that do not come from a run are in the order of the mapping.
+    Rows that do not come from a run are in the order of the mapping.
     """
-    orders = {
+    return {
         name: data.order if data.key else place for place, (name, data) in enumerate(layers.items())
     }
+
+
+def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:
+    """Names of the layers that were called first in some call of the model."""
+    orders = call_orders(layers)
     first = min(orders.values(), default=0)
     return frozenset(name for name, order in orders.items() if order == first)
 

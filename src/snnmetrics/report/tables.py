@@ -269,6 +269,7 @@ LATEX = {
     "]": "{]}",
     "*": "{*}",  # after \\ it would be part of the command
     '"': "{''}",
+    "±": r"\(\pm\)",
     **{c: "\\" + c for c in "&%$#_{}"},
 }
 
