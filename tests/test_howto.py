@@ -130,7 +130,10 @@ def test_the_code_of_every_page_is_run() -> None:
     elsewhere = {
         "conventions": "conventions/test_docs.py",
         "distributed": "integration/engine_scripts/guide.py",
-        "energy": "energy/test_docs.py",
+        **{
+            f"energy{topic}": "energy/test_docs.py"
+            for topic in ("", "_memory", "_profiles", "_training")
+        },
         "nir": "test_nir.py",
         "paper_table": "test_paper.py",
     }

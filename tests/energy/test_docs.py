@@ -1,4 +1,4 @@
-"""The profiles in docs/howto/energy.md are those of the code, and the examples there run."""
+"""The tables on the pages of energy are those of the code, and the examples there run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from snnmetrics.energy import EnergyProfile, energy_profiles
 from snnmetrics.energy.training import OPERATIONS, OPTIMIZERS
 from snnmetrics.text import joules
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "energy.md"
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+PROFILES, TRAINING = HOWTO / "energy_profiles.md", HOWTO / "energy_training.md"
 SHOWN = ("ac", "mac", "synop", "neuron_update")
 HOW = {"not stated": "?"}
 COUNTED = {
@@ -45,7 +46,7 @@ def profile_row(profile: EnergyProfile) -> str:
 
 def test_the_table_of_profiles() -> None:
     rows = "\n".join(map(profile_row, energy_profiles().values()))
-    assert rows in DOCUMENT.read_text(), f"docs/howto/energy.md: expected\n{rows}"
+    assert rows in PROFILES.read_text(), f"{PROFILES.name}: expected\n{rows}"
 
 
 def test_the_table_of_events() -> None:
@@ -55,20 +56,49 @@ def test_the_table_of_events() -> None:
         for price, constant in profile.constants.items()
     ]
     text = "\n".join(rows)
-    assert text in DOCUMENT.read_text(), f"docs/howto/energy.md: expected\n{text}"
+    assert text in PROFILES.read_text(), f"{PROFILES.name}: expected\n{text}"
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_examples_run() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert len(blocks) >= 4
+def run(page: str, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], list[str]]:
+    """Run the code of a page; what it defines, and the lines that it prints."""
+    blocks = re.findall(r"```python\n(.*?)```", (HOWTO / page).read_text(), re.DOTALL)
+    assert blocks
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)
-    assert names["loss"].requires_grad
+    return names, capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_recommendation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names, lines = run("energy.md", capsys)
+    assert names["snn_energy"].ratio(names["ann_energy"]) > 0
+    assert names["ann_energy"].workload.bits == 3  # ceil(log2(4 + 1))
     assert names["on_device"](2.0, 1.5, None).energy == 3e-3  # made up by this test
+    assert any(line.startswith("reads the output of 0") for line in lines)
+    assert "True 0.0" in lines  # the second layer has MACs as trained; fused there are none
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", ["energy_profiles.md", "energy_memory.md"])
+def test_the_examples_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(page, capsys)[1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_examples_of_training_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names, _ = run(TRAINING.name, capsys)
+    assert names["loss"].requires_grad
     assert names["cost"].update.parameters == 40 * 20 + 20 + 20 * 10 + 10
     assert names["update"].total > 0
+
+
+def test_figures_in_the_text() -> None:
+    text = (HOWTO / "energy.md").read_text()
+    wide, narrow = (energy_profiles()[f"horowitz-45nm-{name}"].ac for name in ("fp32", "int8"))
+    assert wide is not None
+    assert narrow is not None
+    assert f"costs {wide.joules / narrow.joules:.0f} times one in int8" in text
 
 
 def test_the_table_of_optimizers() -> None:
@@ -76,4 +106,4 @@ def test_the_table_of_optimizers() -> None:
         f'| `"{name}"` | {" | ".join(str(getattr(update, kind)) for kind in OPERATIONS)} |'
         for name, update in OPTIMIZERS.items()
     ]
-    assert "\n".join(rows) in DOCUMENT.read_text()
+    assert "\n".join(rows) in TRAINING.read_text()
