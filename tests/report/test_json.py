@@ -82,7 +82,7 @@ def test_factors_may_be_written_as_integers(value: int) -> None:
 
 def test_the_json_names_its_format() -> None:
     data = json.loads(full_report().to_json())
-    assert (data["format"], data["version"]) == ("snnmetrics.Report", 5)
+    assert (data["format"], data["version"]) == ("snnmetrics.Report", 6)
 
 
 def test_nan_is_never_written() -> None:
@@ -179,8 +179,8 @@ MAP = "layers/block.conv/synops_per_neuron"
         ("dt", 0.0, "dt: expected a positive number, found 0.0"),
         ("integer_as", "ops", "integer_as: expected one of acs, macs, found 'ops'"),
         ("model", "\ud800", "model: expected text without lone surrogates"),
-        ("version", 1, "version: expected a number from 4 to 5, found 1"),
-        ("version", True, "version: expected a number from 4 to 5, found True"),
+        ("version", 1, "version: expected a number from 4 to 6, found 1"),
+        ("version", True, "version: expected a number from 4 to 6, found True"),
         ("format", "nir", "format: expected 'snnmetrics.Report', found 'nir'"),
         ("format", ..., "format: expected 'snnmetrics.Report', found None"),
         ("extra", 1, "extra: unknown, expected one of model, samples"),

@@ -22,7 +22,7 @@ from snnmetrics.report.data import Counts, LayerData, NeuronData, Operation
 from snnmetrics.report.distribution import Distribution
 
 FORMAT = "snnmetrics.Report"
-VERSION = 5
+VERSION = 6
 _OLDEST = 4
 """The oldest version that is read."""
 MAX_TEXT = 256 * 2**20
@@ -70,8 +70,10 @@ def read_dict(cls: type, data: Any) -> dict[str, Any]:
     version = found.pop("version", None)
     if type(version) is not int or not _OLDEST <= version <= VERSION:
         raise checks.error("version", f"a number from {_OLDEST} to {VERSION}", version)
-    if version < VERSION:
+    if version < 5:
         found = _without_curves(found)
+    if version < VERSION:
+        found = _without_right_operands(found)
     values = checks.fields_of(found, "", checks_of_report(cls))
     if values["seconds"] is not None and not values["samples"]:
         raise checks.error("seconds", "null without samples", values["seconds"])
@@ -98,6 +100,28 @@ def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
                 for name, row in given.items()
             }
     return found
+
+
+def _without_right_operands(data: dict[str, Any]) -> dict[str, Any]:
+    """A report of version 5, whose products have the events of the left operand alone.
+
+    What is not as expected stays, as in :func:`_without_curves`.
+    """
+    nothing = {"right_elements": 0, "right_events": 0}
+
+    def of_layer(row: Any) -> Any:
+        if not isinstance(row, Mapping) or not isinstance(row.get("counts"), Mapping):
+            return row
+        counts = {
+            kind: {**of_kind} | nothing if isinstance(of_kind, Mapping) else of_kind
+            for kind, of_kind in row["counts"].items()
+        }
+        return {**row} | {"counts": counts}
+
+    layers = data.get("layers")
+    if not isinstance(layers, Mapping):
+        return data
+    return data | {"layers": {name: of_layer(row) for name, row in layers.items()}}
 
 
 def _require_whole_steps(steps: float | None, samples: int) -> None:
@@ -145,6 +169,7 @@ def _no_constant(name: str) -> Any:
 
 def _counts(values: Mapping[str, Any], path: str) -> None:
     checks.at_most(values, path, "events", "elements")
+    checks.at_most(values, path, "right_events", "right_elements")
     checks.at_most(values, path, "event_synops", "dense_synops")
     checks.at_most(values, path, "effective_synops", "event_synops")
 

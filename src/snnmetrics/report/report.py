@@ -196,8 +196,8 @@ class Report(Record, Tabular):
             For each layer ``"calls"``, ``"vectors"``, ``"elements"``, ``"events"``,
             ``"magnitude"``, ``"synops"`` (``None`` where it has no meaning), ``"event_synops"``,
             ``"effective_synops"``, ``"effective_magnitude"``, ``"dense_synops"``,
-            ``"dense_macs"``, ``"output_elements"``, ``"acs"``, ``"macs"``: integers wherever the
-            total is integral.
+            ``"dense_macs"``, ``"output_elements"``, ``"right_elements"``, ``"right_events"``,
+            ``"acs"``, ``"macs"``: integers wherever the total is integral.
         """
         return {name: exact_counts(data, self.integer_as) for name, data in self._called.items()}
 
