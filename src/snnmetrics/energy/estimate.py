@@ -11,6 +11,7 @@ from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
 from snnmetrics.energy.table import profile_of
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
+from snnmetrics.report.convention_report import ConventionReport
 from snnmetrics.report.rows import counts_as
 from snnmetrics.text import joules, si
 
@@ -51,6 +52,35 @@ def layer_counts(layer: LayerWork, profile: EnergyProfile, integer_as: str) -> d
     return {what: getattr(layer, what)}
 
 
+def convention_counts(
+    layer: LayerWork, profile: EnergyProfile, integer_as: str
+) -> dict[str, float]:
+    """Counts of a layer, as a convention counts, that a profile is to price.
+
+    It may have ACs of some calls and MACs of others. A synaptic operation is the same event as an
+    AC; where the convention does not distinguish them, all its operations are synaptic ones.
+    """
+    first = "acs" if profile.synop is None else "synops"
+    found = {what: getattr(layer, what) or 0.0 for what in (first, "macs")}
+    primary = priced_as(layer, profile, integer_as)
+    return {what: count for what, count in found.items() if count or what == primary}
+
+
+def why_no_price(workload: Workload, profile: EnergyProfile) -> str:
+    """Why a profile cannot price operations as a convention counts them; empty if it can."""
+    name = workload.convention
+    if name is None:
+        return ""
+    if not profile.event_driven:
+        return (
+            f"profile '{profile.name}' prices every synapse in every time step, whatever {name} "
+            "counts"
+        )
+    if profile.synop is None and (workload.acs is None or workload.macs is None):
+        return f"profile '{profile.name}' prices ACs and MACs, which {name} does not distinguish"
+    return ""
+
+
 def neuron_counts(
     neurons: NeuronWork, profile: EnergyProfile, neuron_operations: bool
 ) -> dict[str, float]:
@@ -63,7 +93,10 @@ def neuron_counts(
 
 
 def estimate_energy(
-    report: Report | Workload, profile: str | EnergyProfile, *, neuron_operations: bool = False
+    report: Report | Workload | ConventionReport,
+    profile: str | EnergyProfile,
+    *,
+    neuron_operations: bool = False,
 ) -> EnergyReport:
     """Estimate the energy of a model from the operations that were counted.
 
@@ -79,7 +112,10 @@ def estimate_energy(
     footnotes say so, with the source of every constant.
 
     Args:
-        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`.
+        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`; or
+            ``report.under(name)``: the operations that this convention counts, with the neurons of
+            the report. Its ACs have the price of synaptic operations where the profile has that
+            one; so have all its operations if it does not distinguish ACs and MACs.
         profile: A profile or its name, see :func:`energy_profiles`.
         neuron_operations: Whether to include the additions and multiplications of the neurons'
             equations, with the profile's prices for them.
@@ -90,7 +126,8 @@ def estimate_energy(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If the name of the profile is unknown, or it cannot price neuron operations:
-            they are within its neuron updates or its all-in figure, or it has no price for them.
+            they are within its neuron updates or its all-in figure, or it has no price for them. If
+            the convention has no figure of a layer, or not those that the profile prices.
 
     Example:
         >>> import torch
@@ -107,8 +144,11 @@ def estimate_energy(
     if neuron_operations:
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
+    if reason := why_no_price(workload, known):
+        raise ValueError(f"profile: expected one that prices what was counted; {reason}")
+    counts_of = layer_counts if workload.convention is None else convention_counts
     counts = {
-        name: layer_counts(layer, known, workload.integer_as)
+        name: counts_of(layer, known, workload.integer_as)
         for name, layer in workload.layers.items()
     }
     left_out = tuple(_left_out(workload, counts, known, neuron_operations))

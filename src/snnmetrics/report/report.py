@@ -276,11 +276,11 @@ class Report(Record, Tabular):
 
         Args:
             convention: ``"neurobench"``, ``"spikingjelly"``, ``"sinabs"``, ``"syops"``,
-                ``"rate-x-macs"``, ``"kernel"`` or ``"keras-spiking"``.
+                ``"rate-x-macs"``, ``"kernel"``, ``"keras-spiking"`` or ``"norse"``.
 
         Returns:
-            Its figures per layer and in total, with its definition and source, beside the exact
-            count. Where the report lacks what it takes, there is no figure, but a reason.
+            Its figures per layer and in total, with its definition and source, beside the counts
+            of the report. Where the report lacks what it takes, there is no figure, but a reason.
 
         Raises:
             ValueError: If there is no such convention.
