@@ -22,6 +22,7 @@ import snnmetrics as sm
 from snnmetrics.energy import Measurement, ann_baseline
 from snnmetrics.paper.columns import DEFAULT, FIGURES, PREFIXED, cells, unit_of
 from snnmetrics.report import Report, Uncounted
+from snnmetrics.text import si
 from tests.energy.made import close, layer, neurons, report
 from tests.helpers.latex import compiled, needs_latex
 from tests.report.made import full_report, reports
@@ -287,17 +288,21 @@ def test_an_energy_without_a_price_for_all_is_called_a_lower_bound() -> None:
 # ----------------------------------------------------------------------------------- conventions
 
 
-def test_operations_follow_a_convention_and_energy_does_not() -> None:
+def test_operations_and_energy_follow_a_convention() -> None:
     made = ours()
     table = sm.paper_table({"ours": made}, convention="spikingjelly")
     total = made.under("spikingjelly").total
     row = table.rows["ours"]
     # Zero weights are in; synops are what SpikingJelly calls so, without its MACs.
     assert (row.acs, row.macs, row.synops) == (total.acs, total.macs, total.acs)
-    assert row.energy == sm.estimate_energy(made, PROFILE).total.energy
+    acs, macs = total.acs or 0, total.macs or 0
+    assert row.energy == pytest.approx(acs * 0.9e-12 + macs * 4.6e-12, rel=1e-15)
+    assert row.energy != sm.estimate_energy(made, PROFILE).total.energy
     found = notes(table)
+    assert "SynOps: what spikingjelly calls SynOps" in found
     assert "ACs, MACs, SynOps: as spikingjelly counts, per sample; not the exact count" in found
-    assert "energy: of the exact counts, not of those of spikingjelly" in found
+    (note,) = [note for note in found if note.startswith("energy: of the operations")]
+    assert "as spikingjelly counts them, not of the exact count" in note
     assert any("SpikingJelly 2.0.0" in note for note in found)
     assert not any(note.startswith("exact count") for note in found)
 
@@ -310,14 +315,38 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
 
     neurobench = sm.paper_table({"a": ours()}, convention="neurobench")
     assert neurobench.rows["a"].acs == 9e8
-    assert neurobench.rows["a"].synops is None
-    assert any(note.startswith("no SynOps: neurobench has no such") for note in notes(neurobench))
+    assert neurobench.rows["a"].synops == ours().under("neurobench").total.operations
+    assert "SynOps: what neurobench calls Effective_MACs + Effective_ACs" in notes(neurobench)
 
     unknown = sm.paper_table({"a": full_report(), "b": other()}, convention="keras-spiking")
     assert unknown.rows["a"].synops is None
     found = notes(unknown)
     assert any(note.startswith("a: image: no spikes enter") for note in found)
-    assert any(re.match("a: no ACs, MACs, SynOps: no figure of .*image.* under", n) for n in found)
+    (dash,) = [note for note in found if note.startswith("a: no ACs, MACs, SynOps, energy: ")]
+    subtotal = full_report().under("keras-spiking").subtotal.operations
+    assert subtotal is not None
+    assert re.search("no figure of .*image.* under keras-spiking; subtotal of the others: ", dash)
+    assert dash.endswith(f"{si(subtotal)} operations")
+    assert (unknown.rows["a"].energy, unknown.rows["b"].energy) == (None, None)
+    assert "a" not in unknown.estimates
+
+
+def test_energy_that_a_convention_does_not_tell_is_a_dash_with_the_reason() -> None:
+    made = {"a": ours(), "ANN": ann_baseline(other())}
+    table = sm.paper_table(made, convention="kernel")
+    assert table.rows["a"].energy is None
+    expected = "prices ACs and MACs, which kernel does not distinguish"
+    assert any(note.endswith(expected) for note in notes(table))
+    # A baseline is priced as ever, and said to be of no convention.
+    ann = sm.estimate_energy(made["ANN"], PROFILE).total.energy
+    assert table.rows["ANN"].energy == ann
+    assert any(note.endswith("the exact count, under no convention") for note in notes(table))
+    # All its operations are synaptic ones to a profile that prices those.
+    priced = sm.paper_table({"a": ours()}, convention="kernel", profile="truenorth").rows["a"]
+    assert priced.energy == sm.estimate_energy(ours().under("kernel"), "truenorth").total.energy
+    dense = sm.paper_table({"a": ours()}, convention="kernel", profile="cpu-i7-4960x")
+    assert dense.rows["a"].energy is None
+    assert any("prices every synapse in every time step" in note for note in notes(dense))
 
 
 # ------------------------------------------------------------------------------------- measurements

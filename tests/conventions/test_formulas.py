@@ -161,6 +161,59 @@ def test_kernel_formula_divides_by_the_stride_and_knows_no_groups() -> None:
     assert report_of(linear, x).under("kernel").total.printed == {"synops": 9}
 
 
+def by_norse(layer: nn.Module, z: Tensor) -> float:
+    """From the definition in its pull request 444: what it adds for one call of a layer."""
+    if isinstance(layer, nn.Linear):
+        return float(z.sum()) * layer.out_features
+    assert isinstance(layer, nn.Conv2d)
+    height, width = layer.kernel_size
+    return float(z.sum()) * (layer.out_channels * height * width // layer.groups)
+
+
+def test_norse_counts_values_times_channels_and_kernel() -> None:
+    """Whatever stride, padding and zero weights; hooks see what its counter would be given."""
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 6, (3, 2), stride=2, padding=1, groups=2), nn.Threshold(0.0, 0.0)),
+        *(nn.Flatten(), nn.Linear(4 * 5 * 6, 3)),
+    )
+    with torch.no_grad():
+        model[0].weight[::2] = 0
+        model[3].weight[:, ::3] = 0
+    model[1] = _Spikes()
+    said: dict[str, float] = defaultdict(float)
+    for name in "03":
+
+        def listen(module: nn.Module, args: Any, name: str = name) -> None:
+            said[name] += by_norse(module, args[0])
+
+        model.get_submodule(name).register_forward_pre_hook(listen)
+    report = report_of(model, spikes(3, 2, 8, 8)(), spikes(1, 2, 8, 8)())
+    one = report.under("norse")
+    assert {name: row.printed["synops"] for name, row in one.layers.items()} == said
+    assert one.total.operations == sum(said.values()) / 4
+    assert one.layers["0"].exact == report.layers["0"].synops != one.layers["0"].operations
+    assert one.layers["3"].difference == 0
+    assert (one.total.acs, one.total.synops) == (None, one.total.operations)
+
+
+class _Spikes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0).float()
+
+
+def test_norse_adds_up_signed_values_and_counts_two_classes() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 3)), torch.tensor([[1.0, -1, 0, 0]])
+    assert by_norse(model[0], x) == 0
+    assert "norse sums signed values" in reasons(report_of(model, x), "norse")["0"]
+    counts = torch.tensor([[2.0, 1, 0, 0]])
+    declared = report_of(model, counts, input_scale={"0": 1.0}).under("norse")
+    assert declared.total.operations == by_norse(model[0], counts) == 9
+    pooled = report_of(model, counts * 0.25, input_scale={"0": 0.25}).under("norse")
+    assert pooled.total.operations == by_norse(model[0], counts * 0.25) == 2.25
+    other = nn.Sequential(nn.Conv1d(1, 1, 2))
+    assert "Linear and Conv2d alone" in reasons(report_of(other, spikes(1, 1, 4)()), "norse")["0"]
+
+
 def test_keras_spiking_multiplies_connections_with_the_mean_magnitude() -> None:
     """At dt = 1 ms, values of 2 and -1 among four are 750 Hz; 12 connections for one step."""
     model, x = nn.Sequential(nn.Linear(4, 3)), torch.tensor([[2.0, -1, 0, 0]])
@@ -272,7 +325,7 @@ def test_means_over_inputs_of_several_sizes_are_refused() -> None:
     assert report.under("spikingjelly").total.difference == 0
 
 
-@pytest.mark.parametrize("name", ["rate-x-macs", "kernel", "keras-spiking"])
+@pytest.mark.parametrize("name", ["kernel", "keras-spiking"])
 def test_formulas_do_not_speak_of_other_operations(name: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

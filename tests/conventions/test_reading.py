@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,16 @@ from snnmetrics.conventions import (
 from snnmetrics.report import Counts, LayerData, Operation, Report
 from tests.report.made import COUNTS, full_report, layer, report, reports
 
-EVERY = ("neurobench", "spikingjelly", "sinabs", "syops", "rate-x-macs", "kernel", "keras-spiking")
+EVERY = (
+    "neurobench",
+    "spikingjelly",
+    "sinabs",
+    "syops",
+    "rate-x-macs",
+    "kernel",
+    "keras-spiking",
+    "norse",
+)
 
 
 def made() -> sm.Report:
@@ -52,9 +62,10 @@ def test_every_convention_says_what_it_is() -> None:
     for found in CONVENTIONS.values():
         assert found.definition.endswith(".")
         assert found.formula
-        assert any(
-            year in found.source for year in ("2022", "2023", "2.0.0", "2.3.0", "3.1.3", "0.3.0")
-        )
+        known = ("2022", "2023", "2026", "2.0.0", "2.3.0", "3.1.3", "0.3.0")
+        assert any(year in found.source for year in known)
+        assert set(found.synops) <= set(found.figures)
+        assert found.synops
         assert found.exact in ("synops", "event_synops", "effective_synops")
         assert found.figures
 
@@ -69,6 +80,7 @@ def test_every_convention_says_what_it_is() -> None:
         ("rate-x-macs", {"ACs": 4.5, "MACs": 0}, 4.5, 4.5),
         ("kernel", {"synops": 4.5}, 4.5, 4.5),
         ("keras-spiking", {"synops": 4.5}, 4.5, 4.5),
+        ("norse", {"synops": 9}, 4.5, 4.5),
     ],
 )
 def test_units_and_what_it_is_compared_with(
@@ -77,6 +89,8 @@ def test_units_and_what_it_is_compared_with(
     row = made().under(name).layers["one"]
     assert dict(row.printed) == printed
     assert (row.operations, row.exact, row.difference) == (operations, exact, 0)
+    assert (row.synops, row.report_operations) == (operations, 3.5)
+    assert row.difference_from_report == pytest.approx(100 * (operations / 3.5 - 1))
 
 
 def test_totals_are_sums_and_missing_where_a_layer_is() -> None:
@@ -88,6 +102,60 @@ def test_totals_are_sums_and_missing_where_a_layer_is() -> None:
     assert (dict(total.printed), total.operations) == ({"synops_per_timestep": None}, None)
     assert (total.exact, total.difference) == (9, None)
     assert total.reason == "no figure of two"
+
+
+def test_a_subtotal_is_compared_with_counts_of_the_same_layers() -> None:
+    """Without the ternary layer, whose exact counts are not in the subtotal's."""
+    one = made().under("sinabs")
+    subtotal = one.subtotal
+    assert (one.missing, subtotal.name, subtotal.note) == (("two",), "subtotal", "without two")
+    assert (subtotal.operations, subtotal.synops) == (4.5, 4.5)
+    assert (subtotal.exact, subtotal.difference) == (4.5, 0)
+    assert subtotal.report_operations == 3.5
+    assert subtotal.difference_from_report == pytest.approx(100 * (4.5 / 3.5 - 1))
+    assert (one.total.report_operations, one.total.difference_from_report) == (7, None)
+    text = " ".join(str(one).split())
+    assert "subtotal 4.5 4.5 4.5 0 % 3.5 +28.57 %" in text
+    assert "subtotal: without two, of which there is no figure" in text
+    whole = made().under("spikingjelly")
+    assert whole.missing == ()
+    assert whole.subtotal == replace(whole.total, name="subtotal")
+    assert "subtotal" not in str(whole)
+
+
+def test_without_any_figure_there_is_no_subtotal() -> None:
+    fc = made().layers_data["two"]
+    one = report({"fc": fc}).under("sinabs")
+    assert (one.subtotal.operations, one.subtotal.exact) == (None, None)
+    assert one.subtotal.reason == one.total.reason == "no figure of fc"
+    assert "subtotal" not in str(one)
+
+
+def test_the_table_shows_subtotals_as_such_and_two_differences() -> None:
+    """The same row differs from the count that is meant, and from ACs + MACs, by other amounts."""
+    text = str(made().conventions())
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    heads = "convention ACs MACs operations means to count as the report counts difference"
+    assert f"{heads} vs ACs + MACs" in lines
+    assert "sinabs, subtotal - - 4.5 synops 4.5 0 % +28.57 %" in lines
+    assert "kernel - - 9 event synops 9 0 % +28.57 %" in lines
+    assert "total 7 16.5 >= 4.5 16.5 9 9 9 >= 4.5" in lines
+    assert "exact" not in text
+    table = made().conventions()
+    assert table.subtotal["sinabs"] == made().under("sinabs").subtotal
+    frame = table.to_pandas("conventions")
+    assert frame.loc["sinabs", "subtotal_operations"] == 4.5
+    assert frame.loc["kernel", "difference_from_report"] == pytest.approx(100 * 2 / 7)
+
+
+def test_sums_have_definition_formula_and_source_beside_them() -> None:
+    for name in EVERY:
+        one = made().under(name)
+        frame = one.to_pandas("sums")
+        assert list(frame.index) == ["total", "subtotal"]
+        for about in ("definition", "formula", "source", "unit"):
+            assert set(frame[about]) == {getattr(one.convention, about)}
+        assert frame.loc["subtotal", "operations_per_sample"] == one.subtotal.operations
 
 
 def test_totals_are_divided_once() -> None:
@@ -133,7 +201,8 @@ def test_a_page_has_the_definition_the_source_and_every_reason() -> None:
     for part in ("Net as sinabs counts", found.unit, found.definition, found.formula, found.source):
         assert part in text
     assert "two: sinabs sums signed values" in text
-    assert "difference: of the operations per sample to the synops" in text
+    assert "vs synops: the operations per sample, to the synops, which it means to count" in text
+    assert "vs ACs + MACs: to those of the report" in text
 
 
 def test_the_table_has_all_conventions_beside_the_exact_figures() -> None:
@@ -171,7 +240,7 @@ def test_exports_of_the_table() -> None:
     assert list(frame.index) == list(EVERY)
     assert frame.loc["spikingjelly", "operations"] == 16.5
     assert frame.loc["neurobench", "exact_count"] == "effective_synops"
-    assert table.to_markdown().count("| total") == 2
+    assert table.to_markdown().count("| total") == 3
 
 
 def test_pickles_copies_and_equality() -> None:
@@ -255,6 +324,12 @@ def test_a_convention_of_ones_own() -> None:
         assert "events" in made().conventions().total
     finally:
         del CONVENTIONS["events"]
+
+
+def test_the_synops_of_a_convention_are_among_its_figures() -> None:
+    said = {"unit": "events", "definition": "All.", "formula": "n.", "source": "nobody, never."}
+    with pytest.raises(ValueError, match="synops: expected some of 'n', found 'm'"):
+        convention("events", figures=("n",), exact="synops", synops=("m",), **said)
 
 
 @pytest.mark.parametrize("left_out", ["definition", "formula", "source"])

@@ -155,6 +155,112 @@ def test_neurobench_counts_nothing_in_functional_calls_which_a_report_cannot_tel
     assert set(of_neurobench(Functional(), x)["SynapticOperations"].values()) == {0}
 
 
+class Recurrent(nn.Module):
+    """A cell over five steps, from an explicit state of zeros if it is passed, and a readout."""
+
+    def __init__(self, cell: type[nn.RNNCellBase], state: bool = True) -> None:
+        super().__init__()
+        self.cell: Any = cell(10, 20)  # type: ignore[call-arg]
+        self.readout, self.state = nn.Linear(20, 1), state
+
+    def forward(self, x: Tensor) -> Tensor:
+        zeros = torch.zeros(x.shape[1], 20)
+        state: Any = (zeros, zeros) if isinstance(self.cell, nn.LSTMCell) else zeros
+        for number, frame in enumerate(x):
+            passed = (frame, state) if self.state or number else (frame,)
+            state = self.cell(*passed)
+        return self.readout(state[0] if isinstance(state, tuple) else state)  # type: ignore[no-any-return]
+
+
+def recurrent(
+    cell: type[nn.RNNCellBase], *batches: Tensor, **options: Any
+) -> tuple[sm.Report, dict[str, float]]:
+    """What is counted of T = 5 steps of two samples, and what NeuroBench prints."""
+    torch.manual_seed(0)
+    model = Recurrent(cell, **options)
+    monitor, metric = sm.Monitor(model, batch_dim=1, time_dim=0), SynapticOperations()
+    with monitor, torch.no_grad():
+        for x in batches:
+            model(x)
+    wrapped = TorchModel(model)
+    wrapped.register_hooks()
+    with torch.no_grad():
+        for x in batches:
+            model(x)
+    found = metric(wrapped, None, (torch.cat(batches, 1).transpose(0, 1),))
+    return monitor.compute(), found
+
+
+def test_neurobench_counts_a_cell_of_a_plain_recurrent_network() -> None:
+    report, theirs = recurrent(nn.RNNCell, torch.randn(5, 2, 10))
+    total = report.under("neurobench").total
+    assert (
+        dict(total.printed) == theirs == {"Effective_MACs": 2620, "Effective_ACs": 0, "Dense": 3020}
+    )
+    assert total.difference == total.difference_from_report == 0
+
+
+def test_neurobench_sorts_a_cell_by_its_input() -> None:
+    """Spikes in, and a state that is no spikes: all of it ACs. In both sorts: not told apart."""
+    report, theirs = recurrent(nn.RNNCell, spikes(5, 2, 10)())
+    one = report.under("neurobench")
+    assert one.layers["cell.hh"].macs == 0 < report.layers["cell.hh"].macs
+    assert dict(one.total.printed) == theirs
+    mixed, _ = recurrent(nn.RNNCell, spikes(5, 2, 10)(), torch.randn(5, 2, 10))
+    assert "spikes in some of them" in reasons(mixed, "neurobench")["cell.hh"]
+    assert mixed.under("neurobench").layers["cell.ih"].reason == ""
+
+
+def test_neurobench_counts_gates_by_values_that_a_report_does_not_have() -> None:
+    """10,700 and 8,100 MACs: ours without gates are 10,420 and 7,820. The reason says the range."""
+    x = torch.randn(5, 2, 10)
+    for cell, theirs, ours, said in (
+        (nn.LSTMCell, 10_700, 10_420, "from 6600 to 6700 operations"),
+        (nn.GRUCell, 8_100, 7_820, "if none is, 5080 operations"),
+    ):
+        report, printed = recurrent(cell, x)
+        assert (printed["Effective_MACs"], report.total.macs) == (theirs, ours)
+        one = report.under("neurobench")
+        (reason,) = reasons(report, "neurobench").values()
+        assert said in reason
+        assert one.missing == ("cell.hh",)
+        rest = one.subtotal.operations
+        assert rest is not None
+        if cell is nn.GRUCell:
+            assert rest + 5080 == theirs
+        else:
+            assert rest + 6600 < theirs <= rest + 6700
+
+
+def test_neurobench_counts_one_sample_of_a_cell_that_is_called_without_a_state() -> None:
+    """By its own definition all of them; a report does not show which call it was."""
+    x = torch.randn(5, 2, 10)
+    report, theirs = recurrent(nn.RNNCell, x, state=False)
+    assert theirs["Effective_MACs"] == 2520
+    one = report.under("neurobench")
+    assert one.total.printed["Effective_MACs"] == 2620
+    assert "a state is taken to be passed" in one.layers["cell.ih"].note
+
+
+def test_neurobench_refuses_recurrent_networks_and_gates_without_bias() -> None:
+    report = report_of(nn.Sequential(nn.LSTM(4, 3, batch_first=True)), torch.randn(2, 5, 4))
+    assert all("refuses a recurrent network" in r for r in reasons(report, "neurobench").values())
+    gru = report_of(_Cell(nn.GRUCell(4, 3, bias=False)), torch.randn(2, 4))
+    assert all("GRUCell without bias" in r for r in reasons(gru, "neurobench").values())
+    root = report_of(nn.RNNCell(4, 3), torch.randn(2, 4)).under("neurobench")
+    assert root.total.operations == 0
+    assert "does not hook a model that is a layer itself" in root.layers["RNNCell.ih"].note
+
+
+class _Cell(nn.Module):
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("scale", [0.25, 0.3])
 def test_neurobench_and_declared_scales(scale: float) -> None:
     """Spikes of 0.3 are MACs, whatever is declared; four quarters may have been a spike."""

@@ -22,9 +22,11 @@ from snnmetrics.energy import (
     PerByte,
     Workload,
     ann_baseline,
+    bit_budget,
     estimate_energy,
     memory_traffic,
     quantised_ann_baseline,
+    workload_of,
 )
 from snnmetrics.energy.neuron_states import STATES
 from tests.energy.made import close, layer, neurons, report
@@ -529,3 +531,21 @@ def test_prices_without_sense_are_refused() -> None:
         MemoryLevels("dram", "sram", "dram", "dram", dram=PRICE)
     with pytest.raises(TypeError, match="dram: expected a PerByte, found 1e-12"):
         MemoryLevels("dram", "dram", "dram", "dram", dram=1e-12)  # type: ignore[arg-type]
+
+
+def test_operations_as_a_convention_counts_tell_no_traffic() -> None:
+    under = report({"fc": layer("binary", 5)}).under("spikingjelly")
+    found = "report: expected exact counts, found operations as spikingjelly counts"
+    with pytest.raises(ValueError, match=found):
+        memory_traffic(workload_of(under))
+    with pytest.raises(ValueError, match=found):
+        bit_budget(workload_of(under))
+    with pytest.raises(ValueError, match=found):
+        estimate_energy(under, FP32, memory=PRICE)
+    with pytest.raises(ValueError, match="sparse: expected none beside operations as spiking"):
+        estimate_energy(under, "loihi-events", sparse=["fc"])
+    # A typed price of synapses is that of the operation.
+    events = under.total.operations
+    assert events is not None
+    found_energy = estimate_energy(under, "loihi-events").layers["fc"].energy
+    assert found_energy == close(events * 35.5e-12)

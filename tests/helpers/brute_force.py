@@ -511,6 +511,8 @@ class Layer:
     effective_magnitude: float = 0
     dense_synops: int = 0
     dense_macs: int = 0
+    right_elements: int = 0
+    right_events: int = 0
 
     def add_weighted(
         self, call: Weighted, vectors: list[list[float]], fanout: list[int], effective: list[int]
@@ -548,6 +550,8 @@ class Layer:
         self.effective_synops += both
         self.dense_synops += full
         self.dense_macs += full
+        self.right_elements += right.numel()
+        self.right_events += sum(value != 0 for value in right.flatten().tolist())
 
     @property
     def kind(self) -> str:
@@ -578,6 +582,8 @@ class Layer:
             "dense_macs": self.dense_macs,
             "acs": acs,
             "macs": macs,
+            "right_elements": self.right_elements,
+            "right_events": self.right_events,
         }
         if not self.product:
             counts |= {"vectors": self.vectors, "elements": self.elements, "events": self.events}

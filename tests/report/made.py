@@ -168,6 +168,7 @@ operations = other_operations | convolutions()
 def some_counts(draw: st.DrawFn) -> Counts:
     elements = draw(whole)
     events = draw(st.integers(0, elements))
+    right_elements = draw(whole)
     ints, figures = [draw(whole) for _ in range(5)], [draw(number) for _ in range(3)]
     event_synops = draw(st.integers(0, ints[2]))
     return Counts(
@@ -183,6 +184,8 @@ def some_counts(draw: st.DrawFn) -> Counts:
         dense_synops=ints[2],
         dense_macs=ints[3],
         output_elements=ints[4],
+        right_elements=right_elements,
+        right_events=draw(st.integers(0, right_elements)),
     )
 
 

@@ -85,6 +85,27 @@ def test_the_json_names_its_format() -> None:
     assert (data["format"], data["version"]) == ("snnmetrics.Report", 6)
 
 
+def test_reports_without_the_events_of_right_operands_are_read() -> None:
+    """Of version 5: what is not known of their products is 0, and any other mistake is named."""
+    made = report({"fc": layer()})
+    data = json.loads(made.to_json())
+    counts = data["layers"]["fc"]["counts"]["binary"]
+    del counts["right_elements"], counts["right_events"]
+    with pytest.raises(ValueError, match=r"fc.counts.binary.right_elements: expected .*nothing"):
+        Report.from_dict(data)
+    assert Report.from_dict(data | {"version": 5}) == made
+    for wrong, message in (({"fc": {"counts": 3}}, "fc"), (3, "layers: expected an object")):
+        with pytest.raises(ValueError, match=message):
+            Report.from_dict(data | {"version": 5, "layers": wrong})
+
+
+def test_right_events_are_among_right_elements() -> None:
+    data = json.loads(report({"fc": layer()}).to_json())
+    data["layers"]["fc"]["counts"]["binary"] |= {"right_elements": 3, "right_events": 4}
+    with pytest.raises(ValueError, match=r"expected at most right_elements \(3\), found 4"):
+        Report.from_dict(data)
+
+
 def test_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         report(dt=float("nan")).to_json()

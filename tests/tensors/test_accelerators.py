@@ -21,7 +21,7 @@ from snnmetrics.tensors.accelerators import roads, workspace
 from snnmetrics.tensors.accelerators.gradient import vector_synops
 from snnmetrics.tensors.accelerators.launch import Launch
 from snnmetrics.tensors.accelerators.layout import axes, contiguous
-from snnmetrics.tensors.accelerators.lines import FACTS, FIGURES, TOTALS
+from snnmetrics.tensors.accelerators.lines import FACTS, FIGURES, PRODUCT_TOTALS, TOTALS
 from snnmetrics.tensors.accelerators.roads import Road, road_of
 from snnmetrics.tensors.accelerators.torch_road import TorchRoad
 from snnmetrics.tensors.accelerators.triton_road import TritonRoad
@@ -101,15 +101,15 @@ def figures_of(stats: InputStats, dense: Tensor, effective: Tensor | None) -> li
 
 def totals(road: Road, space: Workspace, *lines: Line, kinds: int = 4) -> Tensor:
     """Totals of calls that are rows of their own, on the CPU."""
-    calls = [CountedCall(n, None, line, (1, 2, 0, 4, 5, n)) for n, line in enumerate(lines)]
+    calls = [CountedCall(n, None, line, (1, 2, 0, 4, 5, n, 0)) for n, line in enumerate(lines)]
     return road.totals(space, space.tables(calls, kinds)[1]).cpu()
 
 
 def line_of(road: Road, space: Workspace, line: Line, elements: int, kind: int) -> list[float]:
     """Figures of one call, which are in the line of its kind."""
-    call = CountedCall("row", None, line, (1, 2, elements, 4, 5, 6))
+    call = CountedCall("row", None, line, (1, 2, elements, 4, 5, 6, 7))
     found = road.totals(space, space.tables([call], 4)[1]).cpu()[0]
-    assert found[kind, : len(FACTS)].tolist() == [1, 2, elements, 4, 5, 6]
+    assert found[kind, : len(FACTS)].tolist() == [1, 2, elements, 4, 5, 6, 7]
     others = [number for number in range(4) if number != kind]
     assert not found[others].any()
     return found[kind, len(FACTS) :].tolist()
@@ -242,20 +242,23 @@ def test_a_product_counts_where_both_factors_are_not_zero(name: str) -> None:
     one = summarize(left, (0, 1))
     space = Workspace(device)
     stats, met = (road.stats(space, x.to(device), d) for x, d in ((left, (0, 1)), (right, (1,))))
-    line = road.product(space, stats, met.event_counts, met.kind)
+    line = road.product(space, stats, met.event_counts, met.kind, True)
     found = totals(road, space, line, kinds=16)[0]
     both = torch.einsum("abk,kc->abkc", left.ne(0).double(), right.ne(0).double()).sum().item()
     place = int(InputKind.INTEGER) * len(InputKind) + int(InputKind.BINARY)
-    figures = [one.event_counts.sum().item(), one.magnitudes.sum().item(), *[both] * 4]
+    events, magnitude = one.event_counts.sum().item(), one.magnitudes.sum().item()
+    figures = [events, magnitude, *[both] * 3, right.count_nonzero().item()]
     assert found[place, len(FACTS) :].tolist() == figures
     assert found.count_nonzero() == found[place].count_nonzero()
     # Neurons in another order than they are kept in.
     turned = values("binary", (3, 5, 4), torch.float32, 3)
     stats = road.stats(space, turned.to(device), (0,)).permuted([1, 0])
     assert_close(stats.magnitudes, turned.sum(0).t())
-    line = road.product(space, stats, stats.event_counts, stats.kind)
+    line = road.product(space, stats, stats.event_counts, stats.kind, False)
     both = (turned.ne(0).sum(0) ** 2).sum().item()
-    assert totals(road, space, line, kinds=16)[0, 0, TOTALS.index("synops")] == both
+    found = totals(road, space, line, kinds=16)[0, 0]
+    assert found[TOTALS.index("synops")] == both
+    assert found[PRODUCT_TOTALS.index("right_events")] == 0  # not said to be events
 
 
 @every_road
@@ -365,11 +368,11 @@ def test_nothing_is_read_by_the_host(name: str) -> None:
         lines = [
             road.figures(space, x, (0,), dense, dense),
             road.figures_of(space, stats, dense, None),
-            road.product(space, stats, stats.event_counts, stats.kind),
+            road.product(space, stats, stats.event_counts, stats.kind, True),
         ]
         road.vectors(space, x, (0,), dense)
         assert road.nonzero(x, (0,)).is_meta
-        calls = [CountedCall(0, None, line, (1, 1, 12, 1, 1, 1)) for line in lines]
+        calls = [CountedCall(0, None, line, (1, 1, 12, 1, 1, 1, 0)) for line in lines]
         found = road.totals(space, space.tables(calls, 16)[1])
         assert found.is_meta
         assert found.shape == (1, 16, len(TOTALS))
@@ -474,7 +477,7 @@ def test_calls_of_a_row_are_added_up_by_their_kinds(name: str) -> None:
     calls = []
     for number, kind in enumerate(kinds):
         x = values(kind, (9, 4), torch.float32, number)
-        stats, facts = summarize(x, (0,)), (1, 9, 36, number, 2, 3)
+        stats, facts = summarize(x, (0,)), (1, 9, 36, number, 2, 3, 4)
         line = road.figures(space, x.to(device), (0,), dense, None)
         calls.append(CountedCall(("a", "b")[number % 2], None, line, facts))
         row = [*facts, *figures_of(stats, dense.cpu(), None)]
@@ -503,7 +506,7 @@ def test_a_call_of_many_lines_has_one_kind(name: str, odd: float) -> None:
 
 def test_tables_of_equal_batches_are_sent_once() -> None:
     space = Workspace(torch.device("cpu"))
-    calls = [CountedCall("row", None, Line(0, 2), (1, 2, 3, 4, 5, 6))] * 2
+    calls = [CountedCall("row", None, Line(0, 2), (1, 2, 3, 4, 5, 6, 7))] * 2
     (_, one), (_, other) = space.tables(calls, 4), space.tables(list(calls), 4)
     assert one.places is other.places
     assert one.places.tolist() == [[0, 2, 0, 0], [0, 2, 0, 0]]
@@ -599,5 +602,6 @@ def test_kernels_are_compared_with_operations_of_pytorch_before_they_are_used(na
 
 
 def test_figures_have_the_names_of_counts() -> None:
-    assert set(TOTALS) == {field.name for field in fields(Counts)}
+    assert {*TOTALS, *PRODUCT_TOTALS} == {field.name for field in fields(Counts)}
+    assert len(TOTALS) == len(PRODUCT_TOTALS)
     assert SynapseFigures._fields == FIGURES

@@ -144,4 +144,5 @@ def test_a_product_counts_where_both_factors_are_not_zero() -> None:
     figures = product_figures(fused_sums(left, (0,)), fused_sums(right, (0,)))
     both = (left.ne(0).double().t() @ torch.ones(6, 6).double() @ right.ne(0).double()).diagonal()
     kind = InputKind.INTEGER * len(InputKind) + InputKind.INTEGER
-    assert figures.tolist() == [kind, left.ne(0).sum(), left.abs().sum(), both.sum()]
+    events = left.ne(0).sum(), right.ne(0).sum()
+    assert figures.tolist() == [kind, events[0], left.abs().sum(), both.sum(), events[1]]

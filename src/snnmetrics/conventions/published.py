@@ -8,10 +8,14 @@ with the tool itself (``tests/conventions``). All take a :class:`Layer` and retu
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from snnmetrics.report.convention import Figures, Layer, NotInReport, convention
 from snnmetrics.report.data import Counts
 from snnmetrics.report.rows import ratio
+
+SPIKES = ("binary", "ternary")
+"""Kinds of input that are spikes of magnitude one."""
 
 # ----------------------------------------------------------------- the values that tools saw
 
@@ -49,6 +53,7 @@ def _maybe_spikes(counts: Counts, scale: float) -> bool:
 # ------------------------------------------------------------------------------- neurobench
 
 HOOKED_BY_NEUROBENCH = ("Linear", "Conv1d", "Conv2d", "Conv3d")
+CELLS_OF_NEUROBENCH = ("RNNCell", "LSTMCell", "GRUCell")
 UNHOOKED_BY_NEUROBENCH = ("MultiheadAttention",)
 
 
@@ -59,17 +64,21 @@ UNHOOKED_BY_NEUROBENCH = ("MultiheadAttention",)
     exact="effective_synops",
     definition=(
         "Nonzero inputs times nonzero weights, padding edges exact. A call whose input holds -1, 0 "
-        "and 1 alone counts as ACs, any other as MACs. Dense: all inputs, all weights."
+        "and 1 alone counts as ACs, any other as MACs. Dense: all inputs, all weights. A recurrent "
+        "cell is one layer, sorted by its input and not by its state, with the nonzero products of "
+        "its gates."
     ),
     formula="sum over calls of nonzero(x) * nonzero(w) / samples; bias left out.",
     source="NeuroBench 2.3.0, neurobench.metrics.workload.SynapticOperations.",
+    synops=("Effective_MACs", "Effective_ACs"),
 )
 def neurobench(layer: Layer) -> Figures:
     """Figures of ``SynapticOperations`` of NeuroBench.
 
-    It hooks modules of the classes Linear and Conv1d/2d/3d below the model. A recurrent cell
-    it counts as one, with the arithmetic of its gates. Not visible in a report, and not
-    reproduced: its sums in float32, and layers in two places, pruned or parametrized.
+    It hooks modules of the classes Linear, Conv1d/2d/3d and cells below the model; RNN, LSTM and
+    GRU it refuses. Not visible in a report, and not reproduced: its sums in float32, layers in two
+    places, pruned or parametrized, and a cell that is called without a state, of which it counts
+    the first sample alone.
     """
     operation = layer.operation
     if layer.is_model:
@@ -79,10 +88,7 @@ def neurobench(layer: Layer) -> Figures:
     if layer.is_transposed:
         return _unhooked_by_neurobench(layer, "a transposed convolution")
     if layer.is_recurrent:
-        raise NotInReport(
-            "neurobench counts a recurrent cell as a whole, sorted by its input alone, with the "
-            "arithmetic of its gates; RNN, LSTM and GRU it refuses"
-        )
+        return _cell_by_neurobench(layer)
     if operation.module in UNHOOKED_BY_NEUROBENCH:
         return _unhooked_by_neurobench(layer, f"a function called in {operation.module}")
     if operation.module not in HOOKED_BY_NEUROBENCH:
@@ -91,11 +97,88 @@ def neurobench(layer: Layer) -> Figures:
             "hooks, derived from Linear or Conv1d/2d/3d; if not, it counts 0"
         )
     fed = _as_fed(layer)
-    acs = sum(fed[kind].effective_synops for kind in ("binary", "ternary") if kind in fed)
-    macs = layer.total.effective_synops - acs
+    acs = sum(fed[kind].effective_synops for kind in SPIKES if kind in fed)
+    return _by_neurobench(layer, acs, layer.total.effective_synops - acs)
+
+
+def _by_neurobench(layer: Layer, acs: int, macs: int, note: str = "") -> Figures:
     dense = layer.total.dense_synops
     printed = {"Effective_MACs": macs, "Effective_ACs": acs, "Dense": dense}
-    return Figures(printed, layer.samples, acs + macs, acs, macs)
+    return Figures(printed, layer.samples, acs + macs, acs, macs, note)
+
+
+def _cell_by_neurobench(layer: Layer) -> Figures:
+    """One of the two products of a cell: of its input (``ih``), or of its state (``hh``).
+
+    Gates multiply element by element, and each product counts where neither factor is zero. After a
+    bias that is not zero a gate is not zero. A GRUCell then has three products per neuron, of which
+    one takes in the state: that is as many as events of the state. An LSTMCell has three as well,
+    of which one takes in the cell state, which no operation of the report takes in.
+    """
+    cell, key, total = layer.operation.module, layer.data.key, layer.total
+    if layer.operation.operation == "rnn":
+        raise NotInReport(f"neurobench refuses a recurrent network ({cell}); cells it counts")
+    if cell not in CELLS_OF_NEUROBENCH:
+        raise NotInReport(
+            f"the report does not show whether {cell} is a recurrent cell that neurobench hooks"
+        )
+    if key is None or key.part not in ("ih", "hh"):
+        raise NotInReport("the report does not show which product of a cell it is")
+    if cell == "GRUCell" and not layer.operation.bias:
+        raise NotInReport("neurobench ends with an error on a GRUCell without bias")
+    acs, macs = _sorted_by_input(layer, key.module)
+    if key.part == "ih" or cell == "RNNCell":
+        return _by_neurobench(layer, acs, macs, "a state is taken to be passed in every call")
+    raise NotInReport(_gates_of_neurobench(layer, total.effective_synops))
+
+
+def _sorted_by_input(layer: Layer, module: str) -> tuple[int, int]:
+    """ACs and MACs of a product of a cell, both of which follow from the input of the cell."""
+    key = layer.data.key
+    assert key is not None
+    inputs = {
+        name: data
+        for name, data in layer.beside.items()
+        if data.key is not None and (data.key.module, data.key.part) == (module, "ih")
+    }
+    if key.part == "ih":
+        inputs = {layer.name: layer.data}
+    if len(inputs) != 1:
+        raise NotInReport("the report does not show which input its calls had")
+    ((name, data),) = inputs.items()
+    fed = _as_fed(replace(layer, name=name, data=data))
+    sorts = {kind in SPIKES for kind, counts in fed.items() if counts.calls}
+    effective = layer.total.effective_synops
+    if key.part == "ih":
+        acs = sum(fed[kind].effective_synops for kind in SPIKES if kind in fed)
+        return acs, effective - acs
+    if len(sorts) > 1:
+        raise NotInReport(
+            "neurobench sorts calls by the input of the cell, which was spikes in some of them; "
+            "the report has the state of all calls together"
+        )
+    return (effective, 0) if sorts == {True} else (0, effective)
+
+
+def _gates_of_neurobench(layer: Layer, effective: int) -> str:
+    """Say which figure the gates would have, and what it takes to know it."""
+    total, neurons = layer.total, layer.operation.input_shape[-1]
+    products = effective + 2 * total.vectors * neurons
+    if layer.operation.module == "GRUCell":
+        found = f"{ratio(products + total.events, layer.samples):.6g}"
+        return (
+            "neurobench counts the products of its gates, where no factor is zero: whether an "
+            f"element of a bias is zero is not in the report; if none is, {found} operations per "
+            "sample"
+        )
+    least, most = (
+        f"{ratio(products + more, layer.samples):.6g}" for more in (0, total.vectors * neurons)
+    )
+    return (
+        "neurobench counts the products of its gates, where no factor is zero: zeros of the cell "
+        "state and of biases are not in the report; if no element of a bias is zero, from "
+        f"{least} to {most} operations per sample"
+    )
 
 
 def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
@@ -121,6 +204,7 @@ def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
         "SynOps = sum over binary calls of events * fan-out; MACs = sum over others of dense MACs."
     ),
     source="SpikingJelly 2.0.0, spikingjelly.activation_based.op_counter.",
+    synops=("SynOps",),
 )
 def spikingjelly(layer: Layer) -> Figures:
     """Figures of ``SynOpCounter`` and ``MACCounter`` of SpikingJelly.
@@ -173,8 +257,17 @@ def _spikingjelly_product(kind: str, counts: Counts) -> int:
     if left == "binary":
         return _flat(counts)
     if right == "binary":
-        raise NotInReport("how many events its right operand had is not in the report")
+        return _right_events(counts) * counts.dense_macs // (counts.right_elements or 1)
     return 0
+
+
+def _right_events(counts: Counts) -> int:
+    if counts.dense_macs and not counts.right_elements:
+        raise NotInReport(
+            "how many events its right operand had is not in the report: it is a convolution, or "
+            "was saved by an older version"
+        )
+    return counts.right_events
 
 
 # ----------------------------------------------------------------------------------- sinabs
@@ -191,6 +284,7 @@ def _spikingjelly_product(kind: str, counts: Counts) -> int:
     ),
     formula="sum of x * fan-out / (batch * time), for Conv2d and Linear.",
     source="sinabs 3.1.3, sinabs.hooks.register_synops_hooks.",
+    synops=("synops_per_timestep",),
 )
 def sinabs(layer: Layer) -> Figures:
     """Figures of the synops hooks of sinabs.
@@ -214,17 +308,22 @@ def sinabs(layer: Layer) -> Figures:
             f"its padding is not by zeros, but {operation.padding_mode}: sinabs "
             "knows zeros, as many on both sides; it raises, or counts as if there were"
         )
-    signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}
-    if signed - {"integer"}:
-        raise NotInReport("sinabs sums signed values, of which the report has the magnitudes")
-    if signed and not layer.data.is_scaled:
-        raise NotInReport(
-            "sinabs sums signed values, of which the report has the magnitudes; if none is "
-            f"negative, declare a spike count: input_scale={{{layer.name!r}: 1}}"
-        )
+    _only_known_signs(layer, "sinabs")
     note = "" if layer.scale == 1 else f"{layer.scale:g} x is taken for an AvgPool2d before it"
     printed = {"synops_per_timestep": counts.synops}
     return Figures(printed, counts.vectors, counts.synops, note=note)
+
+
+def _only_known_signs(layer: Layer, tool: str) -> None:
+    """Refuse what may hold negative values, for a tool that adds up values with their signs."""
+    signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}
+    if signed - {"integer"}:
+        raise NotInReport(f"{tool} sums signed values, of which the report has the magnitudes")
+    if signed and layer.data.input_scale is None:
+        raise NotInReport(
+            f"{tool} sums signed values, of which the report has the magnitudes; if none is "
+            f"negative, declare a spike count: input_scale={{{layer.name!r}: 1}}"
+        )
 
 
 def _unhooked(why: str) -> Figures:
@@ -250,6 +349,7 @@ HOOKED_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for
     ),
     formula="ACs = mean(x) * (dense MACs + bias), or MACs = dense MACs + bias; / samples.",
     source="syops 0.0.5 (Chen et al., 2023), syops/ops.py.",
+    synops=("ACs",),
 )
 def syops(layer: Layer) -> Figures:
     """Figures of syops-counter.
@@ -337,19 +437,30 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
         "The firing rate of the layer's input, which is the fraction of it that is not zero, times "
         "the time steps times the dense MACs of one step, as ACs; zero weights and padded taps "
         "included, bias left out. The first layer, if its input is an image and no spikes, has its "
-        "dense MACs, as often as it ran."
+        "dense MACs, as often as it ran. A product of two activations, as in attention, has the "
+        "rate of the operand that is spikes, of two such operands the smaller rate."
     ),
-    formula="ACs = rate * T * dense MACs per step.",
+    formula=(
+        "ACs = rate * T * dense MACs per step; spiking attention K^T V, then Q (K^T V): T * heads "
+        "* N * d^2 * (min(rate of K, rate of V) + rate of Q)."
+    ),
     source=(
         'Zhou et al., "Spikformer", ICLR 2023; Yao et al., "Spike-driven Transformer", NeurIPS '
-        "2023, supplement on energy."
+        "2023, supplement on energy; attention: Spikingformer, 2023, repository "
+        "zhouchenlin2096/Spikingformer, energy_consumption_calculation/flops_counter.py, "
+        "get_energy_cost."
     ),
+    synops=("ACs",),
 )
 def rate_x_macs(layer: Layer) -> Figures:
     """Figures of most tables of papers, on transformers in particular.
 
-    For products of two activations papers take the rate of either operand, or of both.
+    The script of Spikingformer, to which authors of others point, has ``N * d^2`` in whatever order
+    the operands are multiplied. Here each product has the dense MACs that ran: those where K^T V
+    comes first; where Q K^T does, ``N^2 * d * (min(rate of Q, rate of K) + rate of V)``.
     """
+    if layer.is_product:
+        return _acs_and_macs(layer, _rate_of_product(layer), 0)
     layer.only_feedforward()
     counts = layer.total
     if layer.kind == "analog":
@@ -357,6 +468,23 @@ def rate_x_macs(layer: Layer) -> Figures:
             raise NotInReport("no spikes enter, and it is not the first layer")
         return _acs_and_macs(layer, 0, counts.dense_macs)
     return _acs_and_macs(layer, layer.of_connections(counts.events, counts), 0)
+
+
+def _rate_of_product(layer: Layer) -> float:
+    """Dense MACs times the smallest rate of the operands that are spikes, over the whole run."""
+    layer.only_one_size()
+    counts = layer.total
+    if not counts.dense_macs:
+        return 0
+    left, right = layer.kind.split("*")
+    found: list[float] = []
+    if left in SPIKES:
+        found.append(counts.events * counts.dense_macs / counts.elements)
+    if right in SPIKES:
+        found.append(_right_events(counts) * counts.dense_macs / counts.right_elements)
+    if not found:
+        raise NotInReport("neither of its operands is spikes")
+    return min(found)
 
 
 # --------------------------------------------------------------------------- kernel formula
@@ -378,6 +506,7 @@ def rate_x_macs(layer: Layer) -> Figures:
         'Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency", '
         "2022, which rounds kernel / stride up in each dimension and adds updates of neurons."
     ),
+    synops=("synops",),
 )
 def kernel(layer: Layer) -> Figures:
     """The closed formula with the size of the kernel."""
@@ -406,6 +535,7 @@ def kernel(layer: Layer) -> Figures:
     ),
     formula="connections * mean(|x|) * dt * T.",
     source="KerasSpiking 0.3.0, keras_spiking.ModelEnergy.",
+    synops=("synops",),
 )
 def keras_spiking(layer: Layer) -> Figures:
     """Operations that ``ModelEnergy`` of keras-spiking prices.
@@ -419,3 +549,44 @@ def keras_spiking(layer: Layer) -> Figures:
     counts = layer.total
     operations = layer.of_connections(layer.scale * counts.magnitude, counts)
     return Figures({"synops": operations}, layer.samples, operations)
+
+
+# ------------------------------------------------------------------------------------ norse
+
+
+@convention(
+    "norse",
+    figures=("synops",),
+    unit="sum over all samples",
+    exact="synops",
+    definition=(
+        "The values of the input as they are times the output channels times the elements of the "
+        "kernel, divided by the groups; of a linear layer, times its outputs. Stride, padding and "
+        "zero weights do not matter."
+    ),
+    formula="sum(x) * out_channels * kernel height * kernel width / groups; sum(x) * outputs.",
+    source="Norse after 1.1.0, norse.torch.SynOpsCounter, pull request 444, 2026.",
+    synops=("synops",),
+)
+def norse(layer: Layer) -> Figures:
+    """Figures of ``SynOpsCounter`` of Norse, which is put in front of a Linear or Conv2d.
+
+    Values are signed: a -1 subtracts.
+    """
+    operation = layer.operation
+    feedforward = not (layer.is_product or layer.is_recurrent)
+    if not feedforward or operation.operation not in ("conv2d", "linear"):
+        raise NotInReport("norse counts the inputs of Linear and Conv2d alone")
+    if operation.module not in ("Conv2d", "Linear"):
+        raise NotInReport(
+            f"the report does not show whether {operation.module} is derived from Conv2d or "
+            "Linear, the layers that norse counts"
+        )
+    _only_known_signs(layer, "norse")
+    if layer.is_convolution:
+        weight, _ = layer.geometry()
+        fanout = weight[0] * math.prod(weight[2:]) // operation.groups
+    else:
+        fanout = math.prod(operation.output_shape)
+    operations = layer.scale * layer.total.magnitude * fanout
+    return Figures({"synops": operations}, 1, operations)

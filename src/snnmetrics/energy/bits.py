@@ -11,7 +11,7 @@ from typing import Any
 
 from snnmetrics.arguments import positive_integer
 from snnmetrics.energy.traffic import ANALOG_BITS
-from snnmetrics.energy.workload import Workload, workload_of
+from snnmetrics.energy.workload import Workload, exact_workload_of
 from snnmetrics.report import Report
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -176,7 +176,7 @@ def bit_budget(
         >>> bit_budget(quantised_ann_baseline(report, bits=3)).total.dense_effort
         288.0
     """
-    workload = report if isinstance(report, Workload) else workload_of(report)
+    workload = exact_workload_of(report)
     if analog_bits is None:
         analog_bits = workload.bits or ANALOG_BITS
     widths = {
@@ -198,7 +198,7 @@ def bit_budget(
         if weights is None:
             left_out.append(f"{name}: its number of weights is not known")
         stored = None if weights is None else float(weights * weight_bits)
-        operations = layer.acs + layer.macs
+        operations = (layer.acs or 0.0) + (layer.macs or 0.0)
         rows[name] = BitRow(
             name, layer.kind, float(operations * bits), float(layer.dense_synops * bits), stored
         )

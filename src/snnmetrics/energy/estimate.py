@@ -14,6 +14,7 @@ from snnmetrics.energy.priced import (
     layer_counts,
     neuron_counts,
     not_known,
+    why_no_price,
 )
 from snnmetrics.energy.profile import PRICES, EnergyProfile
 from snnmetrics.energy.report import EnergyReport, EnergyRow, Method
@@ -22,6 +23,7 @@ from snnmetrics.energy.traffic import memory_traffic
 from snnmetrics.energy.traffic_report import MemoryTraffic, TrafficRow
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
 from snnmetrics.report import Report
+from snnmetrics.report.convention_report import ConventionReport
 from snnmetrics.text import si
 
 METHOD = Method(
@@ -52,7 +54,7 @@ MemoryPrice = PerByte | MemoryLevels
 
 
 def estimate_energy(
-    report: Report | Workload,
+    report: Report | Workload | ConventionReport,
     profile: str | EnergyProfile,
     *,
     neuron_operations: bool = False,
@@ -83,7 +85,10 @@ def estimate_energy(
     every constant.
 
     Args:
-        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`.
+        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`; or
+            ``report.under(name)``: the operations that this convention counts, with the neurons of
+            the report. Its ACs have the price of synaptic operations where the profile has that
+            one; so have all its operations if it does not distinguish ACs and MACs.
         profile: A profile or its name, see :func:`energy_profiles`.
         neuron_operations: Whether to include the additions and multiplications of the neurons'
             equations, with the profile's prices for them.
@@ -102,7 +107,9 @@ def estimate_energy(
         TypeError: If an argument is of the wrong type.
         ValueError: If the name of the profile is unknown; or it cannot price neuron operations,
             memory, hops, messages or sparse layers: they are within its other figures or may be, or
-            it has no price for them; or the traffic is not that of the report.
+            it has no price for them; or the traffic is not that of the report. If the convention
+            has no figure of a layer, or not those that the profile prices, or memory or sparse
+            layers are asked for beside it.
 
     Example:
         >>> import torch
@@ -124,6 +131,8 @@ def estimate_energy(
     if neuron_operations:
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
+    if reason := why_no_price(workload, known):
+        raise ValueError(f"profile: expected one that prices what was counted; {reason}")
     assume = assumed(workload, known, neuron_operations, hops, messages, sparse)
     moved = _moved(workload, known, memory, traffic)
     layers = {n: layer_counts(of, workload, known, assume) for n, of in workload.layers.items()}

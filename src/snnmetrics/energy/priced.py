@@ -73,6 +73,11 @@ def assumed(
     number = positive_number("messages", messages)
     if number != 1 and not any(price in profile.constants for price in MESSAGES):
         raise ValueError(f"messages: expected 1, since profile '{profile.name}' prices none")
+    if sparse and workload.convention is not None:
+        raise ValueError(
+            f"sparse: expected none beside operations as {workload.convention} counts, found "
+            f"{list(sparse)}"
+        )
     if sparse and profile.synop_sparse is None:
         raise ValueError(
             f"sparse: expected none, since profile '{profile.name}' has no synop_sparse"
@@ -114,6 +119,21 @@ def priced_as(
     return typed if COUNTS[typed][0] in profile.constants else "synops"
 
 
+def why_no_price(workload: Workload, profile: EnergyProfile) -> str:
+    """Why a profile cannot price operations as a convention counts them; empty if it can."""
+    name = workload.convention
+    if name is None:
+        return ""
+    if not profile.event_driven:
+        return (
+            f"profile '{profile.name}' prices every synapse in every time step, whatever {name} "
+            "counts"
+        )
+    if not profile.synapses and (workload.acs is None or workload.macs is None):
+        return f"profile '{profile.name}' prices ACs and MACs, which {name} does not distinguish"
+    return ""
+
+
 def layer_counts(
     layer: LayerWork, workload: Workload, profile: EnergyProfile, assume: Assumed
 ) -> dict[str, float]:
@@ -121,11 +141,30 @@ def layer_counts(
     what = priced_as(layer, workload, profile, assume.sparse)
     if not profile.event_driven:
         return {what: layer.dense_synops}
+    if workload.convention is not None:
+        return _convention_counts(layer, what, profile)
     if what in ("acs", "macs"):
         return {what: getattr(layer, what)}
     if what == "synops_sparse":
-        return {what: layer.acs + layer.macs}  # at weights that are not zero
+        return {what: (layer.acs or 0.0) + (layer.macs or 0.0)}  # at weights that are not zero
     return {what: layer.synops or 0.0}
+
+
+def _convention_counts(layer: LayerWork, what: str, profile: EnergyProfile) -> dict[str, float]:
+    """Counts of a layer, as a convention counts, that a profile is to price.
+
+    It may have ACs of some calls and MACs of others. A synaptic operation is the same event as an
+    AC; where the convention does not distinguish them, all its operations are synaptic ones.
+
+    Args:
+        layer: The operations of the layer.
+        what: The count that the kind of its input asks for.
+        profile: The prices.
+    """
+    first = what if what not in ("acs", "macs") else "synops" if profile.synapses else "acs"
+    accumulated = layer.acs if first == "acs" else layer.synops
+    found = {first: accumulated or 0.0, "macs": layer.macs or 0.0}
+    return {name: count for name, count in found.items() if count or name == what}
 
 
 def neuron_counts(

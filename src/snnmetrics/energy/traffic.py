@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from snnmetrics.arguments import positive_integer
 from snnmetrics.energy.neuron_states import states_of
 from snnmetrics.energy.traffic_report import MemoryTraffic, TrafficRow
-from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, exact_workload_of
 from snnmetrics.report import Report
 from snnmetrics.text import named
 
@@ -118,7 +118,7 @@ def memory_traffic(
         >>> traffic.layers["fc"].events, traffic.layers["fc"].activations  # 3 spikes of 2 + 1 bits
         (0.75, 0.375)
     """
-    workload = report if isinstance(report, Workload) else workload_of(report)
+    workload = exact_workload_of(report)
     if analog_bits is None:
         analog_bits = workload.bits or ANALOG_BITS
     widths = _checked(

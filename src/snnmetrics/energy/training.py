@@ -234,12 +234,12 @@ class TrainingCost(Record, Tabular):
     @property
     def acs(self) -> float:
         """Accumulations of all passes, without the update."""
-        return self.workload.acs
+        return self.workload.acs or 0.0
 
     @property
     def macs(self) -> float:
         """Multiply-accumulations of all passes, without the update."""
-        return self.workload.macs
+        return self.workload.macs or 0.0
 
     @cached_property
     def forward(self) -> Workload:

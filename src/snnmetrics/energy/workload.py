@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from snnmetrics.report import LayerData, NeuronData, Report
+from snnmetrics.report.convention_report import ConventionReport
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -20,10 +21,11 @@ class LayerWork:
     Attributes:
         name: Name of the row in the report.
         kind: Kind of its input.
-        acs: Accumulations.
-        macs: Multiply-accumulations.
+        acs: Accumulations; ``None`` as a convention counts that does not distinguish them.
+        macs: Multiply-accumulations, likewise.
         synops: Synaptic operations; ``None`` if the input is analog.
-        dense_synops: As if every input were an event, in every time step that is run.
+        dense_synops: As if every input were an event, in every time step that is run. It follows
+            from shapes: no convention changes it.
 
     Example:
         >>> import torch
@@ -37,8 +39,8 @@ class LayerWork:
 
     name: str
     kind: str
-    acs: float
-    macs: float
+    acs: float | None
+    macs: float | None
     synops: float | None
     dense_synops: float
 
@@ -126,6 +128,7 @@ class Workload(Record, Tabular):
         integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
         bits: Width of weights and activations, where it is part of what the model is.
         reads: What each layer reads, by name; read-only, empty if it is not known.
+        convention: Name of the convention by which layers are counted; ``None`` for exact counts.
 
     Example:
         >>> import torch
@@ -144,19 +147,21 @@ class Workload(Record, Tabular):
     integer_as: str = "acs"
     bits: int | None = None
     reads: Mapping[str, LayerReads] = field(default_factory=dict)
+    convention: str | None = None
 
     def __repr__(self) -> str:
-        return f"Workload(model={self.model!r}, acs={self.acs:.6g}, macs={self.macs:.6g})"
+        acs, macs = (None if n is None else float(f"{n:.6g}") for n in (self.acs, self.macs))
+        return f"Workload(model={self.model!r}, acs={acs}, macs={macs})"
 
     @property
-    def macs(self) -> float:
-        """Multiply-accumulations of all layers."""
-        return sum(layer.macs for layer in self.layers.values())
+    def macs(self) -> float | None:
+        """Multiply-accumulations of all layers; ``None`` where they are not distinguished."""
+        return _sum([layer.macs for layer in self.layers.values()])
 
     @property
-    def acs(self) -> float:
-        """Accumulations of all layers."""
-        return sum(layer.acs for layer in self.layers.values())
+    def acs(self) -> float | None:
+        """Accumulations of all layers; ``None`` where they are not distinguished."""
+        return _sum([layer.acs for layer in self.layers.values()])
 
     def _page(self) -> Page:
         widths = "" if self.bits is None else f", {named(self.bits, 'bit')}"
@@ -174,6 +179,11 @@ class Workload(Record, Tabular):
                 ("neurons", NeuronWork, self.neurons.values()),
             )
         }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 _LAYER_TITLES = {
@@ -204,22 +214,25 @@ def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[st
         for row in rows
     )
     counted = [[getattr(row, figure) for row in rows] for figure in figures]
-    sums = (None if None in values else sum(values) for values in counted)
+    sums = map(_sum, counted)
     last = "total" if what == "layer" else "all neurons"
     return Table(columns, lines, (last, "", *map(si, sums)))
 
 
-def workload_of(report: Report) -> Workload:
+def workload_of(report: Report | ConventionReport) -> Workload:
     """The operations that a report has counted, as :func:`estimate_energy` prices them.
 
     Args:
-        report: What was counted.
+        report: What was counted; or the same as a convention counts, ``report.under(name)``: its
+            ACs and MACs. Its synops are the ACs, or all operations where it does not distinguish
+            them. Neurons are those of the report.
 
     Returns:
         Operations per sample, by layer.
 
     Raises:
         TypeError: If it is not a report.
+        ValueError: If the convention has no figure of a layer.
 
     Example:
         >>> import torch
@@ -229,6 +242,8 @@ def workload_of(report: Report) -> Workload:
         >>> workload_of(monitor.run([torch.ones(2, 4)])).acs
         12.0
     """
+    if isinstance(report, ConventionReport):
+        return _as_counted_by(report)
     if not isinstance(report, Report):
         raise TypeError(f"report: expected a Report, found {type(report).__name__}")
     layers = {
@@ -289,6 +304,43 @@ def _reads(
         weights=None if operation.weight_shape is None else math.prod(operation.weight_shape),
         **{name: ratio(total or 0, report.samples) for name, total in of_layer.items()},
     )
+
+
+def exact_workload_of(report: Report | Workload) -> Workload:
+    """The operations that a report has counted, or a workload, if they are exact counts.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If they are operations as a convention counts.
+    """
+    workload = report if isinstance(report, Workload) else workload_of(report)
+    if workload.convention is not None:
+        raise ValueError(
+            f"report: expected exact counts, found operations as {workload.convention} counts, "
+            "which do not tell what is read and written"
+        )
+    return workload
+
+
+def _as_counted_by(under: ConventionReport) -> Workload:
+    """Operations of layers as a convention counts them; the rest as the report has it."""
+    if under.missing:
+        raise ValueError(
+            f"report: expected a figure of every layer as {under.name} counts, found none of "
+            f"{', '.join(under.missing)}"
+        )
+    exact, name = workload_of(under.report), under.name
+    layers = {
+        row.name: replace(
+            exact.layers[row.name],
+            acs=row.acs,
+            macs=row.macs,
+            synops=row.operations if row.acs is None else row.acs,
+        )
+        for row in under.layers.values()
+    }
+    note = f"operations as {name} counts: {under.convention.formula}"
+    return replace(exact, layers=layers, notes=(note, *exact.notes), convention=name)
 
 
 def _not_counted(report: Report) -> tuple[str, ...]:

@@ -249,6 +249,7 @@ class CallSite:
             "dense_synops": self.vectors * calls * self.operation.synapses,
             "dense_macs": self.dense_macs * calls,
             "output_elements": self.outputs * calls,
+            "right_elements": 0,
         }
 
     @cached_property

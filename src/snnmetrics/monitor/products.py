@@ -17,11 +17,11 @@ from snnmetrics.tensors.stats import InputStats, events_along, summarize
 Kinds = tuple[int | Tensor, int | Tensor]
 
 
-def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
+def product_of(call: Call) -> tuple[Kinds, SynapseFigures, float | Tensor]:
     """Count a product of two activations: one operation where both operands are not zero.
 
     Returns:
-        The kinds of both, and the figures.
+        The kinds of both, the figures, and the events of the right operand; 0 of a convolution.
     """
     if call.spec.is_convolution:
         return _convolution_of(call)
@@ -29,7 +29,7 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures]:
     left = _factor(call.left, letters.left, letters.shared)
     right = _factor(call.right, letters.right, letters.shared)
     both = torch.dot(left.event_counts.reshape(-1), right.event_counts.reshape(-1))
-    return (left.kind, right.kind), _figures(left, both)
+    return (left.kind, right.kind), _figures(left, both), right.event_counts.sum()
 
 
 def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
@@ -49,7 +49,8 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
         dims, order = _summed(letters.right, letters.shared)
         right = _stats(space, call.right, dims).permuted(order)
         met = right.event_counts
-    return (left.kind, right.kind), road.product(space, left, met, right.kind)
+    by_events = not call.spec.is_convolution
+    return (left.kind, right.kind), road.product(space, left, met, right.kind, by_events)
 
 
 def _stats(space: Workspace, factor: Tensor, dims: tuple[int, ...]) -> DeviceStats:
@@ -59,11 +60,11 @@ def _stats(space: Workspace, factor: Tensor, dims: tuple[int, ...]) -> DeviceSta
     return road.stats(space, factor, dims)
 
 
-def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures]:
+def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures, float]:
     left = summarize(call.left, (0,))
     right = summarize(call.right, tuple(range(call.right.ndim)))
     both = (left.event_counts * _met(call)).sum()
-    return (left.kind, right.kind), _figures(left, both)
+    return (left.kind, right.kind), _figures(left, both), 0
 
 
 def _figures(left: InputStats, both: Tensor) -> SynapseFigures:

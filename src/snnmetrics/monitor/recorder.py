@@ -823,11 +823,11 @@ class BatchRecorder:
                 place.add(key, operation, line, tuple(known[name] for name in FACTS))
             else:
                 try:
-                    kinds, figures = products.product_of(call)
+                    kinds, figures, right_events = products.product_of(call)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
                 check_kind(name, declared, *kinds)
-                record = known | figures._asdict()
+                record = known | figures._asdict() | {"right_events": right_events}
                 kind = product_kind(*kinds)
                 assert isinstance(kind, int)  # on the CPU
                 self.root.counted.append(_Counted(key, operation, kind, record, None))
@@ -1074,7 +1074,8 @@ class BatchRecorder:
 
         Args:
             operations: The operations; None where one is not counted.
-            products: Kind, events, magnitude and operations of each, ``(products, 4)``.
+            products: Kind, events, magnitude, operations and events of the right factor of each,
+                ``(products, 5)``.
         """
         place = self.device_calls.place(TORCH_ROAD, products.device)
         self.root.products.append(_Products(place.space, operations, products))
@@ -1197,6 +1198,7 @@ def _product(module: str, call: Call, output: Any) -> tuple[Operation, dict[str,
         "dense_synops": products.dense_products(call),
         "dense_macs": spec.dense_macs,
         "output_elements": spec.outputs(output),
+        "right_elements": 0 if spec.is_convolution else call.right.numel(),
     }
     return operation, known
 

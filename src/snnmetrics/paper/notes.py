@@ -47,12 +47,13 @@ def footnotes(table: PaperTable) -> Iterator[str]:
     yield _seen(reports)
     for name, workload in table.reports.items():
         if name not in reports:
-            yield f"{name}: operations of {workload.model}, not of a run"
+            exact = "; the exact count, under no convention" if table.under else ""
+            yield f"{name}: operations of {workload.model}, not of a run{exact}"
             yield from (f"{name}: {note}" for note in workload.notes)
     counted = [FIGURES[column].title for column in shown if column in COUNTED]
     if counted:
         yield from _convention(table, ", ".join(counted))
-    if "energy" in shown or (counted and not table.under):
+    if not table.under and ("energy" in shown or counted):
         yield from shared({name: [*_rules(report)] for name, report in reports.items()})
     if counted:
         yield OUT_OF_SCOPE
@@ -104,6 +105,9 @@ def _convention(table: PaperTable, counted: str) -> Iterator[str]:
         return
     convention = next(iter(table.under.values())).convention
     yield f"{counted}: as {convention.name} counts, per sample; not the exact count"
+    if "synops" in table.columns and convention.synops:
+        figures = " + ".join(convention.synops)
+        yield f"{FIGURES['synops'].title}: what {convention.name} calls {figures}"
     yield f"{convention.name}: {convention.definition}"
     yield f"{convention.name}: formula: {convention.formula}"
     yield f"{convention.name}: source: {convention.source}"
@@ -152,8 +156,11 @@ def _energy(table: PaperTable) -> Iterator[str]:
         f"energy: profile {table.profile.name}, an estimate from counts per sample, not a "
         "measurement"
     )
-    if table.under:
-        yield f"energy: of the exact counts, not of those of {table.convention}"
+    if table.under and any(name in table.estimates for name in table.under):
+        yield (
+            f"energy: of the operations as {table.convention} counts them, not of the exact count; "
+            "neurons as the report has them"
+        )
     yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
 
 

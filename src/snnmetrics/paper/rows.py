@@ -13,6 +13,7 @@ from snnmetrics.report import Report
 from snnmetrics.report.data import LEFT_OUT_NEURONS
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.rows import mean_firing_rate
+from snnmetrics.text import si
 
 Found = float | str  # a figure, or why there is none
 COUNTED = ("acs", "macs", "synops")
@@ -72,7 +73,7 @@ def paper_row(
     name: str,
     report: Report,
     under: ConventionReport | None,
-    estimate: EnergyReport,
+    estimate: EnergyReport | str,
     measured: Measurement | None,
     accuracy: float | None,
     step_seconds: float | None,
@@ -83,7 +84,7 @@ def paper_row(
         name: The method.
         report: What was counted.
         under: The same under the convention that operations are to follow, if any.
-        estimate: Its energy.
+        estimate: Its energy, or why there is none.
         measured: Its energy on a device, if it was given.
         accuracy: Its accuracy, if it was given.
         step_seconds: Seconds of a step, where firing rates are in Hz.
@@ -113,8 +114,8 @@ def workload_row(
     """The row of operations that were not counted in a run, such as those of a baseline."""
     figures: dict[str, Found] = {
         **dict.fromkeys(("steps", "parameters", "dense_macs"), OF_A_WORKLOAD),
-        "acs": workload.acs,
-        "macs": workload.macs,
+        "acs": workload.acs if workload.acs is not None else OF_A_WORKLOAD,
+        "macs": workload.macs if workload.macs is not None else OF_A_WORKLOAD,
         "synops": OF_A_WORKLOAD,
         "firing_rate": "no spiking neurons were found",
         "energy": _energy(estimate),
@@ -144,17 +145,28 @@ def _exact(report: Report) -> dict[str, Found]:
 def _under(under: ConventionReport) -> dict[str, Found]:
     total, name = under.total, under.name
     if total.operations is None:
-        return dict.fromkeys(COUNTED, f"{total.reason} under {name}")
+        return dict.fromkeys(COUNTED, why_no_total(under))
     apart = f"{name} does not distinguish ACs and MACs"
     found: dict[str, Found] = {
         "acs": apart if total.acs is None else total.acs,
         "macs": apart if total.macs is None else total.macs,
     }
-    printed = under.convention.figures
-    if any(figure.lower().startswith("synops") for figure in printed):
-        # A tool that knows MACs beside its synops means the accumulations.
-        return found | {"synops": total.operations if total.acs is None else total.acs}
-    return found | {"synops": f"{name} has no such figure: it has {', '.join(printed)}"}
+    if total.synops is not None:
+        return found | {"synops": total.synops}
+    printed = ", ".join(under.convention.figures)
+    return found | {"synops": f"{name} has no such figure: it has {printed}"}
+
+
+def why_no_total(under: ConventionReport) -> str:
+    """Say of which layers there is no figure, and how much the others have."""
+    reason, subtotal = f"{under.total.reason} under {under.name}", under.subtotal
+    if subtotal.operations is None:
+        return reason
+    apart = {"ACs": subtotal.acs, "MACs": subtotal.macs}
+    if None in apart.values():
+        apart = {"operations": subtotal.operations}
+    figures = " and ".join(f"{si(figure)} {title}" for title, figure in apart.items())
+    return f"{reason}; subtotal of the others: {figures}"
 
 
 def _firing_rate(report: Report, step_seconds: float | None) -> Found:
@@ -165,8 +177,10 @@ def _firing_rate(report: Report, step_seconds: float | None) -> Found:
     return next(left_out, "no spiking neurons were found")
 
 
-def _energy(estimate: EnergyReport) -> Found:
+def _energy(estimate: EnergyReport | str) -> Found:
     """The sum; none where nothing at all has a price, since that is not known to be zero."""
+    if isinstance(estimate, str):
+        return estimate
     rows = [*estimate.layers.values(), *estimate.neurons.values()]
     if estimate.left_out and not any(row.priced for row in rows):
         return f"nothing that was counted has a price in profile '{estimate.profile.name}'"

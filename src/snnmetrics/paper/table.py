@@ -18,11 +18,13 @@ from snnmetrics.energy import (
     Measurement,
     Workload,
     estimate_energy,
+    workload_of,
 )
+from snnmetrics.energy.priced import why_no_price
 from snnmetrics.energy.table import profile_of
 from snnmetrics.paper.columns import DEFAULT, FIGURES, MEASURED, figure_of
 from snnmetrics.paper.notes import footnotes
-from snnmetrics.paper.rows import PaperRow, paper_row, workload_row
+from snnmetrics.paper.rows import PaperRow, paper_row, why_no_total, workload_row
 from snnmetrics.report import Report
 from snnmetrics.report.convention import called
 from snnmetrics.report.frozen_record import Record, by_name
@@ -68,10 +70,10 @@ class PaperTable(Record, Tabular):
         return by_name({name: self._row(name, of_one) for name, of_one in self.reports.items()})
 
     def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
-        estimate, accuracy = self.estimates[name], self.accuracy.get(name)
-        measured = self.measured.get(name)
+        accuracy, measured = self.accuracy.get(name), self.measured.get(name)
         if isinstance(of_one, Workload):
-            return workload_row(name, of_one, estimate, measured, accuracy)
+            return workload_row(name, of_one, self.estimates[name], measured, accuracy)
+        estimate = self.estimates.get(name) or self._estimate(name)
         under, seconds = self.under.get(name), of_one.step_seconds if self.in_hertz else None
         return paper_row(name, of_one, under, estimate, measured, accuracy, seconds)
 
@@ -82,9 +84,20 @@ class PaperTable(Record, Tabular):
 
     @cached_property
     def estimates(self) -> Mapping[str, EnergyReport]:
-        """Energy of each method, by its name; read-only."""
-        made = {name: estimate_energy(one, self.profile) for name, one in self.reports.items()}
-        return by_name(made)
+        """Energy of each method that has one, by its name; read-only."""
+        found = {name: self._estimate(name) for name in self.reports}
+        return by_name({name: one for name, one in found.items() if isinstance(one, EnergyReport)})
+
+    def _estimate(self, name: str) -> EnergyReport | str:
+        """Energy of a method, of the operations that are shown; or why there is none."""
+        under = self.under.get(name)
+        if under is None:
+            return estimate_energy(self.reports[name], self.profile)
+        if under.missing:
+            return why_no_total(under)
+        workload = workload_of(under)
+        reason = why_no_price(workload, self.profile)
+        return reason or estimate_energy(workload, self.profile)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
@@ -153,8 +166,9 @@ def paper_table(
             ``"measured_energy"``, ``"dynamic_energy"``, ``"accuracy"``. By default all but dense
             MACs, without accuracy and measured figures if none are given.
         convention: Count ACs, MACs and SynOps as a published tool or formula does, see
-            :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash. Energy
-            remains that of the exact count.
+            :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash, and a
+            footnote has the reason and the subtotal of the layers that have one. Energy is that of
+            the operations that it counts. Baselines remain exact.
         measured: Power and time on a device, by name, see
             :class:`~snnmetrics.energy.Measurement` and
             :func:`~snnmetrics.energy.load_measurements`. A method that is missing has a dash.

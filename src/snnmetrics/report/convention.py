@@ -8,7 +8,7 @@ lacks what it needs: nothing is approximated.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from snnmetrics.report.data import Counts, LayerData, Operation, add_counts
@@ -40,6 +40,7 @@ class Layer:
         samples: Samples of the report.
         model: Class name of the model.
         first: Whether it was called first of all layers in some call of the model.
+        beside: All layers of the report, by name, for tools that count several rows as one.
 
     Example:
         >>> from snnmetrics.conventions import Layer
@@ -58,6 +59,7 @@ class Layer:
     samples: int
     model: str
     first: bool
+    beside: Mapping[str, LayerData] = field(default_factory=dict)
 
     @property
     def operation(self) -> Operation:
@@ -90,9 +92,11 @@ class Layer:
 
     @property
     def is_model(self) -> bool:
-        """Whether the model is this layer itself, whose weights are those of the root."""
+        """Whether the model is this layer or cell itself, whose weights are those of the root."""
         key = self.data.key
-        return key is not None and key.own and not any("." in slot for slot in key.slots)
+        if key is None or any("." in slot for slot in key.slots):
+            return False
+        return key.own or (self.is_recurrent and self.operation.module == self.model)
 
     @property
     def is_product(self) -> bool:
@@ -209,11 +213,15 @@ class Convention:
         definition: What is counted.
         formula: How.
         source: Tool and version, or paper and year.
+        synops: Those of the names of ``figures`` that are its synaptic operations, which tables of
+            papers call SynOps or SOPs; their sum, if several. Empty if it has no such figure.
 
     Example:
         >>> from snnmetrics.conventions import CONVENTIONS
         >>> CONVENTIONS["spikingjelly"].figures, CONVENTIONS["spikingjelly"].unit
         (('SynOps', 'MACs'), 'sum over all samples')
+        >>> CONVENTIONS["spikingjelly"].synops
+        ('SynOps',)
     """
 
     name: str
@@ -224,6 +232,7 @@ class Convention:
     definition: str
     formula: str
     source: str
+    synops: tuple[str, ...] = ()
 
 
 CONVENTIONS: dict[str, Convention] = {}
@@ -238,6 +247,7 @@ def convention(
     definition: str,
     formula: str,
     source: str,
+    synops: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register a convention.
 
@@ -250,9 +260,13 @@ def convention(
         definition: What is counted.
         formula: How.
         source: Tool and version, or paper and year.
+        synops: Those of ``figures`` that are its synaptic operations, if there are some.
 
     Returns:
         A decorator, which leaves the function as it is.
+
+    Raises:
+        ValueError: If a name in ``synops`` is none of ``figures``.
 
     Example:
         >>> import torch
@@ -274,10 +288,14 @@ def convention(
         mappingproxy({'Events': 4.0})
         >>> del CONVENTIONS["events"]  # of this example alone
     """
+    for figure in synops:
+        if figure not in figures:
+            expected = ", ".join(map(repr, figures))
+            raise ValueError(f"synops: expected some of {expected}, found {figure!r}")
 
     def register(function: Function) -> Function:
         CONVENTIONS[name] = Convention(
-            name, function, figures, unit, exact, definition, formula, source
+            name, function, figures, unit, exact, definition, formula, source, synops
         )
         return function
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snnmetrics.report.convention import (
     CONVENTIONS,
@@ -46,8 +46,11 @@ class ConventionRow(Record):
         acs: Those that are accumulations, per sample; ``None`` also where the convention does not
             distinguish them.
         macs: Those that are multiply-accumulations, likewise.
-        exact: The exact count that they are compared with, per sample; ``None`` where it has no
-            meaning.
+        synops: Those that it calls synaptic operations, per sample; ``None`` also where it calls
+            none so.
+        exact: The report's count of what the convention means to count, per sample; ``None`` where
+            it has no meaning.
+        report_operations: The report's own ACs + MACs of the same layers, per sample.
         reason: Why there is no figure.
         note: What a reader must know about the figures.
 
@@ -59,6 +62,8 @@ class ConventionRow(Record):
         >>> row = report.under("spikingjelly").layers["Linear"]
         >>> row.printed["SynOps"], row.operations, row.difference  # in total; per sample; percent
         (24.0, 12.0, 0.0)
+        >>> row.report_operations, row.difference_from_report
+        (12.0, 0.0)
     """
 
     name: str
@@ -66,18 +71,29 @@ class ConventionRow(Record):
     operations: float | None
     acs: float | None
     macs: float | None
+    synops: float | None
     exact: float | None
+    report_operations: float
     reason: str = ""
     note: str = ""
 
     @property
     def difference(self) -> float | None:
-        """Difference from exact, in percent; infinite from 0, ``None`` where one is missing."""
-        if self.operations is None or self.exact is None:
-            return None
-        if self.operations == self.exact:
-            return 0.0
-        return 100 * (self.operations / self.exact - 1) if self.exact else math.inf
+        """Difference from ``exact``, in percent; infinite from 0, ``None`` where one is missing."""
+        return _difference(self.operations, self.exact)
+
+    @property
+    def difference_from_report(self) -> float | None:
+        """Difference from ``report_operations``, likewise."""
+        return _difference(self.operations, self.report_operations)
+
+
+def _difference(operations: float | None, count: float | None) -> float | None:
+    if operations is None or count is None:
+        return None
+    if operations == count:
+        return 0.0
+    return 100 * (operations / count - 1) if count else math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,55 +133,110 @@ class ConventionReport(Record, Tabular):
     @cached_property
     def layers(self) -> Mapping[str, ConventionRow]:
         """Row of each layer that was called, by name; read-only."""
-        exact = {name: getattr(row, self.convention.exact) for name, row in self._rows.items()}
-        rows = {name: self._row(name, found, exact[name]) for name, found in self._found.items()}
-        return by_name(rows)
+        return by_name({name: self._row(name, found) for name, found in self._found.items()})
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the layers that have no figure; their rows have the reason."""
+        return tuple(n for n, found in self._found.items() if isinstance(found, NotInReport))
 
     @cached_property
     def total(self) -> ConventionRow:
-        """Sums over all layers; without figures if a layer has none."""
-        missing = [name for name, found in self._found.items() if isinstance(found, NotInReport)]
-        known = [found for found in self._found.values() if isinstance(found, Figures)]
-        reason = NotInReport(f"no figure of {', '.join(missing)}")
-        return self._row("total", reason if missing else _sum(known, self.convention), self._exact)
+        """Sums over all layers; without figures if a layer has none: see :attr:`subtotal`."""
+        names = tuple(self._found)
+        if not self.missing:
+            return self._sum("total", names)
+        reason = f"no figure of {', '.join(self.missing)}"
+        return self._without_figures("total", names, reason)
 
-    @property
-    def _exact(self) -> float | None:
-        """The exact count of all layers that have one: those whose operations are summed."""
-        counts = self.report.counts().values()
-        exact = [one[self.convention.exact] for one in counts]
-        known = [value for value in exact if value is not None]
-        return ratio(sum(known), self.report.samples) if known else None
+    @cached_property
+    def subtotal(self) -> ConventionRow:
+        """Sums over the layers that have a figure, and the counts of the report of the same layers.
+
+        A lower bound of a total, where layers are missing: its note names them. Without figures if
+        no layer has one.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+            >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)])
+            >>> found = report.under("sinabs")  # of analog input a report has no signed sums
+            >>> found.total.operations, found.total.reason
+            (None, 'no figure of 1')
+            >>> found.subtotal.operations, found.subtotal.difference, found.subtotal.note
+            (12.0, 0.0, 'without 1')
+        """
+        if not self.missing:
+            return self._sum("subtotal", tuple(self._found))
+        known = tuple(name for name in self._found if name not in self.missing)
+        if not known:
+            return self._without_figures("subtotal", (), self.total.reason)
+        return self._sum("subtotal", known, note=f"without {', '.join(self.missing)}")
 
     @property
     def _rows(self) -> Mapping[str, LayerRow]:
         return self.report.layers
 
     @cached_property
+    def _counts(self) -> Mapping[str, Mapping[str, float | None]]:
+        return self.report.counts()
+
+    @cached_property
     def _found(self) -> Mapping[str, Figures | NotInReport]:
         """Figures of each layer, or why there are none."""
         report = self.report
         found: dict[str, Figures | NotInReport] = {}
-        first = first_layers({name: report.layers_data[name] for name in self._rows})
-        for name in self._rows:
-            data = report.layers_data[name]
-            layer = Layer(name, data, report.samples, report.model, name in first)
+        called_layers = {name: report.layers_data[name] for name in self._rows}
+        first = first_layers(called_layers)
+        for name, data in called_layers.items():
+            layer = Layer(name, data, report.samples, report.model, name in first, called_layers)
             try:
                 found[name] = self.convention.function(layer)
             except NotInReport as reason:
                 found[name] = reason
         return found
 
-    def _row(self, name: str, found: Figures | NotInReport, exact: float | None) -> ConventionRow:
+    def _row(self, name: str, found: Figures | NotInReport) -> ConventionRow:
         if isinstance(found, NotInReport):
-            nothing = dict.fromkeys(self.convention.figures)
-            return ConventionRow(name, nothing, None, None, None, exact, reason=str(found))
+            return self._without_figures(name, (name,), str(found))
+        return self._sum(name, (name,), note=found.note)
+
+    def _without_figures(self, name: str, layers: Sequence[str], reason: str) -> ConventionRow:
+        nothing: dict[str, Any] = dict.fromkeys(("operations", "acs", "macs", "synops"))
+        printed = dict.fromkeys(self.convention.figures)
+        return ConventionRow(name, printed, **nothing, **self._of_report(layers), reason=reason)
+
+    def _sum(self, name: str, layers: Sequence[str], note: str = "") -> ConventionRow:
+        """Sums over layers that have figures, per sample."""
+        found = [one for layer in layers if isinstance(one := self._found[layer], Figures)]
+        summed, samples = _sum(found, self.convention), self.report.samples
         operations, acs, macs = (
-            None if total is None else ratio(total, self.report.samples)
-            for total in (found.operations, found.acs, found.macs)
+            None if total is None else ratio(total, samples)
+            for total in (summed.operations, summed.acs, summed.macs)
         )
-        printed = {figure: ratio(total, found.per) for figure, total in found.printed.items()}
-        return ConventionRow(name, printed, operations, acs, macs, exact, note=found.note)
+        synops = sum(one.printed[figure] for one in found for figure in self.convention.synops)
+        return ConventionRow(
+            name,
+            {figure: ratio(total, summed.per) for figure, total in summed.printed.items()},
+            operations,
+            acs,
+            macs,
+            ratio(synops, samples) if self.convention.synops else None,
+            **self._of_report(layers),
+            note=note,
+        )
+
+    def _of_report(self, layers: Sequence[str]) -> dict[str, Any]:
+        """What the report counted of layers; the exact count of those that have one."""
+        counts, samples = [self._counts[name] for name in layers], self.report.samples
+        exact = [one[self.convention.exact] for one in counts]
+        known = [value for value in exact if value is not None]
+        own = sum((one["acs"] or 0) + (one["macs"] or 0) for one in counts)
+        return {
+            "exact": ratio(sum(known), samples) if known else None,
+            "report_operations": ratio(own, samples),
+        }
 
     def _page(self) -> Page:
         seen, unit = named(self.report.samples, "sample"), self.convention.unit
@@ -181,15 +252,24 @@ class ConventionReport(Record, Tabular):
             | {key: getattr(row, key) for key in (*COMPARED, *SAID)}
             for row in self.layers.values()
         ]
-        return {"layers": sheet_of(titles, rows)}
+        about = {name: getattr(self.convention, name) for name in ABOUT}
+        sums = [
+            {"name": row.name, **row.printed}
+            | {f"{key}_per_sample": getattr(row, key) for key in COMMON}
+            | {key: getattr(row, key) for key in (*COMPARED, *SAID)}
+            | about
+            for row in (self.total, self.subtotal)
+        ]
+        return {"layers": sheet_of(titles, rows), "sums": sheet_of([*titles, *ABOUT], sums)}
 
 
 @dataclass(frozen=True, eq=False)
 class ConventionTable(Record, Tabular):
     """A report under all conventions, side by side. Made by :meth:`~snnmetrics.Report.conventions`.
 
-    Figures are operations per sample. Each convention is compared with the exact count of what it
-    means to count: those that leave out zero weights with the effective synops, and so on.
+    Figures are operations per sample. Each convention is compared with the report's count of what
+    it means to count, those that leave out zero weights with the effective synops, and so on; and
+    with the report's own ACs + MACs.
 
     Args:
         report: The report.
@@ -206,6 +286,8 @@ class ConventionTable(Record, Tabular):
         >>> row = table.total["kernel"]
         >>> row.operations, row.exact, row.difference
         (18.0, 8.0, 125.0)
+        >>> row.difference_from_report
+        125.0
     """
 
     report: Report
@@ -229,6 +311,11 @@ class ConventionTable(Record, Tabular):
         """The total by convention; read-only."""
         return by_name({name: one.total for name, one in self.under.items()})
 
+    @cached_property
+    def subtotal(self) -> Mapping[str, ConventionRow]:
+        """The sums over the layers that have a figure, by convention; read-only."""
+        return by_name({name: one.subtotal for name, one in self.under.items()})
+
     def _page(self) -> Page:
         seen = named(self.report.samples, "sample")
         header = (
@@ -237,7 +324,7 @@ class ConventionTable(Record, Tabular):
         )
         tables = (
             _total_table(self),
-            *(_by_layer(self, cell) for cell in ("operations", "difference")),
+            *(_by_layer(self, cell) for cell in BY_LAYER),
         )
         return Page(header, tables, tuple(_table_footnotes(self)))
 
@@ -249,23 +336,34 @@ class ConventionTable(Record, Tabular):
             | {f"{name}_{key}": getattr(row, key) for name, row in found.items() for key in keys}
             for layer, found in self.layers.items()
         ]
-        about = ("exact_count", "definition", "formula", "source")
+        about = ("exact_count", *ABOUT)
         totals = [
             {"name": name}
             | {key: getattr(row, key) for key in keys}
             | {"exact_count": self.under[name].convention.exact}
             | {key: getattr(self.under[name].convention, key) for key in about[1:]}
+            | {f"subtotal_{key}": getattr(self.subtotal[name], key) for key in keys}
             for name, row in self.total.items()
         ]
+        subtotals = [f"subtotal_{key}" for key in keys]
         return {
             "layers": sheet_of(titles, rows),
-            "conventions": sheet_of(["name", *keys, *about], totals),
+            "conventions": sheet_of(["name", *keys, *about, *subtotals], totals),
         }
 
 
-COMMON = ("operations", "acs", "macs")
-COMPARED = ("exact", "difference")
+ABOUT = ("unit", "definition", "formula", "source")
+COMMON = ("operations", "acs", "macs", "synops")
+COMPARED = ("exact", "difference", "report_operations", "difference_from_report")
 SAID = ("reason", "note")
+OWN = "ACs + MACs"
+VS_OWN = f"vs {OWN}"
+BY_LAYER = {
+    "operations": "operations",
+    "difference": "difference",
+    "difference_from_report": VS_OWN,
+}
+"""Figures that have a table by layer and convention, with its title."""
 
 
 def _sum(layers: Sequence[Figures], convention: Convention) -> Figures:
@@ -297,68 +395,104 @@ def _layer_table(one: ConventionReport) -> Table:
         Column("layer", number=False),
         Column("kind", number=False),
         *map(Column, one.convention.figures),
-        *map(Column, ("operations/sample", f"{exact}/sample", "difference")),
+        *map(Column, ("operations/sample", f"{exact}/sample", f"vs {exact}")),
+        *map(Column, (f"{OWN}/sample", VS_OWN)),
     )
 
-    def cells(row: ConventionRow, kind: str) -> tuple[str, ...]:
+    def cells(name: str, row: ConventionRow, kind: str) -> tuple[str, ...]:
         figures = (*row.printed.values(), row.operations, row.exact)
-        return (row.name, kind, *map(si, figures), more(row.difference))
+        of_report = si(row.report_operations), more(row.difference_from_report)
+        return (name, kind, *map(si, figures), more(row.difference), *of_report)
 
     kinds = {name: row.kind for name, row in one.report.layers.items()}
-    rows = tuple(cells(row, kinds[name]) for name, row in one.layers.items())
-    return Table(columns, rows, cells(one.total, ""))
+    rows = tuple(cells(name, row, kinds[name]) for name, row in one.layers.items())
+    last = one.subtotal if _has_subtotal(one) else one.total
+    return Table(columns, rows, cells(last.name, last, ""))
+
+
+def _has_subtotal(one: ConventionReport) -> bool:
+    """Whether some layers have a figure, and some have not."""
+    return bool(one.missing) and one.subtotal.operations is not None
 
 
 def _total_table(table: ConventionTable) -> Table:
     columns = (
         Column("convention", number=False),
         *map(Column, ("ACs", "MACs", "operations")),
-        Column("compared with", number=False),
-        *map(Column, ("exact", "difference")),
+        Column("means to count", number=False),
+        *map(Column, ("as the report counts", "difference", VS_OWN)),
     )
-    rows = tuple(
-        (
+
+    def cells(name: str, one: ConventionReport) -> tuple[str, ...]:
+        row, name = (one.subtotal, f"{name}, subtotal") if _has_subtotal(one) else (one.total, name)
+        return (
             name,
             *map(si, (row.acs, row.macs, row.operations)),
-            TITLES[table.under[name].convention.exact],
+            TITLES[one.convention.exact],
             si(row.exact),
             more(row.difference),
+            more(row.difference_from_report),
         )
-        for name, row in table.total.items()
-    )
+
+    rows = tuple(cells(name, one) for name, one in table.under.items())
     total = table.report.total
     ours = map(si, (total.acs, total.macs, total.acs + total.macs))
-    return Table(columns, rows, ("snnmetrics", *ours, "", "", ""))
+    return Table(columns, rows, ("snnmetrics", *ours, "", "", "", ""))
 
 
-def _by_layer(table: ConventionTable, cell: str) -> Table:
-    columns = (Column(cell, number=False), *map(Column, table.under))
+def _by_layer(table: ConventionTable, figure: str) -> Table:
+    columns = (Column(BY_LAYER[figure], number=False), *map(Column, table.under))
+    write = si if figure == "operations" else more
 
     def cells(name: str, rows: Mapping[str, ConventionRow]) -> tuple[str, ...]:
-        write = si if cell == "operations" else more
-        return (name, *(write(getattr(row, cell)) for row in rows.values()))
+        return (name, *(write(getattr(row, figure)) for row in rows.values()))
 
     rows = tuple(cells(name, rows) for name, rows in table.layers.items())
-    return Table(columns, rows, cells("total", table.total))
+    last = cells("total", table.total)
+    if figure == "operations":  # where layers are missing, their sum is at least that of the others
+        bounds = zip(last[1:], table.under.values(), strict=True)
+        last = ("total", *(_bound(one) if _has_subtotal(one) else cell for cell, one in bounds))
+    return Table(columns, rows, last)
+
+
+def _bound(one: ConventionReport) -> str:
+    return f">= {si(one.subtotal.operations)}"
 
 
 def _footnotes(one: ConventionReport) -> Iterator[str]:
     convention = one.convention
+    exact = TITLES[convention.exact]
     yield f"definition: {convention.definition}"
     yield f"formula: {convention.formula}"
     yield f"source: {convention.source}"
-    yield f"difference: of the operations per sample to the {TITLES[convention.exact]}"
+    yield f"vs {exact}: the operations per sample, to the {exact}, which it means to count"
+    yield f"{VS_OWN}: to those of the report, whatever the convention means to count"
+    if convention.synops:
+        yield f"its synaptic operations: {' + '.join(convention.synops)}"
     yield SCOPE
+    yield from _on_subtotal(one, "subtotal")
     for row in one.layers.values():
         yield from (f"{row.name}: {said}" for said in (row.reason, row.note) if said)
 
 
+def _on_subtotal(one: ConventionReport, title: str) -> Iterator[str]:
+    """Say what is not in a subtotal, where there is one."""
+    if _has_subtotal(one):
+        yield (
+            f"{title}: {one.subtotal.note}, of which there is no figure; compared with the counts "
+            "of the report of the same layers"
+        )
+
+
 def _table_footnotes(table: ConventionTable) -> Iterator[str]:
     yield (
-        "difference: to the exact count that each is compared with; no total where a layer has no "
-        "figure"
+        "difference: to the report's count of what each means to count; no total where a layer has "
+        "no figure, but a subtotal of the others"
     )
+    yield f"{VS_OWN}: to those of the report, in the last line"
     yield SCOPE
+    for name, one in table.under.items():
+        yield from _on_subtotal(one, f"{name}, subtotal")
     for name, one in table.under.items():
         yield f"{name}: {one.convention.formula.rstrip('.')}; {one.convention.source}"
     for name, one in table.under.items():

@@ -56,6 +56,10 @@ class Counts:
         dense_synops: Sum of ``f_i`` over all elements.
         dense_macs: The same with padded taps included.
         output_elements: Elements of the output.
+        right_elements: Of a product of two activations, whose figures above are those of its left
+            operand: elements of the right one. 0 for other operations, and where they are not
+            known, as of a convolution of two activations.
+        right_events: Nonzero elements of the right operand, where its elements are known.
 
     Example:
         >>> from snnmetrics.report import Counts
@@ -77,6 +81,8 @@ class Counts:
     dense_synops: int = 0
     dense_macs: int = 0
     output_elements: int = 0
+    right_elements: int = 0
+    right_events: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         theirs = vars(other)

@@ -92,6 +92,8 @@ _ADDED: dict[int, dict[str, dict[str, Any]]] = {
     6: {"layers": {"scale_by": None}},
 }
 """Fields that a version added to a report (``""``) and to its rows, without anything in them."""
+_ADDED_TO_COUNTS: dict[int, dict[str, int]] = {6: {"right_elements": 0, "right_events": 0}}
+"""Fields that a version added to the counts of layers, where they are not known."""
 
 
 def _as_of_today(data: dict[str, Any], version: int) -> dict[str, Any]:
@@ -109,7 +111,23 @@ def _as_of_today(data: dict[str, Any], version: int) -> dict[str, Any]:
                     name: {**row} | nothing if isinstance(row, Mapping) else row
                     for name, row in given.items()
                 }
+        layers, nothing = found.get("layers"), _ADDED_TO_COUNTS.get(newer, {})
+        if isinstance(layers, Mapping):
+            found["layers"] = {name: _with_counts(row, nothing) for name, row in layers.items()}
     return found
+
+
+def _with_counts(row: Any, nothing: dict[str, int]) -> Any:
+    """A layer whose counts have more fields."""
+    counts = row.get("counts") if isinstance(row, Mapping) else None
+    if not isinstance(counts, Mapping):
+        return row
+    return {**row} | {
+        "counts": {
+            kind: {**of_kind} | nothing if isinstance(of_kind, Mapping) else of_kind
+            for kind, of_kind in counts.items()
+        }
+    }
 
 
 def _require_whole_steps(steps: float | None, samples: int) -> None:
@@ -157,6 +175,7 @@ def _no_constant(name: str) -> Any:
 
 def _counts(values: Mapping[str, Any], path: str) -> None:
     checks.at_most(values, path, "events", "elements")
+    checks.at_most(values, path, "right_events", "right_elements")
     checks.at_most(values, path, "event_synops", "dense_synops")
     checks.at_most(values, path, "effective_synops", "event_synops")
 

@@ -196,8 +196,8 @@ class Report(Record, Tabular):
             For each layer ``"calls"``, ``"vectors"``, ``"elements"``, ``"events"``,
             ``"magnitude"``, ``"synops"`` (``None`` where it has no meaning), ``"event_synops"``,
             ``"effective_synops"``, ``"effective_magnitude"``, ``"dense_synops"``,
-            ``"dense_macs"``, ``"output_elements"``, ``"acs"``, ``"macs"``: integers wherever the
-            total is integral.
+            ``"dense_macs"``, ``"output_elements"``, ``"right_elements"``, ``"right_events"``,
+            ``"acs"``, ``"macs"``: integers wherever the total is integral.
         """
         return {name: exact_counts(data, self.integer_as) for name, data in self._called.items()}
 
@@ -276,11 +276,11 @@ class Report(Record, Tabular):
 
         Args:
             convention: ``"neurobench"``, ``"spikingjelly"``, ``"sinabs"``, ``"syops"``,
-                ``"rate-x-macs"``, ``"kernel"`` or ``"keras-spiking"``.
+                ``"rate-x-macs"``, ``"kernel"``, ``"keras-spiking"`` or ``"norse"``.
 
         Returns:
-            Its figures per layer and in total, with its definition and source, beside the exact
-            count. Where the report lacks what it takes, there is no figure, but a reason.
+            Its figures per layer and in total, with its definition and source, beside the counts
+            of the report. Where the report lacks what it takes, there is no figure, but a reason.
 
         Raises:
             ValueError: If there is no such convention.

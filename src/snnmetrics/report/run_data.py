@@ -30,7 +30,7 @@ from snnmetrics.report.data import (
 )
 from snnmetrics.report.distribution import Distribution, added
 from snnmetrics.report.row_names import row_names
-from snnmetrics.tensors.accelerators.lines import TOTALS
+from snnmetrics.tensors.accelerators.lines import PRODUCT_TOTALS, TOTALS
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -42,10 +42,15 @@ NO_MAP = "the input size varied: no map per neuron"
 Key = tuple[str, str, RowKey | str]
 # Of fields: what does not add up although it is a number, and what is not there on the host.
 FACT, ON_DEVICE = "fact", "on device"
-# Columns of the totals on an accelerator, and of those that are saved.
+# Columns of the totals on an accelerator, and of those that are saved; see `columns_of`.
 COLUMNS = TOTALS
 GRADED = 2.0**1000
 """The level of inputs that had more than one value beside zero."""
+
+
+def columns_of(operation: Operation) -> tuple[str, ...]:
+    """Columns of the totals of an operation."""
+    return PRODUCT_TOTALS if operation.weight_shape is None else COLUMNS
 
 
 def kinds_of(operation: Operation) -> tuple[str, ...]:
@@ -176,13 +181,20 @@ class RowTotals:
     def counts_of(self, totals: Tensor) -> dict[str, Counts]:
         """Lines of totals as counts by kind; those of no call are left out."""
         lines = zip(kinds_of(self.operation), totals.tolist(), strict=True)
-        return {k: _counts(dict(zip(COLUMNS, line, strict=True))) for k, line in lines if any(line)}
+        return {kind: self._of_line(line) for kind, line in lines if any(line)}
+
+    def _of_line(self, line: list[float]) -> Counts:
+        figures = dict(zip(columns_of(self.operation), line, strict=True))
+        if self.operation.weight_shape is None:  # never weighted by value
+            figures["effective_magnitude"] = figures["effective_synops"]
+        return _counts(figures)
 
     def totals_of(self) -> Tensor:
         """Counts as totals."""
         zeros = Counts()
         lines = [self.counts.get(kind, zeros) for kind in kinds_of(self.operation)]
-        numbers = [[getattr(line, column) for column in COLUMNS] for line in lines]
+        columns = columns_of(self.operation)
+        numbers = [[getattr(line, column) for column in columns] for line in lines]
         return torch.tensor(numbers, dtype=torch.float64)
 
     def to_data(

@@ -262,7 +262,7 @@ def _kind(found: FusedSums) -> Tensor:
 
 
 def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
-    """Kind, events, magnitude and operations of a product of two activations, ``(4,)``, float64.
+    """Kind, events, magnitude, operations and events of the right factor of a product, float64.
 
     Args:
         left: Of the left factor, summed over the indices that the right one lacks.
@@ -271,7 +271,8 @@ def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
     sums, others = joined([left])[0].double(), joined([right])[0].double()
     kinds = _kind(left) * len(InputKind) + _kind(right)
     both = sums[0, 0] * others[0, 0]
-    return torch.stack([kinds.double(), sums[0].sum(), sums[-1].sum(), both.sum()])
+    left_sums = sums[0].sum(), sums[-1].sum()
+    return torch.stack([kinds.double(), *left_sums, both.sum(), others[0].sum()])
 
 
 # Of each of the figures of an input: the column of its map, in a table of events with ones, with
@@ -296,14 +297,14 @@ def input_totals(sums: Tensor, kinds: Tensor | None, maps: Tensor, facts: Tensor
 
 
 def product_totals(products: Tensor, facts: Tensor) -> Tensor:
-    """Totals of products by the kinds of both factors, ``(kinds, TOTALS)``.
+    """Totals of products by the kinds of both factors, ``(kinds, PRODUCT_TOTALS)``.
 
     Args:
-        products: From :func:`product_figures`, ``(calls, 4)``.
+        products: From :func:`product_figures`, ``(calls, 5)``.
         facts: What is known of each from shapes, ``(calls, FACTS)``.
     """
-    kinds, events, magnitude, both = products.unbind(1)
-    figures = torch.stack([events, magnitude, *[both] * 4], 1)
+    kinds, events, magnitude, both, right = products.unbind(1)
+    figures = torch.stack([events, magnitude, *[both] * 3, right], 1)
     return _by_kind(kinds, len(InputKind) ** 2, torch.cat([facts, figures], 1))
 
 

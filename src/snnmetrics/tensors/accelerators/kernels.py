@@ -272,15 +272,16 @@ def figures_of_sums(
     sums, dense, effective, other_kind, line,
     neurons, n1, n2, ss0, ss1, ss2, sd0, sd1, sd2, se0, se1, se2,
     NEURON_DIMS: tl.constexpr, BN: tl.constexpr, EFFECTIVE: tl.constexpr, PRODUCT: tl.constexpr,
-    KINDS: tl.constexpr,
+    BY_EVENTS: tl.constexpr, KINDS: tl.constexpr,
 ):  # fmt: skip
     """Multiply sums per neuron with the maps; of a product, with the events of the other factor.
 
-    ``sums`` has the events of all neurons, their magnitudes, and the kind.
+    ``sums`` has the events of all neurons, their magnitudes, and the kind. The last figure of a
+    product is the number of events of the other factor, or 0.
     """
     zero = tl.zeros((BN,), tl.float64)
     total, magnitude, synops, event_synops = zero, zero, zero, zero
-    effective_events, effective_synops = zero, zero
+    effective_events, effective_synops, others = zero, zero, zero
     for block in range(tl.program_id(0), tl.cdiv(neurons, BN), tl.num_programs(0)):
         neuron = block * BN + tl.arange(0, BN)
         inside = neuron < neurons
@@ -293,6 +294,8 @@ def figures_of_sums(
         magnitude += a
         synops += a * fanout
         event_synops += e * fanout
+        if BY_EVENTS:
+            others += fanout
         if EFFECTIVE:
             place = _offsets(neuron, NEURON_DIMS, n1, n2, se0, se1, se2)
             fanout = tl.load(effective + place, mask=inside, other=0.0)
@@ -304,6 +307,8 @@ def figures_of_sums(
         found = found * KINDS + tl.load(other_kind)
     if not EFFECTIVE:
         effective_events, effective_synops = event_synops, synops
+    if PRODUCT:
+        effective_synops = others
     line += tl.program_id(0).to(tl.int64) * _WIDTH
     tl.store(line + _KIND, found.to(tl.float64))
     all_events, all_magnitudes = tl.sum(total, 0), tl.sum(magnitude, 0)

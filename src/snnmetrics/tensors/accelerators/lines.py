@@ -7,7 +7,10 @@ elements of a call decides which of the two its totals take.
 
 from __future__ import annotations
 
-FACTS = ("calls", "vectors", "elements", "dense_synops", "dense_macs", "output_elements")
+FACTS = (
+    *("calls", "vectors", "elements", "dense_synops", "dense_macs", "output_elements"),
+    "right_elements",
+)
 """Numbers of a call that follow from shapes."""
 FIGURES = (
     *("events", "magnitude", "synops", "event_synops"),
@@ -16,6 +19,9 @@ FIGURES = (
 """Numbers of a call that follow from its input."""
 TOTALS = (*FACTS, *FIGURES)
 """Columns of the totals of a row."""
+PRODUCT_TOTALS = (*TOTALS[:-1], "right_events")
+"""Those of a product of two activations: it is never weighted by value, so that its effective
+magnitude is its effective synops, and the last figure of its lines is free for another one."""
 KIND = 0
 OF_COUNTS = 1
 OF_VALUES = OF_COUNTS + len(FIGURES)

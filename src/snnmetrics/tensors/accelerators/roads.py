@@ -105,7 +105,7 @@ def _everything(road: Road, x: Tensor, fanout: Tensor) -> list[Tensor]:
         road.figures(space, x, (0,), fanout[0], fanout[0] - 1),
         road.figures_of(space, large, fanout[0], None),
     ]
-    facts = (1, 1, x.numel(), 1, 1, 1)
+    facts = (1, 1, x.numel(), 1, 1, 1, 0)
     rows = [CountedCall(number, None, line, facts) for number, line in enumerate(lines)]
     _, calls = space.tables(rows, kinds=4)
     return [

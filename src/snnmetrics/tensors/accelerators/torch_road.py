@@ -88,12 +88,20 @@ class TorchRoad:
         _set_kind(row, stats.kind)
         return line
 
-    def product(self, space: Workspace, left: DeviceStats, events: Tensor, kind: Tensor) -> Line:
+    def product(
+        self,
+        space: Workspace,
+        left: DeviceStats,
+        met: Tensor,
+        kind: Tensor,
+        by_events: bool,
+    ) -> Line:
         """Count where both factors of a product are not zero; as ``TritonRoad.product``."""
         line = space.take(1)
         row = space.lines[line.start]
-        both = (left.event_counts * events).sum()
-        numbers = [left.event_counts.sum(), left.magnitudes.sum(), *[both] * 4]
+        both = (left.event_counts * met).sum()
+        right = met.sum() if by_events else torch.zeros_like(both)
+        numbers = [left.event_counts.sum(), left.magnitudes.sum(), *[both] * 3, right]
         row[OF_COUNTS:NEAR].copy_(torch.stack(numbers * 2))
         _set_kind(row, left.kind * len(InputKind) + kind)
         return line

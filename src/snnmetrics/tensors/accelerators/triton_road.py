@@ -270,16 +270,25 @@ class TritonRoad:
         """Multiply what was read of an input with its maps, in one launch."""
         return self._figures_of_sums(space, stats, dense, effective, None)
 
-    def product(self, space: Workspace, left: DeviceStats, events: Tensor, kind: Tensor) -> Line:
+    def product(
+        self,
+        space: Workspace,
+        left: DeviceStats,
+        met: Tensor,
+        kind: Tensor,
+        by_events: bool,
+    ) -> Line:
         """Count where both factors of a product are not zero, in one launch.
 
         Args:
             space: Where the lines are written.
             left: What was read of the left factor.
-            events: What its events meet of the right factor, in the shape of its neurons.
+            met: What its events meet of the right factor, in the shape of its neurons.
             kind: Kind of the right factor.
+            by_events: Whether ``met`` is made of the events of the right factor, each once, so that
+                its sum is their number; if not, that is written as 0.
         """
-        return self._figures_of_sums(space, left, events, None, kind)
+        return self._figures_of_sums(space, left, met, None, kind, by_events)
 
     def _figures_of_sums(
         self,
@@ -288,18 +297,20 @@ class TritonRoad:
         dense: Tensor,
         effective: Tensor | None,
         right_kind: Tensor | None,
+        by_events: bool = False,
     ) -> Line:
         other = dense if effective is None else effective
         launch = self._bound_sums(
             *(stats.shape, stats.strides, dense.shape, dense.stride()),
             *(other.shape, other.stride(), effective is not None, right_kind is not None),
+            by_events,
         )
         if launch is None:
             numbers = torch.stack([stats.event_counts, stats.magnitudes]).flatten()
             plain = DeviceStats.of(torch.cat([numbers, stats.sums[-1:]]), stats.shape)
             whole = None if effective is None else _whole(effective, stats.shape)
             dense = _whole(dense, stats.shape)
-            return self._figures_of_sums(space, plain, dense, whole, right_kind)
+            return self._figures_of_sums(space, plain, dense, whole, right_kind, by_events)
         line = space.take(launch.programs)
         kind = dense if right_kind is None else right_kind
         launch(space.handle, stats.sums, dense, other, kind, space.lines, line=line.start)
@@ -315,6 +326,7 @@ class TritonRoad:
         effective_stride: Sequence[int],
         has_effective: bool,
         product: bool,
+        by_events: bool,
     ) -> Launch | None:
         others = (dense_shape, dense_stride), (effective_shape, effective_stride)
         found = _layout(shape, stride, (), *others)
@@ -326,6 +338,7 @@ class TritonRoad:
             "BN": _BLOCK,
             "EFFECTIVE": has_effective,
             "PRODUCT": product,
+            "BY_EVENTS": by_events,
             "KINDS": len(InputKind),
         }
         programs = min(_MOST_PROGRAMS, -(-neurons.total // (4 * _BLOCK)))
