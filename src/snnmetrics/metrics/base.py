@@ -412,10 +412,10 @@ class SNNMetric(Metric, Generic[Result]):
         signature = self.signature
         if batch.samples and signatures.shape_of(signature) is None:
             signature = signatures.with_shape(signature, batch.shape)
-        samples, device = torch.full_like(self.samples, batch.samples), self.samples.device
+        samples = torch.full_like(self.samples, batch.samples)
         # An empty batch adds nothing, of whatever shape it is.
         local = {
-            name: part if batch.samples else torch.zeros_like(self._defaults[name], device=device)
+            name: part if batch.samples else torch.zeros_like(getattr(self, name))
             for name, part in batch.sums.items()
         }
         states = {**local, "samples": samples}
