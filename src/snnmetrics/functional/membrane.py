@@ -211,7 +211,7 @@ def membrane_statistics(
 
         Variances are made of float64 sums of squared distances from the middle of the window. They
         are known to about 1e-16 of the squared distance of the mean from it: where potentials lie
-        at distance d, a standard deviation below 1e-8 d is rounding.
+        at distance d, a standard deviation below 3e-8 d is rounding.
 
     Raises:
         TypeError: If an argument is of the wrong type.

@@ -64,7 +64,7 @@ class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
     The edges follow from the arguments alone, so that histograms of batches and ranks add up.
     Variances are made of float64 sums of squared distances from the middle of the window. They are
     known to about 1e-16 of the squared distance of the mean from it: where potentials lie at
-    distance d, a standard deviation below 1e-8 d is rounding.
+    distance d, a standard deviation below 3e-8 d is rounding.
 
     Args:
         time_dim: Dimension of the potentials that is time; None: every update is one time step of
