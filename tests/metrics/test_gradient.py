@@ -296,6 +296,11 @@ def test_squares_are_taken_in_float64(dtype: torch.dtype, value: float) -> None:
     assert found["norm"].item() == pytest.approx(exact, rel=1e-6)
 
 
+def test_zeros_are_counted_beyond_what_float32_holds() -> None:
+    zeros = torch.zeros(1, 2**24 + 1, dtype=torch.float16)
+    assert gradient_statistics_update(zeros, None).tolist() == [[0, 2**24 + 1, 2**24 + 1]]
+
+
 def test_the_norm_is_that_of_torch() -> None:
     gradient = torch.randn(30, 20, 400, dtype=torch.float64)
     found = F.gradient_statistics(gradient)

@@ -47,7 +47,8 @@ def gradient_statistics_update(gradient: Tensor, time_dim: int | None) -> Tensor
     summed = tuple(d for d in range(values.ndim) if d != time)
     wide = values if values.is_floating_point() else values.to(torch.float64)
     squares = torch.linalg.vector_norm(wide, dim=summed, dtype=torch.float64).square()
-    zeros = torch.where(squares.isfinite(), (values == 0).sum(summed), torch.nan)
+    zeros = (values == 0).sum(summed).to(torch.float64)
+    zeros = torch.where(squares.isfinite(), zeros, torch.nan)
     elements = torch.full_like(squares, math.prod(values.shape[d] for d in summed))
     return torch.stack([squares, zeros, elements], 1)
 
