@@ -153,9 +153,9 @@ def interval_statistics(
         per_neuron: Whether to return the maps per neuron, too.
 
     Returns:
-        Dict of 0-dim tensors: ``"cv"`` (0 or more), ``"cv2"`` (0 to 2), ``"lv"`` (0 to 3);
-        ``"mean_interval"``, the mean over all intervals, also of trains with a single one, in steps
-        (at least 1) or seconds; ``"intervals"``, their number per sample, over all neurons. With
+        Dict of ``"cv"`` (0 or more), ``"cv2"`` (0 to 2), ``"lv"`` (0 to 3), ``"mean_interval"``
+        (over all intervals, also of trains with a single one; in steps, at least 1, or seconds) and
+        ``"intervals"`` (their number per sample, over all neurons), 0-dim. With
         ``per_neuron`` the same of each neuron under ``"cv_per_neuron"`` and so on (neuron shape).
         Dtype of the activations, at least float32. NaN without a train of two intervals (the first
         three), without an interval (``"mean_interval"``), without samples (all). No gradient.
