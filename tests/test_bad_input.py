@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,114 @@ def ref_membrane(x: Tensor, initial: float | None = None, time_dim: int = 1) -> 
             b is None or v != b for v, b in zip(now.reshape(-1).tolist(), before, strict=True)
         )
     return ratio(changes, x.shape[batch])
+
+
+@dataclass(frozen=True)
+class Roughly:
+    """Figures that rounding of sums may move by an absolute amount."""
+
+    values: Any
+    by: float
+
+
+def ref_intervals(x: Tensor) -> dict[str, Any]:
+    batch, time = batch_and_time(x, 1)
+    require_finite(x)
+    values = np.moveaxis(exact(x), (batch, time), (0, 1))
+    found: dict[tuple[int, ...], list[list[int]]] = {}
+    for neuron in np.ndindex(*values.shape[2:]):
+        trains = [[t for t, v in enumerate(s[(slice(None), *neuron)]) if v] for s in values]
+        found[neuron] = [[b - a for a, b in pairwise(times)] for times in trains]
+
+    def figures(trains: list[list[int]]) -> list[float]:
+        several = [train for train in trains if len(train) > 1]
+        every = [interval for train in trains for interval in train]
+        changes = [[Fraction(abs(b - a), a + b) for a, b in pairwise(train)] for train in several]
+        each = [
+            [math.sqrt(len(t) * sum(i * i for i in t) - sum(t) ** 2) / sum(t) for t in several],
+            [float(2 * sum(c) / len(c)) for c in changes],
+            [float(3 * sum(v * v for v in c) / len(c)) for c in changes],
+        ]
+        means = [math.fsum(e) / len(e) if e else math.nan for e in each]
+        return [*means, ratio(sum(every), len(every)) * 0.5, ratio(len(every), len(values))]
+
+    names = ("cv", "cv2", "lv", "mean_interval", "intervals")
+    whole = figures([train for trains in found.values() for train in trains])
+    maps = np.array([figures(trains) for trains in found.values()], dtype=float).reshape(-1, 5)
+    value: dict[str, Any] = dict(zip(names, whole, strict=True))
+    for name, entries in zip(names, maps.T, strict=True):
+        value[f"{name}_per_neuron"] = entries.reshape(values.shape[2:])
+    return {key: Roughly(entry, 1e-12) for key, entry in value.items()}
+
+
+def ref_fano(x: Tensor, time_dim: int = 1) -> dict[str, Any]:
+    counts = magnitudes(x, batch_and_time(x, time_dim)[1:])
+    samples = len(counts)
+    squares = np.asarray((counts * counts).sum(axis=0), dtype=object)
+    total_of(squares)
+    sums = np.asarray(counts.sum(axis=0), dtype=object)
+    spread = (squares * samples - sums * sums).reshape(-1).tolist()
+    each = [ratio(s, n * samples) for s, n in zip(spread, sums.reshape(-1), strict=True)]
+    known = [factor for factor in each if not math.isnan(factor)]
+    by = 1e-13 * max([as_number(count) for count in counts.reshape(-1)], default=0.0)
+    return {
+        "fano_factor": Roughly(math.fsum(known) / len(known) if known else math.nan, by),
+        "fano_factor_per_neuron": Roughly(np.array(each).reshape(sums.shape), by),
+    }
+
+
+def ref_potentials(x: Tensor, time_dim: int | None = 1) -> dict[str, Any]:
+    """Moments from exact fractions; of a window from -1 to 1, and three bins around it."""
+    dims = batch_and_time(x, time_dim)
+    require_finite(x)
+    values = np.moveaxis(exact(x), dims, range(len(dims)))
+    rows = values.reshape(math.prod(values.shape[: len(dims)]), *values.shape[len(dims) :])
+    flat = rows.reshape(-1).tolist()
+    if sum(v * v for v in flat) > LARGEST / 2:
+        raise RefusedError
+
+    def moments(given: list[Any]) -> tuple[float, float, float]:
+        mean = Fraction(sum(given)) / max(len(given), 1)
+        variance = sum((v - mean) ** 2 for v in given) / Fraction(max(len(given), 1))
+        inside = ratio(sum(-1 <= v <= 1 for v in given), len(given))
+        return (float(mean), math.sqrt(variance), inside) if given else (math.nan,) * 3
+
+    bins = (flat, [v < -3 for v in flat], [-3 <= v < -1 for v in flat], [-1 <= v < 1 for v in flat])
+    counts = [sum(b) for b in bins[1:]]
+    counts += [sum(1 <= v <= 3 for v in flat), sum(v > 3 for v in flat)]
+    largest = max([abs(float(v)) for v in flat], default=0.0)
+    by = {"mean": 1e-13 * largest, "std": 1e-6 * (largest + 1), "in_window": 1e-12}
+    maps = [moments(rows[(slice(None), *i)].tolist()) for i in np.ndindex(*rows.shape[1:])]
+    value = {"histogram": np.array([ratio(count, len(flat)) for count in counts])}
+    for number, (key, amount) in enumerate(by.items()):
+        value[key] = Roughly(moments(flat)[number], amount)
+        entries = np.array([m[number] for m in maps], dtype=float).reshape(rows.shape[1:])
+        value[f"{key}_per_neuron"] = Roughly(entries, amount)
+    return value
+
+
+def ref_gradient(x: Tensor, time_dim: int | None = 1) -> dict[str, Any]:
+    dims = batch_and_time(x, time_dim)
+    require_finite(x)
+    values = np.moveaxis(exact(x), dims[1], 0) if time_dim is not None else exact(x)[None]
+    steps = [step.reshape(-1).tolist() for step in values]
+    squares = [sum(v * v for v in step) for step in steps]
+    if any(square > LARGEST / 2 for square in squares):
+        raise RefusedError
+    norms = [math.sqrt(s) if step else math.nan for s, step in zip(squares, steps, strict=True)]
+    last = math.nan
+    if steps and steps[0]:
+        last = math.inf if squares[-1] else math.nan
+        last = norms[-1] / norms[0] if norms[0] else last
+    elements = sum(map(len, steps))
+    zeros = [step.count(0) for step in steps]
+    return {
+        "norm": Roughly(math.sqrt(sum(squares)) if elements else math.nan, 0.0),
+        "zero_fraction": ratio(sum(zeros), elements),
+        "last_to_first": Roughly(last, 0.0),
+        "norm_per_step": Roughly(np.array(norms), 0.0),
+        "zero_fraction_per_step": np.array([ratio(z, len(steps[0])) for z in zeros]),
+    }
 
 
 def evidence(x: Tensor, readout: str, time_dim: int) -> list[list[list[Any]]]:
@@ -416,6 +524,47 @@ CASES = [
         ref_silent,
         {"saturation": 0.75, "per_neuron": True},
     ),
+    Case(
+        "interval_statistics",
+        "activations",
+        F.interval_statistics,
+        sm.IntervalStatistics,
+        ref_intervals,
+        {"dt": 0.5, "per_neuron": True},
+    ),
+    Case(
+        "fano_factor",
+        "activations",
+        F.fano_factor,
+        sm.FanoFactor,
+        ref_fano,
+        {"time_dim": -2, "per_neuron": True},
+        {"time_dim": -2},
+    ),
+    *(
+        Case(
+            f"membrane_statistics with time {time_dim}",
+            "potentials",
+            F.membrane_statistics,
+            sm.MembraneStatistics,
+            ref_potentials,
+            {"time_dim": time_dim, "window": (-1.0, 1), "bins": 3, "per_neuron": True},
+            {"time_dim": time_dim},
+        )
+        for time_dim in (1, None)
+    ),
+    *(
+        Case(
+            f"gradient_statistics with time {time_dim}",
+            "gradient",
+            F.gradient_statistics,
+            sm.GradientStatistics,
+            ref_gradient,
+            {"time_dim": time_dim},
+            {"time_dim": time_dim},
+        )
+        for time_dim in (1, 0, None)
+    ),
     Case("membrane_updates", "potentials", F.membrane_updates, sm.MembraneUpdates, ref_membrane),
     *(
         Case(
@@ -626,8 +775,15 @@ def close(value: Any, expected: Any, x: Tensor) -> None:
             close(value[key], entry, x)
         return
     value = value.detach()
-    expected = np.asarray(expected)
+    roughly = expected if isinstance(expected, Roughly) else None
+    expected = np.asarray(expected if roughly is None else roughly.values)
     assert tuple(value.shape) == expected.shape
+    if roughly is not None:
+        relative = 1e-6 if value.dtype is torch.float32 else 1e-12
+        with np.errstate(over="ignore"):
+            expected = expected.astype(value.numpy().dtype)
+        np.testing.assert_allclose(value.numpy(), expected, relative, roughly.by + 1e-37)
+        return
     if expected.dtype == bool:
         assert value.dtype is torch.bool
         np.testing.assert_array_equal(value.numpy(), expected)
@@ -846,6 +1002,12 @@ NO_NUMBERS = ["1", b"1", None, True, 1j, [1.0], (1.0,), np.ones(2), torch.tensor
 NO_DIMS = ["1", 1.0, True, None, 1j, [1], np.int64(1), torch.tensor(1), object()]
 NO_BOOLS = ["yes", 1, 0, None, 1.0, [True], np.bool_(True), torch.tensor(True)]
 NOT_POSITIVE = [0, 0.0, -0.0, -1, -1e-300, HUGE, -HUGE, *NOT_FINITE, Fraction(1, HUGE)]
+BAD_RANGES = [
+    *(*NO_NUMBERS, 1.0, 0, "01", b"01", (), (0.0,), (0.0, 1.0, 2.0), {0.0, 1.0}, {0.0: 1.0}),
+    *(("0", "1"), (False, True), (None, 1.0), (0.0, 1j), range(2), np.array([0.0, 1.0])),
+    *((1.0, 0.0), (1, 1), (0.0, -0.0), (0.0, HUGE), (-HUGE, 0.0), (-1e308, 1e308)),
+    *((0.0, bad) for bad in NOT_FINITE),
+]
 BAD_ARGUMENTS: dict[str, list[Any]] = {
     "time_dim": [*NO_DIMS, 10**30],
     "dt": [*(v for v in NO_NUMBERS if v is not None), *NOT_POSITIVE],
@@ -856,6 +1018,9 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
         *(HUGE, -HUGE, Fraction(HUGE), 2**53 + 1, *NOT_FINITE),
     ],
     "per_neuron": NO_BOOLS,
+    "bins": [*NO_NUMBERS, 3.0, 0, -1, -HUGE, 2**16 + 1, HUGE, *NOT_FINITE],
+    "window": BAD_RANGES,
+    "range": [bad for bad in BAD_RANGES if bad is not None],
     "readout": [
         *("last", b"sum", None, True, ["sum"], ("sum", "max"), np.array(["sum", "max"])),
         *(np.array(["sum", "x"]), torch.tensor([1, 2])),
@@ -884,6 +1049,10 @@ HAS = {
     F.firing_rate: ["time_dim", "dt", "per_neuron"],
     F.silent_neurons: ["time_dim", "saturation", "per_neuron"],
     F.membrane_updates: ["time_dim", "initial"],
+    F.interval_statistics: ["time_dim", "dt", "per_neuron"],
+    F.fano_factor: ["time_dim", "per_neuron"],
+    F.membrane_statistics: ["time_dim", "window", "bins", "range", "per_neuron"],
+    F.gradient_statistics: ["time_dim"],
     F.accuracy_over_time: ["readout", "time_dim", "num_classes"],
     F.optimal_cutoff: ["readout", "time_dim", "num_classes"],
     F.time_to_first_spike: ["time_dim", "dt", "per_neuron"],
@@ -891,7 +1060,10 @@ HAS = {
 }
 
 
-STEP_BY_STEP = (F.synops, F.firing_rate, F.silent_neurons)
+STEP_BY_STEP = (
+    *(F.synops, F.firing_rate, F.silent_neurons),
+    *(F.membrane_statistics, F.gradient_statistics),
+)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,10 @@ def test_the_mask_of_the_reference_leaves_out_what_a_sampler_repeats() -> None:
     )
     assert metric.samples == 2
     assert names["counts"].tolist() == [True] * 12 + [False]  # both ranks have 13, of 25
+    assert names["gradients"].update_count == 2  # of a tensor with time, and of a loop over time
+    (current,) = torch.autograd.grad(names["state"].square().sum(), names["state"])
+    last = names["figures"][0][0]  # the last step is heard first
+    assert last.tolist() == pytest.approx([current.square().sum().item(), 0, 8])
 
 
 def test_the_code_of_every_page_is_run() -> None:

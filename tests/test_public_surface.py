@@ -144,6 +144,10 @@ METRICS = {
     sm.TimeToFirstSpike: functional.time_to_first_spike,
     sm.EarlyExit: functional.early_exit,
     sm.OptimalCutoff: functional.optimal_cutoff,
+    sm.IntervalStatistics: functional.interval_statistics,
+    sm.FanoFactor: functional.fano_factor,
+    sm.MembraneStatistics: functional.membrane_statistics,
+    sm.GradientStatistics: functional.gradient_statistics,
 }
 
 
@@ -239,7 +243,7 @@ def test_outputs_and_labels_are_called_as_in_torchmetrics(metric: Any) -> None:
     """And all else that a metric takes is what a layer gives."""
     _, *given, mask = inspect.signature(metric.update).parameters
     assert mask == "mask"
-    assert given in (["activations"], ["potentials"], ["preds", "target"])
+    assert given in (["activations"], ["potentials"], ["gradient"], ["preds", "target"])
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
@@ -269,6 +273,7 @@ def test_a_step_is_dt_and_a_duration_is_seconds() -> None:
 
 
 LAYER, LABELS = torch.ones(2, 3, 4), torch.tensor([0, 1])
+CURVES = {"histogram": (32,), "norm_per_step": (3,), "zero_fraction_per_step": (3,)}
 
 
 @pytest.mark.parametrize(
@@ -280,6 +285,13 @@ LAYER, LABELS = torch.ones(2, 3, 4), torch.tensor([0, 1])
         (sm.SilentNeurons(), [LAYER], 2),
         (sm.SilentNeurons(per_neuron=True), [LAYER], 4),
         (sm.MembraneUpdates(), [LAYER], None),
+        (sm.IntervalStatistics(), [LAYER], 5),
+        (sm.IntervalStatistics(per_neuron=True), [LAYER], 10),
+        (sm.FanoFactor(), [LAYER], None),
+        (sm.FanoFactor(per_neuron=True), [LAYER], 2),
+        (sm.MembraneStatistics(), [LAYER], 4),
+        (sm.MembraneStatistics(per_neuron=True), [LAYER], 7),
+        (sm.GradientStatistics(), [LAYER], 5),
         (sm.TimeToFirstSpike(), [LAYER, LABELS], 3),
         (sm.TimeToFirstSpike(per_neuron=True), [LAYER, LABELS], 5),
         (sm.EarlyExit(0.5), [LAYER, LABELS], 2),
@@ -298,7 +310,8 @@ def test_one_number_is_a_tensor_and_several_are_a_dict(
             continue
         assert type(value) is dict
         assert len(value) == entries
-        of_neurons = {key for key, entry in value.items() if entry.ndim}
+        assert all(value[key].shape == shape for key, shape in CURVES.items() if key in value)
+        of_neurons = {key for key, entry in value.items() if entry.ndim and key not in CURVES}
         assert not of_neurons or metric.per_neuron
         assert all(value[key].shape == (4,) or type(metric) is sm.SynOps for key in of_neurons)
 

@@ -13,6 +13,8 @@ from snnmetrics.metrics.activity import (
     MembraneUpdates,
     SilentNeurons,
 )
+from snnmetrics.metrics.gradient import GradientStatistics
+from snnmetrics.metrics.membrane import MembraneStatistics
 from snnmetrics.metrics.scalar_view import ScalarView
 from snnmetrics.metrics.synops import SynOps
 from snnmetrics.metrics.timing import (
@@ -22,6 +24,7 @@ from snnmetrics.metrics.timing import (
     OptimalCutoff,
     TimeToFirstSpike,
 )
+from snnmetrics.metrics.trains import FanoFactor, IntervalStatistics
 from snnmetrics.model_size import connection_sparsity, footprint, parameter_count
 from snnmetrics.monitor import Monitor, OpenBatch, register_neuron
 from snnmetrics.nir_graph import from_nir
@@ -39,9 +42,13 @@ __all__ = [
     "ActivationSparsity",
     "Cores",
     "EarlyExit",
+    "FanoFactor",
     "FiringRate",
+    "GradientStatistics",
+    "IntervalStatistics",
     "Latency",
     "Limit",
+    "MembraneStatistics",
     "MembraneUpdates",
     "Monitor",
     "OpenBatch",

@@ -115,3 +115,20 @@ def matching(name: str, patterns: object, rows: Collection[str]) -> list[str]:
                 f"{name}: expected names or patterns of {', '.join(rows)}, found {pattern!r}"
             )
     return [row for row in rows if any(fnmatchcase(row, pattern) for pattern in patterns)]
+
+
+def number_range(name: str, value: object) -> tuple[float, float]:
+    """Lower and upper bound as floats.
+
+    Raises:
+        TypeError: If ``value`` is not a tuple or list of two real numbers.
+        ValueError: If they are not finite, the lower one is not below the upper one, or they are
+            so far apart that float64 does not hold their difference.
+    """
+    pair = list(value) if isinstance(value, tuple | list) else []
+    if len(pair) != 2 or any(not isinstance(v, Real) or isinstance(v, bool) for v in pair):
+        raise TypeError(f"{name}: expected two numbers (lower, upper), found {value!r}")
+    low, high = (as_float(name, v) + 0.0 for v in pair)  # one zero, not two
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(f"{name}: expected finite bounds with lower < upper, found {value!r}")
+    return low, high

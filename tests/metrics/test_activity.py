@@ -217,6 +217,8 @@ def test_steps_one_by_one_give_what_all_steps_at_once_give(metric: Any) -> None:
     [
         (sm.MembraneUpdates, F.membrane_updates, "a change is a difference from the step before"),
         (sm.TimeToFirstSpike, F.time_to_first_spike, "which spike is the first depends on"),
+        (sm.IntervalStatistics, F.interval_statistics, "an interval lies between two spikes"),
+        (sm.FanoFactor, F.fano_factor, "the count of a sample is the sum over all of its steps"),
         (sm.AccuracyOverTime, F.accuracy_over_time, "the evidence of a step is made of"),
         (sm.OptimalCutoff, F.optimal_cutoff, "the evidence of a step is made of"),
         (
@@ -232,7 +234,8 @@ def test_what_needs_the_order_of_steps_takes_them_at_once(
     message = rf"^time_dim: expected an integer, found None: {why}.*torch\.stack"
     with pytest.raises(TypeError, match=message):
         metric(time_dim=None)
-    labels = () if metric is sm.MembraneUpdates else (torch.tensor([0]),)
+    of_layers = (sm.MembraneUpdates, sm.IntervalStatistics, sm.FanoFactor)
+    labels = () if metric in of_layers else (torch.tensor([0]),)
     with pytest.raises(TypeError, match=message):
         function(torch.ones(1, 2, 3), *labels, time_dim=None)
 

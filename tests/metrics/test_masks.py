@@ -39,6 +39,17 @@ def metrics(**metric_kwargs: Any) -> MetricCollection:
     )
 
 
+def metrics_of_layers(**metric_kwargs: Any) -> MetricCollection:
+    return MetricCollection(
+        {
+            "intervals": sm.IntervalStatistics(per_neuron=True, **metric_kwargs),
+            "fano": sm.FanoFactor(**metric_kwargs),
+            "membrane": sm.MembraneStatistics(per_neuron=True, **metric_kwargs),
+            "gradient": sm.GradientStatistics(**metric_kwargs),
+        }
+    )
+
+
 def test_every_metric_names_the_mask() -> None:
     """Else a ``MetricCollection`` would keep it from the metric."""
     classes = [c for c in vars(sm).values() if isinstance(c, type) and issubclass(c, SNNMetric)]
@@ -151,6 +162,23 @@ def test_a_collection_of_several_metrics(method: str) -> None:
     values, expected = masked.compute(), sliced.compute()
     assert set(values) == set(expected)
     assert all(torch.equal(values[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("method", ["update", "forward"])
+def test_a_collection_of_metrics_of_layers(method: str) -> None:
+    """Each takes the argument that it names, and all the mask."""
+    masked, sliced = metrics_of_layers(), metrics_of_layers()
+    for seed in range(3):
+        spikes, _ = scores(5, seed)
+        gradient, mask = spikes / 2 - 0.25, torch.arange(5) != seed
+        given = {"activations": spikes, "potentials": 2 * spikes, "gradient": gradient}
+        getattr(masked, method)(**given, mask=mask)
+        getattr(sliced, method)(**{name: value[mask] for name, value in given.items()})
+    values, expected = masked.compute(), sliced.compute()
+    assert len(values) == 10 + 1 + 7 + 5
+    for key, entry in expected.items():
+        torch.testing.assert_close(values[key], entry, rtol=0, atol=0, equal_nan=True)
+    assert values["norm_per_step"].tolist() == pytest.approx([1.0] * 6)  # 4 x 4 quarters, squared
 
 
 def test_a_view_passes_the_mask_on() -> None:

@@ -17,6 +17,7 @@ import snnmetrics as sm
 from tests.helpers.limits import SECONDS
 
 SPIKES, TARGETS = (torch.rand(6, 5, 2, 4, 4) < 0.2).float(), torch.randint(0, 4, (6,))
+DENSE = (torch.rand(6, 12, 2, 4, 4) < 0.5).float()
 SCORES = torch.rand(6, 5, 4)
 FIRST = SCORES * (SCORES > 0.6)
 
@@ -40,6 +41,22 @@ CASES: list[tuple[Any, tuple[torch.Tensor, ...], str, str]] = [
         "fraction of neurons",
     ),
     (sm.MembraneUpdates, (SPIKES,), "", "membrane updates per sample"),
+    (sm.IntervalStatistics, (DENSE,), "cv", "variation of interspike intervals"),
+    (
+        lambda: sm.ScalarView(sm.IntervalStatistics(dt=0.01), "mean_interval"),
+        (DENSE,),
+        "",
+        "mean interspike interval [s]",
+    ),
+    (sm.FanoFactor, (DENSE,), "", "Fano factor"),
+    (lambda: sm.FanoFactor(per_neuron=True), (DENSE,), "fano_factor", "Fano factor"),
+    (
+        lambda: sm.MembraneStatistics(window=(0.5, 1.5)),
+        (DENSE,),
+        "in_window",
+        "share of potentials in the window",
+    ),
+    (sm.GradientStatistics, (DENSE,), "norm", "gradient norm"),
     (sm.TimeToFirstSpike, (FIRST, TARGETS), "time", "mean time to first spike [steps]"),
     (
         lambda: sm.TimeToFirstSpike(dt=0.01),
@@ -95,6 +112,7 @@ def test_axes_of_the_caller_are_drawn_on(
         (sm.FiringRate(), SPIKES, ""),
         (sm.ActivationSparsity(), SPIKES, ""),
         (sm.MembraneUpdates(), SPIKES, ""),
+        (sm.FanoFactor(), SPIKES, ""),
         (sm.TimeToFirstSpike(), SPIKES, "time"),
     ],
 )
@@ -142,6 +160,52 @@ def test_first_spikes_are_a_histogram_with_their_mean() -> None:
     silent = sm.TimeToFirstSpike(per_neuron=True)
     silent.update(torch.zeros(1, 2, 3))
     assert not silent.plot()[1].patches
+
+
+def test_fano_factors_are_a_histogram_with_their_mean() -> None:
+    metric, spikes = sm.FanoFactor(per_neuron=True), DENSE.clone()
+    spikes[..., 0] = 0
+    metric.update(spikes)
+    _, ax = metric.plot()
+    assert sum(bar.get_height() for bar in ax.patches) == 24
+    assert ax.lines[0].get_xdata()[0] == metric.compute()["fano_factor"].item()
+    assert ax.get_xlabel() == "Fano factor"
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[1] == "silent: 8 of 32 neurons"
+
+
+def test_irregularity_is_three_points() -> None:
+    metric = sm.IntervalStatistics()
+    metric.update(DENSE)
+    _, ax = metric.plot()
+    value = metric.compute()
+    assert [line.get_ydata()[0] for line in ax.lines] == [value[k] for k in ("cv", "cv2", "lv")]
+
+
+def test_potentials_are_a_histogram_with_the_window() -> None:
+    metric = sm.MembraneStatistics(window=(0.0, 2.0), bins=4, range=(-1.0, 3.0))
+    metric.update(torch.tensor([[[-2.0, -0.5, 0.0, 1.0], [1.5, 2.5, 3.0, 4.0]]]))
+    _, ax = metric.plot()
+    window, bars = ax.patches
+    assert (window.get_x(), window.get_x() + window.get_width()) == (0.0, 2.0)
+    assert bars.get_data().edges.tolist() == metric.edges.tolist() == [-1, 0, 1, 2, 3]
+    assert bars.get_data().values.tolist() == [1 / 8, 1 / 8, 2 / 8, 2 / 8]
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["window", "below: 12.5 %, above: 12.5 %"]
+
+
+def test_gradients_are_their_norms_over_the_steps() -> None:
+    metric = sm.GradientStatistics()
+    metric.update(torch.tensor([[[3.0, 4.0], [0.0, 100.0]]]))
+    _, ax = metric.plot()
+    assert ax.lines[0].get_xdata().tolist() == [1, 2]
+    assert ax.lines[0].get_ydata().tolist() == [5, 100]
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("time step", "log")
+    metric.update(torch.zeros(1, 2, 2))
+    assert metric.plot()[1].get_yscale() == "log"
+    metric.reset()
+    metric.update(torch.zeros(1, 2, 2))
+    assert metric.plot()[1].get_yscale() == "linear", "zero has no place on a logarithmic axis"
 
 
 def test_both_fractions_of_neurons_are_shown() -> None:

@@ -6,6 +6,8 @@ from snnmetrics.functional.activity import (
     membrane_updates,
     silent_neurons,
 )
+from snnmetrics.functional.gradient import gradient_statistics
+from snnmetrics.functional.membrane import membrane_statistics
 from snnmetrics.functional.operations import synops
 from snnmetrics.functional.timing import (
     accuracy_over_time,
@@ -13,12 +15,17 @@ from snnmetrics.functional.timing import (
     optimal_cutoff,
     time_to_first_spike,
 )
+from snnmetrics.functional.trains import fano_factor, interval_statistics
 
 __all__ = [
     "accuracy_over_time",
     "activation_sparsity",
     "early_exit",
+    "fano_factor",
     "firing_rate",
+    "gradient_statistics",
+    "interval_statistics",
+    "membrane_statistics",
     "membrane_updates",
     "optimal_cutoff",
     "silent_neurons",

@@ -136,3 +136,17 @@ def select_samples(name: str, value: Tensor, dim: int, counted: Tensor, samples:
     if value.is_sparse and value.requires_grad and torch.is_grad_enabled():
         value = value.to_dense()  # selecting from a sparse tensor has no gradient
     return value.index_select(dim, counted.to(value.device, non_blocking=True))
+
+
+def poison_if_not_finite(name: str, values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Value to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
+
+    Raises:
+        ValueError: On the CPU, instead of NaN.
+    """
+    if not values.is_floating_point():
+        return torch.zeros((), dtype=torch.float64, device=values.device)
+    finite = values.isfinite().all(dims)
+    if values.is_cpu and not bool(finite.all()):
+        raise ValueError(f"{name}: expected finite values, found NaN or infinity")
+    return torch.where(finite, 0.0, torch.nan).to(torch.float64)

@@ -16,7 +16,12 @@ from snnmetrics.arguments import (
     require_bool,
     require_time_dim,
 )
-from snnmetrics.functional.inputs import leading_dims, require_same_device, require_tensor
+from snnmetrics.functional.inputs import (
+    leading_dims,
+    poison_if_not_finite,
+    require_same_device,
+    require_tensor,
+)
 
 Readout = Literal["sum", "max"]
 ExitReadout = Literal["mean", "sum"]
@@ -248,7 +253,7 @@ def time_to_first_spike_update(
         target = _checked_target(target, samples, preds)
     preds = preds.detach()
     preds = preds.to_dense() if preds.is_sparse else preds
-    poison = _poison_if_not_finite(preds, (batch, time))
+    poison = poison_if_not_finite("preds", preds, (batch, time))
 
     fired = preds != 0
     spiking = fired.any(time)
@@ -670,17 +675,3 @@ def _evidence(preds: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
     if readout == "sum":
         usable = usable & _sums_fit(preds, len(preds))
     return evidence, usable
-
-
-def _poison_if_not_finite(preds: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Value to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
-
-    Raises:
-        ValueError: On the CPU, instead of NaN.
-    """
-    if not preds.is_floating_point():
-        return torch.zeros((), dtype=torch.float64, device=preds.device)
-    finite = preds.isfinite().all(dims)
-    if preds.is_cpu and not bool(finite.all()):
-        raise ValueError("preds: expected finite values, found NaN or infinity")
-    return torch.where(finite, 0.0, torch.nan).to(torch.float64)

@@ -113,22 +113,31 @@ class SNNMetric(Metric, Generic[Result]):
         super().__init__(**metric_kwargs)
         self._sums: list[str] = []
         self._shaped: list[str] = []
+        self._signed: list[str] = []
         name = type(self).__qualname__
         self.add_state("samples", torch.zeros((), dtype=torch.int64), "sum")
         self.add_state("signature", signatures.make_signature([name, *arguments], shape), "max")
 
-    def add_sum(self, name: str, *, shaped: bool) -> None:
+    def add_sum(
+        self, name: str, *, shaped: bool, size: Sequence[int] = (), signed: bool = False
+    ) -> None:
         """Declare a float64 state that sums what batches contribute.
 
         Args:
             name: Name of the state and of its entry in ``Contribution.sums``.
-            shaped: Whether it has the shape that all batches share, or is a scalar.
+            shaped: Whether it has the shape that all batches share.
+            size: Its shape otherwise, which follows from the arguments of the metric; by default a
+                scalar.
+            signed: Whether it may be negative, which is refused elsewhere in states that are
+                loaded or merged.
         """
-        shape = signatures.shape_of(self.signature) if shaped else ()
-        self.add_state(name, torch.zeros(shape or (), dtype=torch.float64), "sum")
+        shape = signatures.shape_of(self.signature) or () if shaped else size
+        self.add_state(name, torch.zeros(shape, dtype=torch.float64), "sum")
         self._sums.append(name)
         if shaped:
             self._shaped.append(name)
+        if signed:
+            self._signed.append(name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give ``update`` the arguments of ``contribution``.
@@ -405,7 +414,10 @@ class SNNMetric(Metric, Generic[Result]):
             signature = signatures.with_shape(signature, batch.shape)
         samples = torch.full_like(self.samples, batch.samples)
         # An empty batch adds nothing, of whatever shape it is.
-        local = {n: part if batch.samples else part.new_zeros(()) for n, part in batch.sums.items()}
+        local = {
+            name: part if batch.samples else torch.zeros_like(getattr(self, name))
+            for name, part in batch.sums.items()
+        }
         states = {**local, "samples": samples}
         summed, _ = sum_states(states, self._shaped, signature, self._reduce(None, None))
         sums = {}
@@ -487,7 +499,9 @@ class SNNMetric(Metric, Generic[Result]):
                 if problem:
                     return problem
                 shape = signatures.shape_of(state) or ()
-            elif not state.is_meta and bool((state < 0).any()):  # NaN may be an accelerator's
+            elif name in self._signed or state.is_meta:
+                continue
+            elif bool((state < 0).any()):  # NaN may be an accelerator's
                 return (
                     f"expected no negative numbers in the state '{name}', "
                     f"found {state.min().item()}"

@@ -363,12 +363,13 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         return f"{label} [{self.unit}]" if key in self.drawn else label
 
     def _draw(self, value: dict[str, Tensor], ax: Axes | None) -> tuple[Figure, Axes]:
-        from snnmetrics.plots.histograms import time_histogram
+        from snnmetrics.plots.histograms import neuron_histogram
 
         times = value.get("time_per_neuron")
         if times is None:
             return super()._draw(value, ax)
-        return time_histogram(times, float(value["time"]), self.unit, ax)
+        label, mean = self.axis_label("time"), float(value["time"])
+        return neuron_histogram(times, mean, ax, label=label, mean_of="all spikes", missing="never")
 
 
 class EarlyExit(SNNMetric[dict[str, Tensor]]):

@@ -112,6 +112,28 @@ def early_exit(
     return figure, ax
 
 
+def norms_over_steps(norms: Tensor, ax: Axes | None = None) -> Picture:
+    """Norm of a gradient at each time step, on a logarithmic axis unless a step is all zeros.
+
+    Args:
+        norms: ``(T,)``.
+        ax: Axes to draw on; by default a new figure.
+
+    Returns:
+        The figure and its axes.
+    """
+    figure, ax = canvas(ax)
+    values = norms.detach().cpu().double().reshape(-1).tolist()
+    (style,) = line_styles(1)
+    ax.plot(range(1, len(values) + 1), values, **style)
+    if all(value > 0 for value in values):
+        ax.set_yscale("log")
+    ax.set(xlabel="time step", ylabel="gradient norm")
+    whole_axis(ax.xaxis)
+    despine(ax)
+    return figure, ax
+
+
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
     """Points that no other beats: at most the cost, at least the accuracy, one of them better.
 

@@ -25,7 +25,7 @@ from snnmetrics.plots.canvas import (
     whole_axis,
 )
 from snnmetrics.plots.data import Budget, ReportData, Spread, Spreads, require_report
-from snnmetrics.text import si
+from snnmetrics.text import percent, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,29 +145,58 @@ def sample_spread(
     return figure, ax
 
 
-def time_histogram(times: Tensor, mean: float, unit: str, ax: Axes | None = None) -> Picture:
-    """Draw the number of neurons by the time of their first spike, and the mean over all.
+def neuron_histogram(
+    values: Tensor, mean: float, ax: Axes | None = None, *, label: str, mean_of: str, missing: str
+) -> Picture:
+    """Draw the number of neurons by a figure of each, and the mean.
 
     Args:
-        times: Mean time of the first spike of each neuron; NaN of those that never spike, which
-            are left out and named.
-        mean: Mean over all spiking pairs of sample and neuron.
-        unit: Unit of the times, for the axis.
+        values: Figure of each neuron; NaN of those that have none, which are left out and named.
+        mean: The mean to mark.
+        ax: Axes to draw on; by default a new figure.
+        label: Label of the axis, with the unit.
+        mean_of: Over which the mean was taken.
+        missing: What is said of neurons without a figure.
+
+    Returns:
+        The figure and its axes.
+    """
+    values = values.detach().cpu().double().flatten()
+    known = values[~values.isnan()]
+    figure, ax = canvas(ax)
+    if len(known):
+        ax.hist(known.numpy(), bins=_bins(len(known)), color=SKY, edgecolor=BLUE)
+        ax.axvline(mean, color=BLACK, linestyle="--", label=f"mean of {mean_of}: {mean:.4g}")
+    without = len(values) - len(known)
+    ax.plot([], [], " ", label=f"{missing}: {without} of {len(values)} neurons")
+    ax.set(xlabel=label, ylabel="neurons")
+    whole_axis(ax.yaxis)
+    despine(ax)
+    legend_above(ax, 2)
+    return figure, ax
+
+
+def potential_histogram(
+    shares: Tensor, edges: Tensor, window: tuple[float, float], ax: Axes | None = None
+) -> Picture:
+    """Draw the share of membrane potentials by their value, and the window.
+
+    Args:
+        shares: ``(bins + 2,)``: below the first edge, in each bin, above the last edge.
+        edges: ``(bins + 1,)``.
+        window: Lower and upper bound, shaded.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
         The figure and its axes.
     """
-    times = times.detach().cpu().double().flatten()
-    spiking = times[~times.isnan()]
+    below, *inside, above = shares.detach().cpu().double().tolist()
     figure, ax = canvas(ax)
-    if len(spiking):
-        ax.hist(spiking.numpy(), bins=_bins(len(spiking)), color=SKY, edgecolor=BLUE)
-        ax.axvline(mean, color=BLACK, linestyle="--", label=f"mean of all spikes: {mean:.4g}")
-    silent = len(times) - len(spiking)
-    ax.plot([], [], " ", label=f"never: {silent} of {len(times)} neurons")
-    ax.set(xlabel=f"mean time to first spike [{unit}]", ylabel="neurons")
-    whole_axis(ax.yaxis)
+    ax.axvspan(*window, color=GREY, alpha=0.35, linewidth=0, label="window")
+    ax.stairs(inside, edges.detach().cpu().double().tolist(), fill=True, color=SKY, ec=BLUE)
+    ax.plot([], [], " ", label=f"below: {percent(below)}, above: {percent(above)}")
+    ax.set(xlabel="membrane potential", ylabel="share of potentials")
+    ax.set_ylim(bottom=0)
     despine(ax)
     legend_above(ax, 2)
     return figure, ax
