@@ -88,6 +88,7 @@ def test_collections() -> None:
         ("deciding.md", 2),
         ("which_tensor.md", 5),
         ("regularising.md", 2),
+        ("training_health.md", 1),
         ("pruning.md", 2),
         ("migrating.md", 2),
     ],

@@ -25,7 +25,7 @@ from snnmetrics import plots
 from tests.helpers.limits import SECONDS
 from tests.integration.engine_scripts import lightning_callback
 from tests.integration.engine_scripts.lightning_trainer import TRAIN, VALIDATE
-from tests.integration.engine_scripts.toy import Net, data, operations, synops
+from tests.integration.engine_scripts.toy import Fire, Net, data, operations, synops
 
 lightning = pytest.importorskip("lightning")
 
@@ -167,6 +167,48 @@ def test_each_epoch_is_logged_under_names_that_stay(tmp_path: Path) -> None:
     for stage, steps in (("train", train[4:]), ("val", val[3:])):
         assert synops(callback.reports[stage]) == total(steps)[0]
         assert callback.reports[stage].samples == total(steps)[1]
+    require_detached()
+
+
+class Retained(Module):
+    """Keeps the gradients at the inputs of its neurons, as autograd leaves them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered: list[Tensor] = []
+        self.gradients: list[Tensor] = []  # (T, B, N) of each batch
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            args[0].retain_grad()
+            self.entered.append(args[0])
+
+        x, y = batch
+        with self.net.fire.register_forward_pre_hook(keep):
+            return F.cross_entropy(self(x).sum(1), y)
+
+    def on_after_backward(self) -> None:
+        gradients = [entered.grad for entered in self.entered]
+        self.gradients.append(torch.stack(gradients).double())  # type: ignore[arg-type]
+        self.entered.clear()
+
+
+def test_gradients_of_training_are_logged_as_autograd_has_them(tmp_path: Path) -> None:
+    sm.register_neuron(Fire, lead="B")
+    module, logger = Retained(), Memory()
+    callback = SNNMetricsCallback("net", stages=("train",), gradients=True, **DIMS)
+    trainer_of(tmp_path, callback, logger=logger).fit(module, loaders()[0])
+    assert len(module.gradients) == 8
+    for epoch in range(2):
+        batches = module.gradients[4 * epoch : 4 * epoch + 4]
+        squares = torch.stack([g.square().sum((1, 2)) for g in batches]).mean(0)
+        zeros = torch.cat([g.eq(0).flatten() for g in batches]).double().mean()
+        assert logger.of("train/fire/gradient_norm")[epoch] == pytest.approx(
+            squares.sum().sqrt().item()
+        )
+        ratio = (squares[-1] / squares[0]).sqrt().item()
+        assert logger.of("train/fire/gradient_last_to_first")[epoch] == pytest.approx(ratio)
+        assert logger.of("train/fire/gradient_zero_fraction")[epoch] == pytest.approx(zeros.item())
     require_detached()
 
 
@@ -611,6 +653,8 @@ def test_two_processes(tmp_path: Path) -> None:
         ({"stages": "val"}, ValueError, "stages: expected some of"),
         ({"stages": ()}, ValueError, "stages: expected some of"),
         ({"every_n_steps": 0, "stages": ["train"]}, ValueError, "every_n_steps: expected an int"),
+        ({"gradients": True}, ValueError, "gradients: expected 'train' among the stages"),
+        ({"gradients": 1, "stages": ["train"]}, TypeError, "gradients: expected True or False"),
         ({"every_n_steps": 5}, ValueError, "every_n_steps: expected 'train' among"),
         ({"bach_dim": 0}, TypeError, "bach_dim"),
         ({"dt": -1}, ValueError, "dt"),

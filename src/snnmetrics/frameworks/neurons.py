@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnmetrics.frameworks import arithmetic
+from snnmetrics.frameworks import arithmetic, membranes
 
 PACKAGES = frozenset({"torch", "snntorch", "spikingjelly", "norse", "sinabs"})
 """Packages whose layers and neurons are known."""
@@ -49,12 +49,14 @@ class NeuronType:
         only_weights: Whether all that these neurons contract is their weights, so that without
             weights their calls need not be traced. Known of the frameworks only.
         state: Names of the buffers that hold the running state, of a module.
+        membrane: The membrane potentials after a call, of a module and its output.
     """
 
     lead: str | Callable[[Any], str]
     spikes: Callable[[Any, Any], Any] = first_tensor
     only_weights: bool = True
     state: Callable[[nn.Module], Collection[str]] = not_persistent
+    membrane: membranes.Membrane = membranes.unreachable
 
     @cached_property
     def fixed_lead(self) -> int | None:
@@ -96,8 +98,11 @@ def _if_spiking(module: Any, output: Any) -> Any:
     return None if module.spike_fn is None else output
 
 
-_SPIKELESS = NeuronType("B", _none)
-_STEP_MODE = NeuronType(_step_mode)
+_SPIKELESS_JELLY = NeuronType("B", _none, membrane=membranes.of_spikingjelly)
+_SPIKELESS_NORSE = NeuronType("B", _none, membrane=membranes.of_norse_step)
+_STEP_MODE = NeuronType(_step_mode, membrane=membranes.of_spikingjelly)
+_CELL = NeuronType("B", membrane=membranes.of_norse_step)
+_SEQUENCE = NeuronType("TB", membrane=membranes.of_norse_steps)
 _SNNTORCH = "snntorch._neurons"
 _JELLY = "spikingjelly.activation_based.neuron"
 _JELLY_12 = "spikingjelly.clock_driven.neuron"
@@ -108,13 +113,13 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
     (f"{_SNNTORCH}.stateleaky", "StateLeaky"): NeuronType("TB", _unless_membrane),
     (f"{_SNNTORCH}.associative", "AssociativeLeaky"): NeuronType("TB", _unless_projected),
     (f"{_SNNTORCH}.leakyparallel", "LeakyParallel"): NeuronType("TB"),
-    (f"{_SNNTORCH}.neurons", "SpikingNeuron"): NeuronType("B"),
+    (f"{_SNNTORCH}.neurons", "SpikingNeuron"): NeuronType("B", membrane=membranes.of_snntorch),
     **{
         (module, name): entry
         for file, name, entry in [
-            ("lif_variants", "LIAFNode", _SPIKELESS),  # emits analog values
-            ("base_node", "NonSpikingBaseNode", _SPIKELESS),
-            ("noisy", "NoisyNonSpikingBaseNode", _SPIKELESS),
+            ("lif_variants", "LIAFNode", _SPIKELESS_JELLY),  # emits analog values
+            ("base_node", "NonSpikingBaseNode", _SPIKELESS_JELLY),
+            ("noisy", "NoisyNonSpikingBaseNode", _SPIKELESS_JELLY),
             ("psn", "PSN", NeuronType("TB")),
             ("base_node", "BaseNode", _STEP_MODE),
             ("base_node", "SimpleBaseNode", _STEP_MODE),
@@ -132,25 +137,27 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
         ]
         for module in (f"{_JELLY}.{file}", _JELLY)  # up to 0.0.0.0.14 one file
     },
-    (_JELLY_12, "LIAFNode"): _SPIKELESS,
-    (_JELLY_12, "BaseNode"): NeuronType("B"),
+    (_JELLY_12, "LIAFNode"): _SPIKELESS_JELLY,
+    (_JELLY_12, "BaseNode"): NeuronType("B", membrane=membranes.of_spikingjelly),
     **{
         (_JELLY_12, f"MultiStep{name}Node"): NeuronType("TB")
         for name in ("IF", "LIF", "ParametricLIF", "EIF", "General")
     },
-    (f"{_NORSE}.leaky_integrator", "LI"): _SPIKELESS,
-    (f"{_NORSE}.leaky_integrator", "LICell"): _SPIKELESS,
-    (f"{_NORSE}.leaky_integrator_box", "LIBoxCell"): _SPIKELESS,
-    (f"{_NORSE}.snn", "SNNCell"): NeuronType("B"),
-    (f"{_NORSE}.snn", "SNNRecurrentCell"): NeuronType("B"),
-    (f"{_NORSE}.snn", "SNN"): NeuronType("TB"),
-    (f"{_NORSE}.snn", "SNNRecurrent"): NeuronType("TB"),
-    (f"{_NORSE}.coba_lif", "CobaLIFCell"): NeuronType("B"),
-    (f"{_NORSE}.lif_correlation", "LIFCorrelation"): NeuronType("B"),
-    (f"{_SINABS}.exp_leak", "ExpLeak"): NeuronType("B", _none, state=_all_buffers),
+    (f"{_NORSE}.leaky_integrator", "LI"): NeuronType("B", _none, membrane=membranes.of_norse_steps),
+    (f"{_NORSE}.leaky_integrator", "LICell"): _SPIKELESS_NORSE,
+    (f"{_NORSE}.leaky_integrator_box", "LIBoxCell"): _SPIKELESS_NORSE,
+    (f"{_NORSE}.snn", "SNNCell"): _CELL,
+    (f"{_NORSE}.snn", "SNNRecurrentCell"): _CELL,
+    (f"{_NORSE}.snn", "SNN"): _SEQUENCE,
+    (f"{_NORSE}.snn", "SNNRecurrent"): _SEQUENCE,
+    (f"{_NORSE}.coba_lif", "CobaLIFCell"): _CELL,
+    (f"{_NORSE}.lif_correlation", "LIFCorrelation"): _CELL,
+    (f"{_SINABS}.exp_leak", "ExpLeak"): NeuronType(
+        "B", _none, state=_all_buffers, membrane=membranes.of_sinabs
+    ),
     # Reshapes every buffer of its own to the batch: there can be no other than state.
     (f"{_SINABS}.stateful_layer", "StatefulLayer"): NeuronType(
-        _sinabs_lead, _if_spiking, state=_all_buffers
+        _sinabs_lead, _if_spiking, state=_all_buffers, membrane=membranes.of_sinabs
     ),
 }
 
@@ -161,6 +168,7 @@ def register_neuron(
     spikes: Callable[[Any, Any], Any] = first_tensor,
     state: Collection[str] = (),
     operations: tuple[int, int] | arithmetic.Rule | None = None,
+    membrane: membranes.Membrane = membranes.unreachable,
 ) -> None:
     """Tell the library of a class of spiking neurons, and of all its subclasses.
 
@@ -176,10 +184,12 @@ def register_neuron(
             the module that gives both, for energy estimates. A comparison is an addition, and a
             product with a spike is nothing. They are of this class alone: subclasses, whose
             equation may be another one, give their own.
+        membrane: Function of module and output that gives the membrane potentials after a call,
+            with the leading dimensions of the spikes, for probes at ``"lif.membrane"``.
 
     Raises:
-        TypeError: If ``cls`` is not a subclass of ``nn.Module``, ``spikes`` is not a function, or
-            ``state`` is one string.
+        TypeError: If ``cls`` is not a subclass of ``nn.Module``, ``spikes`` or ``membrane`` is not
+            a function, or ``state`` is one string.
         ValueError: If ``lead`` is unknown, or ``operations`` are not two integers >= 0.
 
     Example:
@@ -199,6 +209,8 @@ def register_neuron(
         raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")
     if not callable(spikes):
         raise TypeError(f"spikes: expected a function of module and output, found {spikes!r}")
+    if not callable(membrane):
+        raise TypeError(f"membrane: expected a function of module and output, found {membrane!r}")
     if not callable(lead) and lead not in tuple(LEADS):
         raise ValueError(f"lead: expected one of {list(LEADS)} or a function, found {lead!r}")
     if isinstance(state, str):
@@ -206,7 +218,7 @@ def register_neuron(
     arithmetic.register(cls, operations)
     named = frozenset(state)
     _KNOWN[cls.__module__, cls.__qualname__] = NeuronType(
-        lead, spikes, only_weights=False, state=lambda module: named
+        lead, spikes, only_weights=False, state=lambda module: named, membrane=membrane
     )
 
 

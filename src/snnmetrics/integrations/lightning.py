@@ -19,7 +19,10 @@ from torch import nn
 from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from snnmetrics.arguments import require_bool
 from snnmetrics.extras import optional_module
+from snnmetrics.frameworks.neurons import neuron_type
+from snnmetrics.metrics.gradient import GradientStatistics
 from snnmetrics.monitor import Monitor
 from snnmetrics.report import Report
 
@@ -96,6 +99,12 @@ class SNNMetricsCallback(Callback):
             of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
         figures: Pictures to make of each report, by name; by default
             ``{"layers": snnmetrics.plots.layer_bars}``. An empty dict for none.
+        gradients: Whether to log, of each layer of spiking neurons in training,
+            ``"train/lif1/gradient_norm"``, ``".../gradient_zero_fraction"`` and, where its time
+            steps are known, ``".../gradient_last_to_first"``: see
+            :class:`snnmetrics.GradientStatistics`. They are of the loss that goes backward, as
+            Lightning scales it: divided by accumulated batches, multiplied in float16. A resumed
+            epoch has those that came after alone.
         monitor: Keyword arguments of :class:`snnmetrics.Monitor`: ``batch_dim``, ``time_dim``,
             ``dt``, ``per_sample``, ...
 
@@ -104,7 +113,8 @@ class SNNMetricsCallback(Callback):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a stage is unknown, or ``every_n_steps`` is not positive or without training.
+        ValueError: If a stage is unknown, or ``every_n_steps`` is not positive or without training,
+            as ``gradients`` must not be.
             When the trainer starts: if the model has no module of this name.
         ImportError: If figures are to be made and matplotlib is not installed.
 
@@ -126,6 +136,7 @@ class SNNMetricsCallback(Callback):
         sizes: Callable[[Any], tuple[int, int | None]] | None = None,
         dirpath: str | os.PathLike[str] | None = None,
         figures: Mapping[str, Picture] | None = None,
+        gradients: bool = False,
         **monitor: Any,
     ) -> None:
         if model is not None and not isinstance(model, str):
@@ -141,6 +152,9 @@ class SNNMetricsCallback(Callback):
                 raise ValueError(
                     f"every_n_steps: expected 'train' among the stages, found {tuple(stages)}"
                 )
+        require_bool("gradients", gradients)
+        if gradients and "train" not in stages:
+            raise ValueError(f"gradients: expected 'train' among the stages, found {tuple(stages)}")
         Monitor(nn.Identity(), **_without_names(monitor))  # refuses what no monitor takes
         self.model = model
         self.stages = tuple(stages)
@@ -152,7 +166,9 @@ class SNNMetricsCallback(Callback):
         if self.figures:
             optional_module("matplotlib.pyplot", extra="plots")
         self.reports: dict[str, Report] = {}
+        self.gradients = gradients
         self._arguments = monitor
+        self._gradients: dict[str, GradientStatistics] = {}  # by name of the neurons
         self._monitors: dict[str, Monitor] = {}
         self._attached: set[str] = set()
         self._batch: AbstractContextManager[object] | None = None
@@ -171,6 +187,7 @@ class SNNMetricsCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin with a fresh model: nothing of another run is counted on."""
         self._monitors, self._attached, self._resumed = {}, set(), None
+        self._gradients = {}
         self._resumed_within = False
         if self.dirpath is not None:
             self._directory = self.dirpath
@@ -199,7 +216,7 @@ class SNNMetricsCallback(Callback):
         """Reset the counts; Lightning does not call this where it resumes an epoch."""
         self._resumed_within = False
         if "train" in self._attached and self.every_n_steps is None:
-            self._monitors["train"].reset()
+            self._reset("train")
 
     # ------------------------------------------- hooks of every stage, bound to it below
 
@@ -212,7 +229,7 @@ class SNNMetricsCallback(Callback):
         if stage not in self.stages or trainer.sanity_checking:
             return
         monitor = self._attach(stage, trainer, pl_module)
-        monitor.reset()
+        self._reset(stage)
         if stage == "train":
             if self._resumed is not None and trainer.is_global_zero:
                 monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
@@ -265,8 +282,8 @@ class SNNMetricsCallback(Callback):
         if step == self._logged_at or step % self.every_n_steps:
             return
         self._logged_at = step
-        scalars = self._report("train").scalars(self._prefix("train"))
-        self._monitors["train"].reset()
+        scalars = self._scalars("train")
+        self._reset("train")
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)
@@ -278,7 +295,7 @@ class SNNMetricsCallback(Callback):
             return
         if stage == "train" and self._resumed_within:
             _require_persistent(pl_module)
-        scalars = self._report(stage).scalars(self._prefix(stage))
+        scalars = self._scalars(stage)
         # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
         pl_module.log_dict(
             scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
@@ -324,7 +341,12 @@ class SNNMetricsCallback(Callback):
 
     def _attach(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> Monitor:
         if stage not in self._monitors:
-            self._monitors[stage] = Monitor(self._target(trainer, pl_module), **self._arguments)
+            target, arguments = self._target(trainer, pl_module), dict(self._arguments)
+            if stage == "train" and self.gradients:
+                self._gradients = _gradient_statistics(target)
+                probes = {f"{name}.gradient": found for name, found in self._gradients.items()}
+                arguments["probes"] = {**probes, **(arguments.get("probes") or {})}
+            self._monitors[stage] = Monitor(target, **arguments)
         if stage not in self._attached:
             self._monitors[stage].attach()
             self._attached.add(stage)
@@ -378,6 +400,21 @@ class SNNMetricsCallback(Callback):
             )
         return report
 
+    def _scalars(self, stage: str) -> dict[str, float]:
+        """Figures of a stage for loggers, over all ranks: every rank comes here."""
+        prefix = self._prefix(stage)
+        scalars = self._report(stage).scalars(prefix)
+        for name, metric in self._gradients.items() if stage == "train" else ():
+            values = metric.compute()
+            shown = {key: values[key] for key in ("norm", "zero_fraction", "last_to_first")}
+            scalars |= {f"{prefix}{name}/gradient_{key}": v.item() for key, v in shown.items()}
+        return scalars
+
+    def _reset(self, stage: str) -> None:
+        self._monitors[stage].reset()
+        for metric in self._gradients.values() if stage == "train" else ():
+            metric.reset()
+
     def _keep(self, trainer: Trainer, stages: Sequence[str]) -> None:
         """Write reports and figures, and show figures to the loggers."""
         found = {stage: self.reports[stage] for stage in stages if stage in self.reports}
@@ -400,6 +437,20 @@ class SNNMetricsCallback(Callback):
             for logger in trainer.loggers:
                 _show(logger, f"{self._prefix(stage)}{name}", figure, path, trainer.global_step)
             optional_module("matplotlib.pyplot", extra="plots").close(figure)
+
+
+def _gradient_statistics(model: nn.Module) -> dict[str, GradientStatistics]:
+    """Statistics of the gradients at the inputs of all known neurons of a model, by name."""
+    found = {}
+    for name, module in model.named_modules():
+        neurons = neuron_type(module)
+        if name and neurons is not None:
+            lead = neurons.lead if isinstance(neurons.lead, str) else neurons.lead(module)
+            time_dim = {"TB": 0, "BT": 1}.get(lead)
+            device = next((p.device for p in model.parameters()), None)
+            metric = GradientStatistics(time_dim=time_dim)
+            found[name] = metric if device is None else metric.to(device)
+    return found
 
 
 def _go_on(trainer: Trainer) -> bool:

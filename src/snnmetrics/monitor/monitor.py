@@ -33,7 +33,7 @@ from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.open_batch import OpenBatch
 from snnmetrics.monitor.packing import pack, problem_with, unpack
 from snnmetrics.monitor.per_sample import Batch, Series, distributions_of, series_of, sums_of
-from snnmetrics.monitor.probes import Probes
+from snnmetrics.monitor.probes import PLACES, Probes
 from snnmetrics.monitor.recorder import BatchRecorder
 from snnmetrics.monitor.reporting import report_of
 from snnmetrics.monitor.sync import sum_over_ranks
@@ -103,9 +103,11 @@ class Monitor:
             of rows, such as ``"*.attn.qk"``. By default everything.
         exclude: What to leave out, in the same terms.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
-            torchmetrics metric whose ``update`` takes that tensor alone. They are the caller's
-            to compute and reset; a batch or a call that fails leaves them as they were. In a loop
-            over steps, outside or inside of the model, a metric has ``time_dim=None``.
+            torchmetrics metric whose ``update`` takes that tensor alone. ``"lif1.membrane"`` are
+            the potentials of known neurons after each call; ``"lif1.gradient"`` is the gradient of
+            the loss at what entered a module, taken while the loss goes backward. They are the
+            caller's to compute and reset; a batch or a call that fails leaves them as they were.
+            In a loop over steps, outside or inside of the model, a metric has ``time_dim=None``.
         process_group: Ranks that :meth:`compute` adds up; by default all.
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
@@ -178,8 +180,9 @@ class Monitor:
         self.integer_as: Literal["acs", "macs"] = integer_as
         self._declared = Declarations(model, kinds, input_scale, groups, include, exclude)
         self._process_group = process_group
-        places = ("input", "output")
-        self._probes = Probes(self._declared.by_name("probes", probes, places), time_dim)
+        self._probes = Probes(
+            self._declared.by_name("probes", probes, PLACES), self._declared.modules, time_dim
+        )
         self._cores = as_cores(cores)
         if self._cores is not None:
             require_names(self._cores, self._declared.modules, self._declared.groups)
@@ -257,6 +260,7 @@ class Monitor:
             interception.release(self._tracer)
             self._tracer.release_model()
             self._tracer = None
+            self._probes.release()
         self._attached = max(0, self._attached - 1)
 
     def __enter__(self) -> Monitor:

@@ -1,64 +1,98 @@
-"""Metrics of the user's own at the input or output of modules."""
+"""Metrics of the user's own at modules: inputs, outputs, membrane potentials, gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
+from snnmetrics.frameworks.neurons import neuron_type
+from snnmetrics.monitor.gradients import Gradients
+
+PLACES = ("input", "output", "membrane", "gradient")
+"""Places at a module that a metric can be at."""
 # What torchmetrics keeps beside the states.
 _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
-    """Metrics that modules' inputs and outputs update; restored when a batch or call fails.
+    """Metrics that tensors at modules update; restored when a batch or call fails.
 
     Args:
         metrics: The metrics by place.
+        modules: The modules of the model, by name.
         time_dim: Dimension of the model's input that is time; None: it has no time, or one step.
 
     Raises:
         TypeError: If one is not a metric.
+        ValueError: If membrane potentials are asked of what is not known as neurons.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], time_dim: int | None) -> None:
-        for place, metric in metrics.items():
+    def __init__(
+        self, metrics: Mapping[str, Metric], modules: Mapping[str, nn.Module], time_dim: int | None
+    ) -> None:
+        for probe, metric in metrics.items():
             if not isinstance(metric, Metric):
                 raise TypeError(
-                    f"probes[{place!r}]: expected a torchmetrics.Metric, "
+                    f"probes[{probe!r}]: expected a torchmetrics.Metric, "
                     f"found {type(metric).__name__}"
                 )
+            name, _, place = probe.rpartition(".")
+            if place == "membrane" and neuron_type(modules[name]) is None:
+                raise ValueError(
+                    f"probes[{probe!r}]: expected a module of spiking neurons that is known, found "
+                    f"{type(modules[name]).__name__}; register_neuron() makes it known"
+                )
         self._metrics = dict(metrics)
+        self._by_module: dict[str, list[tuple[str, str, Metric]]] = {}
+        for probe, metric in self._metrics.items():
+            name, _, place = probe.rpartition(".")
+            self._by_module.setdefault(name, []).append((place, probe, metric))
         self._time_dim = time_dim
         self._updated: set[str] = set()  # in the open batch
+        self._gradients = Gradients(_checked)
 
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
-    def after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def after(
+        self,
+        name: str,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+    ) -> None:
         """Update the metrics at a module that returned.
 
         Raises:
             TypeError: If a metric refuses the tensor; the message names the place.
-            ValueError: Likewise.
+            ValueError: Likewise, or if there is no such tensor.
         """
-        for place, values in (("input", (*args, *kwargs.values())), ("output", (output,))):
-            probe = f"{name}.{place}"
-            metric = self._metrics.get(probe)
-            if metric is not None:
-                self._require_time(probe, metric)
-                self._updated.add(probe)
-                x = _tensor_in(probe, values)
-                try:
-                    with torch.no_grad():
-                        metric.update(x)
-                except (TypeError, ValueError) as error:
-                    kind = TypeError if isinstance(error, TypeError) else ValueError
-                    raise kind(f"probes[{probe!r}]: {error}") from error
+        for place, probe, metric in self._by_module.get(name, ()):
+            self._require_time(probe, metric)
+            self._updated.add(probe)
+            if place == "membrane":
+                neurons = neuron_type(module)
+                assert neurons is not None
+                potentials = _named(probe, neurons.membrane, module, output)
+                _update(probe, metric, potentials.detach())
+            elif place == "output":
+                _update(probe, metric, _tensor_in(probe, (output,)))
+            else:
+                x = _tensor_in(probe, (*args, *kwargs.values()))
+                if place == "input":
+                    _update(probe, metric, x)
+                else:
+                    self._gradients.listen(probe, metric, x)
+
+    def release(self) -> None:
+        """The monitor is detached: leave no hook at tensors that the user keeps."""
+        self._gradients.release()
 
     def _require_time(self, probe: str, metric: Metric) -> None:
         """Refuse a metric with a time dimension where each call is one step of a loop.
@@ -79,6 +113,7 @@ class Probes:
     def batch(self) -> Iterator[None]:
         """A batch: the metrics are as they were before it, if it fails."""
         self._updated.clear()
+        self._gradients.begin()
         with self.call():
             yield
 
@@ -100,6 +135,33 @@ class Probes:
                 for name, value in before.items():
                     setattr(metric, name, value)
             raise
+
+
+def _update(probe: str, metric: Metric, x: Tensor) -> None:
+    def update() -> None:
+        with torch.no_grad():
+            metric.update(x)
+
+    _checked(probe, update)
+
+
+def _checked(probe: str, update: Callable[[], None]) -> None:
+    """Update a metric; what it refuses is refused with the name of the place."""
+    _named(probe, update)
+
+
+def _named(probe: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; its errors name the place.
+
+    Raises:
+        TypeError: As the function does.
+        ValueError: As the function does.
+    """
+    try:
+        return function(*args)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"probes[{probe!r}]: {error}") from error
 
 
 def _time_dim_of(metric: Metric) -> int | None:

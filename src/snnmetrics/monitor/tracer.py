@@ -80,7 +80,8 @@ class Tracer(TorchFunctionMode):
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: The context of a root call: the open batch, or one of its own.
         not_traced: Called with the reason if a root call cannot be traced.
-        after: Called with the name, arguments and output of every module that returned, if given.
+        after: Called with the name, the module, arguments and output of every module that
+            returned, if given.
         hooks: Whether operations in hooks of modules are counted.
     """
 
@@ -94,7 +95,7 @@ class Tracer(TorchFunctionMode):
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
         not_traced: Callable[[str], None],
-        after: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None,
+        after: Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any], Any], None] | None,
         hooks: bool,
     ) -> None:
         super().__init__()
@@ -310,7 +311,7 @@ class Tracer(TorchFunctionMode):
             reason = "it returned a generator, which runs later"
             recorder.record_uncounted(scope.name, "call", reason)
         if self._after is not None:
-            self._after(scope.name, args, kwargs, output)
+            self._after(scope.name, scope.module, args, kwargs, output)
 
     def _scope_of(self, module: nn.Module) -> Scope | None:
         """The scope of a module that is the model's handle, or was added to the model."""
