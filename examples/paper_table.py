@@ -32,11 +32,13 @@ from tqdm import tqdm
 
 import snnmetrics as sm
 from snnmetrics.energy import (
+    PerByte,
     ann_baseline,
     break_even_rate,
     load_measurements,
     memory_aware_baseline,
     memory_aware_energy,
+    quantised_ann_baseline,
 )
 
 EPOCHS, STEPS, BATCH = 3, 5, 100
@@ -44,8 +46,13 @@ TRAIN, TEST = 12_000, 2_000  # images, of those there are
 PROFILE = "horowitz-45nm-fp32"
 DATA = Path("/usr/share/datasets/fashion-mnist")
 TABLE = Path(__file__).parent / "out" / "paper_table.tex"
-# Beside measured figures: all columns would be wider than the text of an article.
-NARROW = ["acs", "macs", "energy", "measured_energy", "dynamic_energy", "accuracy"]
+# All columns would be wider than the text of an article.
+COLUMNS = ["steps", "parameters", "acs", "macs", "energy", "energy_with_memory", "accuracy"]
+MEASURED = [
+    *("acs", "macs", "energy", "energy_with_memory", "measured_energy", "dynamic_energy"),
+    "accuracy",
+]
+MEMORY = PerByte.step()  # the price per byte that SpikingJelly has
 HOW_TO_MEASURE = """\
 Nothing was measured: the energy above is an estimate. To set measured energy beside it, run the
 trained networks on a device with a power meter, several times, over a known number of images, and
@@ -165,11 +172,16 @@ def main() -> None:
         reports[name], accuracy[name] = counted(model, test)
 
     print(f"\n{'digits' if small else 'Fashion-MNIST'}, {len(test[0])} test images\n")
-    columns = NARROW if on_device else None
-    if on_device and all(found.idle_power is None for found in on_device.values()):
-        columns = [name for name in NARROW if name != "dynamic_energy"]
+    columns = MEASURED if on_device else COLUMNS
+    if all(found.idle_power is None for found in on_device.values()):
+        columns = [name for name in columns if name != "dynamic_energy"]
     table = sm.paper_table(
-        reports, accuracy=accuracy, profile=PROFILE, columns=columns, measured=on_device
+        reports,
+        accuracy=accuracy,
+        profile=PROFILE,
+        columns=columns,
+        measured=on_device,
+        memory=MEMORY,
     )
     print(table)
     TABLE.parent.mkdir(exist_ok=True)
@@ -197,10 +209,18 @@ def arithmetic_alone(report: sm.Report) -> None:
 
 
 def with_memory(report: sm.Report) -> None:
-    """The same with accesses to memories and the arithmetic of addresses."""
+    """The same with memory: against a quantised ANN, and with memories by their size."""
+    snn, ann = (
+        sm.estimate_energy(one, "horowitz-45nm-int8", memory=MEMORY)
+        for one in (report, quantised_ann_baseline(report, once=["conv1"]))
+    )
     estimate = memory_aware_energy(report, once=["conv1"])
     ratio = estimate.ratio(memory_aware_baseline(report, once=["conv1"]))
     print(f"\nWith memory\n\n{estimate}\n")
+    print(
+        f"With the traffic of memories at {MEMORY.joules * 1e12:g} pJ per byte it takes "
+        f"{snn.ratio(ann):.2f} times the energy of an ANN with {ann.workload.bits}-bit integers."
+    )
     print(f"With memories and addresses it takes {ratio:.2f} times the energy (32-bit integers).")
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import snnmetrics as sm
-from snnmetrics.energy import Measurement, ann_baseline
+from snnmetrics.energy import Measurement, PerByte, ann_baseline
 from snnmetrics.paper.columns import DEFAULT, FIGURES, PREFIXED, cells, unit_of
 from snnmetrics.report import Report, Uncounted
 from snnmetrics.text import si
@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_reports_in_base_units() -> None:
     assert (row.acs, row.macs, row.synops) == (9e8, 2.5e6, 1e9)
     assert row.energy == close(9e8 * 0.9e-12 + 2.5e6 * 4.6e-12)
     assert (row.firing_rate, row.accuracy) == (0.0, 0.917)
-    unmeasured = {"measured_energy", "dynamic_energy"}
+    unmeasured = {"energy_with_memory", "measured_energy", "dynamic_energy"}
     assert set(row.reasons) == unmeasured
     missing = table.rows["other"]
     assert (missing.firing_rate, missing.accuracy) == (None, None)
@@ -329,6 +329,39 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
     assert dash.endswith(f"{si(subtotal)} operations")
     assert (unknown.rows["a"].energy, unknown.rows["b"].energy) == (None, None)
     assert "a" not in unknown.estimates
+
+
+def test_energy_with_memory_has_a_column_and_its_own_notes() -> None:
+    made, price = {"SNN": ours(), "ANN": ann_baseline(other())}, PerByte(2e-12)
+    table = sm.paper_table(made, memory=price)
+    for name, one in made.items():
+        alone = sm.estimate_energy(one, PROFILE).total.energy
+        moved = sm.energy.memory_traffic(one).total.total
+        assert moved is not None
+        assert table.rows[name].energy == close(alone)
+        assert table.rows[name].energy_with_memory == close(alone + 2e-12 * moved)
+    found = [note for note in notes(table) if note.startswith("energy with memory: ")]
+    assert any("2 pJ per byte" in note for note in found)
+    (missing,) = [note for note in found if "not in the energy" in note]
+    assert "memory accesses" not in missing
+    assert not any("per AC" in note for note in found)  # that was said of the energy
+    assert "energy_with_memory" not in sm.paper_table(made).columns
+    under = sm.paper_table({"SNN": ours()}, memory=price, convention="spikingjelly")
+    assert under.rows["SNN"].energy_with_memory is None
+    assert any("spikingjelly does not tell what is read" in note for note in notes(under))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"memory": 2e-12}, TypeError, "memory: expected a PerByte or MemoryLevels, found float"),
+        ({"columns": ["energy_with_memory"]}, ValueError, "memory: expected a price per byte"),
+        ({"memory": PerByte(1e-12), "profile": "loihi"}, ValueError, "memory: expected None"),
+    ],
+)
+def test_memory_that_cannot_be_priced(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sm.paper_table({"a": ours()}, **arguments)
 
 
 def test_energy_that_a_convention_does_not_tell_is_a_dash_with_the_reason() -> None:

@@ -72,6 +72,7 @@ FIGURES = {
     "synops": Figure("SynOps", OPERATIONS, PREFIXED),
     "firing_rate": Figure("firing rate", "1/step", ((1.0, "1/step"),)),
     "energy": Figure("energy", "J/sample", JOULES),
+    "energy_with_memory": Figure("energy with memory", "J/sample", JOULES),
     "measured_energy": Figure("measured energy", "J/sample", JOULES),
     "dynamic_energy": Figure("dynamic energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
@@ -79,8 +80,10 @@ FIGURES = {
 """Figures that a table can show, by the name of the column."""
 MEASURED = ("measured_energy", "dynamic_energy")
 """Figures of measurements, which have a standard error: ``measured_energy_error``."""
-DEFAULT = tuple(column for column in FIGURES if column not in ("dense_macs", *MEASURED))
-"""Columns of a table for which none were chosen, without measurements."""
+DEFAULT = tuple(
+    column for column in FIGURES if column not in ("dense_macs", "energy_with_memory", *MEASURED)
+)
+"""Columns of a table for which none were chosen, without memory and measurements."""
 
 
 def figure_of(column: str, in_hertz: bool) -> Figure:

@@ -65,6 +65,8 @@ def footnotes(table: PaperTable) -> Iterator[str]:
         yield from _firing_rate(table)
     if "energy" in shown:
         yield from _energy(table)
+    if "energy_with_memory" in shown:
+        yield from _with_memory(table)
     if not set(MEASURED).isdisjoint(shown):
         yield from _measured(table)
     if "accuracy" in shown:
@@ -164,6 +166,18 @@ def _energy(table: PaperTable) -> Iterator[str]:
     yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
 
 
+def _with_memory(table: PaperTable) -> Iterator[str]:
+    """What energy with memory has more, and what is said of it."""
+    title = FIGURES["energy_with_memory"].title
+    yield f"{title}: profile {table.profile.name} and the traffic of memories, an estimate"
+    said = {name: [*_of_estimate(one, title)] for name, one in table.estimates_with_memory.items()}
+    if "energy" in table.columns:  # what holds for both was said
+        for name, estimate in table.estimates.items():
+            known = [note.replace("energy: ", f"{title}: ", 1) for note in _of_estimate(estimate)]
+            said[name] = [note for note in said.get(name, ()) if note not in known]
+    yield from shared(said)
+
+
 def _measured(table: PaperTable) -> Iterator[str]:
     yield MEASUREMENT
     if any(found.energy_error is not None for found in table.measured.values()):
@@ -188,14 +202,15 @@ def _of_one(table: PaperTable, name: str) -> Iterator[str]:
         )
 
 
-def _of_estimate(estimate: EnergyReport) -> Iterator[str]:
+def _of_estimate(estimate: EnergyReport, title: str = "energy") -> Iterator[str]:
     """Its notes; what was not counted stands elsewhere."""
     left_out = [f"left out: {line}" for line in estimate.left_out]
     for note in estimate.footnotes:
         if note not in estimate.workload.notes and note not in left_out:
-            yield note if "in the energy" in note else f"energy: {note}"
+            named_so = "in the energy" in note and title == "energy"
+            yield note if named_so else f"{title}: {note.removeprefix('memory: ')}"
     if left_out:
-        yield f"energy: a lower bound; {'; '.join(left_out)}"
+        yield f"{title}: a lower bound; {'; '.join(left_out)}"
 
 
 def _differences(reports: Mapping[str, Report]) -> Iterator[str]:

@@ -35,6 +35,7 @@ class PaperRow(Record):
         synops: Synaptic operations per sample.
         firing_rate: Mean over neurons, per step; in Hz if the table has it in Hz.
         energy: Joules per sample, estimated.
+        energy_with_memory: The same with the traffic of memories; ``None`` without its price.
         measured_energy: Joules per sample, measured: active power x time.
         measured_energy_error: Its standard error; ``None`` for a single run.
         dynamic_energy: Joules per sample, measured: (active - idle power) x time.
@@ -61,6 +62,7 @@ class PaperRow(Record):
     synops: float | None = None
     firing_rate: float | None = None
     energy: float | None = None
+    energy_with_memory: float | None = None
     measured_energy: float | None = None
     measured_energy_error: float | None = None
     dynamic_energy: float | None = None
@@ -74,6 +76,7 @@ def paper_row(
     report: Report,
     under: ConventionReport | None,
     estimate: EnergyReport | str,
+    with_memory: EnergyReport | str,
     measured: Measurement | None,
     accuracy: float | None,
     step_seconds: float | None,
@@ -85,6 +88,7 @@ def paper_row(
         report: What was counted.
         under: The same under the convention that operations are to follow, if any.
         estimate: Its energy, or why there is none.
+        with_memory: Its energy with that of memory, likewise.
         measured: Its energy on a device, if it was given.
         accuracy: Its accuracy, if it was given.
         step_seconds: Seconds of a step, where firing rates are in Hz.
@@ -97,6 +101,7 @@ def paper_row(
         "dense_macs": report.total.dense_macs,
         "firing_rate": _firing_rate(report, step_seconds),
         "energy": _energy(estimate) if report.samples else math.nan,
+        "energy_with_memory": _energy(with_memory) if report.samples else math.nan,
         **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
@@ -108,6 +113,7 @@ def workload_row(
     name: str,
     workload: Workload,
     estimate: EnergyReport,
+    with_memory: EnergyReport | str,
     measured: Measurement | None,
     accuracy: float | None,
 ) -> PaperRow:
@@ -119,6 +125,7 @@ def workload_row(
         "synops": OF_A_WORKLOAD,
         "firing_rate": "no spiking neurons were found",
         "energy": _energy(estimate),
+        "energy_with_memory": _energy(with_memory),
         **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }

@@ -16,6 +16,8 @@ from snnmetrics.energy import (
     EnergyProfile,
     EnergyReport,
     Measurement,
+    MemoryLevels,
+    PerByte,
     Workload,
     estimate_energy,
     workload_of,
@@ -42,6 +44,7 @@ class PaperTable(Record, Tabular):
         columns: What is shown, in this order.
         convention: The convention that operations follow; ``None`` for the exact count.
         measured: Power and time on a device, by name; of some methods or of none.
+        memory: Price per byte of the traffic of memories; ``None`` for none.
 
     Example:
         >>> import torch
@@ -60,6 +63,7 @@ class PaperTable(Record, Tabular):
     columns: tuple[str, ...]
     convention: str | None = None
     measured: Mapping[str, Measurement] = field(default_factory=dict)
+    memory: PerByte | MemoryLevels | None = None
 
     def __repr__(self) -> str:
         return f"PaperTable(methods={[*self.reports]}, columns={[*self.columns]})"
@@ -72,10 +76,12 @@ class PaperTable(Record, Tabular):
     def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
         accuracy, measured = self.accuracy.get(name), self.measured.get(name)
         if isinstance(of_one, Workload):
-            return workload_row(name, of_one, self.estimates[name], measured, accuracy)
+            with_memory = self._estimate_with_memory(name)
+            return workload_row(name, of_one, self.estimates[name], with_memory, measured, accuracy)
         estimate = self.estimates.get(name) or self._estimate(name)
+        with_memory = self._estimate_with_memory(name)
         under, seconds = self.under.get(name), of_one.step_seconds if self.in_hertz else None
-        return paper_row(name, of_one, under, estimate, measured, accuracy, seconds)
+        return paper_row(name, of_one, under, estimate, with_memory, measured, accuracy, seconds)
 
     @cached_property
     def runs(self) -> Mapping[str, Report]:
@@ -98,6 +104,20 @@ class PaperTable(Record, Tabular):
         workload = workload_of(under)
         reason = why_no_price(workload, self.profile)
         return reason or estimate_energy(workload, self.profile)
+
+    @cached_property
+    def estimates_with_memory(self) -> Mapping[str, EnergyReport]:
+        """Energy with memory of each method that has one, by its name; read-only."""
+        found = {name: self._estimate_with_memory(name) for name in self.reports}
+        return by_name({name: one for name, one in found.items() if isinstance(one, EnergyReport)})
+
+    def _estimate_with_memory(self, name: str) -> EnergyReport | str:
+        """Energy of a method with that of its memories, or why there is none."""
+        if self.memory is None:
+            return "no price of memory was given"
+        if name in self.under:
+            return f"{self.convention} does not tell what is read and written"
+        return estimate_energy(self.reports[name], self.profile, memory=self.memory)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
@@ -148,6 +168,7 @@ def paper_table(
     columns: Sequence[str] | None = None,
     convention: str | None = None,
     measured: Mapping[str, Measurement] | None = None,
+    memory: PerByte | MemoryLevels | None = None,
 ) -> PaperTable:
     r"""Set methods side by side, as a paper does: what they cost and how well they do.
 
@@ -163,8 +184,9 @@ def paper_table(
             :func:`~snnmetrics.energy.energy_profiles`.
         columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
             ``"macs"``, ``"dense_macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``,
-            ``"measured_energy"``, ``"dynamic_energy"``, ``"accuracy"``. By default all but dense
-            MACs, without accuracy and measured figures if none are given.
+            ``"energy_with_memory"``, ``"measured_energy"``, ``"dynamic_energy"``, ``"accuracy"``.
+            By default all but dense MACs, without accuracy, memory and measured figures if none are
+            given.
         convention: Count ACs, MACs and SynOps as a published tool or formula does, see
             :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash, and a
             footnote has the reason and the subtotal of the layers that have one. Energy is that of
@@ -175,6 +197,9 @@ def paper_table(
             Figures are printed with their standard error behind ``±``; exports have the errors in
             columns of their own (``measured_energy_error``, ``dynamic_energy_error``). Footnotes
             say what was measured, and how far the estimate is from it.
+        memory: Price per byte of the traffic of :func:`~snnmetrics.energy.memory_traffic`, with its
+            default widths, for the column ``"energy_with_memory"``. Operations as a convention
+            counts have none.
 
     Returns:
         The table, to print and to export (``to_markdown``, ``to_latex``, ``to_csv``,
@@ -184,8 +209,8 @@ def paper_table(
         TypeError: If an argument is of the wrong type, such as something else than a report.
         ValueError: If there is no method, or baselines alone; if the name of a column, profile,
             convention or method is unknown or empty, or a column is named twice; if an accuracy is
-            not in [0, 1], or the column of accuracies or of a measured figure is asked for and none
-            is given.
+            not in [0, 1], or the column of accuracies, of energy with memory or of a measured
+            figure is asked for and none is given; or the profile contains accesses to memory.
 
     Example:
         >>> import torch
@@ -203,9 +228,15 @@ def paper_table(
     """
     _check_reports(reports)
     given, on_device = _checked_accuracy(accuracy, reports), _checked_measured(measured, reports)
-    shown = _checked_columns(columns, given, on_device)
+    if not isinstance(memory, PerByte | MemoryLevels | None):
+        raise TypeError(
+            f"memory: expected a PerByte or MemoryLevels, found {type(memory).__name__}"
+        )
+    shown = _checked_columns(columns, given, on_device, memory is not None)
     name = None if convention is None else called(convention).name
-    return PaperTable(reports, given, profile_of(profile), shown, name, on_device)
+    table = PaperTable(reports, given, profile_of(profile), shown, name, on_device, memory)
+    _ = table.estimates_with_memory  # refuses a profile that contains accesses to memory
+    return table
 
 
 def _check_reports(reports: object) -> None:
@@ -275,10 +306,18 @@ def _checked_measured(measured: object, methods: Collection[str]) -> dict[str, M
 
 
 def _checked_columns(
-    columns: object, accuracy: Mapping[str, float], measured: Mapping[str, Measurement]
+    columns: object,
+    accuracy: Mapping[str, float],
+    measured: Mapping[str, Measurement],
+    with_memory: bool,
 ) -> tuple[str, ...]:
     idle = any(found.idle_power is not None for found in measured.values())
-    known = {"accuracy": bool(accuracy), "measured_energy": bool(measured), "dynamic_energy": idle}
+    known = {
+        "accuracy": bool(accuracy),
+        "energy_with_memory": with_memory,
+        "measured_energy": bool(measured),
+        "dynamic_energy": idle,
+    }
     if columns is None:
         return tuple(name for name in FIGURES if known.get(name, name in DEFAULT))
     if isinstance(columns, str) or not isinstance(columns, Sequence):
@@ -292,6 +331,8 @@ def _checked_columns(
         raise ValueError(f"columns: expected each once, found {', '.join(columns)}")
     if "accuracy" in columns and not accuracy:
         raise ValueError("accuracy: expected that of at least one method, found none")
+    if "energy_with_memory" in columns and not with_memory:
+        raise ValueError("memory: expected a price per byte for the column, found None")
     for column in MEASURED:
         if column in columns and not known[column]:
             idle_too = " with idle power" if column == "dynamic_energy" else ""
