@@ -319,7 +319,7 @@ def _only_known_signs(layer: Layer, tool: str) -> None:
     signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}
     if signed - {"integer"}:
         raise NotInReport(f"{tool} sums signed values, of which the report has the magnitudes")
-    if signed and layer.data.input_scale is None:
+    if signed and not layer.data.is_scaled:
         raise NotInReport(
             f"{tool} sums signed values, of which the report has the magnitudes; if none is "
             f"negative, declare a spike count: input_scale={{{layer.name!r}: 1}}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from snnmetrics.energy.profile import Constant
+from snnmetrics.energy.profile import Constant, How
 
 Level = Literal["register", "sram", "dram"]
 Part = Literal["weights", "state", "activations", "events"]
@@ -41,6 +41,7 @@ measured; one term
     """
 
     source: str = GIVEN
+    how: How = "not stated"
 
     def __post_init__(self) -> None:
         super().__post_init__()

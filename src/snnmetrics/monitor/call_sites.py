@@ -6,6 +6,7 @@ the sums meet the synapse map when the batch is complete, or when the weight has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,6 @@ from snnmetrics.monitor.input_scale import Factor, InputScale
 from snnmetrics.monitor.lineage import Sources
 from snnmetrics.monitor.per_sample import vector_synops
 from snnmetrics.report.data import Operation, RowKey
-from snnmetrics.report.run_data import GRADED
 from snnmetrics.synapses.maps import SynapseMap
 from snnmetrics.synapses.weights import version_of
 from snnmetrics.tensors.accelerators import device_stats
@@ -28,6 +28,7 @@ from snnmetrics.tensors.accelerators.lines import FACTS
 from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.counts import LARGEST_COUNT, divided
 from snnmetrics.tensors.kinds import InputKind
+from snnmetrics.tensors.levels import level_of
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
@@ -126,7 +127,7 @@ class CallSite:
         sums: Statistics of the inputs that met this map, by kind.
         closed: Earlier maps with what met them.
         reads: Name of the linear layer whose output it reads, changed by batch normalisation alone.
-        level: Level of analog inputs on the host, see ``RowTotals``.
+        level: Largest level of analog inputs on the host, see ``level_of``.
         level_there: Level of the first input on an accelerator, until it is added to the row.
     """
 
@@ -153,7 +154,7 @@ class CallSite:
     sums: Sums = field(default_factory=dict)
     closed: list[tuple[SynapseMap, Sums]] = field(default_factory=list)
     reads: str | None = None
-    level: float | None = None
+    level: float = 0.0
     level_there: Tensor | None = None
     loads_of: Callable[[Tensor], CoreLoads | None] | None = None
     _loads: CoreLoads | None = None
@@ -284,35 +285,15 @@ class CallSite:
 
     def keep_level(self, x: Tensor) -> None:
         """Look whether an input holds zero and one positive value alone, until one holds more."""
-        if self.level != GRADED:
-            self.level = max(self.level or 0.0, level_of(x).item())
+        if self.level != math.inf:
+            self.level = max(self.level, level_of(x).item())
 
     def reset(self) -> None:
         """Drop what the batch added. An input that held more values needs no further look."""
         self.sums, self.closed = {}, []
         self.level_there = None
-        if self.level != GRADED:
-            self.level = None
-
-
-def level_of(x: Tensor) -> Tensor:
-    """The positive value of a tensor that holds zero beside it alone; else ``GRADED``.
-
-    Returns:
-        0-dim, float64; zero where the tensor holds zeros alone. Nothing is read by the host.
-
-    Example:
-        >>> import torch
-        >>> [level_of(torch.tensor(x)).item() for x in ([0.0, 0.25], [0.0, 0.0])]
-        [0.25, 0.0]
-        >>> level_of(torch.tensor([0.5, 0.25])).item() == GRADED
-        True
-    """
-    x = x.detach()
-    if not x.numel():
-        return torch.zeros((), dtype=torch.float64, device=x.device)
-    value = x.amax()
-    return torch.where(((x == 0) | (x == value)).all() & (value >= 0), value.double(), GRADED)
+        if self.level != math.inf:
+            self.level = 0.0
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:

@@ -22,7 +22,6 @@ from snnmetrics.monitor.call_sites import (
     InputSums,
     check_kind,
     declared_kind,
-    level_of,
     no_multiple,
     unscaled,
 )
@@ -57,6 +56,7 @@ from snnmetrics.tensors.accelerators.workspace import Workspace
 from snnmetrics.tensors.counts import counts_or_nan, with_gradient_of
 from snnmetrics.tensors.fused import input_totals, product_totals
 from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
+from snnmetrics.tensors.levels import level_of
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
@@ -532,9 +532,11 @@ class BatchRecorder:
             self._staged.contracted |= site.sources
             if site.reads is not None:
                 self._row(site.key, site.operation).notes |= {reads_output_of(site.reads)}
-        for level in (site.level, site.level_there):
-            if level is not None:
-                self._row(site.key, site.operation).record_level(level)
+        if site.level or site.level_there is not None:
+            row = self._row(site.key, site.operation)
+            row.record_level(site.level)
+            if site.level_there is not None:
+                row.record_level(site.level_there)
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats

@@ -31,8 +31,7 @@ from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.merge import curves_of, spikes_of
 from snnmetrics.report.row_names import neuron_names
 from snnmetrics.report.rows import epoch_kind, has_synops
-from snnmetrics.report.run_data import GRADED, RunData
-from snnmetrics.tensors.counts import is_count
+from snnmetrics.report.run_data import RunData
 from snnmetrics.tensors.kinds import InputKind
 
 _UNCLEAR = (
@@ -140,8 +139,7 @@ def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
             )
         scale = declared.scale(name)
         factor, by = (None, None) if scale is None else (scale.number, scale.by)
-        data = row.to_data(key, declared.kind(name), factor, by)
-        layers[name] = _with_level(name, data, row.level)
+        layers[name] = row.to_data(key, declared.kind(name), factor, by)
         _check_declared_kind(name, layers[name])
     return layers
 
@@ -155,24 +153,6 @@ def _left_out_neurons(run: RunData, declared: Declarations) -> Iterator[str]:
     ]
     if names:
         yield f"{LEFT_OUT_NEURONS}: {', '.join(names)}"
-
-
-def _with_level(name: str, data: LayerData, level: float | None) -> LayerData:
-    """Add a note to a layer whose analog input held zero and one other value alone.
-
-    On an accelerator a first call was looked at, which may have held spikes; these have no level
-    of their own.
-    """
-    undeclared = data.declared_kind is None and not data.is_scaled
-    scaled = level is not None and 0 < level < GRADED and not is_count(level, torch.float64)
-    if not (undeclared and scaled and epoch_kind(data) == InputKind.ANALOG.label):
-        return data
-    note = (
-        f"analog input that held 0 and one other value alone, at most {level:g}, in each call that "
-        f"was looked at; if these are spikes times a factor, declare "
-        f"input_scale={{{name!r}: {level:g}}}, a factor per channel, or a function"
-    )
-    return replace(data, notes=(*data.notes, note))
 
 
 def _integers_first(

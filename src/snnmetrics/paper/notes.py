@@ -14,7 +14,7 @@ from snnmetrics.paper.columns import FIGURES, MEASURED
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense, declared_scale
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense, declared_scale, two_valued
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -229,19 +229,21 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 def _of_report(report: Report) -> Iterator[str]:
     """Notes on one run, and operations that were not counted in it."""
     yield from (f"{name}: {note}" for name, note in above_dense(report).items())
-    yield from by_layer({name: [*_said(data)] for name, data in report.layers_data.items()})
+    yield from by_layer({name: [*_said(name, data)] for name, data in report.layers_data.items()})
     yield from report.notes
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted, so in no figure: {item.name}: {item.what}{calls}: {item.reason}"
 
 
-def _said(data: LayerData) -> Iterator[str]:
+def _said(name: str, data: LayerData) -> Iterator[str]:
     if data.declared_kind is not None:
         yield f"kind of input declared: {data.declared_kind}"
     if (scale := declared_scale(data)) is not None:
         yield scale
     yield from data.notes
+    if (note := two_valued(name, data)) is not None:
+        yield note
 
 
 def _dashes(row: PaperRow, shown: Sequence[str]) -> Iterator[str]:

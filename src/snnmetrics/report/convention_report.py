@@ -142,7 +142,7 @@ class ConventionReport(Record, Tabular):
 
     @cached_property
     def total(self) -> ConventionRow:
-        """Sums over all layers; without figures if a layer has none: see :attr:`subtotal`."""
+        """Sums over all layers. Without figures if a layer has none, see :attr:`subtotal`."""
         names = tuple(self._found)
         if not self.missing:
             return self._sum("total", names)

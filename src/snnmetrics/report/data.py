@@ -217,6 +217,9 @@ class LayerData(Record):
         input_scale: The input is this factor times a spike count, as the user declared.
         scale_by: The declared factor varies by ``"channel"``, or from ``"batch"`` to batch, as a
             function gave it; then ``input_scale`` is ``None``.
+        level: Largest of the values of those analog inputs that held zero and one positive value
+            alone; 0 if one held more values, ``None`` where none was looked at. On the CPU every
+            input of undeclared kind is, on an accelerator the first one of each shape.
         synops_per_neuron: Total over samples per input neuron, float64.
         notes: What a reader must know about this layer, such as an input size that varied.
         per_sample: Synops of each sample, if they were kept.
@@ -251,6 +254,7 @@ class LayerData(Record):
     order: int = 0
     varied: bool = False
     scale_by: Annotated[str, one_of(*SCALE_BY)] | None = None
+    level: float | None = None
 
     @property
     def is_scaled(self) -> bool:

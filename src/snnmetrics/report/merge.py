@@ -91,6 +91,7 @@ def sum_of(one: Report, other: Report) -> Report:
                 key=key if key in keys else None,
                 order=run.rows[key].order if key in keys else 0,
                 varied=run.rows[key].varied,
+                level=run.rows[key].level,
                 **_distributions(run, "layer", key),
                 curves=curves_of(run, "layer", key, synops=key not in unclear),
             )
@@ -150,6 +151,7 @@ def run_data(keyed: _Keyed) -> RunData:
                 synops_per_neuron=data.synops_per_neuron,
                 order=data.order if data.key else place,
                 varied=data.varied,
+                level=data.level,
             )
             for place, (key, data) in enumerate(keyed.layers.items())
         },

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from snnmetrics.report.core_data import FIGURES as LOADS
 from snnmetrics.report.core_data import HELD, Load
 from snnmetrics.report.curve import Curve
 from snnmetrics.report.data import Counts, LayerData
 from snnmetrics.report.distribution import PERCENTILES, RESOLUTION
-from snnmetrics.report.rows import SUMS, ActivityRow, Row, SynopsRow
+from snnmetrics.report.rows import SUMS, ActivityRow, Row, SynopsRow, epoch_kind
 from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of
+from snnmetrics.tensors.counts import is_count
+from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.text import named, percent, si
 
 if TYPE_CHECKING:
@@ -242,6 +246,8 @@ def _footnotes(report: Report) -> Iterator[str]:
     for name, data in report.layers_data.items():
         yield from (f"{name}: {line}" for line in _declarations(data))
         yield from (f"{name}: {note}" for note in data.notes)
+        if (note := two_valued(name, data)) is not None:
+            yield f"{name}: {note}"
     if report.per_sample is not None:
         yield SPREAD_RULE
     if _has_steps(report):
@@ -285,6 +291,23 @@ def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
         kind, _, variant = rule.partition(", ")
         if kind in met and variant in ("", integer_as):
             yield text
+
+
+def two_valued(name: str, data: LayerData) -> str | None:
+    """Say that analog input held zero and one other value alone, where nothing was declared of it.
+
+    On an accelerator a first input may have held spikes, which are no scaled ones.
+    """
+    level = data.level
+    if not level or is_count(level, torch.float64) or epoch_kind(data) != InputKind.ANALOG.label:
+        return None
+    if data.is_scaled or data.declared_kind is not None:
+        return None
+    return (
+        f"analog input that held 0 and one other value alone, at most {level:g}, in each call that "
+        f"was looked at; if these are spikes times a factor, declare "
+        f"input_scale={{{name!r}: {level:g}}}, a factor per channel, or a function"
+    )
 
 
 def declared_scale(data: LayerData) -> str | None:

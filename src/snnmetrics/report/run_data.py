@@ -6,6 +6,7 @@ tensors until :meth:`RunData.on_host`: reading them would make the host wait.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
@@ -44,8 +45,6 @@ Key = tuple[str, str, RowKey | str]
 FACT, ON_DEVICE = "fact", "on device"
 # Columns of the totals on an accelerator, and of those that are saved; see `columns_of`.
 COLUMNS = TOTALS
-GRADED = 2.0**1000
-"""The level of inputs that had more than one value beside zero."""
 
 
 def columns_of(operation: Operation) -> tuple[str, ...]:
@@ -81,9 +80,8 @@ class RowTotals:
         order: Smallest position of its first call among the distinct rows of a call of the model.
         names: Names that it had while its calls were recorded: declarations were looked up by them.
         varied: Whether calls differed in the shape of their input or output vectors.
-        level: Largest value of those analog inputs that held zero and one positive value alone;
-            :data:`GRADED` if one held more. None where no input was looked at.
-        level_there: The same on an accelerator, 0-dim; zero where there is none.
+        level: As in ``LayerData``.
+        level_there: Levels that are on an accelerator, 0-dim, see ``tensors.levels.level_of``.
     """
 
     operation: Operation
@@ -121,11 +119,11 @@ class RowTotals:
             self.notes |= {NO_MAP}
 
     def record_level(self, level: float | Tensor) -> None:
-        """Add the level of inputs; a tensor where it lies on an accelerator."""
+        """Add what ``level_of`` found in inputs; a tensor where it lies on an accelerator."""
         if isinstance(level, Tensor):
             self.level_there = _highest(self.level_there, level)
-        else:
-            self.level = max(self.level or 0.0, level) or None
+        elif level:
+            self.level = _common_level(self.level, 0.0 if math.isinf(level) else level)
 
     def was_called_with(self, kind: str) -> bool:
         """Whether a call had this kind."""
@@ -152,7 +150,7 @@ class RowTotals:
             min(self.order, other.order),
             self.names | other.names,
             self.varied or other.varied or self.differs_from(other.operation),
-            max(self.level or 0.0, other.level or 0.0) or None,
+            _common_level(self.level, other.level),
             _highest(self.level_there, other.level_there),
         )
 
@@ -221,6 +219,7 @@ class RowTotals:
             order=self.order,
             varied=self.varied,
             scale_by=scale_by,
+            level=self.level,
         )
 
 
@@ -489,6 +488,13 @@ def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T])
     for key, value in theirs.items():
         found[key] = add(found[key], value) if key in found else value
     return found
+
+
+def _common_level(one: float | None, other: float | None) -> float | None:
+    """The level of inputs of two rows: zero where one of them held more values."""
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other) if one and other else 0.0
 
 
 def _highest(one: Tensor | None, other: Tensor | None) -> Tensor | None:
