@@ -134,6 +134,7 @@ def test_the_code_of_every_page_is_run() -> None:
         **{page.stem: "test_migrating.py" for page in GUIDES.glob("from_*.md")},
         "nir": "test_nir.py",
         "paper_table": "test_paper.py",
+        "recipes": "test_recipes.py",
     }
     pages = [path for path in GUIDES.parent.rglob("*.md") if path.parent.name != "gallery"]
     pages = [path for path in pages if "```python" in path.read_text()]
