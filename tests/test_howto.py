@@ -87,7 +87,7 @@ def test_collections() -> None:
         ("cores.md", 3),
         ("deciding.md", 2),
         ("which_tensor.md", 5),
-        ("regularising.md", 2),
+        ("regularising.md", 3),
         ("pruning.md", 2),
         ("migrating.md", 1),
     ],
