@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import re
 import runpy
 import struct
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
+from tests.helpers import notebook
 from tests.helpers.latex import COMPILER, compiled
 from tests.helpers.limits import SECONDS
 from tests.helpers.toy import sum_with_ones
@@ -492,3 +494,17 @@ def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
         assert " & ".join(row.split()).replace("%", r"\%") in latex.read_text()
     if COMPILER is not None:
         assert "Overfull" not in compiled(latex.read_text(), tmp_path)
+
+
+def test_the_notebook_stores_what_its_cells_give() -> None:
+    """Tables as Jupyter shows them; ``python -m tests.helpers.notebook`` writes them anew."""
+    cells = json.loads((EXAMPLES / "report.ipynb").read_text())["cells"]
+    assert cells == notebook.run(cells)
+    tables = [
+        "".join(output["data"]["text/html"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    assert len(tables) == 5
+    assert all("<table>" in table and "</table>" in table for table in tables)
