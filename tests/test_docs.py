@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import snnmetrics as sm
+from snnmetrics.report import KINDS
 from tests.helpers.toy import sum_with_ones
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,23 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_glossary_names_fields_that_there_are() -> None:
+    page = (ROOT / "docs" / "explanation" / "glossary.md").read_text()
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 3))
+    monitor = sm.Monitor(model)
+    with monitor, monitor.batch(samples=2, steps=4):
+        model(torch.ones(8, 1, 5, 5))
+    report = monitor.compute()
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", page))
+    assert {"synops", "event_synops", "effective_synops", "dense_synops", "vectors"} <= named
+    others = {*KINDS, "input_scale", "dt", "time_dim", "loihi"}
+    for name in named - others:
+        assert hasattr(report.layers["0"], name), name
+    assert report.layers["0"].vectors == report.layers["2"].vectors == 4  # a map, and a row, a step
+    tokens = sm.Monitor(nn.Linear(5, 3), batch_dim=1, time_dim=0).run([torch.ones(4, 2, 7, 5)])
+    assert tokens.layers["Linear"].vectors == 4 * 7
 
 
 def counted_by_convolution(model: nn.Module, spikes: Tensor) -> dict[str, float]:
