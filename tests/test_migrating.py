@@ -29,9 +29,8 @@ PAGES = {
     "from_norse.md": 4,
     "from_others.md": 8,
 }
-ROW = re.compile(
-    r"^\| `([^`|]+)` \| ([^`|]+) \|(?: `([^`|]+)` \| ([^`|]+) \|| +\| +\|)", re.MULTILINE
-)
+FIGURE = r"`([^`|]+)` = ([^`|]+)"
+ROW = re.compile(rf"^\| {FIGURE} \|(?: {FIGURE} \|| \|)", re.MULTILINE)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
