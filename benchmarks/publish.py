@@ -19,7 +19,11 @@ from benchmarks.tables import Found
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "explanation" / "performance.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "index.md",
+    ROOT / "docs" / "explanation" / "performance.md",
+)
 FIGURE = ROOT / "docs" / "explanation" / "overhead.svg"
 # Tables by the name that pages give, and the file with the figures.
 TABLES: dict[str, tuple[Callable[[Found], str], str]] = {

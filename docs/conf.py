@@ -70,7 +70,7 @@ def skip_sub_packages(
 def readable_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
 ) -> tuple[str | None, Any]:
-    """Leave out what is no Python: checks in ``Annotated``, ``<factory>`` of dataclasses."""
+    """Leave out what is not Python: checks in ``Annotated``, ``<factory>`` of dataclasses."""
     if signature:
         signature = re.sub(r"~?typing\.Annotated\[(.*?), <[^\]]*>\]", r"\1", signature)
         signature = signature.replace("<factory>", "{}")

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 import snnmetrics as sm
+from tests.helpers import notebook
 from tests.helpers.latex import COMPILER, compiled
 from tests.helpers.limits import SECONDS
 from tests.helpers.toy import sum_with_ones
@@ -528,3 +529,17 @@ def test_measured_energy_stands_in_the_table_of_the_example(
     with pytest.raises(SystemExit):
         names["main"]()
     assert "--measured: expected ANN or SNN, found mine" in capsys.readouterr().err
+
+
+def test_the_notebook_stores_what_its_cells_give() -> None:
+    """Tables as Jupyter shows them; ``python -m tests.helpers.notebook`` writes them anew."""
+    cells = json.loads((EXAMPLES / "report.ipynb").read_text())["cells"]
+    assert cells == notebook.run(cells)
+    tables = [
+        "".join(output["data"]["text/html"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    assert len(tables) == 5
+    assert all("<table>" in table and "</table>" in table for table in tables)

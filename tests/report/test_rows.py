@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import snnmetrics as sm
 from snnmetrics.report import Counts, GroupData, LayerData, Report
 from snnmetrics.report.distribution import RESOLUTION
+from snnmetrics.report.pages import SCALARS
 from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
 
 
@@ -307,6 +309,45 @@ def test_scalars_of_samples_and_groups() -> None:
     assert scalars["total/synops_per_second"] == pytest.approx(1500.0)
     assert "idle/synops" not in scalars
     assert "image/synops_p99" not in scalars
+
+
+def test_chosen_scalars_are_those_that_all_of_them_hold_under_these_names() -> None:
+    made = full_report()
+    every = made.scalars("val/")
+    chosen = {"synops", "synops_p99", "firing_rate"}
+    few = made.scalars("val/", figures=tuple(chosen))
+    assert few == {key: v for key, v in every.items() if key.rpartition("/")[2] in chosen}
+    assert {key.rpartition("/")[2] for key in few} == chosen
+    assert len(few) < len(every) / 3
+    assert made.scalars(figures=[]) == {}
+    assert made.scalars(figures=SCALARS) == made.scalars()
+    assert report().scalars(figures=["firing_rate"]) == {}  # without neurons
+
+
+def test_every_name_of_a_scalar_is_one_that_can_be_chosen_and_is_documented() -> None:
+    assert {key.rpartition("/")[2] for key in full_report().scalars()} == set(SCALARS)
+    documented = re.findall(r'``"(\w+)"``', Report.scalars.__doc__ or "")
+    assert sorted(documented) == sorted(SCALARS)
+
+
+@pytest.mark.parametrize(
+    ("figures", "error", "message"),
+    [
+        (
+            ("synops", "rate"),
+            ValueError,
+            r"figures: expected some of vectors, synops, .*\['rate'\]",
+        ),
+        ((3,), ValueError, r"figures: .*found \[3\]"),
+        ("synops", TypeError, "figures: expected several names, found 'synops'"),
+        (7, TypeError, "figures: expected several names, found 7"),
+    ],
+)
+def test_scalars_that_there_are_not_are_refused(
+    figures: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        full_report().scalars(figures=figures)
 
 
 def test_a_layer_called_total_does_not_hide_the_total() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,12 @@ NEURON_SCALARS = (
     "silent_fraction",
     "saturated_fraction",
 )
-
+# All that `scalars` gives, by name.
+SCALARS = tuple(
+    dict.fromkeys(
+        ("vectors", *SUM_SCALARS, *(f"synops_{figure}" for figure in SPREAD), *NEURON_SCALARS)
+    )
+)
 
 # Columns of sheets.
 LAYER_FIGURES = ("name", "operation", "kind", "vectors", *SUMS, "synapses", "parameters", *_LAST)
@@ -418,9 +423,11 @@ def _core_sheet(report: Report) -> Sheet:
     return Sheet(titles, rows)
 
 
-def scalars(report: Report, prefix: str) -> dict[str, float]:
-    """Figures that change from epoch to epoch, as a flat dict."""
-    found: dict[str, float] = {}
+def scalars(
+    report: Report, prefix: str, figures: Collection[str] | None = None
+) -> dict[str, float]:
+    """Figures that change from epoch to epoch, as a flat dict; all, or those that are named."""
+    kept = SCALARS if figures is None else _known_scalars(figures)
     rows: list[tuple[str, Row, tuple[str, ...]]] = [
         *((_key(name), row, ("vectors", *SUM_SCALARS)) for name, row in report.layers.items()),
         *((_key(name), row, SUM_SCALARS) for name, row in report.groups.items()),
@@ -429,16 +436,29 @@ def scalars(report: Report, prefix: str) -> dict[str, float]:
     ]
     if report.neurons:
         rows.append(("total", report.total, NEURON_SCALARS[1:]))
-    for name, row, figures in rows:
-        for figure in figures:
-            value = getattr(row, figure)
-            if value is not None:
-                found[f"{prefix}{name}/{figure}"] = float(value)
+    found: dict[str, float] = {}
+    for name, row, shown in rows:
+        values = _record(row, shown)
         if isinstance(row, SynopsRow):
-            for figure, value in spread_figures(row).items():
-                if value is not None:
-                    found[f"{prefix}{name}/synops_{figure}"] = float(value)
+            values |= _spread_record(row)
+        for figure, value in values.items():
+            if value is not None and figure in kept:
+                found[f"{prefix}{name}/{figure}"] = float(value)
     return found
+
+
+def _known_scalars(figures: Collection[str]) -> frozenset[str]:
+    """The names as a set.
+
+    Raises:
+        TypeError: If it is one string, whose letters would be taken for names, or has no names.
+        ValueError: If a name is not one of ``SCALARS``.
+    """
+    if isinstance(figures, str) or not isinstance(figures, Collection):
+        raise TypeError(f"figures: expected several names, found {figures!r:.100}")
+    if unknown := [name for name in figures if name not in SCALARS]:
+        raise ValueError(f"figures: expected some of {', '.join(SCALARS)}, found {unknown!r:.100}")
+    return frozenset(figures)
 
 
 def _key(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -201,18 +201,40 @@ class Report(Record, Tabular):
         """
         return {name: exact_counts(data, self.integer_as) for name, data in self._called.items()}
 
-    def scalars(self, prefix: str = "") -> dict[str, float]:
+    def scalars(self, prefix: str = "", figures: Collection[str] | None = None) -> dict[str, float]:
         """The figures as a flat dict of floats, for any logger.
 
         Args:
             prefix: Put before every name, as it is.
+            figures: Names of the figures to give; by default all. Of layers, groups and the total:
+                ``"synops"``, ``"event_synops"``, ``"effective_synops"``, ``"dense_synops"``,
+                ``"dense_macs"``, ``"acs"``, ``"macs"``, ``"input_sparsity"``,
+                ``"synops_per_second"`` and, with ``Monitor(per_sample=True)``, ``"synops_std"``,
+                ``"synops_max"``, ``"synops_p50"``, ``"synops_p90"``, ``"synops_p99"``,
+                ``"synops_peak_step"``; of layers ``"vectors"``; of neurons and the total
+                ``"firing_rate"``, ``"spikes"``, ``"updates"``, ``"silent_fraction"``,
+                ``"saturated_fraction"``; of neurons ``"sparsity"``.
 
         Returns:
-            ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... Layers of analog input
-            have no synops. A row called ``total`` is named ``total_layer``, one called
-            ``total_layer`` is named ``total_layer_layer``, and so on: no two figures share a key.
+            ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... A figure that is not
+            known of a row is left out there: layers of analog input have no synops. A row called
+            ``total`` is named ``total_layer``, one called ``total_layer`` is named
+            ``total_layer_layer``, and so on: no two figures share a key.
+
+        Raises:
+            TypeError: If ``figures`` is one string, or is not a collection.
+            ValueError: If there is no figure of that name.
+
+        Example:
+            >>> import torch
+            >>> import snnmetrics as sm
+            >>> report = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0).run([torch.ones(2, 4)])
+            >>> len(report.scalars("val/"))
+            17
+            >>> report.scalars("val/", figures=["synops"])
+            {'val/Linear/synops': 12.0, 'val/total/synops': 12.0}
         """
-        return pages.scalars(self, prefix)
+        return pages.scalars(self, prefix, figures)
 
     def check(self, limits: Mapping[str, Limit]) -> list[Violation]:
         """Compare synops with budgets, as those of the cores of a chip.
