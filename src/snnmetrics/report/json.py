@@ -91,6 +91,7 @@ def _without_curves(data: dict[str, Any]) -> dict[str, Any]:
     """
     nothing: dict[str, Any] = {"curves": {}}
     found = data | nothing | {"until": None, "cores": {}, "core_seconds": None}
+    found["elementwise"] = False
     for rows in ("layers", "groups", "neurons"):
         if isinstance(given := found.get(rows), Mapping):
             found[rows] = {
