@@ -14,7 +14,7 @@ from snnmetrics.paper.columns import FIGURES
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import RULES, above_dense, out_of_scope
+from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense, out_of_scope
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def footnotes(table: PaperTable) -> Iterator[str]:
     if "energy" in shown or (counted and not table.under):
         yield from shared({name: [*_rules(report)] for name, report in reports.items()})
     if counted:
-        yield from shared({name: [out_of_scope(report)] for name, report in reports.items()})
+        scopes = {name: [out_of_scope(report)] for name, report in reports.items()}
+        yield from shared(scopes) if scopes else [OUT_OF_SCOPE]
     if "dense_macs" in shown:
         yield DENSE
     if "parameters" in shown:

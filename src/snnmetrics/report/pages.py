@@ -19,7 +19,7 @@ from snnmetrics.text import named, percent, si
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
 
-_OUT_OF_SCOPE = (
+OUT_OF_SCOPE = (
     "out of scope: element-wise arithmetic (neuron dynamics, normalisation: batch norm after a "
     "linear layer is taken as folded) and pooling are not counted"
 )
@@ -261,7 +261,7 @@ def _footnotes(report: Report) -> Iterator[str]:
 
 def out_of_scope(report: Report) -> str:
     """Say what is not counted in a report, or not by default."""
-    return f"{_OUT_OF_SCOPE}; {_ELEMENTWISE[report.elementwise]}"
+    return f"{OUT_OF_SCOPE}; {_ELEMENTWISE[report.elementwise]}"
 
 
 def without_synops(report: Report) -> Iterator[str]:
