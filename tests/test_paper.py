@@ -232,7 +232,7 @@ def test_footnotes_say_what_the_numbers_stand_on() -> None:
         "b: no firing rate: no spiking neurons were found",
     ):
         assert len([note for note in found if note.startswith(start)]) == 1, start
-    assert not any("integer" in note or "product" in note for note in found)
+    assert not any("integer" in note or "product of" in note for note in found)
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,27 @@ def test_spikingjelly_takes_weights_of_zeros_and_ones_for_spikes() -> None:
     assert report_of(model, x).under("spikingjelly").total.printed["MACs"] == 5 * 12
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_spikingjelly_has_no_rule_for_element_wise_and_quantised_kernels() -> None:
+    class Kernels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.ao.nn.quantized.dynamic.Linear(12, 12)
+            self.register_buffer("w", torch.ones(12, 12, dtype=torch.int8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            gated = x * self.fc(x)
+            return gated + torch._int_mm(x.to(torch.int8), self.w)
+
+    model, x = Kernels(), (torch.rand(5, 12) < 0.5).float()
+    report = sm.Monitor(model, batch_dim=0, elementwise=True).run([x])
+    assert set(report.layers) == {"fc", "Kernels.mul", "Kernels.int_mm"}
+    total = report.under("spikingjelly").total
+    assert by_spikingjelly(lambda: model(x)) == (0, 0)
+    assert (total.printed["SynOps"], total.printed["MACs"]) == (0, 0)
+    assert (report.under("neurobench").layers["Kernels.mul"].printed["Effective_ACs"]) == 0
+
+
 def test_spikingjelly_also_counts_batch_norm() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval()
     x, macs = torch.randn(1, 1, 5, 5), op_counter.MACCounter()

@@ -264,7 +264,9 @@ OPAQUE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "generator": (lambda: Calls(lambda m, x: _generator(x)), "generator"),
     "scripted": (lambda: nn.Sequential(torch.jit.script(nn.Linear(4, 2))), "scripted"),
     "quantised": (
-        lambda: torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 2))),
+        lambda: torch.ao.quantization.quantize_dynamic(
+            nn.Sequential(nn.GRUCell(4, 2)), {nn.GRUCell}
+        ),
         "quantised",
     ),
 }

@@ -1128,3 +1128,22 @@ def test_letters_of_an_einsum_do_not_tell_its_batch(equation: str) -> None:
         measure(lambda x: torch.einsum(equation, torch.ones(7, 3), x))
     row = measure(lambda x: torch.matmul(torch.ones(7, 3), x)).layers["Identity.matmul"]
     assert row.max == 7 * right.flatten(1).sum(1).max()
+
+
+def test_a_product_whose_factors_each_lack_a_batch_dimension() -> None:
+    """Samples are in the left factor, heads in the right one."""
+
+    class Product(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x @ y
+
+    x, y = (torch.rand(4, 1, 3, 5) < 0.5).float(), (torch.rand(1, 2, 5, 6) < 0.5).float()
+    monitor = sm.Monitor(Product(), batch_dim=0, per_sample=True, per_step=True, steps=1)
+    with torch.no_grad(), monitor:
+        monitor.model(x, y)
+    both = (x.unsqueeze(-1).ne(0) & y.unsqueeze(-3).ne(0)).double().sum((1, 2, 3, 4))
+    report = monitor.compute()
+    row = report.layers["Product.matmul"]
+    assert (row.synops, row.max) == (both.mean(), both.max())
+    events = report.layers_data["Product.matmul"].curves["events"].mean
+    assert events.item() == pytest.approx(x.sum().item() / 4)

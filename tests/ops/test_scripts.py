@@ -61,7 +61,8 @@ class Scripted(nn.Module):
 def test_the_graph_tells_what_a_scripted_function_does(name: str) -> None:
     function, uncounted, writes = SCRIPTS[name]
     scripted = torch.jit.script(function)
-    assert read_script(scripted) == (uncounted, writes)
+    found = read_script(scripted)
+    assert (found.uncounted, found.writes) == (uncounted, writes)
     assert read_script(scripted) is read_script(scripted)
 
 

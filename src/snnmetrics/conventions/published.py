@@ -215,6 +215,9 @@ def spikingjelly(layer: Layer) -> Figures:
     weights of 0 and 1 alone, which it takes for spikes.
     """
     operation = layer.operation.operation
+    if operation in _UNKNOWN_TO_SPIKINGJELLY or "Quantized" in layer.operation.module:
+        note = f"0: spikingjelly has no rule for the operator of {operation}"
+        return Figures({"SynOps": 0, "MACs": 0}, 1, 0, 0, 0, note)
     if operation in ("qk", "av") or layer.operation.module == "MultiheadAttention":
         raise NotInReport(
             "spikingjelly counts nothing in a fused attention kernel; which kernel ran is not in "
@@ -239,6 +242,12 @@ def spikingjelly(layer: Layer) -> Figures:
                     "zeros alone, which are spikes to spikingjelly, is not in the report"
                 )
     return Figures({"SynOps": synops, "MACs": macs}, 1, synops + macs, synops, macs)
+
+
+# Its rules are for products of matrices, convolutions and batch norm.
+_UNKNOWN_TO_SPIKINGJELLY = frozenset(
+    {"mul", "int_mm", "scaled_mm", "weight_int8pack_mm", "weight_int4pack_mm"}
+)
 
 
 def _edges(layer: Layer) -> bool:

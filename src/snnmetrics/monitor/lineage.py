@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnmetrics.frameworks.neurons import PACKAGES
+from snnmetrics.ops.elementwise import PRODUCTS
 from snnmetrics.ops.parsers import unwrapped
 
 Sources = frozenset[str]
@@ -20,15 +21,6 @@ UNREGISTERED = "(unregistered)"
 # every module has.
 _STAND_INS = (type(None), int, float)
 _OF_MODULES = frozenset(vars(nn.Module()))
-
-# A product with one of these may be larger than the activation in it: then it is a contraction in
-# the making, such as ``(x[..., None] * W).sum(1)``.
-_PRODUCTS = frozenset(
-    {
-        *(torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.mul_, Tensor.multiply_),
-        *(Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
-    }
-)
 
 
 class _Slot(NamedTuple):
@@ -94,6 +86,7 @@ class Lineage:
         self._attributes: list[tuple[dict[str, Any], int, str]] = []
         self._matrices: set[str] = set()
         self._addresses: set[int | None] | None = None
+        self._packed: dict[int, str] | None = None  # packed weights of modules, by identity
         self._unregistered = 0
         self.touched: set[str] = set()
         self.expanded: set[str] = set()
@@ -157,7 +150,7 @@ class Lineage:
         self._places.clear()
         self._parameters.clear()
         self._attributes.clear()
-        self._addresses = None
+        self._addresses = self._packed = None
 
     def _find_bound(self) -> None:
         for number, place in reversed(list(enumerate(self._places))):
@@ -299,8 +292,10 @@ class Lineage:
                 self.touched |= sources
                 self.remember(tensor, sources)
         elif sources:
+            # A product that is larger than the activation in it is a contraction in the making:
+            # ``(x[..., None] * W).sum(1)``.
             if (
-                func in _PRODUCTS
+                func in PRODUCTS
                 and isinstance(output, Tensor)
                 and output.numel() > activation.numel()
             ):
@@ -324,6 +319,29 @@ class Lineage:
         gone = weakref.ref(tensor, lambda _: self.derived.pop(key, None))
         self.derived[key] = _Derived(gone, sources)
 
+    def unpacked(self, weight: Tensor, packed: Any) -> None:
+        """Track a weight that was unpacked from what a quantised layer keeps.
+
+        Args:
+            weight: The weight.
+            packed: What it was unpacked from: a tensor, or an object that PyTorch made.
+        """
+        if isinstance(packed, Tensor):
+            self.remember(weight, self.sources(packed))
+            return
+        if self._packed is None:
+            self._packed = {
+                id(value): _slot_of_packed(f"{path}.{name}")
+                for path, module in self._model.named_modules()
+                for name, value in vars(module).items()
+                if isinstance(value, torch.ScriptObject)
+            }
+        path = self._packed.get(id(packed))
+        if path is None:
+            path = f"{UNREGISTERED} {self._unregistered}"
+            self._unregistered += 1
+        self.remember(weight, frozenset({path}))
+
     def _write(self, target: Tensor) -> None:
         """Make activations of all tensors in a memory, but parameters: one was written into it."""
         address = _address(target)
@@ -338,6 +356,14 @@ class Lineage:
             tensor = derived.tensor()
             if tensor is not None and _address(tensor) == address:
                 self.derived[key] = _Derived(derived.tensor, None)
+
+
+def _slot_of_packed(path: str) -> str:
+    """The slot that a packed weight stands for: that of the layer it was made from."""
+    layer = path.lstrip(".")
+    while layer.endswith("_packed_params"):
+        layer = layer.removesuffix("_packed_params").removesuffix(".")
+    return layer if layer == path.lstrip(".") else f"{layer}.weight".lstrip(".")
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -28,6 +28,7 @@ from snnmetrics.monitor import interception
 from snnmetrics.monitor.carried_states import CarriedStates
 from snnmetrics.monitor.core_loads import LaidOut
 from snnmetrics.monitor.declarations import Choice, Declarations
+from snnmetrics.monitor.elementwise import ElementwiseTracer
 from snnmetrics.monitor.input_scale import Given
 from snnmetrics.monitor.names import root_name
 from snnmetrics.monitor.open_batch import OpenBatch
@@ -112,6 +113,11 @@ class Monitor:
         strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
         hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
             default they stand in ``Report.uncounted``.
+        elementwise: Whether element-wise products of two activations (``a * b``, ``torch.mul``) in
+            the forward functions of the model are counted, such as the masking in spike-driven
+            attention or a gate: one operation where both are not zero, an AC if either is binary or
+            ternary, else a MAC. What neurons, normalisation, dropout, activation functions and
+            pooling multiply is not counted.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -154,6 +160,7 @@ class Monitor:
         process_group: Any = None,
         strict: bool = False,
         hooks: bool = False,
+        elementwise: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -166,6 +173,7 @@ class Monitor:
         require_bool("per_step", per_step)
         require_bool("strict", strict)
         require_bool("hooks", hooks)
+        require_bool("elementwise", elementwise)
         if integer_as not in ("acs", "macs"):
             raise ValueError(f"integer_as: expected 'acs' or 'macs', found {integer_as!r}")
         self.model = model
@@ -205,7 +213,7 @@ class Monitor:
                 "either order, or batch_dim 0 or None without time_dim, found "
                 f"batch_dim={batch_dim} and time_dim={time_dim}"
             )
-        self._strict, self._hooks = strict, hooks
+        self._strict, self._hooks, self._elementwise = strict, hooks, elementwise
         self._model_state: set[str] = set()  # buffers and attributes that forwards write to
         self._tracer: Tracer | None = None
         self._attached = 0
@@ -240,7 +248,7 @@ class Monitor:
             The monitor.
         """
         if not self._attached:
-            self._tracer = Tracer(
+            self._tracer = (ElementwiseTracer if self._elementwise else Tracer)(
                 self.model,
                 self._recorder,
                 self._model_state,
@@ -726,6 +734,7 @@ class Monitor:
             self._recorder.per_neuron,
             self._recorder.per_sample,
             self._cores,
+            self._elementwise,
         )
         if self._strict and report.uncounted:
             entries = "; ".join(f"{e.name}, {e.what}: {e.reason}" for e in report.uncounted)
@@ -750,6 +759,7 @@ class Monitor:
             "per_neuron": self._recorder.per_neuron,
             "per_sample": self._recorder.per_sample,
             "per_step": self._recorder.per_step,
+            "elementwise": self._elementwise,
             "cores": None if self._cores is None else repr(self._cores),
         }
 

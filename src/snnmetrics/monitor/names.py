@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 # What compilation and activation checkpointing put into the path of a module.
@@ -19,9 +21,20 @@ def plain_name(path: str, root: nn.Module) -> str:
 
 
 def class_name(module: nn.Module) -> str:
-    """The name of a module's class, without what ``fully_shard`` puts before it."""
+    """The name of a module's class, without what ``fully_shard`` puts before it.
+
+    Quantised layers have the names that PyTorch prints, such as ``"QuantizedLinear"``: their
+    classes are named as those of layers that are not quantised.
+    """
+    if is_quantised(module):
+        return str(module._get_name())
     line = [cls.__name__ for cls in type(module).__mro__]
     return line[line.index("FSDPModule") + 1] if "FSDPModule" in line else line[0]
+
+
+def is_quantised(module: Any) -> bool:
+    """Whether a module is a quantised layer with a packed weight, of PyTorch."""
+    return any(cls.__name__ == "WeightedQuantizedModule" for cls in type(module).__mro__)
 
 
 def root_name(root: nn.Module) -> str:

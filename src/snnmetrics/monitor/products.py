@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from snnmetrics.ops.spec import Call
+from snnmetrics.ops.spec import Call, Letters
 from snnmetrics.synapses.maps import SynapseFigures, convolution_paths
 from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.accelerators.roads import Road, road_of
 from snnmetrics.tensors.accelerators.workspace import Line, Workspace
-from snnmetrics.tensors.stats import InputStats, events_along, summarize
+from snnmetrics.tensors.stats import LEADING, InputStats, events_along, summarize
 
 Kinds = tuple[int | Tensor, int | Tensor]
 
@@ -26,6 +26,8 @@ def product_of(call: Call) -> tuple[Kinds, SynapseFigures, float | Tensor]:
     if call.spec.is_convolution:
         return _convolution_of(call)
     letters = call.spec.letters
+    if letters.is_elementwise:
+        return _elementwise_of(call)
     left = _factor(call.left, letters.left, letters.shared)
     right = _factor(call.right, letters.right, letters.shared)
     both = torch.dot(left.event_counts.reshape(-1), right.event_counts.reshape(-1))
@@ -42,6 +44,8 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
         left = _stats(space, call.left, (0,))
         right = _stats(space, call.right, tuple(range(call.right.ndim)))
         met = _met(call)
+    elif call.spec.letters.is_elementwise:
+        return _elementwise_on(road, space, call)
     else:
         letters = call.spec.letters
         dims, order = _summed(letters.left, letters.shared)
@@ -65,6 +69,46 @@ def _convolution_of(call: Call) -> tuple[Kinds, SynapseFigures, float]:
     right = summarize(call.right, tuple(range(call.right.ndim)))
     both = (left.event_counts * _met(call)).sum()
     return (left.kind, right.kind), _figures(left, both), 0
+
+
+def _elementwise_of(call: Call) -> tuple[Kinds, SynapseFigures, Tensor]:
+    left = summarize(call.left, LEADING[call.left.ndim])
+    right = left if call.right is call.left else summarize(call.right, LEADING[call.right.ndim])
+    both = left.event_counts if right is left else _pairs(call).sum(dtype=torch.float64)
+    return (left.kind, right.kind), _figures(left, both), right.event_counts
+
+
+def _elementwise_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
+    left = _stats(space, call.left, LEADING[call.left.ndim])
+    right = _stats(space, call.right, LEADING[call.right.ndim])
+    both, one = _pairs(call).sum(dtype=torch.float64), torch.ones_like(left.kind)
+    # As if of three neurons: one that meets all pairs, one that meets nothing, and one without
+    # events that meets the remaining events of the right operand.
+    others, none, events = left.event_counts - both, one - one, right.event_counts
+    sums = [both, others, none, left.magnitudes, none, none, left.kind]
+    left = DeviceStats.of(torch.stack([found.reshape(()) for found in sums]), (3,))
+    met = torch.stack([one, none, events.reshape(()) - one])
+    return (left.kind, right.kind), road.product(space, left, met, right.kind, by_events=True)
+
+
+def _pairs(call: Call) -> Tensor:
+    """Mark the output elements of an element-wise product where both operands are not zero."""
+    return _spread(call, call.left, call.spec.letters.left).ne(0) & (
+        _spread(call, call.right, call.spec.letters.right).ne(0)
+    )
+
+
+def _spread(call: Call, operand: Tensor, letters: str) -> Tensor:
+    """An operand with a dimension for each of the output."""
+    every = call.spec.letters.batch
+    return operand[tuple(slice(None) if letter in letters else None for letter in every)]
+
+
+def _by_step(figures: Tensor) -> Tensor:
+    """Sum of figures over all dimensions but the first two, float64."""
+    if figures.ndim > 2:
+        figures = figures.flatten(2).sum(2, dtype=torch.float64)
+    return figures.to(torch.float64)
 
 
 def _figures(left: InputStats, both: Tensor) -> SynapseFigures:
@@ -108,14 +152,19 @@ def _summed(letters: str, shared: list[str]) -> tuple[tuple[int, ...], list[int]
 
 
 def vector_products(call: Call) -> Tensor:
-    """Count the operations of each vector of the left operand of a product, float64."""
+    """Count the operations of each vector of the left operand of a product, float64.
+
+    Of an element-wise product they are those of each pair of indices of the first two dimensions.
+    """
     if call.spec.is_convolution:
         return (call.left.ne(0) * _met(call)).flatten(1).sum(1)
-    left, right, contracted, leading = call.spec.letters
+    if call.spec.letters.is_elementwise:
+        return _by_step(_pairs(call))
+    left, right, _, leading = call.spec.letters
     # Where the left operand is one for all samples, the batch is the right one's.
     batch = [c for c in leading if c in right and c not in left]
     kept = [c for c in right if c in left or c in batch]
-    letters = batch + [c for c in left if c not in contracted]
+    letters = _vector_letters(call.spec.letters)
     dims = tuple(d for d, letter in enumerate(right) if letter not in kept)
     events = events_along(call.right, dims)
     equation = f"{left},{''.join(kept)}->{''.join(letters)}"
@@ -130,11 +179,25 @@ def vector_events(call: Call) -> Tensor:
     if call.spec.is_convolution:
         return call.left.ne(0).flatten(1).sum(1).to(torch.float64)
     left, right, contracted, leading = call.spec.letters
-    sizes = [call.right.shape[right.index(c)] for c in leading if c in right and c not in left]
+    if call.spec.letters.is_elementwise:
+        spread = _spread(call, call.left, left).ne(0)
+        shape = torch.broadcast_shapes(spread.shape, _spread(call, call.right, right).shape)
+        share: float = spread.numel() / max(1, math.prod(shape))  # of each that it meets
+        return _by_step(spread.expand(shape)) * share
+    batch = {c: call.right.shape[right.index(c)] for c in leading if c in right and c not in left}
     dims = tuple(d for d, letter in enumerate(left) if letter in contracted)
     events = events_along(call.left, dims)
+    letters = _vector_letters(call.spec.letters)
+    spread = events[tuple(None if letter in batch else slice(None) for letter in letters)]
     # One left operand for all samples has its events once: each sample has its share.
-    return events.expand(*sizes, *events.shape) / math.prod(sizes)
+    return spread.expand([batch.get(letter, -1) for letter in letters]) / math.prod(batch.values())
+
+
+def _vector_letters(letters: Letters) -> list[str]:
+    """Letters of the vectors of a product: batch dimensions of either operand come first."""
+    left, right, contracted, leading = letters
+    batch = [c for c in leading if c in left or c in right]
+    return batch + [c for c in left if c not in contracted and c not in batch]
 
 
 def tighter(one: int | Tensor, other: int | Tensor) -> int | Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from snnmetrics.cores.layout import Cores, mapped_layers
 from snnmetrics.frameworks.arithmetic import neuron_operations
 from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.declarations import Declarations
-from snnmetrics.monitor.names import plain_name, root_name
+from snnmetrics.monitor.names import is_quantised, plain_name, root_name
 from snnmetrics.report import Report
 from snnmetrics.report.core_data import HELD, CoreData
 from snnmetrics.report.data import (
@@ -49,6 +49,7 @@ def report_of(
     per_neuron: bool,
     per_sample: bool,
     cores: Cores | None,
+    elementwise: bool,
 ) -> Report:
     """Make the report of a run.
 
@@ -85,12 +86,13 @@ def report_of(
         neurons_data=neurons,
         uncounted=(*run.uncounted.values(), *_idle_weights(run, model, declared)),
         integer_as=integer_as,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=_parameters(model),
         model=root_name(model),
         notes=(
             *sorted(run.notes),
             *_left_out_neurons(run, declared),
             *_integers_first(run, declared, layers),
+            *_integer_codes(layers),
             *_steps_inside(run, neurons),
             *idle,
             *(f"{name}: {_UNCLEAR}" for name in unclear),
@@ -105,7 +107,15 @@ def report_of(
         until_data=_until(run, layers),
         cores_data=_cores(run, cores),
         core_seconds=_core_seconds(run),
+        elementwise=elementwise,
     )
+
+
+def _parameters(model: nn.Module) -> int:
+    """Elements of all parameters, and of what quantised layers have in their place."""
+    quantised: list[Any] = [module for module in model.modules() if is_quantised(module)]
+    held = [tensor for layer in quantised for tensor in (layer.weight(), layer.bias())]
+    return sum(p.numel() for p in (*model.parameters(), *held) if p is not None)
 
 
 def _neurons(run: RunData, declared: Declarations, per_neuron: bool) -> dict[str, NeuronData]:
@@ -169,10 +179,27 @@ def _integers_first(
         undeclared = data.declared_kind is None and not data.is_scaled
         place = places.get(data.key.module, len(places)) if data.key else 0
         first = data.order == 0 and not any(other < place for other in left_out)
+        first = first and data.operation.operation != _OF_CODES
         if first and undeclared and epoch_kind(data) == InputKind.INTEGER.label:
             yield (
                 f"{name}: integers enter the first layer, and count as spikes; if they are an "
                 f'image, declare kinds={{"{name}": "analog"}}; if they are spike counts, '
+                f'kinds={{"{name}": "integer"}}'
+            )
+
+
+_OF_CODES = "int_mm"  # which takes integers that may stand for other values
+
+
+def _integer_codes(layers: Mapping[str, LayerData]) -> Iterator[str]:
+    """Undeclared integers of which it is not known whether they are counts or quantised values."""
+    for name, data in layers.items():
+        undeclared = data.declared_kind is None and data.input_scale is None
+        of_codes = data.operation.operation == _OF_CODES and data.operation.weight_shape is not None
+        if undeclared and of_codes and epoch_kind(data) == InputKind.INTEGER.label:
+            yield (
+                f"{name}: integers of torch._int_mm count as spikes; if they are quantised analog "
+                f'values, declare kinds={{"{name}": "analog"}}; if they are spike counts, '
                 f'kinds={{"{name}": "integer"}}'
             )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnmetrics.monitor.names import plain_name
+from snnmetrics.monitor.names import is_quantised, plain_name
 from snnmetrics.ops.geometry import Sizes
 from snnmetrics.ops.spec import Call, OpSpec
 from snnmetrics.report.data import RowKey
@@ -73,7 +73,7 @@ class RowKeys:
         part = spec.part or spec.operation
         slots = tuple(sorted({self._slot(path) for path in sources}))
         # An exported program has bare modules in place of layers.
-        single = (isinstance(module, _SINGLE) or type(module) is nn.Module) and not spec.part
+        single = (_is_single(module) or type(module) is nn.Module) and not spec.part
         return RowKey(
             module=name,
             part=part,
@@ -126,6 +126,11 @@ class RowKeys:
             numbers = (1 + int(match[1] or 0) for match in found if match)
             self._first[stem, of_child] = max(numbers, default=0)
         return self._first[stem, of_child]
+
+
+def _is_single(module: nn.Module) -> bool:
+    """Whether a module is a layer that is one operation, as it is or quantised."""
+    return isinstance(module, _SINGLE) or is_quantised(module)
 
 
 def _may_be_own(slots: tuple[str, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,16 @@ _PASSIVE = (
     *(nn.modules.dropout._DropoutNd, nn.modules.pooling._MaxPoolNd),
     *(nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
 )
+# Files of PyTorch whose modules multiply elements as part of what they are known for, and the names
+# of such modules elsewhere.
+_KNOWN_ARITHMETIC = frozenset(
+    f"torch.nn.modules.{file}"
+    for file in (
+        *("activation", "batchnorm", "dropout", "instancenorm", "normalization", "pooling"),
+        *("loss", "distance"),
+    )
+)
+_KNOWN_NAMES = re.compile(r".*(Norm|Dropout|DropPath)(\dd)?")
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 # Attributes of layers that change what a call does.
 _OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
@@ -76,6 +87,8 @@ class Scope:
         is_affine: Whether its output is an affine function of its input, without a row of its own.
         spikes_lead: Leading dimensions of its spikes, if they are its output, or the first of
             several, and nothing else has to be recorded of a call.
+        own_arithmetic: Whether element-wise products in its call are the model's: it is no neuron,
+            normalisation, dropout, activation function or pooling.
     """
 
     name: str
@@ -93,6 +106,7 @@ class Scope:
     is_graph: bool
     is_affine: bool
     spikes_lead: int | None
+    own_arithmetic: bool
 
     def call_options(self) -> tuple[Any, ...]:
         """Values of the attributes that change what a call does."""
@@ -135,6 +149,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
             isinstance(module, torch.fx.GraphModule),
             tracing is Tracing.PASSIVE and isinstance(module, AFFINE),
             lead,
+            neurons is None and not _has_known_arithmetic(type(module)),
         )
     return found
 
@@ -143,6 +158,12 @@ def has_hooks(module: nn.Module) -> bool:
     """Whether functions of the user run in a call of a module, beside its forward."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     return any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS))
+
+
+def _has_known_arithmetic(cls: type[nn.Module]) -> bool:
+    bases = [base for base in cls.__mro__ if base is not nn.MultiheadAttention]
+    known = any(base.__module__ in _KNOWN_ARITHMETIC for base in bases)
+    return known or _KNOWN_NAMES.fullmatch(cls.__name__) is not None
 
 
 def _tracing(module: nn.Module, neurons: NeuronType | None) -> Tracing:

@@ -41,6 +41,7 @@ from snnmetrics.monitor.transforms import (
     outside_of_transforms,
     why_not_traced,
 )
+from snnmetrics.ops import quantised as quantised  # which registers its parsers
 from snnmetrics.ops.functions import (
     OPERATORS,
     ROLES,
@@ -579,7 +580,10 @@ class Tracer(TorchFunctionMode):
             planned = None if facts is None else self._recorder.plan(**facts)
             padded = None if facts is None else facts["padded"]
             swapped = call.right is weighted.left and call.left is not call.right
-            yield PlannedCall(number, weighted.spec, weighted.left, swapped, padded, planned)
+            quantised = call.real is not None or call.packed is not None
+            yield PlannedCall(
+                number, weighted.spec, weighted.left, swapped, padded, planned, quantised
+            )
 
     # ----------------------------------------------------------------------- operations
 
@@ -750,24 +754,30 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         """Record one operation and keep its call site under ``site_key``."""
         scope = self._stack[-1]
-        caller = self._caller or LiveCaller(frame, _AROUND)
+        caller = self._caller or LiveCaller(frame, AROUND)
         if scope.makes_weight:
             self._lineage.follow(func, args, kwargs, output, None)
             return
         for _, call, weighted in self._calls(func, args, kwargs, output, caller):
-            with outside_of_transforms():
-                facts = self._facts(scope, weighted, output, caller)
-                site = None if facts is None else self._recorder.record(**facts)
-                if facts is None and weighted.spec.weighted:
-                    self._recorder.pass_by(output)
-                if site is not None and site.operation.operation in FUSABLE:
-                    site.reads = self._affine.source_of(weighted.left) or site.reads
-                    self._affine.keep(output, site.key.module or self._root)
-                    self._has_affine = True
+            site = self._record(scope, weighted, output, caller)
+            if site is not None and site.operation.operation in FUSABLE:
+                site.reads = self._affine.source_of(weighted.left) or site.reads
+                self._affine.keep(output, site.key.module or self._root)
+                self._has_affine = True
             if scope.tracing is Tracing.LAYER:
                 scope.operations.append((site, call.left))
             if site is not None and site_key is not None:
                 self._recorder.sites[site_key] = site
+
+    def _record(self, scope: Scope, call: Call, output: Any, caller: Caller) -> CallSite | None:
+        """Record a call; returns its site, if it has a weight and is counted."""
+        with outside_of_transforms():
+            facts = self._facts(scope, call, output, caller)
+            if facts is not None:
+                return self._recorder.record(**facts)
+            if call.spec.weighted:
+                self._recorder.pass_by(output)
+        return None
 
     def _calls(
         self,
@@ -788,21 +798,30 @@ class Tracer(TorchFunctionMode):
             self._uncounted(func, str(error))
             return
         for number, call in enumerate(calls):
-            if (reason := refused_operand(call.left, call.right)) is not None:
-                self._uncounted(func, reason)
-                continue
-            weighted = self._with_weight_second(func, call, output, caller)
-            if weighted is None:
-                continue
-            if self._runs_in_hook(self._stack[-1], caller):
-                self._uncounted(func, _IN_HOOK)
-                continue
-            yield number, call, weighted
+            weighted = self._allowed(func, call, output, caller)
+            if weighted is not None:
+                yield number, call, weighted
+
+    def _allowed(
+        self, func: Callable[..., Any], call: Call, output: Any, caller: Caller
+    ) -> Call | None:
+        """Return the call with a weight, if any, as second operand; None if it is not counted."""
+        reason = refused_operand(call.left, call.right, quantised=call.real is not None)
+        if reason is not None:
+            self._uncounted(func, reason)
+            return None
+        weighted = self._with_weight_second(func, call, output, caller)
+        if weighted is not None and self._runs_in_hook(self._stack[-1], caller):
+            self._uncounted(func, _IN_HOOK)
+            return None
+        return weighted
 
     def _with_weight_second(
         self, func: Callable[..., Any], call: Call, output: Any, caller: Caller
     ) -> Call | None:
         """Return the call with a weight, if any, as second operand; None if it makes a weight."""
+        if call.packed is not None:
+            self._lineage.unpacked(call.right, call.packed)
         is_weight = [self._lineage.is_weight(t) for t in (call.left, call.right)]
         if call.spec.weighted is not None:  # the first operand is the input
             return call._replace(
@@ -834,13 +853,16 @@ class Tracer(TorchFunctionMode):
         if not call.spec.is_convolution:
             call = call.aligned()
         moves = call.spec.is_convolution
+        padded = self._padded_before(self._stack[-1], call) if moves else None
+        if padded is not None and call.real is not None:
+            padded = padded._replace(source=call.real[0](padded.source))
         return {
             "key": self._row_keys.key(scope.name, scope.module, call, sources, caller.chain),
             "module": scope.kind,
-            "call": call._replace(left=unwrapped(call.left), right=unwrapped(call.right)),
+            "call": call._replace(left=unwrapped(call.left), right=unwrapped(call.right)).read(),
             "output": output,
             "sources": sources,
-            "padded": self._padded_before(self._stack[-1], call) if moves else None,
+            "padded": padded,
             "autapses": moves or has_autapses(scope.module, call.right),
         }
 
@@ -863,7 +885,7 @@ class Tracer(TorchFunctionMode):
             return None
         name, copies, versions, writes = padded
         source, cache = copies.source, self._recorder.cache
-        if versions != _versions(source, call.left):
+        if versions != versions_of(source, call.left):
             return None  # written since: what is convolved are no longer copies
         # Versions do not tell of all writes. Comparing makes the host wait for an accelerator.
         may_be_written = (
@@ -905,15 +927,16 @@ class Tracer(TorchFunctionMode):
         if mode == "constant" or self._lineage.sources(input) is not None:
             return False
         copies = Padded(input, tuple(pad), mode)
-        versions, writes = _versions(input, output), self._recorder.cache.writes
+        versions, writes = versions_of(input, output), self._recorder.cache.writes
         self._padded[output] = (self._stack[-1].name, copies, versions, writes)
         return True
 
 
-_AROUND = Tracer.around.__code__
+AROUND = Tracer.around.__code__
 
 
-def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
+def versions_of(*tensors: Tensor) -> tuple[int | None, ...]:
+    """Versions of tensors, which writes raise; None for one that has none."""
     return tuple(None if t.is_inference() else t._version for t in tensors)
 
 

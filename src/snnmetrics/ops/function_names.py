@@ -47,11 +47,12 @@ UNCOUNTED = {
     "a quantised, scaled or grouped matrix product": """
         _dyn_quant_matmul_4bit fbgemm_linear_fp16_weight fbgemm_linear_fp16_weight_fp32_activation
         fbgemm_linear_int8_weight fbgemm_linear_int8_weight_fp32_activation _grouped_mm grouped_mm
-        _int_mm _mixed_dtypes_linear quantized_gru_cell quantized_lstm_cell quantized_rnn_relu_cell
-        quantized_rnn_tanh_cell _scaled_grouped_mm scaled_grouped_mm _scaled_grouped_mm_v2
-        _scaled_mm scaled_mm _scaled_mm_v2 _weight_int4pack_mm _weight_int4pack_mm_for_cpu
-        _weight_int4pack_mm_with_scales_and_zeros _weight_int8pack_mm
+        _mixed_dtypes_linear quantized_gru_cell quantized_lstm_cell quantized_rnn_relu_cell
+        quantized_rnn_tanh_cell _scaled_grouped_mm scaled_grouped_mm _scaled_grouped_mm_v2 scaled_mm
         _wrapped_quantized_linear_prepacked
+    """,
+    "a weight of four bits, packed in a layout of the kernel's own": """
+        _weight_int4pack_mm _weight_int4pack_mm_with_scales_and_zeros
     """,
     "a fused kernel": """
         _addmm_activation _cudnn_attention _cudnn_attention_forward _efficient_attention

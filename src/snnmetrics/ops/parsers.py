@@ -26,6 +26,12 @@ from snnmetrics.ops.spec import Call, Letters, OpSpec
 Parser = Callable[..., Iterator[Call]]
 PARSERS: dict[Callable[..., Any], Parser] = {}
 _TAKE_OUTPUT: set[Parser] = set()
+_TAKE_QUANTISED: set[Parser] = set()
+
+FLOAT8 = frozenset(
+    {torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz}
+)
+"""Dtypes of eight bits that nothing but scaled matrix products computes with."""
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
@@ -35,15 +41,20 @@ def unwrapped(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def refused_operand(*operands: Tensor) -> str | None:
-    """Return why elements of an operand cannot be read; None if they can."""
+def refused_operand(*operands: Tensor, quantised: bool = False) -> str | None:
+    """Return why elements of an operand cannot be read; None if they can.
+
+    Args:
+        operands: The operands.
+        quantised: Whether real values are read of those that are quantised.
+    """
     for operand in operands:
         operand = unwrapped(operand)
         if torch._C._functorch.is_functorch_wrapped_tensor(operand):
             return "it happens under a transformation of torch.func, such as vmap"
         if operand.layout is not torch.strided or operand.is_nested:
             return f"an operand of layout {operand.layout} or nested"
-        if operand.is_complex() or operand.is_quantized:
+        if operand.is_complex() or (operand.is_quantized and not quantised):
             return f"an operand of dtype {operand.dtype}"
     return None
 
@@ -69,6 +80,12 @@ def parses_output(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
     return register
 
 
+def takes_quantised(parser: Parser) -> Parser:
+    """Have a parser take operands that are quantised, of which it says how they are read."""
+    _TAKE_QUANTISED.add(parser)
+    return parser
+
+
 def takes_output(func: Callable[..., Any]) -> bool:
     """Whether the operations in a call follow from its output, too."""
     return PARSERS.get(func) in _TAKE_OUTPUT
@@ -83,9 +100,10 @@ def calls_of(
         NotImplementedError: If they cannot be counted; the message says why.
     """
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-    if (reason := refused_operand(*given)) is not None:
-        raise NotImplementedError(reason)
     parser = PARSERS[func]
+    reason = refused_operand(*given, quantised=parser in _TAKE_QUANTISED)
+    if reason is not None:
+        raise NotImplementedError(reason)
     return list(parser(*((output,) if parser in _TAKE_OUTPUT else ()), *args, **kwargs))
 
 
@@ -265,7 +283,7 @@ def _convolution(operation: str, ndim: int) -> Parser:
         groups: int = 1,
     ) -> Iterator[Call]:
         geometry = ConvGeometry.of(weight.shape[2:], stride, padding, dilation, groups)
-        yield _moved(operation, ndim, input, weight, bias, geometry)
+        yield moved(operation, ndim, input, weight, bias, geometry)
 
     return parse
 
@@ -283,12 +301,12 @@ def _transposed(operation: str, ndim: int) -> Parser:
     ) -> Iterator[Call]:
         moves = (stride, padding, dilation, groups, True, output_padding)
         geometry = ConvGeometry.of(weight.shape[2:], *moves)
-        yield _moved(operation, ndim, input, weight, bias, geometry)
+        yield moved(operation, ndim, input, weight, bias, geometry)
 
     return parse
 
 
-def _moved(
+def moved(
     operation: str,
     ndim: int,
     input: Tensor,
@@ -378,8 +396,8 @@ def attention(
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], allowed.shape[:-2])
     # Half where it is allowed: neither zero nor a spike.
     weights = (allowed.to(torch.float32) / 2).expand(*lead, *sizes)
-    yield _known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
-    yield _known(matmul("av", weights, value, "av"), weighted=False)
+    yield known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
+    yield known(matmul("av", weights, value, "av"), weighted=False)
 
 
 # By so much a mask makes a score smaller than another one to forbid it. Masks that forbid add -inf,
@@ -401,7 +419,7 @@ def _allows(mask: Tensor) -> Tensor:
     return mask - mask.amax(-1, keepdim=True) > -_FORBIDDING
 
 
-def _known(call: Call, **facts: Any) -> Call:
+def known(call: Call, **facts: Any) -> Call:
     """The same call with more known of it."""
     return call._replace(spec=call.spec._replace(**facts))
 
@@ -446,7 +464,7 @@ def _multi_head_attention(
         ("q_proj", "k_proj", "v_proj"), inputs, weights, biases, strict=True
     ):
         projection = linear("linear", x.transpose(0, 1), weight, bias, part)
-        yield _known(projection, samples_first=True)
+        yield known(projection, samples_first=True)
     with torch.no_grad():  # nothing of this is to be part of the model's graph
         q, k, v = (
             F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
@@ -456,9 +474,9 @@ def _multi_head_attention(
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed = mixed.transpose(1, 2).flatten(2)
         products = list(attention(q, k, v, mask, False))
-    yield from (_known(product, samples_first=True) for product in products)
+    yield from (known(product, samples_first=True) for product in products)
     projection = linear("linear", mixed, out_proj_weight, out_proj_bias, "out_proj")
-    yield _known(projection, samples_first=True)
+    yield known(projection, samples_first=True)
 
 
 def _additive_mask(
@@ -510,7 +528,7 @@ def _convolution_of_any(
     moves = stride, padding, dilation, groups, transposed, output_padding
     geometry = ConvGeometry.of(weight.shape[2:], *moves)
     operation = f"conv_transpose{ndim}d" if transposed else f"conv{ndim}d"
-    yield _moved(operation, ndim, input, weight, bias, geometry)
+    yield moved(operation, ndim, input, weight, bias, geometry)
 
 
 def _tensordot_of_dims(
@@ -519,16 +537,18 @@ def _tensordot_of_dims(
     yield from _tensordot(self, other, (dims_self, dims_other))
 
 
-def _register_operator(name: str, parser: Parser) -> None:
+def register_operator(namespace: Any, name: str, parser: Parser) -> None:
     """Register an operator and its overloads, but for those that write into what they are given."""
-    operator: Any = getattr(torch.ops.aten, name)
+    operator: Any = getattr(namespace, name, None)
+    if operator is None:
+        return  # this build of PyTorch lacks it
     overloads = [getattr(operator, overload) for overload in operator.overloads()]
     parses(operator, *(one for one in overloads if not one._schema.is_mutable))(parser)
 
 
 for _name in _AS_FUNCTIONS:
-    _register_operator(_name, PARSERS[getattr(torch, _name)])
-_register_operator("linear", _linear)
-_register_operator("scaled_dot_product_attention", _attention)
-_register_operator("tensordot", _tensordot_of_dims)
-_register_operator("convolution", _convolution_of_any)
+    register_operator(torch.ops.aten, _name, PARSERS[getattr(torch, _name)])
+register_operator(torch.ops.aten, "linear", _linear)
+register_operator(torch.ops.aten, "scaled_dot_product_attention", _attention)
+register_operator(torch.ops.aten, "tensordot", _tensordot_of_dims)
+register_operator(torch.ops.aten, "convolution", _convolution_of_any)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from snnmetrics.ops import function_names as names
 from snnmetrics.ops.functions import Role, role_of_operator
 
 SCRIPTED: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
@@ -24,10 +25,12 @@ class Script(NamedTuple):
     Attributes:
         uncounted: Why it may contract something that is not counted, or None.
         writes: Whether it writes into a tensor.
+        multiplies: Whether it multiplies two tensors element by element.
     """
 
     uncounted: str | None
     writes: bool
+    multiplies: bool = False
 
 
 # Reading a graph takes half a millisecond.
@@ -38,20 +41,33 @@ def read_script(func: Any) -> Script:
     """Read a scripted function or method by the operators of its graph."""
     known = _known.get(func)
     if known is None:
-        known = _known[func] = _read(func.inlined_graph)
+        try:
+            graph = func.inlined_graph
+        except RuntimeError:  # it is compiled: a method of a class that is written in C++
+            known = _COMPILED
+            if func.name in _OF_PACKED:
+                known = Script(None, False)
+        else:
+            known = _read(graph)
+        _known[func] = known
     return known
 
 
+_COMPILED = Script("a method of a compiled class", True)
+_OF_PACKED = frozenset({*names.PACKING.split(), "bias"})  # methods of packed weights
+
+
 def _read(graph: Any) -> Script:
-    uncounted, writes = None, False
+    uncounted, writes, multiplies = None, False, False
     for kind, overload in _operators(graph):
         writes |= kind.endswith("_") and not kind.endswith("__")
+        multiplies |= overload in ("aten::mul.Tensor", "aten::mul_.Tensor")
         role = role_of_operator(kind)
         # Of TorchScript's own operators, on numbers and lists, the dispatcher knows nothing.
         unknown = role is Role.UNKNOWN and torch._C._dispatch_has_kernel(overload)
         if uncounted is None and (unknown or role is Role.UNCOUNTED):
             uncounted = f"a scripted function with {kind}"
-    return Script(uncounted, writes)
+    return Script(uncounted, writes, multiplies)
 
 
 def _operators(block: Any) -> Iterator[tuple[str, str]]:

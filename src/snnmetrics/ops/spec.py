@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 import re
 import string
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from snnmetrics.ops.geometry import ConvGeometry, Sizes
+
+RealValues = Callable[[Tensor], Tensor]
+"""Gives the real values of a quantised tensor."""
 
 
 class Letters(NamedTuple):
@@ -25,13 +29,18 @@ class Letters(NamedTuple):
         right: Of the second operand.
         contracted: Shared letters that are summed over, and so not in the output.
         batch: Of a matrix product, the letters of batch dimensions: they come first in the output,
-            also those that one operand lacks.
+            also those that one operand lacks. Of an element-wise product, all letters.
     """
 
     left: str
     right: str
     contracted: str = "Z"
     batch: str = ""
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether elements meet those at their place, where both operands are broadcast."""
+        return bool(self.batch) and not self.contracted
 
     @property
     def shared(self) -> list[str]:
@@ -59,7 +68,11 @@ class Letters(NamedTuple):
         Example:
             >>> Letters("abXZ", "abZY").text_of_product(), Letters("XZ", "ZY").text_of_product()
             ('.a,a.', '.a,a.')
+
+        Which dimensions of an element-wise product are broadcast depends on their sizes.
         """
+        if self.is_elementwise:
+            return ","
         names = dict(zip(self.contracted, string.ascii_letters, strict=False))
         both = [
             "".join(
@@ -229,11 +242,15 @@ class Call(NamedTuple):
         spec: The operation.
         left: First operand; the activation where the other operand is a weight.
         right: Second operand.
+        real: Functions that give the real values of both operands, where these are quantised.
+        packed: What the second operand was unpacked from, if it was: a weight as a kernel keeps it.
     """
 
     spec: OpSpec
     left: Tensor
     right: Tensor
+    real: tuple[RealValues, RealValues] | None = None
+    packed: Any = None
 
     def swapped(self) -> Call:
         """The same contraction with its operands in the other order."""
@@ -243,7 +260,17 @@ class Call(NamedTuple):
             right_shape=self.spec.left_shape,
             form=letters._replace(left=letters.right, right=letters.left),
         )
-        return Call(spec, self.right, self.left)
+        real = None if self.real is None else self.real[::-1]
+        return Call(spec, self.right, self.left, real)
+
+    def read(self) -> Call:
+        """The same with operands that can be read; a weight stays, of which zeros alone matter."""
+        if self.real is None:
+            return self
+        left, right = self.real
+        return self._replace(
+            left=left(self.left), right=self.right if self.spec.weighted else right(self.right)
+        )
 
     def aligned(self) -> Call:
         """The same without broadcasting: dimensions that only repeat an operand are taken away."""
@@ -269,7 +296,7 @@ class Call(NamedTuple):
             right_shape=tuple(right.shape),
             form=self.spec.letters._replace(left=left_letters, right=right_letters),
         )
-        return Call(spec, left, right)
+        return self._replace(spec=spec, left=left, right=right)
 
 
 def _without(operand: Tensor, letters: str, letter: str) -> tuple[Tensor, str]:

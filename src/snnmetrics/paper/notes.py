@@ -14,7 +14,14 @@ from snnmetrics.paper.columns import FIGURES, MEASURED
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.convention_report import SCOPE
-from snnmetrics.report.pages import OUT_OF_SCOPE, RULES, above_dense, declared_scale, two_valued
+from snnmetrics.report.pages import (
+    OUT_OF_SCOPE,
+    RULES,
+    above_dense,
+    declared_scale,
+    out_of_scope,
+    two_valued,
+)
 from snnmetrics.text import named
 
 if TYPE_CHECKING:
@@ -56,7 +63,8 @@ def footnotes(table: PaperTable) -> Iterator[str]:
     if not table.under and ("energy" in shown or counted):
         yield from shared({name: [*_rules(report)] for name, report in reports.items()})
     if counted:
-        yield OUT_OF_SCOPE
+        scopes = {name: [out_of_scope(report)] for name, report in reports.items()}
+        yield from shared(scopes) if scopes else [OUT_OF_SCOPE]
     if "dense_macs" in shown:
         yield DENSE
     if "parameters" in shown:

@@ -89,7 +89,7 @@ _ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "": {"curves": {}, "until": None, "cores": {}, "core_seconds": None},
         **{rows: {"curves": {}} for rows in ("layers", "groups", "neurons")},
     },
-    6: {"layers": {"scale_by": None, "level": None}},
+    6: {"": {"elementwise": False}, "layers": {"scale_by": None, "level": None}},
 }
 """Fields that a version added to a report (``""``) and to its rows, without anything in them."""
 _ADDED_TO_COUNTS: dict[int, dict[str, int]] = {6: {"right_elements": 0, "right_events": 0}}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from snnmetrics.report.report import Report
 
 # What must be the same in both for counts to mean the same.
-_SAME = ("model", "parameters", "dt", "integer_as")
+_SAME = ("model", "parameters", "dt", "integer_as", "elementwise")
 _SAME_LAYER = ("declared_kind", "input_scale", "scale_by")
 _SAME_OPERATION = ("operation", "weight_shape")
 _UNCLEAR = "analog in some of the merged reports and not in others: no figures over samples with it"

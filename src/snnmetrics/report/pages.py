@@ -27,6 +27,10 @@ OUT_OF_SCOPE = (
     "out of scope: element-wise arithmetic (neuron dynamics, normalisation: batch norm after a "
     "linear layer is taken as folded) and pooling are not counted"
 )
+_ELEMENTWISE = {
+    False: "element-wise products of two activations are counted with Monitor(elementwise=True)",
+    True: "element-wise products of two activations in the model's forward functions are counted",
+}
 FIGURES = (
     "synops: sum of |input| x fan-out; ACs and MACs leave out synapses whose weight is zero; "
     "dense MACs: every input, padded taps included"
@@ -260,10 +264,15 @@ def _footnotes(report: Report) -> Iterator[str]:
     if any(None in (data.silent, data.saturated) for data in report.neurons_data.values()):
         yield "silent, saturated: not known of what was merged without Monitor(per_neuron=True)"
     yield from report.notes
-    yield OUT_OF_SCOPE
+    yield out_of_scope(report)
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def out_of_scope(report: Report) -> str:
+    """Say what is not counted in a report, or not by default."""
+    return f"{OUT_OF_SCOPE}; {_ELEMENTWISE[report.elementwise]}"
 
 
 def without_synops(report: Report) -> Iterator[str]:

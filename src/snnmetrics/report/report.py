@@ -71,6 +71,7 @@ class Report(Record, Tabular):
         until_data: Totals until each sample stopped, if the batches had such steps.
         cores_data: What was counted of each core, by name, if layers were laid on cores.
         core_seconds: Time that each sample takes on these cores, if their times were given.
+        elementwise: Whether element-wise products of two activations were counted.
 
     Raises:
         ValueError: If ``integer_as`` is not ``"acs"`` or ``"macs"``.
@@ -114,6 +115,7 @@ class Report(Record, Tabular):
     until_data: UntilData | None = None
     cores_data: Mapping[str, CoreData] = field(default_factory=dict)
     core_seconds: Distribution | None = None
+    elementwise: bool = False
 
     def __post_init__(self) -> None:
         if self.integer_as not in ("acs", "macs"):

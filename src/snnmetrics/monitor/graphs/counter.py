@@ -25,6 +25,7 @@ class PlannedCall(NamedTuple):
         swapped: Whether the operation has them in the other order.
         padded: What its input was made of by padding, if so.
         planned: What is recorded of it; None where it is not counted.
+        quantised: Whether its operands have other values than those that a graph would read.
     """
 
     number: int
@@ -33,6 +34,7 @@ class PlannedCall(NamedTuple):
     swapped: bool
     padded: Padded | None
     planned: Planned | None
+    quantised: bool
 
 
 class Counter(Protocol):

@@ -375,6 +375,8 @@ class _Walker:
         caller = GraphCaller(node.meta.get("stack_trace"), scope.module)
         with counter.within(scope):
             calls = counter.plan(func, args, kwargs, output, caller)
+        if any(call.quantised for call in calls):
+            raise NotCountableError("an operation in it has operands that are quantised")
         self.found.reads += [
             Read(step, call, self._source(node, call), self._making(node)) for call in calls
         ]

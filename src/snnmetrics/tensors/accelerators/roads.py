@@ -54,7 +54,11 @@ def is_copied(x: Tensor) -> bool:
 
 
 def to_be_read(x: Tensor) -> Tensor:
-    """The tensor that is read: itself, or a copy on the CPU."""
+    """The tensor that is read: itself, or a copy on the CPU; of quantised values the real ones."""
+    if x.is_quantized:
+        x = x.dequantize()
+    elif x.dtype.itemsize == 1 and x.dtype.is_floating_point:  # of which little can be computed
+        x = x.to(torch.float32)
     return x.cpu() if is_copied(x) else x
 
 
