@@ -217,3 +217,24 @@ def test_neurons_of_snntorch_in_a_model_that_loops_inside() -> None:
     norms = torch.stack([grad.double().norm() for grad in expected])
     assert torch.allclose(metric.compute()["norm_per_step"], norms)
     assert metric.compute()["last_to_first"] > 1  # it decays backward in time
+
+
+def test_a_tensor_that_enters_at_every_step_has_one_gradient() -> None:
+    """As the current of a direct-coded image does."""
+
+    class Direct(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            current = self.fc(x)
+            current.retain_grad()
+            self.entered = [current]
+            out: Tensor = sum(self.out(self.fire(current)) for _ in range(STEPS))  # type: ignore
+            return out
+
+    direct, metric = Direct(), sm.GradientStatistics(time_dim=None)
+    with sm.Monitor(direct, batch_dim=0, probes={"fire.gradient": metric}):
+        direct(steps()[0]).square().sum().backward()
+    expected = direct.entered[0].grad
+    assert expected is not None
+    value = metric.compute()
+    assert value["norm"].item() == pytest.approx(expected.double().norm().item())
+    assert value["norm_per_step"].shape == (1,)

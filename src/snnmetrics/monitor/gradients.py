@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.functional.gradient import gradient_statistics_update
 from snnmetrics.metrics.gradient import GradientStatistics
@@ -35,14 +36,17 @@ class Gradients:
         self._heard: dict[str, dict[int, Tensor]] = {}  # in the backward pass that runs
         self._metrics: dict[str, GradientStatistics] = {}  # of these places
         self._leaves: list[RemovableHandle] = []  # hooks that would outlive the forward
+        self._known: dict[str, WeakTensorKeyDictionary] = {}  # tensors of the batch, by place
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has heard nothing."""
-        return vars(self) | {"_calls": {}, "_heard": {}, "_metrics": {}, "_leaves": []}
+        empty: dict[str, Any] = {"_calls": {}, "_heard": {}, "_metrics": {}, "_known": {}}
+        return vars(self) | empty | {"_leaves": []}
 
     def begin(self) -> None:
         """A batch begins: calls are numbered anew."""
         self._calls.clear()
+        self._known.clear()
         self.release()
 
     def release(self) -> None:
@@ -52,10 +56,15 @@ class Gradients:
         self._leaves.clear()
 
     def listen(self, place: str, metric: Any, x: Tensor) -> None:
-        """Hear the gradient of a tensor that entered a module, if it is to have one."""
+        """Hear the gradient of a tensor that entered a module, if it is to have one.
+
+        A tensor that enters again, as a current that is the same at every step, has one gradient.
+        """
         number = self._calls[place] = self._calls.get(place, -1) + 1
-        if not x.requires_grad:
+        known = self._known.setdefault(place, WeakTensorKeyDictionary())
+        if not x.requires_grad or x in known:
             return
+        known[x] = True
         alive = weakref.ref(self)
         handle: RemovableHandle | None = None
 
