@@ -4,13 +4,16 @@ A small SNN (snnTorch) learns scikit-learn's handwritten digits with a learning 
 high. The accuracy hardly tells, but large steps throw neurons far below their threshold, where the
 surrogate gradient is next to nothing, and most of those that fall silent stay so; others come to
 spike at nearly every step. ``sm.SilentNeurons`` and ``sm.FiringRate`` show it, epoch by epoch and
-layer by layer, on images that the network is not trained with.
+layer by layer, on images that the network is not trained with. Probes of a Monitor show why they
+stay silent: ``sm.MembraneStatistics`` is given the membrane potentials, and says how many lie where
+the surrogate has a slope; ``sm.GradientStatistics`` is given the gradients at the neurons, and says
+how they change from the first time step to the last.
 
 The second run differs in one thing: its loss pulls the firing rate of each neuron into a band. It
 gets the rate from ``sm.FiringRate(per_neuron=True)``, whose value of a batch has a gradient. (At a
 tenth of the learning rate few neurons would have been lost: try ``LEARNING_RATE``.)
 
-Run with ``python examples/training_diagnosis.py [--epochs N]``: it prints a table per run and
+Run with ``python examples/training_diagnosis.py [--epochs N]``: it prints two tables per run and
 writes ``examples/out/training_diagnosis.png``.
 """
 
@@ -18,11 +21,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import snntorch as snn
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.datasets import load_digits
 from snntorch import surrogate
@@ -38,12 +43,17 @@ EPOCHS, STEPS, BATCH, HIDDEN, SEED = 15, 10, 64, 128, 0
 LEARNING_RATE = 0.03
 # From here on a neuron counts as saturated: it spikes at 9 of 10 steps, whatever the image.
 SATURATION = 0.9
+# The slope of the surrogate, 1 / (1 + SLOPE |u - threshold|)^2, is one percent of its peak at these
+# bounds: outside of them an error hardly reaches the weights.
+SLOPE, THRESHOLD = 25, 1.0
+WINDOW = (THRESHOLD - 9 / SLOPE, THRESHOLD + 9 / SLOPE)
 # Spikes per step between which the cure leaves a neuron alone, and the price of leaving the band.
 # Silence has to be the dearer side, as its gradient is weak: at equal prices some stay silent.
 FLOOR, CEILING = 0.05, 0.5
 FLOOR_WEIGHT, CEILING_WEIGHT = 0.3, 0.03
 RUNS = {"sick: learning rate too high": False, "cured: firing rates held in a band": True}
 LAYERS, FIGURES = ("hidden1", "hidden2"), ("rate", "silent_fraction", "saturated_fraction")
+INSIDE = ("hidden1/in_window", "hidden2/in_window", "gradient/norm", "gradient/last_to_first")
 LAST = 5  # epochs in the means of the closing line: the accuracy of a single one is noisy
 FIGURE = Path(__file__).parent / "out" / "training_diagnosis.png"
 
@@ -57,7 +67,7 @@ class SpikingMLP(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        spike_grad = surrogate.fast_sigmoid(slope=25)
+        spike_grad = surrogate.fast_sigmoid(slope=SLOPE)
         self.fc1 = nn.Linear(64, HIDDEN)
         self.lif1 = snn.Leaky(beta=0.9, spike_grad=spike_grad)
         self.fc2 = nn.Linear(HIDDEN, HIDDEN)
@@ -89,9 +99,15 @@ def digits() -> tuple[Images, Images]:
 
 
 class Diagnosis:
-    """The metrics of each hidden layer: updated with each batch, read and reset each epoch."""
+    """The metrics of each hidden layer: updated with each batch, read and reset each epoch.
 
-    def __init__(self) -> None:
+    Args:
+        model: The network. Potentials are read in its neurons, gradients at what enters the second
+            layer of them, by a Monitor; the model does not know.
+    """
+
+    def __init__(self, model: SpikingMLP) -> None:
+        self.model = model
         self.layers = {
             name: MetricCollection(
                 {
@@ -101,19 +117,42 @@ class Diagnosis:
             )
             for name in LAYERS
         }
+        # Neurons are called once per time step: an update of the metric is one step.
+        self.potentials = {
+            name: sm.MembraneStatistics(time_dim=None, window=WINDOW) for name in LAYERS
+        }
+        self.gradients = sm.GradientStatistics(time_dim=None)
+        self.monitor = sm.Monitor(
+            model,
+            batch_dim=0,
+            steps=STEPS,
+            probes={
+                "lif1.membrane": self.potentials["hidden1"],
+                "lif2.membrane": self.potentials["hidden2"],
+                "lif2.gradient": self.gradients,
+            },
+        )
 
-    @torch.no_grad()
-    def epoch(self, number: int, model: SpikingMLP, validation: Images) -> Row:
+    def epoch(self, number: int, validation: Images) -> Row:
         """What each layer did over all validation images, and how many were recognised."""
         row, right = {"epoch": float(number)}, 0
-        for x, y in validation:
-            scores, spikes = model(x)
-            right += int((scores.argmax(1) == y).sum())
-            for name, metrics in self.layers.items():
-                metrics.update(spikes[name])
+        with self.monitor:
+            for x, y in validation:
+                scores, spikes = self.model(x)
+                loss: Tensor = nn.functional.cross_entropy(scores, y)
+                loss.backward()  # for the gradients alone
+                right += int((scores.argmax(1) == y).sum())
+                for name, metrics in self.layers.items():
+                    metrics.update(spikes[name])
+        self.model.zero_grad()
         for name, metrics in self.layers.items():
             row |= {f"{name}/{key}": value.item() for key, value in metrics.compute().items()}
-            metrics.reset()
+            row[f"{name}/in_window"] = self.potentials[name].compute()["in_window"].item()
+        found = self.gradients.compute()
+        row |= {f"gradient/{key}": found[key].item() for key in ("norm", "last_to_first")}
+        metrics_of_epoch: list[Any] = [*self.layers.values(), *self.potentials.values()]
+        for metric in (*metrics_of_epoch, self.gradients):
+            metric.reset()
         return row | {"accuracy": right / len(validation.dataset)}  # type: ignore[arg-type]
 
 
@@ -127,10 +166,11 @@ def run(cure: bool, epochs: int) -> list[Row]:
     """Train a fresh network; a row before training and one after each epoch."""
     torch.manual_seed(SEED)
     train, validation = digits()
-    model, diagnosis = SpikingMLP(), Diagnosis()
+    model = SpikingMLP()
+    diagnosis = Diagnosis(model)
     rates = {name: sm.FiringRate(time_dim=1, per_neuron=True) for name in LAYERS}
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    rows = [diagnosis.epoch(0, model, validation)]
+    rows = [diagnosis.epoch(0, validation)]
     for number in range(1, epochs + 1):
         for x, y in train:
             scores, spikes = model(x)
@@ -141,7 +181,7 @@ def run(cure: bool, epochs: int) -> list[Row]:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        rows.append(diagnosis.epoch(number, model, validation))
+        rows.append(diagnosis.epoch(number, validation))
     return rows
 
 
@@ -155,6 +195,16 @@ def print_table(title: str, rows: list[Row]) -> None:
             rate, silent, saturated = (row[f"{name}/{figure}"] for figure in FIGURES)
             cells.append(f"{rate:>8.3f}{silent:>9.1%}{saturated:>11.1%}")
         print(f"{row['epoch']:<5.0f}" + "".join(cells) + f"{row['accuracy']:>11.1%}")
+
+
+def print_inside(rows: list[Row]) -> None:
+    """Potentials in the window of each layer, and gradients at the second one, per epoch."""
+    print(f"\n{'':<5}{'potentials in the window':>28}{'gradients at hidden2':>28}")
+    print(f"{'epoch':<5}{'hidden1':>14}{'hidden2':>14}{'norm':>14}{'last / first':>14}")
+    for row in rows:
+        first, second, norm, ratio = (row[key] for key in INSIDE)
+        cells = f"{first:>14.1%}{second:>14.1%}{norm:>14.2e}{ratio:>14.1f}"
+        print(f"{row['epoch']:<5.0f}{cells}")
 
 
 def print_comparison(runs: dict[str, list[Row]]) -> None:
@@ -171,13 +221,33 @@ def print_comparison(runs: dict[str, list[Row]]) -> None:
     print(f"\nOf all hidden neurons, mean of the last {len(last)} epochs: {'; '.join(parts)}")
 
 
+def draw_inside(axis: Axes, rows: list[Row], styles: dict[str, str]) -> None:
+    """Potentials in the window, and on an axis of its own how gradients fade over time."""
+    epochs = [row["epoch"] for row in rows]
+    for name, style in styles.items():
+        values = [row[f"{name}/in_window"] for row in rows]
+        axis.plot(
+            epochs, values, style, color="#009E73", ms=5, mfc="white", label=f"in window, {name}"
+        )
+    right = axis.twinx()
+    ratios = [row["gradient/last_to_first"] for row in rows]
+    right.plot(epochs, ratios, ":^", color="black", ms=4)
+    right.set(ylim=(-0.03, 1.03), ylabel="gradient norm, last step / first step")
+    axis.plot([], [], ":^", color="black", ms=4, label="gradient, hidden2 (axis on the right)")
+    axis.set(xlabel="epoch (0: before training)", ylim=(-0.01, 0.31))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.grid(alpha=0.3)
+
+
 def draw(runs: dict[str, list[Row]]) -> None:
-    """Silent and saturated fractions of each layer and the accuracy, a panel per run."""
+    """A column per run: neurons that are lost and the accuracy; below, what is inside."""
     # Blue, vermilion and black of Okabe and Ito: told apart with any colour vision.
     colours = {"silent": "#0072B2", "saturated": "#D55E00"}
     styles = {"hidden1": "-o", "hidden2": "--s"}
-    figure, axes = plt.subplots(1, len(runs), figsize=(10, 4), sharey=True, layout="constrained")
-    for axis, (title, rows) in zip(axes, runs.items(), strict=True):
+    figure, axes = plt.subplots(
+        2, len(runs), figsize=(10, 7), sharex=True, sharey="row", layout="constrained"
+    )
+    for (axis, below), (title, rows) in zip(axes.T, runs.items(), strict=True):
         epochs = [row["epoch"] for row in rows]
         accuracy = [row["accuracy"] for row in rows]
         axis.plot(epochs, accuracy, ":", color="black", linewidth=2, label="accuracy")
@@ -186,12 +256,18 @@ def draw(runs: dict[str, list[Row]]) -> None:
                 values = [row[f"{name}/{kind}_fraction"] for row in rows]
                 label = f"{kind}, {name}"
                 axis.plot(epochs, values, style, color=colour, ms=5, mfc="white", label=label)
-        axis.set(title=title, xlabel="epoch (0: before training)", ylim=(-0.03, 1.03))
+        axis.set(title=title, ylim=(-0.03, 1.03))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("share of neurons (accuracy: of images)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        draw_inside(below, rows, styles)
+    axes[0, 0].set_ylabel("share of neurons (accuracy: of images)")
+    axes[1, 0].set_ylabel("share of potentials in the window")
+    found = [axis.get_legend_handles_labels() for axis in axes[:, 0]]
+    handles, labels = (
+        [one for part in parts for one in part] for parts in zip(*found, strict=True)
+    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
     plt.close(figure)
@@ -202,6 +278,7 @@ def main(epochs: int = EPOCHS) -> None:
     runs = {title: run(cure, epochs) for title, cure in RUNS.items()}
     for title, rows in runs.items():
         print_table(title, rows)
+        print_inside(rows)
     print_comparison(runs)
     draw(runs)
     print(f"Figure: {FIGURE}")

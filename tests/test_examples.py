@@ -245,9 +245,10 @@ def runs(diagnosis: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_diagnosis_is_of_all_images(diagnosis: dict[str, Any]) -> None:
     model, (_, validation) = diagnosis["SpikingMLP"](), diagnosis["digits"]()
-    judge = diagnosis["Diagnosis"]()
-    first, second = (judge.epoch(number, model, validation) for number in range(2))
+    judge = diagnosis["Diagnosis"](model)
+    first, second = (judge.epoch(number, validation) for number in range(2))
     assert first | {"epoch": 1.0} == second  # nothing is left over of the epoch before
+    assert all(parameter.grad is None for parameter in model.parameters())
     with torch.no_grad():
         outputs = [(*model(x), y) for x, y in validation]
     assert sum(len(y) for _, _, y in outputs) == 360
@@ -258,6 +259,35 @@ def test_a_diagnosis_is_of_all_images(diagnosis: dict[str, Any]) -> None:
         assert first[f"{name}/rate"] == pytest.approx(rates.mean().item(), rel=1e-12)
         assert first[f"{name}/silent_fraction"] == (rates == 0).double().mean()
         assert first[f"{name}/saturated_fraction"] == (rates >= 0.9).double().mean()
+
+
+def test_potentials_and_gradients_are_those_of_the_network(diagnosis: dict[str, Any]) -> None:
+    """By the network written out: potentials, and the currents that enter the second layer."""
+    model, (_, validation) = diagnosis["SpikingMLP"](), diagnosis["digits"]()
+    row = diagnosis["Diagnosis"](model).epoch(0, validation)
+    low, high = diagnosis["WINDOW"]
+    slope = [1 / (1 + diagnosis["SLOPE"] * abs(bound - 1)) ** 2 for bound in (low, high)]
+    assert slope == pytest.approx([0.01, 0.01])
+    inside, squares = {"hidden1": [], "hidden2": []}, []
+    for x, y in validation:
+        u1, u2 = model.lif1.init_leaky(), model.lif2.init_leaky()
+        currents, emitted = [], []
+        for _ in range(diagnosis["STEPS"]):
+            s1, u1 = model.lif1(model.fc1(x), u1)
+            currents.append(model.fc2(s1))
+            s2, u2 = model.lif2(currents[-1], u2)
+            emitted.append(s2)
+            for name, u in (("hidden1", u1), ("hidden2", u2)):
+                inside[name].append(((u >= low) & (u <= high)).double().mean(1))
+        loss = F.cross_entropy(model.readout(torch.stack(emitted).mean(0)), y)
+        gradients = torch.autograd.grad(loss, currents)
+        squares.append(torch.stack([g.double().square().sum() for g in gradients]))
+    for name, shares in inside.items():
+        assert row[f"{name}/in_window"] == pytest.approx(torch.cat(shares).mean().item(), abs=1e-6)
+    per_step = torch.stack(squares).mean(0)
+    assert row["gradient/norm"] == pytest.approx(per_step.sum().sqrt().item(), rel=1e-5)
+    ratio = (per_step[-1] / per_step[0]).sqrt().item()
+    assert row["gradient/last_to_first"] == pytest.approx(ratio, rel=1e-5)
 
 
 def test_neurons_are_lost_while_training_and_the_cure_keeps_them(
@@ -300,6 +330,11 @@ def test_the_tables_and_the_closing_line_are_what_was_measured(
         for line, row in zip(table, rows, strict=True):
             cells = [row[key] for key in keys]
             shown = [f"{v:.3f}" if i in (0, 3) else f"{v:.1%}" for i, v in enumerate(cells)]
+            assert line.split() == [f"{row['epoch']:.0f}", *shown]
+        inside = out.partition(f"{title}\n")[2].splitlines()[5 + len(rows) : 5 + 2 * len(rows)]
+        for line, row in zip(inside, rows, strict=True):
+            first, second, norm, ratio = (row[key] for key in diagnosis["INSIDE"])
+            shown = [f"{first:.1%}", f"{second:.1%}", f"{norm:.2e}", f"{ratio:.1f}"]
             assert line.split() == [f"{row['epoch']:.0f}", *shown]
         mean = {key: sum(row[key] for row in rows[1:]) / EPOCHS for key in rows[0]}
         silent, saturated = (
