@@ -56,6 +56,8 @@ bench: venv  ## What counting costs, beside plain PyTorch, torchmetrics and peer
 	$(BIN)/python -m benchmarks.metric_update --json $(RESULTS)/metric_update.json
 	$(BIN)/python -m benchmarks.peak_memory --json $(RESULTS)/peak_memory.json
 	$(BIN)/python -m benchmarks.compiled --json $(RESULTS)/compiled.json
+	$(BIN)/python -m benchmarks.options --json $(RESULTS)/options.json
+	$(BIN)/python -m benchmarks.probes --json $(RESULTS)/probes.json
 	$(BIN)/python -m benchmarks.publish
 
 venv: $(STAMP)  ## The environment with everything that tests and examples need

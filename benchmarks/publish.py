@@ -37,6 +37,7 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
     "calls": (tables.call_table, "metric_update"),
     "compiled": (tables.compiled_table, "compiled"),
     "options": (tables.options_table, "options"),
+    "probes": (tables.options_table, "probes"),
     "on a CUDA device": (tables.device_table, "on_device"),
 }
 
