@@ -91,13 +91,11 @@ def ann_baseline(
     layers, reads = {}, {}
     for name, row in report.layers.items():
         runs = 1 if name in ran_once else steps
-        reads[name] = _once(workload.reads[name], row.dense_synops, runs)
         dense = (row.dense_macs if padded_taps else row.dense_synops) / runs
         macs = dense if zero_weights else dense * _share_of_weights(row)
-        if name in same_input:
-            macs *= ratio(row.event_synops, row.dense_synops)
-        else:
-            macs *= 1 - activation_sparsity
+        computed = 1.0 if name in same_input else 1 - activation_sparsity
+        macs *= ratio(row.event_synops, row.dense_synops) if name in same_input else computed
+        reads[name] = _once(workload.reads[name], row.dense_synops * computed, runs)
         layers[name] = LayerWork(name, "analog", 0.0, macs, None, dense)
     neurons = {}
     for name, neuron in report.neurons.items():
@@ -130,14 +128,14 @@ def ann_baseline(
     )
 
 
-def _once(reads: LayerReads, dense_synops: float, runs: float) -> LayerReads:
-    """What a layer reads in a single run, in which every input is computed."""
+def _once(reads: LayerReads, synapses: float, runs: float) -> LayerReads:
+    """What a layer reads in a single run, in which every input is read."""
     return replace(
         reads,
         vectors=reads.vectors / runs,
         inputs=reads.inputs / runs,
         events=reads.inputs / runs,
-        synapses=dense_synops / runs,
+        synapses=synapses / runs,
         biases=reads.biases / runs,
     )
 

@@ -56,7 +56,7 @@ class NeuronWork:
         additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
         multiplications: Multiplications; ``None`` if not known of the type.
         spikes: Spikes out: an output of n is n spikes where the report counts integers as ACs;
-            ``None`` of what emits none, such as a ReLU.
+            ``None`` of what emits analog values, such as a ReLU.
         neurons: Number of neurons; ``None`` if not known.
 
     Example:
@@ -126,7 +126,7 @@ class Workload(Record, Tabular):
         neurons: Updates of neurons, by name; read-only.
         notes: What a reader must know of the counts, such as what was not counted.
         integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
-        bits: Width of weights and activations, where it is part of what the model is.
+        bits: Width of activations, where it is part of what the model is.
         reads: What each layer reads, by name; read-only, empty if it is not known.
         convention: Name of the convention by which layers are counted; ``None`` for exact counts.
 
@@ -257,7 +257,7 @@ def workload_of(report: Report | ConventionReport) -> Workload:
             row.updates,
             row.additions,
             row.multiplications,
-            ratio(spikes_of(report.neurons_data[name], report.integer_as), report.samples),
+            _per_sample(spikes_of(report.neurons_data[name], report.integer_as), report.samples),
             row.neurons,
         )
         for name, row in report.neurons.items()
@@ -276,13 +276,19 @@ def workload_of(report: Report | ConventionReport) -> Workload:
     )
 
 
-def spikes_of(data: NeuronData, integer_as: str) -> float:
+def spikes_of(data: NeuronData, integer_as: str) -> float | None:
     """Spikes over all samples: an output of n is n spikes where integers count as ACs.
 
-    A fractional output is not a number of spikes: the layer behind takes it as analog.
+    ``None`` where outputs are fractional, which the layer behind takes as analog: their sum is no
+    whole number, or less than one per output that is not zero.
     """
-    weighted = integer_as == "acs" and float(data.spikes).is_integer()
-    return data.spikes if weighted else data.events
+    if data.spikes < data.events or not float(data.spikes).is_integer():
+        return None
+    return data.spikes if integer_as == "acs" else data.events
+
+
+def _per_sample(total: float | None, samples: int) -> float | None:
+    return None if total is None else ratio(total, samples)
 
 
 def _reads(
