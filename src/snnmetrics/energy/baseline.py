@@ -14,7 +14,14 @@ from snnmetrics.energy.priced import NAMES, priced_as
 from snnmetrics.energy.profile import MESSAGES, PRICES, EnergyProfile
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
-from snnmetrics.energy.workload import LayerReads, LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.workload import (
+    LayerReads,
+    LayerWork,
+    NeuronWork,
+    Workload,
+    require_report,
+    workload_of,
+)
 from snnmetrics.report import LayerRow, Report
 from snnmetrics.report.data import first_layers
 from snnmetrics.report.rows import ratio
@@ -75,6 +82,7 @@ def ann_baseline(
         >>> f"{sm.estimate_energy(report, 'horowitz-45nm-fp32').ratio(ann):.3f}"  # 60 ACs, 12 MACs
         '0.978'
     """
+    require_report(report)
     workload = workload_of(report)
     steps = steps_of(report)
     require_bool("padded_taps", padded_taps)
@@ -254,6 +262,7 @@ def break_even_rate(
         >>> f"{break_even_rate(report, 'horowitz-45nm-fp32'):.3f}"  # 4.6 / (10 x 0.9)
         '0.511'
     """
+    require_report(report)
     known = profile_of(profile)
     if not known.event_driven:
         raise ValueError(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from snnmetrics.arguments import positive_integer
 from snnmetrics.energy.traffic import ANALOG_BITS, of_kind, one_bit_counts
-from snnmetrics.energy.workload import Workload, exact_workload_of
+from snnmetrics.energy.workload import Workload, exact_workload_of, sum_if_known
 from snnmetrics.report import Report
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -87,7 +87,7 @@ class BitBudget(Record, Tabular):
     def total(self) -> BitRow:
         """Bits of all layers; ``None`` where they are not known of one."""
         rows = self.layers.values()
-        sums = {figure: _sum(getattr(row, figure) for row in rows) for figure in FIGURES}
+        sums = {figure: sum_if_known(getattr(row, figure) for row in rows) for figure in FIGURES}
         return BitRow("total", "", **sums)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,11 +220,6 @@ def _narrow(workload: Workload, activation_bits: int) -> Iterator[str]:
     if activation_bits == 1 and (signed := of_kind(workload, "ternary")):
         yield f"1 bit does not hold the sign of a spike: {', '.join(signed)}"
     yield from one_bit_counts(workload, activation_bits)
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if None in known else float(sum(value or 0 for value in known))
 
 
 def _known(row: BitRow) -> dict[str, float | None]:

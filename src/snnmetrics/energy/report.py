@@ -60,8 +60,8 @@ class EnergyRow(Record):
         breakdown: The energy by what it is spent on.
         priced: Whether there is a price for it; if not, the energy is not known to be zero.
         work: What was priced, per sample; ``None`` of a total.
-        unknown: Parts of the breakdown that are zero since they are not known: a dash where they are
-            printed, ``None`` in exports.
+        unknown: Parts of the breakdown that are zero since they are not known: a dash where
+            they are printed, ``None`` in exports.
 
     Example:
         >>> import torch

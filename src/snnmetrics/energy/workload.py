@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from snnmetrics.report import LayerData, NeuronData, Report
@@ -156,12 +156,12 @@ class Workload(Record, Tabular):
     @property
     def macs(self) -> float | None:
         """Multiply-accumulations of all layers; ``None`` where they are not distinguished."""
-        return _sum([layer.macs for layer in self.layers.values()])
+        return sum_if_known(layer.macs for layer in self.layers.values())
 
     @property
     def acs(self) -> float | None:
         """Accumulations of all layers; ``None`` where they are not distinguished."""
-        return _sum([layer.acs for layer in self.layers.values()])
+        return sum_if_known(layer.acs for layer in self.layers.values())
 
     def _page(self) -> Page:
         widths = "" if self.bits is None else f", {named(self.bits, 'bit')}"
@@ -181,9 +181,10 @@ class Workload(Record, Tabular):
         }
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+def sum_if_known(values: Iterable[float | None]) -> float | None:
+    """The sum; ``None`` if a value is not known."""
+    known = list(values)
+    return None if None in known else float(sum(value or 0 for value in known))
 
 
 _LAYER_TITLES = {
@@ -214,7 +215,7 @@ def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[st
         for row in rows
     )
     counted = [[getattr(row, figure) for row in rows] for figure in figures]
-    sums = map(_sum, counted)
+    sums = map(sum_if_known, counted)
     last = "total" if what == "layer" else "all neurons"
     return Table(columns, lines, (last, "", *map(si, sums)))
 
@@ -244,8 +245,7 @@ def workload_of(report: Report | ConventionReport) -> Workload:
     """
     if isinstance(report, ConventionReport):
         return _as_counted_by(report)
-    if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
+    require_report(report)
     layers = {
         name: LayerWork(name, row.kind, row.acs, row.macs, row.synops, row.dense_synops)
         for name, row in report.layers.items()
@@ -274,6 +274,16 @@ def workload_of(report: Report | ConventionReport) -> Workload:
             for name, row in report.layers.items()
         },
     )
+
+
+def require_report(report: object) -> None:
+    """Refuse what is no report of a run.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(report, Report):
+        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
 
 
 def spikes_of(data: NeuronData, integer_as: str) -> float | None:
