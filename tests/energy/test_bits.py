@@ -57,6 +57,23 @@ def test_analog_values_have_a_width_of_their_own() -> None:
     assert budget.total.effort == 100 * 4 * 16 + 50 * 4
 
 
+@pytest.mark.parametrize(
+    ("value", "integer_as", "said"),
+    [
+        (1.0, "acs", None),
+        (-1.0, "acs", "1 bit does not hold the sign of a spike: Linear"),
+        (3.0, "acs", None),  # three accumulations of one bit
+        (3.0, "macs", "1 bit does not hold a spike count, which is one value here: Linear"),
+    ],
+)
+def test_a_bit_that_is_too_narrow_is_named(value: float, integer_as: Any, said: str | None) -> None:
+    monitor = sm.Monitor(nn.Linear(4, 3, bias=False), batch_dim=0, integer_as=integer_as)
+    made = monitor.run([torch.tensor([[value, 0.0, 0.0, 0.0]])])
+    found = bit_budget(made)
+    assert [note for note in found.notes if "1 bit does" in note] == ([said] if said else [])
+    assert not [note for note in bit_budget(made, 8, 3).notes if "1 bit does" in note]
+
+
 def test_what_is_not_known_is_none_and_named() -> None:
     class Product(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import snnmetrics as sm
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import workload_of
+from snnmetrics.energy import ann_baseline, break_even_rate, training_cost, workload_of
 from tests.energy.made import close, layer, neurons, report
 
 
@@ -61,3 +64,17 @@ def test_operations_that_a_convention_does_not_tell_apart_are_synaptic_operation
 def test_there_is_no_workload_of_a_convention_without_a_figure_of_a_layer() -> None:
     with pytest.raises(ValueError, match=r"report: expected a figure of every layer .* of image"):
         sm.estimate_energy(_under("keras-spiking"), "loihi")
+
+
+FP32 = "horowitz-45nm-fp32"
+
+
+@pytest.mark.parametrize(
+    "take", [ann_baseline, training_cost, lambda found: break_even_rate(found, FP32)]
+)
+def test_what_takes_a_run_takes_no_convention(take: Any) -> None:
+    """What a convention counts is no run: it has no steps, and no order of calls."""
+    made = sm.Monitor(nn.Linear(4, 3), batch_dim=1, time_dim=0).run([torch.ones(3, 2, 4)])
+    take(made)
+    with pytest.raises(TypeError, match="report: expected a Report, found ConventionReport"):
+        take(made.under("spikingjelly"))

@@ -226,7 +226,15 @@ def test_energy_of_events() -> None:
         ("loihi", {"hops": 2}, ValueError, "hops: expected None, since profile 'loihi' prices"),
         (LOIHI, {"messages": 0}, ValueError, "messages: expected a positive finite number"),
         ("loihi", {"messages": 2}, ValueError, "messages: expected 1, since profile 'loihi'"),
-        (LOIHI, {"sparse": "fc"}, TypeError, "sparse: expected a collection of names, found 'fc'"),
+        (
+            LOIHI,
+            {"sparse": "fc"},
+            TypeError,
+            "sparse: expected a collection of .*'fc'",
+        ),
+        (LOIHI, {"sparse": [1]}, TypeError, r"sparse: expected a collection of names, found \[1"),
+        (LOIHI, {"hops": 10**400}, ValueError, "hops: expected a number that float64 holds"),
+        (LOIHI, {"neuron_operations": None}, TypeError, "neuron_operations: expected True or"),
         (LOIHI, {"sparse": ["fd"]}, ValueError, "sparse: expected names or patterns of conv, fc"),
         ("loihi", {"sparse": ["fc"]}, ValueError, "sparse: expected none, since profile 'loihi'"),
     ],
@@ -236,3 +244,20 @@ def test_bad_assumptions(
 ) -> None:
     with pytest.raises(error, match=message):
         estimate_energy(ran()[0], profile, **values)
+
+
+def test_a_layer_of_analog_input_is_not_said_to_be_stored_sparsely() -> None:
+    fc = nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        fc.weight.fill_(1.0)[0] = 0.0
+    model = nn.Sequential(fc, nn.ReLU())
+    analog = sm.Monitor(model, batch_dim=0).run([torch.tensor([[0.5, 0.25, 0.1, 2.5]])])
+    found = estimate_energy(analog, LOIHI, sparse=["*"])
+    assert not [note for note in found.footnotes if note.startswith("stored without")]
+    assert not found.settings["sparse"]
+    (line,) = found.left_out
+    assert "MACs, which have no price" in line
+    spiking = sm.Monitor(model, batch_dim=0).run([torch.tensor([[1.0, 0.0, 1.0, 0.0]])])
+    found = estimate_energy(spiking, LOIHI, sparse=["*"])
+    assert "stored without weights of zero: 0" in found.footnotes
+    assert found.total.energy == close(2 * 2 * 33.6 * PJ)  # 2 spikes, 2 of 3 weights

@@ -135,6 +135,10 @@ def test_repeats_come_as_any_sequence(as_: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({"seconds": [1, 1e308, 1, 1]}, ValueError, r"^seconds\[1\]: .* 2\*\*-300 to 2\*\*300"),
+        ({"active_power": 1e-300}, ValueError, "^active_power: .*found 1e-300"),
+        ({"idle_power": 1e300}, ValueError, "^idle_power: .*found 1e"),
+        ({"samples": 10**400}, ValueError, "^samples: expected a number that float64 holds"),
         ({"seconds": 0.0}, ValueError, "^seconds: expected a positive finite number, found 0.0"),
         ({"seconds": []}, ValueError, "^seconds: expected a number or one per run, found none"),
         ({"seconds": None}, TypeError, "^seconds: expected a positive number, found None"),
@@ -209,3 +213,19 @@ def test_a_file_that_is_not_there() -> None:
         load_measurements("nowhere.json")
     with pytest.raises(TypeError, match="path: expected a str"):
         load_measurements(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2.0**-300, 2.0**300])
+@pytest.mark.parametrize("samples", [1, 2**300])
+def test_figures_of_extreme_sizes_are_numbers(size: float, samples: int) -> None:
+    found = Measurement(
+        seconds=[size, size / 2 if size > 1 else size * 2],
+        active_power=[size, size],
+        idle_power=[2.0**300, 2.0**299],
+        samples=samples,
+    )
+    figures = (found.energy, found.energy_error, found.samples_per_second, found.seconds_per_sample)
+    assert all(0 < figure < math.inf for figure in figures if figure is not None)
+    for figure in (found.dynamic_energy, found.dynamic_energy_error):
+        assert figure is not None
+        assert math.isfinite(figure)

@@ -19,6 +19,7 @@ import snnmetrics as sm
 from snnmetrics.energy import (
     LayerWork,
     MemoryLevels,
+    NeuronWork,
     PerByte,
     Workload,
     ann_baseline,
@@ -175,6 +176,65 @@ def test_sign_and_count_need_more_than_a_bit() -> None:
     assert note in memory_traffic(made, spikes="map").notes
     assert note not in memory_traffic(made, activation_bits=4, spikes="map").notes
     assert note not in memory_traffic(made).notes
+    monitor = sm.Monitor(nn.Linear(4, 6), batch_dim=0, integer_as="macs")
+    values = monitor.run([torch.tensor([[3.0, 0, 1, 0]])])
+    note = "1 bit does not hold a spike count, which is one value here: Linear"
+    assert note in memory_traffic(values).notes
+    assert note not in memory_traffic(values, activation_bits=4).notes
+
+
+class Graded(nn.Module):
+    """Emits one value where its input is positive."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0) * self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "spikes_each"),
+    [(1.0, 1), (-1.0, 1), (3.0, 3), (0.99999994, 1), (0.5, None), (0.25, None)],
+)
+def test_neurons_write_what_the_layer_behind_reads(value: float, spikes_each: int | None) -> None:
+    """What neurons write is read once, so that both take the same bytes, also of analog values.
+
+    Their sum does not tell: four values of 0.25 are no spike.
+    """
+    sm.register_neuron(Graded, lead="B")
+    model = nn.Sequential(Graded(value), nn.Linear(8, 3))
+    x = torch.where(torch.arange(16).reshape(2, 8) % 2 == 0, 1.0, -1.0)  # 4 of 8 fire
+    made = sm.Monitor(model, batch_dim=0).run([x])
+    found = workload_of(made).neurons["0"].spikes
+    assert found == (None if spikes_each is None else 4 * spikes_each)
+    for form in ("events", "map"):
+        traffic = memory_traffic(made, states={"Graded": 0}, spikes=form)  # type: ignore[arg-type]
+        written, read = traffic.neurons["0"], traffic.layers["1"]
+        assert (written.activations, written.events) == (read.activations, read.events)
+        assert written.state == 0
+    if spikes_each is None:  # 8 values of a byte, and no addresses
+        assert (traffic.neurons["0"].activations, traffic.neurons["0"].events) == (8, 0)
+        (line,) = [
+            line
+            for line in estimate_energy(made, "loihi-events", hops=1).left_out
+            if "0: spikes of Graded" in line
+        ]
+        assert line.endswith("which are not known")
+
+
+def test_addresses_of_neurons_whose_number_is_not_known() -> None:
+    lif = NeuronWork("lif", "Leaky", 40.0, None, None, spikes=6.0)
+    made = Workload("by hand", {}, {"lif": lif})
+    traffic = memory_traffic(made)
+    assert traffic.neurons["lif"].events is None
+    assert traffic.left_out == (
+        "lif: addresses of spikes: its number of neurons is not known; give address_bits",
+    )
+    told = memory_traffic(made, address_bits=4)
+    assert (told.neurons["lif"].events, told.left_out) == (3.0, ())
+    assert memory_traffic(made, spikes="map").left_out == ()
 
 
 # ------------------------------------------------------------------- beside SpikingJelly
@@ -340,8 +400,33 @@ def test_a_product_of_two_activations_is_left_out() -> None:
     made = sm.Monitor(Product(), batch_dim=0).run([spikes(2, 3, 4)])
     (row,) = memory_traffic(made).layers.values()
     assert (row.weights, row.activations, row.total) == (None, None, None)
+    assert row.state == 0
     (line,) = memory_traffic(made).left_out
     assert "a product of two activations" in line
+
+
+def test_energy_of_memory_that_is_not_known_is_no_zero() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x) @ x.transpose(-1, -2)
+
+    made = sm.Monitor(Net(), batch_dim=0).run([spikes(2, 3, 4)])
+    estimate = estimate_energy(made, FP32, memory=PRICE)
+    (product,) = [name for name in estimate.layers if name != "fc"]
+    exported = estimate.to_dict()["layers"]
+    assert [exported[product][part] for part in ("memory", "parameters", "inputs")] == [None] * 3
+    assert exported[product]["potentials"] == 0
+    assert exported["fc"]["memory"] > 0
+    (line,) = [line.split() for line in str(estimate).splitlines() if line.startswith(product)]
+    assert line.count("-") == 1
+    rows = list(csv.DictReader(io.StringIO(estimate.to_csv("layers"))))
+    assert [row["energy_memory"] == "" for row in rows] == [row["name"] == product for row in rows]
+    without = estimate_energy(made, FP32).to_dict()["layers"][product]
+    assert exported[product]["energy"] == without["energy"]
 
 
 def test_a_workload_by_hand_is_left_out() -> None:
@@ -349,7 +434,7 @@ def test_a_workload_by_hand_is_left_out() -> None:
     traffic = memory_traffic(made)
     assert traffic.total.total is None
     assert traffic.left_out == (
-        "fc: what it reads is not known: the workload does not come from a report",
+        "fc: what it reads is not known of this workload: it holds operations alone",
     )
 
 
@@ -363,6 +448,9 @@ def test_an_ann_reads_once_and_keeps_no_state() -> None:
     assert ann.total.activations == 6 + 5 + 5  # read, written by the ReLU, read: a byte each
     assert ann.total.events == 0
     assert memory_traffic(quantised_ann_baseline(made)).total.activations == 16 * 3 / 8
+    skipping = memory_traffic(ann_baseline(made, activation_sparsity=0.75))
+    assert skipping.total.weights == ann.total.weights / 4  # a weight per MAC
+    assert skipping.total.activations == ann.total.activations  # zeros are seen, and skipped
     snn = estimate_energy(made, FP32, memory=PRICE)
     assert snn.ratio(estimate_energy(ann_baseline(made), FP32, memory=PRICE)) > 0
     with pytest.raises(TypeError, match="expected another energy estimate with memory, found"):
@@ -390,7 +478,8 @@ def test_no_samples_no_number() -> None:
         ({"reuse": float("nan")}, ValueError, "reuse: expected a finite number >= 1, found nan"),
         ({"reuse": "step"}, TypeError, "reuse: expected a number or 'vector', found 'step'"),
         ({"spikes": "queue"}, ValueError, r"spikes: expected one of .*, found 'queue'"),
-        ({"states": {"Mine": 0}}, ValueError, r"states\['Mine'\]: expected an integer >= 1"),
+        ({"states": {"Mine": -1}}, ValueError, r"states\['Mine'\]: expected an integer >= 1"),
+        ({"states": {"Mine": False}}, TypeError, r"states\['Mine'\]: expected an integer"),
         ({"states": ["Mine"]}, TypeError, r"states: expected a mapping of classes to numbers"),
         ({"report": 3}, TypeError, "report: expected a Report, found int"),
     ],

@@ -32,6 +32,10 @@ COUNTS = {
 }
 
 
+MEMORY = ("inputs", "parameters", "potentials", "outputs", "events")
+"""Parts that are spent on accesses to memories."""
+
+
 @dataclass(frozen=True, eq=False)
 class Energy(Record):
     """Joules by what they are spent on; zero where nothing was counted.

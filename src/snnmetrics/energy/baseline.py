@@ -14,7 +14,14 @@ from snnmetrics.energy.priced import NAMES, priced_as
 from snnmetrics.energy.profile import MESSAGES, PRICES, EnergyProfile
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.table import profile_of
-from snnmetrics.energy.workload import LayerReads, LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.workload import (
+    LayerReads,
+    LayerWork,
+    NeuronWork,
+    Workload,
+    require_report,
+    workload_of,
+)
 from snnmetrics.report import LayerRow, Report
 from snnmetrics.report.data import first_layers
 from snnmetrics.report.rows import ratio
@@ -75,6 +82,7 @@ def ann_baseline(
         >>> f"{sm.estimate_energy(report, 'horowitz-45nm-fp32').ratio(ann):.3f}"  # 60 ACs, 12 MACs
         '0.978'
     """
+    require_report(report)
     workload = workload_of(report)
     steps = steps_of(report)
     require_bool("padded_taps", padded_taps)
@@ -91,13 +99,11 @@ def ann_baseline(
     layers, reads = {}, {}
     for name, row in report.layers.items():
         runs = 1 if name in ran_once else steps
-        reads[name] = _once(workload.reads[name], row.dense_synops, runs)
         dense = (row.dense_macs if padded_taps else row.dense_synops) / runs
         macs = dense if zero_weights else dense * _share_of_weights(row)
-        if name in same_input:
-            macs *= ratio(row.event_synops, row.dense_synops)
-        else:
-            macs *= 1 - activation_sparsity
+        computed = 1.0 if name in same_input else 1 - activation_sparsity
+        macs *= ratio(row.event_synops, row.dense_synops) if name in same_input else computed
+        reads[name] = _once(workload.reads[name], row.dense_synops * computed, runs)
         layers[name] = LayerWork(name, "analog", 0.0, macs, None, dense)
     neurons = {}
     for name, neuron in report.neurons.items():
@@ -130,14 +136,14 @@ def ann_baseline(
     )
 
 
-def _once(reads: LayerReads, dense_synops: float, runs: float) -> LayerReads:
-    """What a layer reads in a single run, in which every input is computed."""
+def _once(reads: LayerReads, synapses: float, runs: float) -> LayerReads:
+    """What a layer reads in a single run, in which every input is read."""
     return replace(
         reads,
         vectors=reads.vectors / runs,
         inputs=reads.inputs / runs,
         events=reads.inputs / runs,
-        synapses=dense_synops / runs,
+        synapses=synapses / runs,
         biases=reads.biases / runs,
     )
 
@@ -256,6 +262,7 @@ def break_even_rate(
         >>> f"{break_even_rate(report, 'horowitz-45nm-fp32'):.3f}"  # 4.6 / (10 x 0.9)
         '0.511'
     """
+    require_report(report)
     known = profile_of(profile)
     if not known.event_driven:
         raise ValueError(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from snnmetrics.arguments import positive_integer
-from snnmetrics.energy.traffic import ANALOG_BITS
-from snnmetrics.energy.workload import Workload, exact_workload_of
+from snnmetrics.energy.traffic import ANALOG_BITS, of_kind, one_bit_counts
+from snnmetrics.energy.workload import Workload, exact_workload_of, sum_if_known
 from snnmetrics.report import Report
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
@@ -87,7 +87,7 @@ class BitBudget(Record, Tabular):
     def total(self) -> BitRow:
         """Bits of all layers; ``None`` where they are not known of one."""
         rows = self.layers.values()
-        sums = {figure: _sum(getattr(row, figure) for row in rows) for figure in FIGURES}
+        sums = {figure: sum_if_known(getattr(row, figure) for row in rows) for figure in FIGURES}
         return BitRow("total", "", **sums)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,7 +154,8 @@ def bit_budget(
         report: What was counted, or a baseline such as
             :func:`snnmetrics.energy.quantised_ann_baseline`.
         weight_bits: Width of a weight.
-        activation_bits: Width of a spike.
+        activation_bits: Width of a spike; a signed one takes 2. Where the report counts integers as
+            MACs, it must hold a spike count.
         analog_bits: Width of an analog value; ``None`` for that of the workload, as a quantised ANN
             has it, else 8.
 
@@ -205,6 +206,7 @@ def bit_budget(
     notes = (
         f"{named(weight_bits, 'bit')} per weight, {named(activation_bits, 'bit')} per spike, "
         f"{named(analog_bits, 'bit')} per analog value",
+        *_narrow(workload, activation_bits),
         SOURCE,
         CAVEAT,
         *(f"left out: {line}" for line in left_out),
@@ -213,9 +215,11 @@ def bit_budget(
     return BitBudget(workload, rows, widths, tuple(left_out), notes)
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if None in known else float(sum(value or 0 for value in known))
+def _narrow(workload: Workload, activation_bits: int) -> Iterator[str]:
+    """Say where one bit is less than a spike takes."""
+    if activation_bits == 1 and (signed := of_kind(workload, "ternary")):
+        yield f"1 bit does not hold the sign of a spike: {', '.join(signed)}"
+    yield from one_bit_counts(workload, activation_bits)
 
 
 def _known(row: BitRow) -> dict[str, float | None]:

@@ -21,11 +21,11 @@ _TANG = (
     'challenges", Frontiers in Neuroscience 17:1187252'
 )
 _TABLE_3 = "Table 3 of Tang et al. 2023 (Frontiers in Neuroscience 17:1187252)"
-_ODIN = (
+ODIN = (
     'Frenkel et al., "A 0.086-mm2 12.7-pJ/SOP 64k-synapse 256-neuron online-learning digital '
     'spiking neuromorphic processor in 28nm CMOS", IEEE TBioCAS'
 )
-_LOIHI = (
+LOIHI = (
     'Davies et al., "Loihi: a neuromorphic manycore processor with on-chip learning", IEEE Micro'
 )
 
@@ -53,7 +53,7 @@ def _tang(
 
 CHIPS = (
     EnergyProfile("sne", synop=_DI_MAURO, notes=("of the abstract: weights of 4 bits",)),
-    _tang("odin", 12.7, _ODIN, 2018, "28 nm"),
+    _tang("odin", 12.7, ODIN, 2018, "28 nm"),
     _tang(
         "reckon",
         5.3,
@@ -91,7 +91,7 @@ CHIPS = (
         'applications", DATE',
         2020,
     ),
-    _tang("loihi", 23.6, _LOIHI, 2018, "14 nm"),
+    _tang("loihi", 23.6, LOIHI, 2018, "14 nm"),
     _tang(
         "spinnaker",
         45,

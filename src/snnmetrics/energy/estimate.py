@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
-from snnmetrics.energy.arithmetic import COUNTS, Energy, energy_of
+from snnmetrics.energy.arithmetic import COUNTS, MEMORY, Energy, energy_of
 from snnmetrics.energy.estimate_notes import footnotes
 from snnmetrics.energy.per_byte import MemoryLevels, PerByte
 from snnmetrics.energy.priced import (
@@ -47,7 +47,7 @@ METHOD = Method(
 )
 WITH_MEMORY = METHOD._replace(
     title="energy estimate with memory",
-    parts=(*METHOD.parts, "inputs", "parameters", "potentials", "outputs", "events", "memory"),
+    parts=(*METHOD.parts, *MEMORY, "memory"),
 )
 LAYER_PARTS = ("acs", "macs", "synops")
 MemoryPrice = PerByte | MemoryLevels
@@ -207,7 +207,8 @@ def _row(
         "events": (moved.events, memory.of("events")),
     }
     spent = {n: size * price.joules for n, (size, price) in parts.items() if size is not None}
-    return EnergyRow(work.name, energy + Energy(**spent), bool(priced or spent), work)
+    unknown = tuple(name for name, (size, _) in parts.items() if size is None)
+    return EnergyRow(work.name, energy + Energy(**spent), bool(priced or spent), work, unknown)
 
 
 def _without_price(

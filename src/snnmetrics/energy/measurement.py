@@ -55,7 +55,7 @@ class Measurement:
 
     Raises:
         TypeError: If a number is none, ``samples`` is not an integer, or ``setup`` not text.
-        ValueError: If a number is not positive and finite, there are no repeats, or seconds and
+        ValueError: If a number is not from 2**-300 to 2**300, there are no repeats, or seconds and
             active power have several repeats, but not the same number.
 
     Example:
@@ -86,6 +86,7 @@ class Measurement:
             if value is not None or name != "idle_power":
                 object.__setattr__(self, name, _repeats(name, value))
         positive_integer("samples", self.samples)
+        _held("samples", self.samples)
         if not isinstance(self.setup, str):
             raise TypeError(f"setup: expected text, found {self.setup!r}")
         runs = {len(self._seconds), len(self._active)}
@@ -126,7 +127,8 @@ class Measurement:
     def dynamic_power(self) -> float | None:
         """Active - idle power, means over runs, in watts; ``None`` without idle power.
 
-        It may be negative: then the difference is lost in the noise.
+        It may be negative: then the device was not found to draw more than when idle. Its error
+        says whether noise explains that, or idle power was measured under other conditions.
         """
         return None if self.idle_power is None else fmean(self._active) - fmean(self._idle)
 
@@ -208,10 +210,18 @@ def _repeats(name: str, value: Any) -> tuple[float, ...]:
     """One number, or one per run, as a tuple."""
     plain = value.tolist() if hasattr(value, "tolist") else value  # of NumPy or PyTorch
     if isinstance(plain, str | bytes) or not isinstance(plain, Sequence):
-        return (positive_number(name, plain),)
+        return (_held(name, plain),)
     if not plain:
         raise ValueError(f"{name}: expected a number or one per run, found none")
-    return tuple(positive_number(f"{name}[{i}]", one) for i, one in enumerate(plain))
+    return tuple(_held(f"{name}[{i}]", one) for i, one in enumerate(plain))
+
+
+def _held(name: str, value: Any) -> float:
+    """A positive number of which float64 holds products, quotients and squares."""
+    number = positive_number(name, value)
+    if not 2.0**-300 <= number <= 2.0**300:
+        raise ValueError(f"{name}: expected a number from 2**-300 to 2**300, found {value!r}")
+    return number
 
 
 def _standard_error(values: Sequence[float]) -> float | None:

@@ -18,7 +18,7 @@ from snnmetrics.energy.memory_counts import (
 from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.memory_report import memory_report
 from snnmetrics.energy.report import EnergyReport
-from snnmetrics.energy.workload import workload_of
+from snnmetrics.energy.workload import require_report, workload_of
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.rows import counts_as
 
@@ -316,7 +316,6 @@ def _checked(types: Mapping[str, Dynamics]) -> Mapping[str, Dynamics]:
 
 
 def _check(report: Report, counting: str) -> None:
-    if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
+    require_report(report)
     if counting not in get_args(Counting):
         raise ValueError(f"counting: expected one of {get_args(Counting)}, found {counting!r}")

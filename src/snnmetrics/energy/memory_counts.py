@@ -176,10 +176,11 @@ def neuron_work(
         data: What was counted of them.
         samples: What to divide by.
         leaky: Whether the potential decays.
-        weighted: Whether an output of n is n spikes.
+        weighted: Whether an output of n is n spikes; of fractional outputs each is a message.
         queue: Messages that their output queue holds.
     """
     spikes = spikes_of(data, "acs" if weighted else "macs")
+    spikes = data.events if spikes is None else spikes
     return MemoryWork(
         name,
         data.type,

@@ -31,11 +31,14 @@ def states_of(given: Mapping[str, int] | None) -> dict[str, int]:
 
     Raises:
         TypeError: If it is not a mapping, or a number not an integer.
-        ValueError: If a number is not positive.
+        ValueError: If a number is negative.
     """
     if given is None:
         return dict(STATES)
     if not isinstance(given, Mapping):
         raise TypeError(f"states: expected a mapping of classes to numbers, found {given!r}")
-    told = {name: positive_integer(f"states[{name!r}]", number) for name, number in given.items()}
+    for name, number in given.items():
+        if number != 0 or isinstance(number, bool | float):  # a class may keep none, as a ReLU
+            positive_integer(f"states[{name!r}]", number)
+    told = dict(given)
     return {**STATES, **told}

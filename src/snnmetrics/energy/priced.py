@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from numbers import Real
 
-from snnmetrics.arguments import positive_number
+from snnmetrics.arguments import as_float, matching, positive_number, require_bool
 from snnmetrics.energy.arithmetic import COUNTS
 from snnmetrics.energy.profile import MESSAGES, EnergyProfile
 from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload
@@ -38,7 +37,7 @@ class Assumed:
         neuron_operations: Whether the arithmetic of neurons is in it.
         hops: Routers that one spike message passes, on average; ``None`` if not known.
         messages: Messages per spike: the cores that it goes to, on average.
-        sparse: Names or patterns of layers that store no weights of zero.
+        sparse: Names of spiking layers that store no weights of zero.
     """
 
     neuron_operations: bool = False
@@ -61,11 +60,12 @@ def assumed(
         TypeError: If an argument is of the wrong type.
         ValueError: If it has a value without sense, no price in the profile, or fits no layer.
     """
-    if isinstance(sparse, str) or not isinstance(sparse, Collection):
-        raise TypeError(f"sparse: expected a collection of names, found {sparse!r}")
+    require_bool("neuron_operations", neuron_operations)
+    named = matching("sparse", sparse, workload.layers)
     if hops is not None:
         if isinstance(hops, bool) or not isinstance(hops, Real):
             raise TypeError(f"hops: expected a number, found {hops!r}")
+        hops = as_float("hops", hops)
         if not 0 <= hops < float("inf"):
             raise ValueError(f"hops: expected a finite number >= 0, found {hops}")
         if profile.hop is None:
@@ -73,22 +73,17 @@ def assumed(
     number = positive_number("messages", messages)
     if number != 1 and not any(price in profile.constants for price in MESSAGES):
         raise ValueError(f"messages: expected 1, since profile '{profile.name}' prices none")
-    if sparse and workload.convention is not None:
+    if named and workload.convention is not None:
         raise ValueError(
             f"sparse: expected none beside operations as {workload.convention} counts, found "
             f"{list(sparse)}"
         )
-    if sparse and profile.synop_sparse is None:
+    if named and profile.synop_sparse is None:
         raise ValueError(
             f"sparse: expected none, since profile '{profile.name}' has no synop_sparse"
         )
-    for pattern in sparse:
-        if not any(fnmatchcase(name, pattern) for name in workload.layers):
-            raise ValueError(
-                f"sparse: expected names or patterns of {', '.join(workload.layers)}, found "
-                f"{pattern!r}"
-            )
-    return Assumed(neuron_operations, None if hops is None else float(hops), number, tuple(sparse))
+    spiking = tuple(name for name in named if workload.layers[name].synops is not None)
+    return Assumed(neuron_operations, hops, number, spiking)
 
 
 def priced_as(
@@ -108,7 +103,7 @@ def priced_as(
         return counts_as(layer.kind, workload.integer_as)
     reads = workload.reads.get(layer.name)
     operation = "" if reads is None else reads.operation
-    if any(fnmatchcase(layer.name, pattern) for pattern in sparse):
+    if layer.name in sparse:
         return "synops_sparse"
     if operation.startswith("conv"):
         typed = "synops_convolution"

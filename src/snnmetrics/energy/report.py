@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
-from snnmetrics.energy.arithmetic import Energy
+from snnmetrics.energy.arithmetic import MEMORY, Energy
 from snnmetrics.energy.memory_counts import MemoryWork
 from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.profile import EnergyProfile
@@ -60,6 +60,8 @@ class EnergyRow(Record):
         breakdown: The energy by what it is spent on.
         priced: Whether there is a price for it; if not, the energy is not known to be zero.
         work: What was priced, per sample; ``None`` of a total.
+        unknown: Parts of the breakdown that are zero since they are not known: a dash where
+            they are printed, ``None`` in exports.
 
     Example:
         >>> import torch
@@ -77,11 +79,22 @@ class EnergyRow(Record):
     breakdown: Energy
     priced: bool = True
     work: LayerWork | NeuronWork | MemoryWork | None = None
+    unknown: tuple[str, ...] = ()
 
     @property
     def energy(self) -> float:
         """All of it; NaN if no sample was seen."""
         return float(self.breakdown.total)
+
+    def known(self, part: str) -> float | None:
+        """A part of the breakdown, in joules; ``None`` if nothing of it is known.
+
+        Args:
+            part: Name of a field or property of :class:`Energy`.
+        """
+        value = getattr(self.breakdown, part)
+        parts = MEMORY if part == "memory" else (part,)
+        return None if not value and not set(parts).isdisjoint(self.unknown) else float(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -196,7 +209,7 @@ class EnergyReport(Record, Tabular):
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def _row_dict(self, row: EnergyRow) -> dict[str, Any]:
-        parts = {part: getattr(row.breakdown, part) for part in self.method.parts}
+        parts = {part: row.known(part) for part in self.method.parts}
         energies = _known({"energy": row.energy, **parts})
         if row.work is None:
             return energies
@@ -246,7 +259,8 @@ def _table(
     """Names, kinds, counts and energies, and their sums."""
 
     def energies(row: EnergyRow) -> tuple[str, ...]:
-        parts = (joules(getattr(row.breakdown, part)) for part in columns)
+        values = (row.known(part) for part in columns)
+        parts = ("-" if value is None else joules(value) for value in values)
         return (*parts, joules(row.energy) if row.priced else "-")
 
     rows = list(rows)
@@ -267,7 +281,7 @@ def _sheet(rows: Iterable[EnergyRow], work: type, parts: tuple[str, ...]) -> She
     records = [
         vars(row.work)
         | {"energy": row.energy}
-        | {f"energy_{part}": getattr(row.breakdown, part) for part in parts}
+        | {f"energy_{part}": row.known(part) for part in parts}
         for row in rows
     ]
     counts = [field.name for field in fields(work)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from snnmetrics.energy.chips import CHIPS
+from snnmetrics.energy.chips import CHIPS, LOIHI, ODIN
 from snnmetrics.energy.profile import Constant, EnergyProfile
 
 _PJ, _NJ = 1e-12, 1e-9
@@ -34,7 +34,7 @@ _DEGNAN = Constant(
 )
 _LOIHI = Constant(
     _PJ,
-    'Davies et al., "Loihi: a neuromorphic manycore processor with on-chip learning", IEEE Micro',
+    LOIHI,
     2018,
     node="14 nm",
     how="simulated",
@@ -57,8 +57,7 @@ _MEROLLA = Constant(
 )
 _FRENKEL = Constant(
     12.7 * _PJ,
-    'Frenkel et al., "A 0.086-mm2 12.7-pJ/SOP 64k-synapse 256-neuron online-learning digital '
-    'spiking neuromorphic processor in 28nm CMOS", IEEE TBioCAS',
+    ODIN,
     2018,
     table="abstract",
     node="28 nm",

@@ -18,7 +18,7 @@ Spikes = Literal["events", "map"]
 Reuse = float | Literal["vector"]
 ANALOG_BITS = 8
 PRODUCT = "a product of two activations: how often an operand is read again is not known"
-BY_HAND = "what it reads is not known: the workload does not come from a report"
+BY_HAND = "what it reads is not known of this workload: it holds operations alone"
 OUT_OF_SCOPE = (
     "not in the traffic: outputs of layers, which neurons or the next layer take up; sums over "
     "synapses, kept in accumulators; neurons that emit no spikes, such as a readout; "
@@ -62,7 +62,8 @@ def memory_traffic(
     - **state** (neurons): ``2 states updates state_bits / 8``: each state variable is read and
       written once per neuron and time step.
     - **activations**: ``values b / 8``, read by layers and written by neurons. A spike has
-      ``activation_bits``, an analog value ``analog_bits``.
+      ``activation_bits``, an analog value ``analog_bits``, also an output of neurons that is no
+      whole number.
     - **events**: ``events address_bits / 8``, read by layers and written by neurons: the address of
       each spike.
 
@@ -86,7 +87,8 @@ def memory_traffic(
             once per input vector, that is once per time step in a convolution and in a linear
             layer without tokens.
         spikes: ``"events"``, or ``"map"``.
-        states: Number of state variables of classes of neurons of your own, or that are not known.
+        states: Number of state variables of classes of neurons of your own, or that are not known;
+            0 where they keep none.
 
     Returns:
         Bytes per layer, per layer of neurons, and in total. What is not known is ``None``, with the
@@ -127,7 +129,7 @@ def memory_traffic(
     known = states_of(states)
     layers = {n: _layer_row(layer, workload, widths) for n, layer in workload.layers.items()}
     neurons = {n: _neuron_row(of, known, widths) for n, of in workload.neurons.items()}
-    left_out = tuple(_left_out(workload, known))
+    left_out = tuple(_left_out(workload, known, neurons))
     return MemoryTraffic(
         workload,
         layers,
@@ -162,7 +164,7 @@ def _checked(widths: Widths) -> Widths:
 def _layer_row(layer: LayerWork, workload: Workload, widths: Widths) -> TrafficRow:
     reads = workload.reads.get(layer.name)
     if reads is None or reads.weights is None:
-        return TrafficRow(layer.name, layer.kind, None, None, None, None)
+        return TrafficRow(layer.name, layer.kind, None, 0.0, None, None)
     analog = layer.kind == "analog"
     if widths.reuse == "vector":
         of_weights = reads.weights * reads.vectors
@@ -182,17 +184,33 @@ def _layer_row(layer: LayerWork, workload: Workload, widths: Widths) -> TrafficR
 
 def _neuron_row(neurons: NeuronWork, states: Mapping[str, int], widths: Widths) -> TrafficRow:
     kept = states.get(neurons.type)
-    analog = neurons.spikes is None
-    values = neurons.updates if analog or widths.spikes == "map" else neurons.spikes
-    addressed = 0.0 if analog or widths.spikes == "map" else neurons.spikes
+    spikes, as_events = neurons.spikes, widths.spikes == "events"
+    values, bits, addresses = neurons.updates, widths.activation_bits, 0.0
+    if spikes is None:
+        bits = widths.analog_bits
+    elif as_events:
+        values = addresses = spikes
+    address = 0 if not addresses else _address_of_neurons(neurons, widths)
     return TrafficRow(
         neurons.name,
         neurons.type,
         weights=0.0,
         state=None if kept is None else _bytes(2 * kept * neurons.updates, widths.state_bits),
-        activations=_bytes(values or 0.0, widths.analog_bits if analog else widths.activation_bits),
-        events=_bytes(addressed or 0.0, _address(int(neurons.neurons or 1), widths)),
+        activations=_bytes(values, bits),
+        events=None if address is None else _bytes(addresses, address),
     )
+
+
+def of_kind(workload: Workload, *kinds: str) -> list[str]:
+    """Names of layers whose input is of one of these kinds."""
+    return [name for name, layer in workload.layers.items() if layer.kind in kinds]
+
+
+def one_bit_counts(workload: Workload, activation_bits: int) -> Iterator[str]:
+    """Say where a spike count is one value, and its width is that of a spike."""
+    wide = of_kind(workload, "integer") if workload.integer_as == "macs" else []
+    if wide and activation_bits == 1:
+        yield f"1 bit does not hold a spike count, which is one value here: {', '.join(wide)}"
 
 
 def _bytes(values: float, bits: int) -> float:
@@ -204,18 +222,32 @@ def _address(elements: int, widths: Widths) -> int:
     return widths.address_bits or max(1, (elements - 1).bit_length())
 
 
-def _left_out(workload: Workload, states: Mapping[str, int]) -> Iterator[str]:
+def _address_of_neurons(neurons: NeuronWork, widths: Widths) -> int | None:
+    """Bits that tell neurons apart; ``None`` if their number is not known."""
+    if neurons.neurons is None:
+        return widths.address_bits
+    return _address(int(neurons.neurons), widths)
+
+
+def _left_out(
+    workload: Workload, states: Mapping[str, int], neurons: Mapping[str, TrafficRow]
+) -> Iterator[str]:
     for name in workload.layers:
         reads = workload.reads.get(name)
         if reads is None:
             yield f"{name}: {BY_HAND}"
         elif reads.weights is None:
             yield f"{name}: {PRODUCT}"
-    for name, neurons in workload.neurons.items():
-        if neurons.type not in states:
+    for name, row in neurons.items():
+        if row.state is None:
             yield (
-                f"{name}: the state of {neurons.type}: its number of state variables is not known; "
+                f"{name}: the state of {row.kind}: its number of state variables is not known; "
                 "say it with states={...}"
+            )
+        if row.events is None:
+            yield (
+                f"{name}: addresses of spikes: its number of neurons is not known; give "
+                "address_bits"
             )
 
 
@@ -239,13 +271,10 @@ def _notes(widths: Widths, workload: Workload) -> Iterator[str]:
             f"activations: a map of {spike} per element and time step, {analog} where they are "
             "analog, read by each layer and written by neurons; no addresses"
         )
-        if widths.activation_bits == 1:
-            wide = [
-                n for n, layer in workload.layers.items() if layer.kind in ("ternary", "integer")
-            ]
-            if wide:
-                yield f"1 bit in a map holds neither sign nor count: {', '.join(wide)}"
+        if widths.activation_bits == 1 and (wide := of_kind(workload, "ternary", "integer")):
+            yield f"1 bit in a map holds neither sign nor count: {', '.join(wide)}"
     else:
+        yield from one_bit_counts(workload, widths.activation_bits)
         yield (
             f"activations: {spike} per spike, {analog} per analog value, zero or not; read by each "
             "layer and written by neurons"

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from snnmetrics.energy.per_byte import PARTS
-from snnmetrics.energy.workload import Workload
+from snnmetrics.energy.workload import Workload, sum_if_known
 from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
 from snnmetrics.text import si
@@ -44,7 +44,7 @@ class TrafficRow:
     @property
     def total(self) -> float | None:
         """All bytes; ``None`` if a part is not known."""
-        return _sum(getattr(self, part) for part in PARTS)
+        return sum_if_known(getattr(self, part) for part in PARTS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,14 +129,9 @@ class MemoryTraffic(Record, Tabular):
         }
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if None in known else float(sum(value or 0 for value in known))
-
-
 def _total(name: str, rows: Iterable[TrafficRow]) -> TrafficRow:
     rows = list(rows)
-    sums = {part: _sum(getattr(row, part) for row in rows) for part in PARTS}
+    sums = {part: sum_if_known(getattr(row, part) for row in rows) for part in PARTS}
     return TrafficRow(name, "", **sums)
 
 

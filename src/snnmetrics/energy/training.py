@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from snnmetrics.arguments import matching, positive_integer, require_bool
-from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, workload_of
+from snnmetrics.energy.workload import LayerWork, NeuronWork, Workload, require_report, workload_of
 from snnmetrics.report import LayerRow, Report
 from snnmetrics.report.data import call_orders, first_layers
 from snnmetrics.report.frozen_record import Record
@@ -386,6 +386,7 @@ def training_cost(
         >>> cost.update.multiplications  # a parameter each
         23.0
     """
+    require_report(report)
     workload = workload_of(report)
     if not report.samples:
         raise ValueError("report: expected samples, found none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from snnmetrics.report import LayerData, NeuronData, Report
@@ -56,7 +56,7 @@ class NeuronWork:
         additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
         multiplications: Multiplications; ``None`` if not known of the type.
         spikes: Spikes out: an output of n is n spikes where the report counts integers as ACs;
-            ``None`` of what emits none, such as a ReLU.
+            ``None`` of what emits analog values, such as a ReLU.
         neurons: Number of neurons; ``None`` if not known.
 
     Example:
@@ -126,7 +126,7 @@ class Workload(Record, Tabular):
         neurons: Updates of neurons, by name; read-only.
         notes: What a reader must know of the counts, such as what was not counted.
         integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
-        bits: Width of weights and activations, where it is part of what the model is.
+        bits: Width of activations, where it is part of what the model is.
         reads: What each layer reads, by name; read-only, empty if it is not known.
         convention: Name of the convention by which layers are counted; ``None`` for exact counts.
 
@@ -156,12 +156,12 @@ class Workload(Record, Tabular):
     @property
     def macs(self) -> float | None:
         """Multiply-accumulations of all layers; ``None`` where they are not distinguished."""
-        return _sum([layer.macs for layer in self.layers.values()])
+        return sum_if_known(layer.macs for layer in self.layers.values())
 
     @property
     def acs(self) -> float | None:
         """Accumulations of all layers; ``None`` where they are not distinguished."""
-        return _sum([layer.acs for layer in self.layers.values()])
+        return sum_if_known(layer.acs for layer in self.layers.values())
 
     def _page(self) -> Page:
         widths = "" if self.bits is None else f", {named(self.bits, 'bit')}"
@@ -181,9 +181,10 @@ class Workload(Record, Tabular):
         }
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+def sum_if_known(values: Iterable[float | None]) -> float | None:
+    """The sum; ``None`` if a value is not known."""
+    known = list(values)
+    return None if None in known else float(sum(value or 0 for value in known))
 
 
 _LAYER_TITLES = {
@@ -214,7 +215,7 @@ def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[st
         for row in rows
     )
     counted = [[getattr(row, figure) for row in rows] for figure in figures]
-    sums = map(_sum, counted)
+    sums = map(sum_if_known, counted)
     last = "total" if what == "layer" else "all neurons"
     return Table(columns, lines, (last, "", *map(si, sums)))
 
@@ -244,8 +245,7 @@ def workload_of(report: Report | ConventionReport) -> Workload:
     """
     if isinstance(report, ConventionReport):
         return _as_counted_by(report)
-    if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
+    require_report(report)
     layers = {
         name: LayerWork(name, row.kind, row.acs, row.macs, row.synops, row.dense_synops)
         for name, row in report.layers.items()
@@ -257,7 +257,7 @@ def workload_of(report: Report | ConventionReport) -> Workload:
             row.updates,
             row.additions,
             row.multiplications,
-            ratio(spikes_of(report.neurons_data[name], report.integer_as), report.samples),
+            _per_sample(spikes_of(report.neurons_data[name], report.integer_as), report.samples),
             row.neurons,
         )
         for name, row in report.neurons.items()
@@ -276,13 +276,29 @@ def workload_of(report: Report | ConventionReport) -> Workload:
     )
 
 
-def spikes_of(data: NeuronData, integer_as: str) -> float:
+def require_report(report: object) -> None:
+    """Refuse what is no report of a run.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(report, Report):
+        raise TypeError(f"report: expected a Report, found {type(report).__name__}")
+
+
+def spikes_of(data: NeuronData, integer_as: str) -> float | None:
     """Spikes over all samples: an output of n is n spikes where integers count as ACs.
 
-    A fractional output is not a number of spikes: the layer behind takes it as analog.
+    ``None`` where outputs are fractional, which the layer behind takes as analog: their sum is no
+    whole number, or less than one per output that is not zero.
     """
-    weighted = integer_as == "acs" and float(data.spikes).is_integer()
-    return data.spikes if weighted else data.events
+    if data.spikes < data.events or not float(data.spikes).is_integer():
+        return None
+    return data.spikes if integer_as == "acs" else data.events
+
+
+def _per_sample(total: float | None, samples: int) -> float | None:
+    return None if total is None else ratio(total, samples)
 
 
 def _reads(

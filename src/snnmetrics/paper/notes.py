@@ -202,7 +202,7 @@ def _of_one(table: PaperTable, name: str) -> Iterator[str]:
     if found.energy_error is None:
         yield "measured in a single run, so without a standard error"
     if found.dynamic_energy is not None and found.dynamic_energy <= 0:
-        yield "dynamic energy is not above zero: the difference to idle power is lost in the noise"
+        yield "dynamic energy is not above zero: no power above that of idling was found"
     if "energy" in table.columns and row.energy:
         yield (
             f"measured energy is {found.energy / row.energy:.3g} times the estimate, which knows "
