@@ -255,7 +255,7 @@ class Monitor:
                 self._declared.is_counted,
                 self._around_root,
                 self._not_traced,
-                self._probes.after if self._probes else None,
+                self._probes if self._probes else None,
                 self._hooks,
             )
             interception.intercept(self._tracer)
