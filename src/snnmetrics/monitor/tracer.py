@@ -667,6 +667,7 @@ class Tracer(TorchFunctionMode):
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
+                    self._affine.clear()
                 if self._recorder.cache.disabled:
                     self._written(args)
                 if step is _Step.WRITE and args and target is None:
@@ -719,11 +720,10 @@ class Tracer(TorchFunctionMode):
             self._recorder.compare_weights()
 
     def _is_filled(self, func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        """Whether a part of a tensor was set to numbers or weights."""
+        """Whether a part of a tensor was set to numbers or weights, whatever activations are."""
         if func is not Tensor.__setitem__ or len(args) != 3:
             return False
-        value = args[2]
-        return not isinstance(value, Tensor) or self._lineage.sources(value) is not None
+        return all(self._lineage.sources(x) is not None for x in tensors_in(args[1:]))
 
     def _may_alias_weight(self, tensor: Tensor) -> bool:
         """Whether it may be another way to the memory of a weight that the forward computed."""
