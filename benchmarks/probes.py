@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ def main() -> None:
         torch.manual_seed(0)
         workload = WORKLOADS[key]()
         timed = {name: monitored_with(workload, kinds) for name, kinds in PROBES.items()}
-        ratios = paired_ratios(
-            lambda of=workload: training_step(of), timed, args.rounds, workload.reset
-        )
+        step = partial(training_step, workload)
+        ratios = paired_ratios(step, timed, args.rounds, workload.reset)
         print(f"\n{workload.name}")
         for name, ratio in ratios.items():
             print(f"  {name:<14}{ratio.median:>8.3f} ({ratio.minimum:.3f})", flush=True)

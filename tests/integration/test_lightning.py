@@ -32,6 +32,7 @@ lightning = pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger  # noqa: E402
 from lightning.pytorch.loggers.logger import DummyLogger  # noqa: E402
+from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
 from snnmetrics.integrations.lightning import SNNMetricsCallback  # noqa: E402
 
@@ -209,6 +210,24 @@ def test_gradients_of_training_are_logged_as_autograd_has_them(tmp_path: Path) -
         ratio = (squares[-1] / squares[0]).sqrt().item()
         assert logger.of("train/fire/gradient_last_to_first")[epoch] == pytest.approx(ratio)
         assert logger.of("train/fire/gradient_zero_fraction")[epoch] == pytest.approx(zeros.item())
+    require_detached()
+
+
+def test_gradients_of_a_part_that_is_compiled_have_its_plain_name(tmp_path: Path) -> None:
+    sm.register_neuron(Fire, lead="B")
+    module, logger = Module(), Memory()
+    module.net.fire = torch.compile(module.net.fire, backend="eager")
+    callback = SNNMetricsCallback("net", stages=("train",), gradients=True, **DIMS)
+    trainer_of(tmp_path, callback, logger=logger).fit(module, loaders()[0])
+    assert all(norm > 0 for norm in logger.of("train/fire/gradient_norm"))
+    require_detached()
+
+
+def test_gradients_of_a_scaled_loss_are_refused(tmp_path: Path) -> None:
+    scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+    callback = SNNMetricsCallback("net", stages=("train",), gradients=True, **DIMS)
+    with pytest.raises(ValueError, match="gradients: expected a loss that is not scaled"):
+        trainer_of(tmp_path, callback, plugins=[scaled]).fit(Module(), loaders()[0])
     require_detached()
 
 

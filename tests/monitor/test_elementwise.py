@@ -674,3 +674,111 @@ def test_declarations_of_the_rows() -> None:
     report = sm.Monitor(model, kinds={"attn.mul": "analog"}, **options).run([x])
     assert report.layers["attn.mul"].acs == 0
     assert report.layers["attn.mul"].macs > 0
+
+
+# ------------------------------------------------------------------------------- constants
+
+
+def _ones_written(model: Does, x: Tensor, write: Callable[[Tensor, Tensor], Any]) -> Tensor:
+    mask = torch.ones_like(x)
+    write(mask, x)
+    model.note(mask, x)
+    return mask * x
+
+
+OF_ACTIVATIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "an entry": lambda mask, x: mask.__setitem__(0, x[0]),
+    "a view": lambda mask, x: mask.view(-1).copy_(x.view(-1)),
+    "data": lambda mask, x: mask.data.copy_(x),
+    "out": lambda mask, x: torch.add(x, 0.0, out=mask),
+}
+OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "an entry": lambda mask, x: mask.__setitem__((slice(None), slice(2, None)), 0.0),
+    "a view": lambda mask, x: mask[:, 2:].zero_(),
+    "another constant": lambda mask, x: mask.__setitem__(0, torch.zeros_like(x[0])),
+    "at random": lambda mask, x: mask.bernoulli_(0.5),
+}
+without_gradient = pytest.mark.parametrize(
+    "mode", [contextlib.nullcontext, torch.no_grad, torch.inference_mode]
+)
+
+
+@without_gradient
+@pytest.mark.parametrize("way", OF_ACTIVATIONS)
+def test_a_constant_that_activations_are_written_to_is_an_activation(way: str, mode: Any) -> None:
+    with mode():
+        model, x = Does(lambda m, x: _ones_written(m, x, OF_ACTIVATIONS[way])), spikes(3, 4)
+        with sm.Monitor(model, batch_dim=0, elementwise=True) as monitor:
+            model(x)
+    assert_counted(monitor.compute(), "Does.mul", model.notes[0])
+
+
+@without_gradient
+@pytest.mark.parametrize("way", OF_NUMBERS)
+def test_a_constant_that_numbers_are_written_to_is_a_constant(way: str, mode: Any) -> None:
+    with mode():
+        model, x = Does(lambda m, x: _ones_written(m, x, OF_NUMBERS[way])), spikes(3, 4)
+        with sm.Monitor(model, batch_dim=0, elementwise=True) as monitor:
+            model(x)
+    report = monitor.compute()
+    assert not report.layers
+    assert not report.uncounted
+
+
+def test_constants_without_memory_of_their_own_disturb_nothing() -> None:
+    def does(model: Does, x: Tensor) -> Tensor:
+        sparse = torch.zeros_like(x.to_sparse())
+        sparse.add_(x.to_sparse())
+
+        def inner(row: Tensor) -> Tensor:
+            return torch.zeros_like(row).add_(row)
+
+        x = torch.func.vmap(inner)(x) + sparse.to_dense()
+        model.note(x, x)
+        return x * x
+
+    model = Does(does)
+    report = measured(model, spikes(3, 4))
+    assert_counted(report, "Does.mul", model.notes[0])
+
+
+# ------------------------------------------------------------------------- right operand
+
+FACTORS: dict[str, tuple[Tensor, Tensor]] = {
+    "same shape": (spikes(3, 4), spikes(3, 4, seed=1)),
+    "right broadcast": (spikes(3, 4), spikes(1, 4, seed=1)),
+    "left broadcast": (spikes(1, 4), spikes(3, 4, seed=1)),
+    "both broadcast": (spikes(3, 1, 4), spikes(3, 4, seed=1)),
+    "graded": (spikes(3, 4) * 0.3, torch.randn(3, 4).bfloat16()),
+    "not contiguous": (spikes(4, 3).t(), spikes(4, 3, seed=1).t()),
+    "right zeros": (spikes(3, 4), torch.zeros(3, 4)),
+    "left zeros": (torch.zeros(3, 4), spikes(3, 4, seed=1)),
+    "empty": (torch.zeros(0, 4), torch.zeros(0, 4)),
+}
+
+
+@pytest.mark.parametrize("road", [None, "torch", INTERPRETED])
+@pytest.mark.parametrize("case", FACTORS)
+def test_events_of_the_right_operand(case: str, road: str | None) -> None:
+    left, right = FACTORS[case]
+
+    class Multiplies(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:
+            return left * right
+
+    around = contextlib.nullcontext() if road is None else taken(road_named(road)[0])
+    monitor = sm.Monitor(Multiplies(), batch_dim=0, elementwise=True)
+    with around, torch.no_grad(), monitor:
+        for _ in range(2):
+            monitor.model(left, right)
+    found = monitor.compute().counts()["Multiplies.mul"]
+    both = (left != 0) & (right != 0)
+    expected = {
+        "events": 2 * int((left != 0).sum()),
+        "right_events": 2 * int((right != 0).sum()),
+        "elements": 2 * left.numel(),
+        "right_elements": 2 * right.numel(),
+        "effective_synops": 2 * int(both.sum()),
+        "dense_synops": 2 * both.numel(),
+    }
+    assert {name: found[name] for name in expected} == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,7 +88,19 @@ def test_an_input_without_batch_dimension_is_followed() -> None:
         assert sources(model, torch.rand(2, 6, 6)) == {"2": "0"}
 
 
-@pytest.mark.parametrize("change", ["relu_", "mul_", "clamp_"])
+CHANGES: dict[str, Callable[[Tensor], Any]] = {
+    "inplace": lambda hidden: F.relu(hidden, inplace=True),
+    "mul_": lambda hidden: hidden.mul_(hidden),
+    "a part": lambda hidden: hidden.__setitem__(0, hidden[0].clamp(min=0)),
+    "where it is negative": lambda hidden: hidden.__setitem__(hidden < 0, 0.0),
+    "a view": lambda hidden: hidden.view(-1).relu_(),
+    "a view of a part": lambda hidden: hidden[:, :3].relu_(),
+    "data": lambda hidden: hidden.data.clamp_(min=0),
+    "numpy": lambda hidden: hidden.numpy().clip(0, None, out=hidden.numpy()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_writes_by_functions_and_methods_are_heard(change: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -96,12 +109,7 @@ def test_writes_by_functions_and_methods_are_heard(change: str) -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             hidden = self.one(x)
-            if change == "relu_":
-                F.relu(hidden, inplace=True)
-            elif change == "mul_":
-                hidden.mul_(hidden)
-            else:
-                hidden[:, :3] = hidden[:, :3].clamp(min=0)
+            CHANGES[change](hidden)
             out: Tensor = self.two(hidden)
             return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -238,3 +239,123 @@ def test_a_tensor_that_enters_at_every_step_has_one_gradient() -> None:
     value = metric.compute()
     assert value["norm"].item() == pytest.approx(expected.double().norm().item())
     assert value["norm_per_step"].shape == (1,)
+
+
+def test_input_and_gradient_are_those_before_the_module_writes_to_its_input() -> None:
+    class Triples(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(3.0)
+
+    model, weight = nn.Sequential(nn.Linear(5, 6), Triples()), torch.randn(6)
+    kept = {f"1.{place}": CatMetric() for place in ("input", "output", "gradient")}
+    x = torch.randn(SAMPLES, 5)
+    with sm.Monitor(model, batch_dim=0, probes=kept):
+        out = model(x)
+    (out * weight).sum().backward()
+    entered = model[0](x).detach()
+    assert torch.equal(kept["1.input"].compute().view(SAMPLES, 6), entered)
+    assert torch.equal(kept["1.output"].compute().view(SAMPLES, 6), entered * 3.0)
+    expected = (3.0 * weight).expand(SAMPLES, 6)
+    assert torch.equal(kept["1.gradient"].compute().view(SAMPLES, 6), expected)
+
+
+def test_what_a_metric_keeps_is_neither_written_to_later_nor_has_a_graph() -> None:
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace=True))
+    kept, x = CatMetric(), torch.randn(SAMPLES, 5)
+    with sm.Monitor(model, batch_dim=0, probes={"0.output": kept}):
+        model(x)
+    assert torch.equal(kept.compute().view(SAMPLES, 6), model[0](x))
+    assert not any(part.requires_grad for part in kept.value)  # type: ignore[union-attr]
+
+
+def test_batches_whose_losses_go_backward_together_are_an_update_each() -> None:
+    model, metric = Net(), sm.GradientStatistics(time_dim=None)
+    loss: Tensor | float = 0.0
+    with sm.Monitor(model, probes={"fire.gradient": metric}) as monitor:
+        for seed, factor in enumerate((1.0, 5.0)):
+            model.memory = 0.0
+            with monitor.batch(samples=SAMPLES, steps=STEPS):
+                loss = loss + factor * sum(model(step).square().sum() for step in steps(seed))
+        loss.backward()  # type: ignore[union-attr]
+    found = torch.stack([entered.grad for entered in model.entered])  # type: ignore[misc]
+    both = found.double().view(2, STEPS, -1)
+    assert metric.update_count == 2
+    per_step = both.square().sum(2).mean(0).sqrt()
+    assert torch.allclose(metric.compute()["norm_per_step"], per_step)
+
+
+def test_a_backward_pass_that_failed_leaves_nothing_behind() -> None:
+    model, metric = Net(), sm.GradientStatistics(time_dim=None)
+    monitor = sm.Monitor(model, probes={"fire.gradient": metric})
+
+    def fail(gradient: Tensor) -> None:
+        raise KeyError("of the user's")
+
+    hook = model.fc.weight.register_hook(fail)
+    with pytest.raises(KeyError):
+        trained(model, monitor, steps(1))
+    hook.remove()
+    assert not metric.update_called
+    model.memory, model.entered = 0.0, []
+    found = trained(model, monitor, steps(2)).double()
+    assert metric.update_count == 1
+    expected = found.square().sum((1, 2)).sqrt()
+    assert torch.allclose(metric.compute()["norm_per_step"], expected)
+
+
+@pytest.mark.parametrize("fails", ["batch", "call"])
+def test_gradients_of_what_failed_are_not_heard(fails: str) -> None:
+    model, metric = Net(), sm.GradientStatistics(time_dim=None)
+    monitor, outputs = sm.Monitor(model, probes={"fire.gradient": metric}), []
+
+    def late(module: nn.Module, args: Any, output: Tensor) -> None:
+        outputs.append(output)
+        if fails == "call" and len(outputs) == 2:
+            raise KeyError
+
+    model.register_forward_hook(late)
+    with monitor, contextlib.suppress(KeyError), monitor.batch(samples=SAMPLES, steps=STEPS - 1):
+        for step in steps():
+            try:
+                model(step)
+            except KeyError:
+                continue
+        if fails == "batch":
+            raise KeyError
+    torch.stack(outputs).square().sum().backward()
+    if fails == "batch":
+        assert not metric.update_called
+        return
+    gradients = [entered.grad for entered in model.entered]
+    heard = torch.stack([gradients[t] for t in (0, 2, 3)])  # type: ignore[misc]
+    expected = heard.double().square().sum((1, 2)).sqrt()
+    assert torch.allclose(metric.compute()["norm_per_step"], expected)
+
+
+def test_a_view_of_the_statistics_is_given_all_steps_as_one_update() -> None:
+    model, shown = Net(), sm.GradientStatistics(time_dim=None)
+    view = sm.ScalarView(shown, "last_to_first")
+    found = trained(model, sm.Monitor(model, probes={"fire.gradient": view}), steps()).double()
+    norms = found.square().sum((1, 2)).sqrt()
+    assert shown.update_count == 1
+    assert view.compute().item() == pytest.approx((norms[-1] / norms[0]).item())
+
+
+def test_transforms_of_functions_run_on() -> None:
+    model, metric = nn.Sequential(nn.Linear(5, 6), nn.Tanh()), sm.GradientStatistics(time_dim=None)
+    parameters, x = dict(model.named_parameters()), torch.randn(SAMPLES, 5)
+    potentials = sm.MembraneStatistics(time_dim=None)
+    probes = {"1.gradient": metric, "1.input": potentials}
+
+    def loss(parameters: Any) -> Tensor:
+        out: Tensor = torch.func.functional_call(model, parameters, (x,)).square().sum()
+        return out
+
+    expected = torch.func.grad(loss)(parameters)
+    with sm.Monitor(model, batch_dim=0, probes=probes):
+        found = torch.func.grad(loss)(parameters)
+    assert all(torch.equal(found[name], expected[name]) for name in parameters)
+    entered = model[0](x)
+    assert potentials.compute()["mean"].item() == pytest.approx(entered.mean().item())
+    (gradient,) = torch.autograd.grad(model[1](entered).square().sum(), entered)
+    assert metric.compute()["norm"].item() == pytest.approx(gradient.norm().item())

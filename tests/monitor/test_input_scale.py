@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -80,6 +80,53 @@ def test_a_function_is_asked_once_in_every_batch(road: str | None) -> None:
     report = monitor.compute()
     assert (report.layers["Linear"].acs, report.layers["Linear"].kind) == (expected.acs, "integer")
     assert asked == pytest.approx([1.0, 1.3, 1.6])
+
+
+@roads
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_factor_that_an_optimiser_changed_in_an_open_batch_is_asked_again(
+    dtype: torch.dtype, road: str | None
+) -> None:
+    fc, amplitude = nn.Linear(3, 2), nn.Parameter(torch.tensor([0.5, 0.25, 2.0], dtype=dtype))
+    batches = [counts(4, 3, seed=seed) for seed in range(3)]
+    expected = row_of(fc, batches).layers["Linear"]
+    optimiser = torch.optim.SGD([amplitude], lr=1.0)
+    monitor = sm.Monitor(fc, input_scale={"Linear": lambda: amplitude})
+    around = nullcontext() if road is None else taken(road_named(road)[0])
+    with around, monitor, monitor.batch(samples=12, steps=3):
+        for batch in batches:  # truncated backpropagation: a step of the optimiser each
+            fc(batch * amplitude.detach().float())
+            amplitude.grad = -amplitude.detach()  # doubles it
+            optimiser.step()
+    assert amplitude.tolist() == [4.0, 2.0, 16.0]
+    assert monitor.compute().layers["Linear"].acs * 12 == expected.acs * 12
+
+
+def test_a_declared_tensor_may_be_written_to_later() -> None:
+    fc, factors, x = nn.Linear(3, 2), FACTORS.double(), counts(4, 3)
+    monitor = sm.Monitor(fc, batch_dim=0, input_scale={"Linear": factors})
+    factors.mul_(3.0)
+    with torch.no_grad(), monitor:
+        fc(x * FACTORS)
+    assert monitor.compute().layers["Linear"].acs == row_of(fc, [x]).layers["Linear"].acs
+
+
+@pytest.mark.parametrize(
+    ("factors", "found"),
+    [
+        (torch.ones(3).to_sparse(), "found layout torch.sparse_coo"),
+        (torch.ones(3, device="meta"), "found one on the meta device"),
+    ],
+)
+def test_tensors_without_dense_values_are_refused(factors: Tensor, found: str) -> None:
+    fc = nn.Linear(3, 2)
+    message = f"input_scale['Linear']: expected a dense tensor with values, {found}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sm.Monitor(fc, input_scale={"Linear": factors})
+    monitor = sm.Monitor(fc, batch_dim=0, input_scale={"Linear": lambda: factors})
+    with monitor, pytest.raises(ValueError, match=f"the function's result: .* {found}"):
+        fc(counts(4, 3))
+    assert monitor.compute().calls == 0
 
 
 @roads
@@ -245,6 +292,36 @@ def test_a_call_that_fails_leaves_no_note() -> None:
         model.fails = False
         model(spikes * 0.3)
     assert monitor.compute().layers_data["fc"].level == pytest.approx(0.3)
+
+
+@roads
+@pytest.mark.parametrize("fails", ["batch", "call"])
+def test_a_batch_or_a_call_in_it_that_fails_takes_no_note_away(
+    fails: str, road: str | None
+) -> None:
+    model, spikes = nn.Sequential(nn.Linear(3, 2)), counts(4, 3).clamp(max=1)
+
+    def late(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        if args[0].max() > 0.3:
+            raise KeyError
+
+    model.register_forward_hook(late)
+    monitor = sm.Monitor(model)
+    around = nullcontext() if road is None else taken(road_named(road)[0])
+    with around, torch.no_grad(), monitor:
+        if fails == "batch":
+            with suppress(KeyError), monitor.batch(samples=4, steps=2):
+                model(spikes * 0.2)
+                model(counts(4, 3) * 0.7)
+        with monitor.batch(samples=4, steps=2):
+            model(spikes * 0.3)
+            if fails == "call":
+                with pytest.raises(KeyError):
+                    model(counts(4, 3) * 0.7)
+            model(spikes * 0.3)
+    report = monitor.compute()
+    assert report.layers_data["0"].level == pytest.approx(0.3)
+    assert report.counts()["0"]["events"] == 2 * spikes.sum()
 
 
 def _noted(factor: float) -> Any:

@@ -299,6 +299,23 @@ def test_under_other_transforms_and_tracing_the_model_runs_alone(
     assert not report.uncounted
 
 
+def test_writes_under_vmap_within_a_forward_run_as_without_a_monitor() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(torch.func.vmap(lambda row: torch.zeros_like(row).add_(row))(x))
+            return out
+
+    model, x = Writes(), spikes(2, 4)
+    expected = model(x)
+    with sm.Monitor(model, batch_dim=0) as monitor:
+        assert_equal(model(x), expected)
+    assert monitor.compute().counts()["fc"]["synops"] == 3 * int(x.sum())
+
+
 def brute_force(layer: nn.Module, x: Tensor) -> int:
     """Synapses of all events: outputs that a unit weight reaches, element by element."""
     total, twin = 0, nn.Conv1d(1, 2, 3, padding=1, bias=False)

@@ -24,6 +24,7 @@ from snnmetrics.extras import optional_module
 from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.metrics.gradient import GradientStatistics
 from snnmetrics.monitor import Monitor
+from snnmetrics.monitor.names import plain_name
 from snnmetrics.report import Report
 
 try:
@@ -102,9 +103,8 @@ class SNNMetricsCallback(Callback):
         gradients: Whether to log, of each layer of spiking neurons in training,
             ``"train/lif1/gradient_norm"``, ``".../gradient_zero_fraction"`` and, where its time
             steps are known, ``".../gradient_last_to_first"``: see
-            :class:`snnmetrics.GradientStatistics`. They are of the loss that goes backward, as
-            Lightning scales it: divided by accumulated batches, multiplied in float16. A resumed
-            epoch has those that came after alone.
+            :class:`snnmetrics.GradientStatistics`. They are of the loss that goes backward:
+            divided by accumulated batches. A resumed epoch has those that came after alone.
         monitor: Keyword arguments of :class:`snnmetrics.Monitor`: ``batch_dim``, ``time_dim``,
             ``dt``, ``per_sample``, ...
 
@@ -115,7 +115,8 @@ class SNNMetricsCallback(Callback):
         TypeError: If an argument is of the wrong type.
         ValueError: If a stage is unknown, or ``every_n_steps`` is not positive or without training,
             as ``gradients`` must not be.
-            When the trainer starts: if the model has no module of this name.
+            When the trainer starts: if the model has no module of this name; if ``gradients``
+            would be of a scaled loss (``precision="16-mixed"``), which may be infinite.
         ImportError: If figures are to be made and matplotlib is not installed.
 
     Example:
@@ -343,6 +344,7 @@ class SNNMetricsCallback(Callback):
         if stage not in self._monitors:
             target, arguments = self._target(trainer, pl_module), dict(self._arguments)
             if stage == "train" and self.gradients:
+                _require_unscaled(trainer)
                 self._gradients = _gradient_statistics(target)
                 probes = {f"{name}.gradient": found for name, found in self._gradients.items()}
                 arguments["probes"] = {**probes, **(arguments.get("probes") or {})}
@@ -439,12 +441,27 @@ class SNNMetricsCallback(Callback):
             optional_module("matplotlib.pyplot", extra="plots").close(figure)
 
 
+def _require_unscaled(trainer: Trainer) -> None:
+    """Refuse gradients that a scaler multiplies by a factor, which it lowers after infinite ones.
+
+    Raises:
+        ValueError: If the precision of the trainer has a scaler.
+    """
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise ValueError(
+            "gradients: expected a loss that is not scaled, found the scaler of precision="
+            f"'{trainer.precision}', whose gradients may be infinite; train with "
+            "precision='bf16-mixed' or '32-true', or give gradients=False"
+        )
+
+
 def _gradient_statistics(model: nn.Module) -> dict[str, GradientStatistics]:
     """Statistics of the gradients at the inputs of all known neurons of a model, by name."""
     found = {}
-    for name, module in model.named_modules():
+    for path, module in model.named_modules():
         neurons = neuron_type(module)
-        if name and neurons is not None:
+        if path and neurons is not None:
+            name = plain_name(path, model)
             lead = neurons.lead if isinstance(neurons.lead, str) else neurons.lead(module)
             time_dim = {"TB": 0, "BT": 1}.get(lead)
             device = next((p.device for p in model.parameters()), None)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from snnmetrics.monitor.lineage import address_of
+
 FUSABLE = frozenset(
     {"linear", *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))}
 )
@@ -77,12 +79,17 @@ class AffineOutputs:
         if not isinstance(target, Tensor):
             return
         owner = target if target._base is None else target._base
-        found = self._names.pop(owner, None)
-        if found is not None and keeps:
-            self._names[owner] = found[0], _version(owner)
+        written = [owner]
+        if target.is_inference():  # its views have no base
+            address = address_of(target)
+            written += [x for x in list(self._names) if address_of(x) == address is not None]
+        for x in written:
+            found = self._names.pop(x, None)
+            if found is not None and keeps:
+                self._names[x] = found[0], _version(x)
 
     def clear(self) -> None:
-        """The root call ended."""
+        """The root call ended, or writes can no longer be detected."""
         self._names.clear()
 
 

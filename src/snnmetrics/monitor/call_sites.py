@@ -28,7 +28,6 @@ from snnmetrics.tensors.accelerators.lines import FACTS
 from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.counts import LARGEST_COUNT, divided
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.tensors.levels import level_of
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
@@ -128,7 +127,8 @@ class CallSite:
         closed: Earlier maps with what met them.
         reads: Name of the linear layer whose output it reads, changed by batch normalisation alone.
         level: Largest level of analog inputs on the host, see ``level_of``.
-        level_there: Level of the first input on an accelerator, until it is added to the row.
+        level_there: Level of an input on an accelerator, until it is added to the row.
+        looked: Whether no level is looked for: one on an accelerator was, or none is wanted.
     """
 
     key: RowKey
@@ -156,6 +156,7 @@ class CallSite:
     reads: str | None = None
     level: float = 0.0
     level_there: Tensor | None = None
+    looked: bool = False
     loads_of: Callable[[Tensor], CoreLoads | None] | None = None
     _loads: CoreLoads | None = None
     _loads_of: SynapseMap | None = None
@@ -282,11 +283,6 @@ class CallSite:
                 self._number_there = number.to(self.map.dense.device, non_blocking=True)
             self._number = given
         return self._number_there
-
-    def keep_level(self, x: Tensor) -> None:
-        """Look whether an input holds zero and one positive value alone, until one holds more."""
-        if self.level != math.inf:
-            self.level = max(self.level, level_of(x).item())
 
     def reset(self) -> None:
         """Drop what the batch added. An input that held more values needs no further look."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snnmetrics.monitor.callers import LiveCaller
-from snnmetrics.monitor.lineage import tensors_in
+from snnmetrics.monitor.lineage import address_of, tensors_in
 from snnmetrics.monitor.tracer import AROUND, Tracer, versions_of
 from snnmetrics.ops.elementwise import GATED, MULTIPLICATIONS, elementwise, operands_of
 from snnmetrics.ops.functions import Role, may_write, role_of
-from snnmetrics.ops.parsers import refused_operand, unwrapped
+from snnmetrics.ops.parsers import refused_operand
 from snnmetrics.ops.scripts import read_script
 
 _IN_GRAPH = (
@@ -82,6 +82,8 @@ class ElementwiseTracer(Tracer):
             elif func in GATED and self._is_models_own():
                 self._uncounted(func, _GATES)
             self._follow_constant(output, constant)
+            if self._constants and may_write(func, given):
+                self._follow_write(given.get("out", args[0] if args else None), constant)
         return output
 
     def _hears(self) -> bool:
@@ -106,7 +108,7 @@ class ElementwiseTracer(Tracer):
         if not may_write(func, kwargs) or refused_operand(left, right, quantised=True):
             return _Product(left, right)
         target = kwargs.get("out", args[0] if args else left)
-        read = [t.detach().clone() if _share_memory(t, target) else t for t in (left, right)]
+        read = [t.detach().clone() if _may_share(t, target) else t for t in (left, right)]
         return _Product(read[0], read[0] if left is right else read[1])
 
     def _is_activation(self, value: Any) -> bool:
@@ -160,12 +162,25 @@ class ElementwiseTracer(Tracer):
             elif tensor in self._constants:  # written to; an inference tensor has no version
                 del self._constants[tensor]
 
+    def _follow_write(self, target: Any, constant: bool) -> None:
+        """A write, also through a view or ``.data``, makes of constants what was written."""
+        if not isinstance(target, Tensor) or self._constants is None:
+            return
+        address = address_of(target)
+        for tensor in list(self._constants):
+            if tensor is target or (address is not None and address == address_of(tensor)):
+                if constant:
+                    self._constants[tensor] = versions_of(tensor)
+                else:
+                    del self._constants[tensor]
 
-def _share_memory(one: Tensor, other: Any) -> bool:
+
+def _may_share(one: Tensor, other: Any) -> bool:
+    """Whether two tensors may lie in the same memory."""
     if not isinstance(other, Tensor):
         return True
-    memories = [unwrapped(tensor).untyped_storage().data_ptr() for tensor in (one, other)]
-    return memories[0] == memories[1]
+    addresses = {address_of(one), address_of(other)}
+    return None in addresses or len(addresses) == 1
 
 
 def _unseen() -> AbstractContextManager[None]:

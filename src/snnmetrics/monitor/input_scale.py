@@ -38,7 +38,8 @@ class InputScale:
 
         Raises:
             TypeError: If it is neither a number, a tensor, nor a function.
-            ValueError: If a factor is not a positive finite number, or a tensor has a gradient.
+            ValueError: If a factor is not a positive finite number, or a tensor has a gradient or
+                is not dense.
         """
         if isinstance(given, Real):
             return cls(argument, number=invertible_number(argument, given))
@@ -51,7 +52,7 @@ class InputScale:
             factors = _checked(argument, given)
             if not factors.ndim:
                 return cls(argument, number=factors.item())
-            return cls(argument, factors=factors.clone())
+            return cls(argument, factors=factors)
         if callable(given):
             return cls(argument, function=given)
         raise TypeError(
@@ -67,11 +68,12 @@ class InputScale:
         return "channel" if self.function is None else "batch"
 
     def factor(self) -> Factor:
-        """The factor in the batch that begins; a tensor is detached, on its own device.
+        """The factor as it is now; a tensor is a detached copy, on its own device.
 
         Raises:
             TypeError: If the function returns neither a number nor a tensor.
-            ValueError: If a factor that the host can see is not a positive finite number.
+            ValueError: If a factor that the host can see is not a positive finite number, or a
+                tensor is not dense.
         """
         if self.function is None:
             known = self.factors if self.number is None else self.number
@@ -129,9 +131,12 @@ class InputScale:
 
 def _checked(argument: str, given: Tensor) -> Tensor:
     """Factors as float64, detached; checked where the host can see them."""
-    if given.is_complex() or given.dtype is torch.bool:
+    if given.is_complex() or given.is_quantized or given.dtype is torch.bool:
         raise TypeError(f"{argument}: expected real numbers, found {given.dtype}")
-    factors = given.detach().to(torch.float64)
+    if given.layout is not torch.strided or given.is_meta:
+        found = "one on the meta device" if given.is_meta else f"layout {given.layout}"
+        raise ValueError(f"{argument}: expected a dense tensor with values, found {found}")
+    factors = given.detach().to(torch.float64, copy=True)  # the user's may be written to
     if factors.is_cpu and not bool(((factors >= 2.0**-1000) & (factors <= 2.0**1000)).all()):
         raise ValueError(
             f"{argument}: expected positive finite factors (2**-1000 to 2**1000), found "

@@ -249,8 +249,8 @@ class Lineage:
         if self.is_slot(tensor):
             return True
         if self._addresses is None:
-            self._addresses = {_address(slot.tensor) for slot in self.slots.values()} - {None}
-        return _address(tensor) in self._addresses
+            self._addresses = {address_of(slot.tensor) for slot in self.slots.values()} - {None}
+        return address_of(tensor) in self._addresses
 
     def forget_addresses(self) -> None:
         """Drop the addresses of tensors in slots, which may have other memory."""
@@ -344,17 +344,17 @@ class Lineage:
 
     def _write(self, target: Tensor) -> None:
         """Make activations of all tensors in a memory, but parameters: one was written into it."""
-        address = _address(target)
+        address = address_of(target)
         if address is None:
             return
         for key, slot in list(self.slots.items()):
-            if not slot.is_parameter and _address(slot.tensor) == address:
+            if not slot.is_parameter and address_of(slot.tensor) == address:
                 self._state.add(slot.path)
                 del self.slots[key]
                 self._addresses = None
         for key, derived in list(self.derived.items()):
             tensor = derived.tensor()
-            if tensor is not None and _address(tensor) == address:
+            if tensor is not None and address_of(tensor) == address:
                 self.derived[key] = _Derived(derived.tensor, None)
 
 
@@ -377,10 +377,12 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(value.values())
 
 
-def _address(tensor: Tensor) -> int | None:
+def address_of(tensor: Tensor) -> int | None:
     """Return the address of the memory of a tensor; None where it has none."""
     tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
+        return None
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # under vmap
         return None
     address = tensor.untyped_storage().data_ptr()
     return address or None

@@ -89,8 +89,9 @@ class Monitor:
         input_scale: For layers by name or pattern: their input is this factor times a spike count,
             such as 0.25 behind a 2x2 average pooling of spikes. Also a tensor of a factor per
             channel, ``(C,)`` or a shape that broadcasts with the neurons; or a function without
-            arguments that returns one of both and is asked once in every batch, for a factor that
-            is learned or drawn anew. Compiled parts of the model run eagerly with these two.
+            arguments that returns one of both and is asked once in every batch (again after a step
+            of an optimiser in it), for a factor that is learned or drawn anew; a monitor with a
+            lambda does not pickle. Compiled parts of the model run eagerly with these two.
         kinds: For layers by name or pattern: the kind of their input (``"binary"``, ``"ternary"``,
             ``"integer"``, ``"analog"``), where the data look tighter than what they mean: an image
             of integers is analog. Data that contradict a declaration are refused.
@@ -255,7 +256,7 @@ class Monitor:
                 self._declared.is_counted,
                 self._around_root,
                 self._not_traced,
-                self._probes.after if self._probes else None,
+                self._probes if self._probes else None,
                 self._hooks,
             )
             interception.intercept(self._tracer)
@@ -406,7 +407,7 @@ class Monitor:
                     with unseen_by_modes(), outside_of_transforms():
                         self._commit(samples, steps, seconds)
         except BaseException:
-            self._recorder.synops.clear()
+            self._recorder.fail()
             raise
         finally:
             self._in_batch = False

@@ -12,9 +12,12 @@ from torchmetrics import Metric
 
 from snnmetrics.frameworks.neurons import neuron_type
 from snnmetrics.monitor.gradients import Gradients
+from snnmetrics.monitor.transforms import outside_of_transforms
+from snnmetrics.ops.parsers import unwrapped
 
 PLACES = ("input", "output", "membrane", "gradient")
 """Places at a module that a metric can be at."""
+_AT_INPUT = frozenset({"input", "gradient"})
 # What torchmetrics keeps beside the states.
 _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
@@ -59,36 +62,40 @@ class Probes:
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
-    def after(
-        self,
-        name: str,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-    ) -> None:
-        """Update the metrics at a module that returned.
+    def before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take what enters a module that is called, which may write to it.
 
         Raises:
             TypeError: If a metric refuses the tensor; the message names the place.
             ValueError: Likewise, or if there is no such tensor.
         """
         for place, probe, metric in self._by_module.get(name, ()):
+            if place not in _AT_INPUT:
+                continue
             self._require_time(probe, metric)
-            self._updated.add(probe)
-            if place == "membrane":
-                neurons = neuron_type(module)
-                assert neurons is not None
-                potentials = _named(probe, neurons.membrane, module, output)
-                _update(probe, metric, potentials.detach())
-            elif place == "output":
+            x = _tensor_in(probe, (*args, *kwargs.values()))
+            if place == "input":
+                _update(probe, metric, x)
+            else:
+                self._gradients.listen(probe, metric, x)
+
+    def after(self, name: str, module: nn.Module, output: Any) -> None:
+        """Take what a module that returned gives or holds.
+
+        Raises:
+            TypeError: If a metric refuses the tensor; the message names the place.
+            ValueError: Likewise, or if there is no such tensor.
+        """
+        for place, probe, metric in self._by_module.get(name, ()):
+            if place in _AT_INPUT:
+                continue
+            self._require_time(probe, metric)
+            if place == "output":
                 _update(probe, metric, _tensor_in(probe, (output,)))
             else:
-                x = _tensor_in(probe, (*args, *kwargs.values()))
-                if place == "input":
-                    _update(probe, metric, x)
-                else:
-                    self._gradients.listen(probe, metric, x)
+                neurons = neuron_type(module)
+                assert neurons is not None
+                _update(probe, metric, _named(probe, neurons.membrane, module, output))
 
     def release(self) -> None:
         """The monitor is detached: leave no hook at tensors that the user keeps."""
@@ -108,6 +115,7 @@ class Probes:
                 f"time_dim={time_dim}, which would take another dimension for time. If calls have "
                 "all steps, declare Monitor(..., time_dim=...)"
             )
+        self._updated.add(probe)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -128,7 +136,8 @@ class Probes:
             if isinstance(one, Metric)
         ]
         try:
-            yield
+            with self._gradients.call():
+                yield
         except BaseException:
             self._updated = updated
             for metric, before in states:
@@ -139,8 +148,9 @@ class Probes:
 
 def _update(probe: str, metric: Metric, x: Tensor) -> None:
     def update() -> None:
-        with torch.no_grad():
-            metric.update(x)
+        with outside_of_transforms(), torch.no_grad():
+            given = unwrapped(x).detach()  # a metric that keeps it must not keep its graph
+            metric.update(given.clone() if _keeps_tensors(metric) else given)
 
     _checked(probe, update)
 
@@ -169,6 +179,12 @@ def _time_dim_of(metric: Metric) -> int | None:
     shown = getattr(metric, "metric", metric)
     time_dim = getattr(shown, "time_dim", None)
     return time_dim if isinstance(time_dim, int) else None
+
+
+def _keeps_tensors(metric: Metric) -> bool:
+    """Whether a metric may keep what it is given, which the model may write to later."""
+    metrics = [one for one in metric.modules() if isinstance(one, Metric)]
+    return any(isinstance(state, list) for one in metrics for state in one._defaults.values())
 
 
 def _kept(metric: Metric) -> dict[str, Any]:

@@ -214,6 +214,7 @@ class _RootCall:
     products: list[_Products] = field(default_factory=list)
     outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
     behind: list[Ran] = field(default_factory=list)  # layers since the last neurons
+    levels: dict[CallSite, float] = field(default_factory=dict)  # of sites, as they were before
     checkpointed: bool = False
 
     def clear(self) -> None:
@@ -223,6 +224,7 @@ class _RootCall:
             *(self.order, self.sites, self.sums, self.counted, self.maps, self.contracted),
             *(self.touched, self.read, self.products, self.outputs),
             *(self.expanded, self.called, self.notes, self.uncounted, self.synops, self.behind),
+            self.levels,
         ):
             if added:
                 added.clear()
@@ -328,6 +330,12 @@ class BatchRecorder:
         if weights_may_differ or any(_is_freed(site.weight) for site in self.sites.values()):
             self.compare_weights()
 
+    def fail(self) -> None:
+        """Forget what is known of the batch beside its sums: it failed."""
+        self.synops.clear()
+        for site in self._active:
+            site.level = 0.0
+
     def clear(self) -> None:
         """Drop the batch: it is complete, or it failed."""
         self._staged, self.root = RunData(), _RootCall()
@@ -378,10 +386,13 @@ class BatchRecorder:
     def weights_may_differ(self, now: bool = False) -> None:
         """Compare the zeros of all weights before their next use: they may have been written.
 
+        Factors of inputs may have been, too, and are asked again.
+
         Args:
             now: Whether that may be in the root call that runs; else it is in the next one.
         """
         self._weights_may_differ = self.prepares_roots = True
+        self._factors.clear()
         for site in self._active:
             self._shares_memory |= not site.weight.untyped_storage().resizable()
         if now:
@@ -467,6 +478,8 @@ class BatchRecorder:
         """The root call failed: it adds nothing."""
         for sums in self.root.sums:
             sums.discard()
+        for site, level in self.root.levels.items():
+            site.level = level
         for site in self.root.sites:
             site.reset()
             del self._active[site]
@@ -537,6 +550,7 @@ class BatchRecorder:
             row.record_level(site.level)
             if site.level_there is not None:
                 row.record_level(site.level_there)
+                site.looked = True
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats
@@ -597,10 +611,6 @@ class BatchRecorder:
             self._record_product(key, name, module, call, output)
             return None
         site, x = self._site(key, name, module, call, output, sources, padded, autapses)
-        if site.road is not None and site.declared is None and site.scale is None:
-            site.level_there = level_of(
-                x
-            )  # of this call alone: the host does not wait for its kind
         self.record_again(site, x)
         return site
 
@@ -679,6 +689,7 @@ class BatchRecorder:
             scale=self.input_scale(name),
             road=None if copied else road_of(x),
             copied=copied,
+            looked=self.declared_kind(name) is not None or self.input_scale(name) is not None,
             map=synapse_map,
             version=version_of(call.right),
             loads_of=None if self.laid_out is None else loads_of,
@@ -712,8 +723,9 @@ class BatchRecorder:
         stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
         assert isinstance(stats, InputStats)  # which the host read
         kind = site.expected = stats.kind
-        if kind is InputKind.ANALOG and site.declared is None:
-            site.keep_level(x)
+        if kind is InputKind.ANALOG and not site.looked and site.level != math.inf:
+            root.levels.setdefault(site, site.level)
+            site.level = max(site.level, level_of(x).item())
         sums = site.sums.get(kind)
         if sums is None:
             check_kind(site.name, site.declared, kind)
@@ -770,6 +782,8 @@ class BatchRecorder:
         """Record a call whose input lies on an accelerator; the host does not wait for it."""
         place = self.device_calls.place(road, x.device)
         space, dims, scale = place.space, site.batch_dims, None
+        if not site.looked and site.level_there is None:
+            site.level_there = level_of(x)  # of one call: the host does not wait for its kind
         if site.scale is not None:
             scale = site.factor_there(self._factor(site.scale))
             if scale.ndim:  # kernels divide by one number

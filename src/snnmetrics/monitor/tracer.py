@@ -28,6 +28,7 @@ from snnmetrics.monitor.graphs.counter import PlannedCall
 from snnmetrics.monitor.interception import count_compiled_modules
 from snnmetrics.monitor.lineage import NO_SOURCES, Lineage, tensors_in
 from snnmetrics.monitor.names import plain_name
+from snnmetrics.monitor.probes import Probes
 from snnmetrics.monitor.recorder import BatchRecorder, Padded
 from snnmetrics.monitor.row_keys import RowKeys
 from snnmetrics.monitor.scopes import (
@@ -81,8 +82,7 @@ class Tracer(TorchFunctionMode):
         is_counted: Whether operations and neurons of a module, by name, are to be counted.
         around_root: The context of a root call: the open batch, or one of its own.
         not_traced: Called with the reason if a root call cannot be traced.
-        after: Called with the name, the module, arguments and output of every module that
-            returned, if given.
+        probes: Told of every module that is called, and that returned, if given.
         hooks: Whether operations in hooks of modules are counted.
     """
 
@@ -96,7 +96,7 @@ class Tracer(TorchFunctionMode):
         is_counted: Callable[[str, nn.Module], bool],
         around_root: Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[None]],
         not_traced: Callable[[str], None],
-        after: Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any], Any], None] | None,
+        probes: Probes | None,
         hooks: bool,
     ) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Tracer(TorchFunctionMode):
         self._recorder = recorder
         self._around_root = around_root
         self._not_traced = not_traced
-        self._after = after
+        self._probes = probes
         self._is_counted = is_counted
         self._hooks = hooks
         self._scopes = scopes_of(model, is_counted)
@@ -208,6 +208,8 @@ class Tracer(TorchFunctionMode):
                 _pop_mode()
                 quiet, site_key, site = self._may_be_quiet(scope, args, kwargs)
                 if quiet:
+                    if self._probes is not None:
+                        self._probes.before(scope.name, args, kwargs)
                     self._stack.append(scope)
                     self._quiet = True
                     try:
@@ -228,14 +230,17 @@ class Tracer(TorchFunctionMode):
                         spikes = output[0] if type(output) is tuple else output
                     if lead is not None and type(spikes) is Tensor:
                         self._recorder.record_neurons(scope.name, scope.kind, spikes, lead)
-                    elif scope.needs_more or self._after is not None:
-                        self._returned(scope, args, kwargs, output)
+                    elif scope.needs_more or self._probes is not None:
+                        self._returned(scope, output)
                     return output
             finally:
                 if not _modes():  # an interrupt may come before the pop
                     _push_mode(self)
         self._stack.append(scope)
         try:
+            if self._probes is not None:
+                with torch._C.DisableTorchFunction():
+                    self._probes.before(scope.name, args, kwargs)
             output = call(module, *args, **kwargs)
             if site_key is not None:
                 with torch._C.DisableTorchFunction():
@@ -245,9 +250,9 @@ class Tracer(TorchFunctionMode):
             if scope.operations:
                 scope.operations.clear()
         self._recorder.root.called.add(scope.name)
-        if scope.needs_more or self._after is not None or type(output) is GeneratorType:
+        if scope.needs_more or self._probes is not None or type(output) is GeneratorType:
             with torch._C.DisableTorchFunction():
-                self._returned(scope, args, kwargs, output)
+                self._returned(scope, output)
         return output
 
     def _may_be_quiet(
@@ -264,7 +269,7 @@ class Tracer(TorchFunctionMode):
         if own_hooks or any(GLOBAL_HOOKS) or "forward" in module.__dict__:
             return False, None, None
         if scope.tracing is _NEURONS:
-            return self._after is None, None, None
+            return self._probes is None, None, None
         if len(args) != 1 or kwargs:
             return False, None, None
         x = args[0]
@@ -288,9 +293,7 @@ class Tracer(TorchFunctionMode):
             return False, site_key, None
         return True, site_key, site
 
-    def _returned(
-        self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _returned(self, scope: Scope, output: Any) -> None:
         """Record what a call of a module gives beside operations: spikes, notes, probes."""
         recorder = self._recorder
         if scope.neurons is not None:
@@ -311,8 +314,8 @@ class Tracer(TorchFunctionMode):
         if type(output) is GeneratorType and scope.counted:
             reason = "it returned a generator, which runs later"
             recorder.record_uncounted(scope.name, "call", reason)
-        if self._after is not None:
-            self._after(scope.name, scope.module, args, kwargs, output)
+        if self._probes is not None:
+            self._probes.after(scope.name, scope.module, output)
 
     def _scope_of(self, module: nn.Module) -> Scope | None:
         """The scope of a module that is the model's handle, or was added to the model."""
@@ -363,12 +366,15 @@ class Tracer(TorchFunctionMode):
             self._thread = thread
             self._stack.append(scope)
             try:
+                if self._probes is not None:
+                    with torch._C.DisableTorchFunction():
+                        self._probes.before(scope.name, args, kwargs)
                 output = call(module, *args, **kwargs)
                 with torch._C.DisableTorchFunction():
                     recorder.root.called.add(scope.name)
-                    more = scope.needs_more or self._after is not None
+                    more = scope.needs_more or self._probes is not None
                     if more or type(output) is GeneratorType:
-                        self._returned(scope, args, kwargs, output)
+                        self._returned(scope, output)
                     lineage.end()
                     recorder.root.touched = lineage.touched
                     recorder.root.expanded = lineage.expanded
@@ -466,7 +472,7 @@ class Tracer(TorchFunctionMode):
             return "cores"
         if recorder.scales_vary:
             return "an input_scale per channel or batch"
-        return None if self._after is None else "probes"
+        return None if self._probes is None else "probes"
 
     @property
     def is_quiet(self) -> bool:
@@ -661,6 +667,7 @@ class Tracer(TorchFunctionMode):
                 self._recorder.cache.invalidate()
                 if step is _Step.LOSE:
                     self._recorder.cache.disable()
+                    self._affine.clear()
                 if self._recorder.cache.disabled:
                     self._written(args)
                 if step is _Step.WRITE and args and target is None:
@@ -713,11 +720,10 @@ class Tracer(TorchFunctionMode):
             self._recorder.compare_weights()
 
     def _is_filled(self, func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        """Whether a part of a tensor was set to numbers or weights."""
+        """Whether a part of a tensor was set to numbers or weights, whatever activations are."""
         if func is not Tensor.__setitem__ or len(args) != 3:
             return False
-        value = args[2]
-        return not isinstance(value, Tensor) or self._lineage.sources(value) is not None
+        return all(self._lineage.sources(x) is not None for x in tensors_in(args[1:]))
 
     def _may_alias_weight(self, tensor: Tensor) -> bool:
         """Whether it may be another way to the memory of a weight that the forward computed."""
