@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+WHEEL := build/wheel
 
 # The frameworks whose models the tests measure. They go in without their dependencies, since two of
 # them require torchvision: beside another build of torch than its own, importing it fails, and with
@@ -11,7 +12,7 @@ FRAMEWORKS := snntorch spikingjelly norse sinabs
 # sets and preprocessing. Its metrics import none of them.
 PEERS := neurobench
 
-.PHONY: demo test kernels check docs browser venv lint format bench clean
+.PHONY: demo test kernels check coverage dist wheel docs browser venv lint format bench clean
 
 demo: venv  ## Count synaptic operations of a spiking network on real data
 	$(BIN)/python examples/quickstart.py
@@ -22,8 +23,33 @@ test: venv lint  ## Lint, types, doctests and the whole test suite
 kernels: venv  ## All frozen models through the kernels for accelerators, interpreted
 	$(BIN)/python -m pytest -n 2 -m kernels tests/monitor/test_accelerators.py
 
+QUICK := not system and not slow and not gpu and not kernels
 check: venv lint  ## Lint, types and the quick tests, for the inner loop
-	$(BIN)/python -m pytest -n 2 -m "not system and not slow and not gpu and not kernels"
+	$(BIN)/python -m pytest -n 2 -m "$(QUICK)"
+
+coverage: venv  ## Lines and branches that the quick tests run; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -n 2 -m "$(QUICK)" --cov --cov-report=term
+
+# The wheel is made of the sdist, and of nothing else.
+dist: venv  ## sdist and wheel in dist/, checked, and what is in them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python -m tarfile --list dist/*.tar.gz
+	$(BIN)/python -m zipfile --list dist/*.whl
+
+# Of the frameworks SpikingJelly alone: the README measures a model of it.
+wheel: dist  ## The code of the README and the tests that need no framework, against the wheel
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[plots,framework-imports]" \
+		hypothesis pytest pytest-xdist tqdm
+	$(WHEEL)/bin/pip install --quiet -c constraints.txt --no-deps spikingjelly
+	$(WHEEL)/bin/python -c "import snnmetrics as sm; print(sm.__version__, sm.__file__); \
+		assert 'site-packages' in sm.__file__"
+	$(WHEEL)/bin/python -m pytest tests/test_docs.py -k first_pages
+	$(WHEEL)/bin/python -m pytest -n 2 -m versions tests
 
 docs: venv  ## The documentation in build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs build/docs

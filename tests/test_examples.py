@@ -460,7 +460,7 @@ def test_the_budget_holds_on_average_but_for_other_cores_also_where_it_matters(
     assert out.count("core1: peak_step of synops is ") == 1
 
 
-SIZES = {"": 1, "k": 1e3, "M": 1e6, "nJ": 1e-9, "uJ": 1e-6, "%": 0.01, "steps": 1, "1/step": 1}
+SIZES = {"": 1, "k": 1e3, "M": 1e6, "nJ": 1e-9, "µJ": 1e-6, "%": 0.01, "steps": 1, "1/step": 1}
 
 
 def columns_of(head: str, row: str) -> dict[str, float]:
@@ -522,7 +522,7 @@ def test_paper_table_agrees_with_the_architecture(tmp_path: Path) -> None:
     assert even == pytest.approx(mac / (5 * ac), abs=0.002)
     assert rate == close(snn["ACs"] / (5 * sum(others)))
     assert min(with_traffic, with_memory) > ratio  # potentials are read and written in every step
-    for found in (ann, snn):  # in uJ beside nJ
+    for found in (ann, snn):  # in µJ beside nJ
         assert found["energy with memory"] > found["energy"]
     named = set(re.findall(r"^([a-z-]+)(?:, subtotal)? ", out, re.MULTILINE))
     assert named >= set(sm.conventions.CONVENTIONS)

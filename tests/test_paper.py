@@ -119,7 +119,7 @@ def test_the_unit_suits_the_largest(values: list[float | None], unit: str) -> No
         (2.0, "energy [J]", "2"),
         (0.0, "energy [J]", "0"),
         (0.99996e-3, "energy [mJ]", "1.000"),
-        (1.5e-6, "energy [uJ]", "1.50"),
+        (1.5e-6, "energy [µJ]", "1.50"),
         (3e-14, "energy [pJ]", "0.0300"),
     ],
 )
@@ -259,8 +259,7 @@ def test_what_was_not_counted_is_said_of_each_method() -> None:
 def test_what_is_special_of_a_run_is_said() -> None:
     found = notes(sm.paper_table({"a": full_report(), "b": other()}))
     for note in (
-        "a: block.conv: input declared: 0.25 x a spike count",
-        "a: block.conv: dropout was active",
+        "a: block.conv: input declared: 0.25 x a spike count; dropout was active",
         "a: image: kind of input declared: analog",
         "a: bn1 is folded into conv",
     ):
@@ -520,7 +519,7 @@ def test_latex_leaves_nothing_that_would_not_compile() -> None:
 
 def test_the_head_of_latex_has_a_word_of_each_title_per_line() -> None:
     table = sm.paper_table({"ours": ours()}, columns=["acs", "firing_rate", "energy"])
-    assert lines(table)[0] == ["method", "ACs [M]", "firing rate [1/step]", "energy [uJ]"]
+    assert lines(table)[0] == ["method", "ACs [M]", "firing rate [1/step]", "energy [µJ]"]
     text = table.to_latex()
     head = text[text.index("toprule") : text.index(r"\midrule")].splitlines()[1:]
     assert head == [

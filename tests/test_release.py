@@ -154,10 +154,81 @@ def test_ci_runs_from_the_oldest_supported_versions_over_the_pinned_ones_to_the_
     readme = " ".join((ROOT / "README.md").read_text().split())
     for row in versions[-2:]:
         assert f"torch {row['torch']}" in readme
-    for path in re.findall(r"tests/\S+", jobs["versions"]["steps"][-1]["run"]):
-        assert (ROOT / path).exists(), path
+    assert jobs["versions"]["steps"][-1]["run"].endswith("-m versions tests")
+    for name in ("coverage", "wheel"):
+        assert jobs[name]["steps"][-1]["run"].startswith(f"make {name}")
     uses = {step["uses"].partition("@")[0] for job in jobs.values() for step in job["steps"][:2]}
     assert uses == {"actions/checkout", "actions/setup-python"}
+
+
+def test_tests_of_all_versions_need_no_framework() -> None:
+    """They are collected where frameworks, peers and extras cannot be imported."""
+    absent = (
+        *("accelerate", "lightning", "neurobench", "nir", "norse", "pandas", "sinabs", "sklearn"),
+        *("snntorch", "spikingjelly", "tensorboard", "torchvision", "triton", "yaml"),
+    )
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import pytest; "
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--collect-only', '-m', 'versions', "
+        "'tests']))"
+    )
+    collected = run("-c", code, cwd=ROOT, PYTHONPATH=f"{ROOT / 'src'}")
+    files = set(re.findall(r"^(tests/\S+?)::", collected, re.MULTILINE))
+    marked = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "mark.versions" in path.read_text() and path != Path(__file__)
+    }
+    assert files == marked
+    assert len(marked) >= 13
+
+
+def test_a_tag_publishes_without_a_token() -> None:
+    path = ROOT / ".github" / "workflows" / "release.yml"
+    workflow = yaml.load(path.read_text(), yaml.BaseLoader)  # `on` is no boolean
+    assert workflow["on"] == {"push": {"tags": ["v*"]}}
+    assert workflow["permissions"] == {"contents": "read"}
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["needs"] == "build"
+    assert "permissions" not in build
+    assert "secrets" not in path.read_text()
+    actions = [step["uses"] for job in (build, publish) for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@v\d+(\.\d+)*", action) for action in actions)
+    assert actions[-1].startswith("pypa/gh-action-pypi-publish@")
+
+
+@pytest.mark.parametrize(
+    ("tag", "heading", "accepted"),
+    [
+        (f"v{VERSION}", f"## {VERSION} (2027-01-31)", True),
+        (f"v{VERSION}", f"## {VERSION} (unreleased)", False),
+        (f"v{VERSION}.1", f"## {VERSION} (2027-01-31)", False),
+    ],
+)
+def test_the_workflow_releases_the_version_with_a_dated_changelog_alone(
+    tag: str, heading: str, accepted: bool, tmp_path: Path
+) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    (script,) = [s["run"] for s in workflow["jobs"]["build"]["steps"] if "<<" in s.get("run", "")]
+    code = script.partition("<<'EOF'\n")[2].rpartition("EOF")[0]
+    (tmp_path / "check.py").write_text(code)
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
+    done = subprocess.run(
+        [sys.executable, "check.py"],
+        cwd=tmp_path,
+        env={**os.environ, "GITHUB_REF_NAME": tag},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == accepted, done.stderr
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    first = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    released = VERSION.partition(".dev")[0]
+    assert re.fullmatch(rf"{re.escape(released)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)
 
 
 def test_the_citation_has_what_its_format_asks_for() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 SI_PREFIXES = ("k", "M", "G", "T", "P", "E")
-JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "\N{MICRO SIGN}J"), (1e-9, "nJ"), (1e-12, "pJ"))
 WATTS = tuple((size, unit.replace("J", "W")) for size, unit in JOULES)
 SECONDS = tuple((size, unit.replace("J", "s")) for size, unit in JOULES)
 
@@ -85,7 +85,7 @@ def uncertain(value: float, error: float | None, units: tuple[tuple[float, str],
 
     Example:
         >>> uncertain(12.3456e-3, 0.42e-3, JOULES), uncertain(-2e-6, 3e-6, JOULES)
-        ('12.35 ± 0.42 mJ', '-2.0 ± 3.0 uJ')
+        ('12.35 ± 0.42 mJ', '-2.0 ± 3.0 µJ')
         >>> uncertain(1.5, None, WATTS), uncertain(1.5, 0.0, WATTS)
         ('1.5 W', '1.5 ± 0 W')
     """
@@ -109,6 +109,25 @@ def named(count: float, noun: str) -> str:
     """
     number = str(count) if isinstance(count, int) else f"{count:.6g}"
     return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
+
+
+def by_holder(notes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Notes of layers or methods, each once, behind the names that it holds for.
+
+    Notes that hold for the same names are joined.
+
+    Example:
+        >>> list(by_holder({"conv": ["dropout was active"], "fc": ["dropout was active"]}))
+        ['conv, fc: dropout was active']
+        >>> list(by_holder({"conv": ["bias left out", "no padding"], "fc": []}))
+        ['conv: bias left out; no padding']
+    """
+    holders: dict[str, tuple[str, ...]] = {}
+    for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
+        holders[note] = tuple(name for name, of_one in notes.items() if note in of_one)
+    for names in dict.fromkeys(holders.values()):
+        said = (note for note, of_note in holders.items() if of_note == names)
+        yield f"{', '.join(names)}: {'; '.join(said)}"
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,8 @@ import snnmetrics as sm
 from tests.helpers.metric_trials import DTYPES, Batch, MetricTrials
 from tests.helpers.toy import Fire
 
+pytestmark = pytest.mark.versions
+
 F = sm.functional
 
 

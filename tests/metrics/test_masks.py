@@ -18,6 +18,8 @@ from snnmetrics.metrics.base import SNNMetric
 from tests.helpers.metric_trials import DTYPES
 from tests.helpers.ranks import Ranks, results_of
 
+pytestmark = pytest.mark.versions
+
 WORLD = 2
 
 

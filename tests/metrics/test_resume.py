@@ -13,7 +13,7 @@ import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
 from tests.helpers.toy import Fire, draw_weights
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.versions, pytest.mark.xdist_group("ranks")]
 
 
 class Net(nn.Module):

@@ -12,6 +12,8 @@ from torchmetrics import MetricCollection
 import snnmetrics as sm
 from tests.helpers.metric_trials import DTYPES, Batch, MetricTrials
 
+pytestmark = pytest.mark.versions
+
 
 def counted_by_hand(
     activations: np.ndarray, fanout: Any, sample_time: float | None, per_neuron: bool = True

@@ -10,6 +10,8 @@ import torch
 import snnmetrics as sm
 from tests.helpers.metric_trials import Batch, MetricTrials, bad_targets
 
+pytestmark = pytest.mark.versions
+
 
 def accuracy_by_hand(outputs: np.ndarray, targets: np.ndarray, readout: str) -> np.ndarray:
     """Outputs (B, T, C), sample by sample and step by step, in Python floats."""

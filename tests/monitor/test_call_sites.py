@@ -24,6 +24,8 @@ import snnmetrics as sm
 from snnmetrics.monitor import recorder
 from snnmetrics.tensors.stats import InputStats
 
+pytestmark = pytest.mark.versions
+
 SPIKES, COUNTS, GRADED = (torch.tensor([[0.0, b, 1.0]] * 2) for b in (1.0, 3.0, 0.5))
 
 

@@ -11,7 +11,7 @@ import snnmetrics as sm
 from tests.helpers.ranks import Ranks, results_of
 from tests.helpers.toy import Fire, TwoLayers
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.versions, pytest.mark.xdist_group("ranks")]
 
 
 def batches() -> list[Tensor]:

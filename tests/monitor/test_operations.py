@@ -21,6 +21,8 @@ from torch.utils.checkpoint import checkpoint
 import snnmetrics as sm
 from tests.helpers.toy import Fire
 
+pytestmark = pytest.mark.versions
+
 
 class Calls(nn.Module):
     """A model of one weight that does what it is told."""

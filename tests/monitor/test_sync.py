@@ -18,7 +18,7 @@ from snnmetrics.ranks.reduce import all_reduce, reduce_states
 from tests.helpers.ranks import Ranks, results_of
 from tests.helpers.toy import Fire, draw_weights
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.versions, pytest.mark.xdist_group("ranks")]
 
 
 class Deep(nn.Module):

@@ -52,6 +52,8 @@ def test_layer_bars_are_the_counts_per_sample(layers: int) -> None:
     assert widths(ax, "dense MACs") == [13 * k for k in times]
     assert names(ax) == [f"block.{i}.conv" for i in range(layers)]
     assert [text.get_text() for text in ax.texts] == [f"{3 * k}" for k in times]
+    assert [text.xy[0] for text in ax.texts] == [3 * k for k in times], "at the end of its own bar"
+    assert ax.get_xlim()[1] > 13 * layers, "and the outlines are within the axes"
     assert ax.get_xlabel() == "operations per sample"
     assert ax.yaxis_inverted(), "the first layer is on top"
     assert not overlaps(ax, [*ax.get_yticklabels(), *ax.texts])
@@ -174,13 +176,15 @@ def test_conventions_are_those_of_the_table() -> None:
     figures = 0
     for i, row in enumerate(table.values(), 1):
         assert acs[i] + macs[i] + other[i] == pytest.approx(row.operations or 0)
-        assert exact.get(i) == row.exact
+        assert exact.get(i) == (None if row.operations is None else row.exact)
         if row.acs is not None:
             assert (acs[i], macs[i]) == (row.acs, row.macs)
         text = ax.texts[i].get_text()
-        assert (text == "no figure") == (row.operations is None)
+        assert (text == "n/a") == (row.operations is None)
         figures += row.operations is not None
     assert 3 <= figures < len(table), "both cases were seen"
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend.count("n/a: no figure") == 1
 
 
 def test_axes_of_something_else_are_refused() -> None:

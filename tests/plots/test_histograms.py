@@ -38,7 +38,7 @@ def test_rates_are_counted_in_bins_of_equal_ratio() -> None:
     assert (sum(heights), zeros(ax)) == (293, 7)
     assert ax.get_xscale() == "log"
     assert ax.get_legend().get_texts()[0].get_text() == "silent: 7 of 300 neurons"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("firing rate [spikes/step]", "neurons")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("firing rate [1/step], log scale", "neurons")
 
 
 def test_the_bar_of_silent_neurons_is_apart_and_called_zero() -> None:
@@ -130,7 +130,7 @@ def test_the_budget_and_its_statistic_are_lines() -> None:
     _, ax = plots.sample_spread(report, "Linear", sm.Limit(synops=1e6, statistic="max"))
     assert ax.lines[1].get_xdata()[0] == synops.max().item()
     assert ax.get_xlim()[1] > 1e6, "the budget is within the picture"
-    assert ax.get_xlabel() == "synops per sample (Linear)"
+    assert ax.get_xlabel() == "synops per sample (Linear), log scale"
     _, ax = plots.sample_spread(report, limit=sm.Limit(synops=50))
     assert [str(line.get_label()).split(":")[0] for line in ax.lines] == ["mean", "limit of mean"]
 
@@ -139,7 +139,7 @@ def test_a_budget_per_second_shows_figures_per_second() -> None:
     report, synops = measured(50, dt=0.01)
     _, ax = plots.sample_spread(report, limit=sm.Limit(synops_per_second=2e4, statistic="max"))
     assert ax.lines[1].get_xdata()[0] == pytest.approx(synops.max().item() / 0.01)
-    assert ax.get_xlabel() == "synops per second, of each sample (total)"
+    assert ax.get_xlabel() == "synops per second, of each sample (total), log scale"
 
 
 def test_samples_without_any_spike() -> None:

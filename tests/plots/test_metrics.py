@@ -30,7 +30,7 @@ CASES: list[tuple[Any, tuple[torch.Tensor, ...], str, str]] = [
         "synops",
         "synops per sample",
     ),
-    (sm.FiringRate, (SPIKES,), "", "firing rate [spikes/step]"),
+    (sm.FiringRate, (SPIKES,), "", "firing rate [1/step]"),
     (lambda: sm.FiringRate(dt=0.01, per_neuron=True), (SPIKES,), "firing_rate", "firing rate [Hz]"),
     (sm.ActivationSparsity, (SPIKES,), "", "activation sparsity"),
     (sm.SilentNeurons, (SPIKES,), "silent_fraction", "fraction of neurons"),
@@ -143,7 +143,7 @@ def test_rates_per_neuron_are_a_histogram() -> None:
     metric.update(SPIKES)
     _, ax = metric.plot()
     assert sum(bar.get_height() for bar in ax.patches) == 32
-    assert ax.get_xlabel() == "firing rate [spikes/step]"
+    assert ax.get_xlabel() == "firing rate [1/step], log scale"
 
 
 def test_first_spikes_are_a_histogram_with_their_mean() -> None:

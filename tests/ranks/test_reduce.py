@@ -12,7 +12,7 @@ from snnmetrics.ranks.reduce import sum_states
 from snnmetrics.ranks.signature import make_signature, shape_of
 from tests.helpers.ranks import Ranks, results_of
 
-pytestmark = pytest.mark.xdist_group("ranks")
+pytestmark = [pytest.mark.versions, pytest.mark.xdist_group("ranks")]
 
 
 # ---------------------------------------------------------------- without processes

@@ -125,8 +125,7 @@ def test_footnotes_say_how_the_kinds_that_occur_count() -> None:
 def test_footnotes_say_what_a_reader_must_know() -> None:
     text = unwrapped(full_report())
     for note in (
-        "block.conv: input declared: 0.25 x a spike count",
-        "block.conv: dropout was active",
+        "block.conv: input declared: 0.25 x a spike count; dropout was active",
         "image: kind declared: analog",
         "bn1 is folded into conv",
         "out of scope: element-wise arithmetic",
@@ -152,6 +151,30 @@ def test_markdown_keeps_names_in_their_cells() -> None:
     assert escape_markdown("a_b|c&d<e*f`g") == r"a\_b\|c\&d\<e\*f\`g"
     assert parts[2][3].strip() == "7.5"
     assert set(parts[1][0].strip()) <= set(":-")
+
+
+def test_notes_of_layers_stand_once() -> None:
+    """Of 20 layers in two conventions, of which no figure is known for the same reason."""
+    names = [f"conv{i}" for i in range(20)]
+    seen = report({name: layer("analog") for name in names})
+    joined = ", ".join(names)
+    for tool, figures in (("sinabs", seen.under("sinabs")), ("norse", seen.under("norse"))):
+        (reason,) = {row.reason for row in figures.layers.values()}
+        assert unwrapped(figures).count(reason) == 1
+        assert f"* {joined}: {reason}" in unwrapped(figures)
+        assert f"* {tool}: {joined}: {reason}" in unwrapped(seen.conventions())
+    notes = [line for line in str(seen.conventions()).splitlines() if line.startswith("* ")]
+    assert len(notes) < 20
+
+
+def test_quotation_marks_of_every_latex_export_open_and_close() -> None:
+    seen = replace(report({"fc": layer("analog")}), model='Net "A"')
+    for table in (seen, seen.under("rate-x-macs"), seen.conventions()):
+        text = table.to_latex()
+        assert "Net ``A''" in text
+        assert '"' not in text
+        assert "{''}" not in text
+    assert "``Spikformer''" in seen.conventions().to_latex()
 
 
 def test_latex_escapes_every_special_character() -> None:

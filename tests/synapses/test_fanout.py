@@ -23,6 +23,8 @@ from torch.nn.utils import weight_norm as old_weight_norm
 
 import snnmetrics as sm
 
+pytestmark = pytest.mark.versions
+
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d)

@@ -11,6 +11,8 @@ import torch
 from snnmetrics.tensors import sums as exact
 from snnmetrics.tensors.sums import magnitude_sum
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     ("dtype", "value", "rows"),

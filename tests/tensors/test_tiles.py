@@ -15,6 +15,8 @@ import snnmetrics as sm
 from snnmetrics.tensors import tiles as spikes
 from snnmetrics.tensors.tiles import Reading, read, spike_counts
 
+pytestmark = pytest.mark.versions
+
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
 DTYPES = [*FLOATS, *INTEGERS, torch.bool]

@@ -127,7 +127,7 @@ class FiringRate(SNNMetric[Any]):
     @property
     def unit(self) -> str:
         """Unit of the rates."""
-        return "spikes/step" if self.dt is None else "Hz"
+        return "1/step" if self.dt is None else "Hz"
 
     def axis_label(self, key: str = "") -> str:
         """Label of an axis, with the unit."""

@@ -22,7 +22,7 @@ from snnmetrics.report.pages import (
     out_of_scope,
     two_valued,
 )
-from snnmetrics.text import named
+from snnmetrics.text import by_holder, named
 
 if TYPE_CHECKING:
     from snnmetrics.paper.table import PaperTable
@@ -138,18 +138,7 @@ def _of_layers(under: ConventionReport) -> Iterator[str]:
     """Notes of a convention on single layers."""
     rows = under.layers.values()
     said = {row.name: [note for note in (row.reason, row.note) if note] for row in rows}
-    yield from by_layer(said)
-
-
-def by_layer(notes: Notes) -> Iterator[str]:
-    """Notes of layers, each once, with the layers that it holds for.
-
-    Example:
-        >>> list(by_layer({"conv": ["dropout was active"], "fc": ["dropout was active"]}))
-        ['conv, fc: dropout was active']
-    """
-    for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
-        yield f"{', '.join(name for name, of_one in notes.items() if note in of_one)}: {note}"
+    yield from by_holder(said)
 
 
 def _firing_rate(table: PaperTable) -> Iterator[str]:
@@ -237,7 +226,7 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 def _of_report(report: Report) -> Iterator[str]:
     """Notes on one run, and operations that were not counted in it."""
     yield from (f"{name}: {note}" for name, note in above_dense(report).items())
-    yield from by_layer({name: [*_said(name, data)] for name, data in report.layers_data.items()})
+    yield from by_holder({name: [*_said(name, data)] for name, data in report.layers_data.items()})
     yield from report.notes
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from snnmetrics.extras import optional_module
 from snnmetrics.plots.canvas import (
     BLACK,
     GREY,
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
     from snnmetrics.plots.canvas import Picture
 
 _HATCH = "////"
+NO_FIGURE = "n/a"
 
 
 def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
     """Operations of each layer: ACs and MACs stacked, dense MACs as an outline.
+
+    The number at the end of a bar is ACs + MACs.
 
     Args:
         report: The report; its figures per sample are drawn.
@@ -69,9 +73,8 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
         label=f"dense MACs: {si(total.dense_macs)}",
     )
     _stacked(ax, acs, macs, (f"ACs: {si(total.acs)}", f"MACs: {si(total.macs)}"))
-    texts = [si(one + other) for one, other in zip(acs, macs, strict=True)]
-    ends = [max(d, one + other) for d, one, other in zip(dense, acs, macs, strict=True)]
-    _finish(ax, names, texts, ends)
+    ends = [one + other for one, other in zip(acs, macs, strict=True)]
+    _finish(ax, names, [*map(si, ends)], ends, max(*dense, *ends))
     return figure, ax
 
 
@@ -80,7 +83,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
 
     A bar per convention: ACs and MACs stacked, or all operations in grey where it does not
     distinguish them. A black line marks the exact count that it is compared with; the text is the
-    difference from that. Nothing is drawn where a convention has no figure.
+    difference from that, "n/a" where a convention has no figure.
 
     Args:
         report: The report; its figures per sample are drawn.
@@ -133,6 +136,8 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         color=BLACK,
         label="exact",
     )
+    if NO_FIGURE in (bar.text for bar in bars):
+        ax.plot([], [], " ", label=f"{NO_FIGURE}: no figure")
     ends = [max(bar.acs + bar.macs + bar.other, bar.exact or 0.0) for bar in bars]
     _finish(ax, names, [bar.text for bar in bars], ends)
     return figure, ax
@@ -207,7 +212,7 @@ class _Bar(NamedTuple):
 
 def _bar(name: str, row: ConventionFigures) -> _Bar:
     if row.operations is None:
-        return _Bar(name, 0.0, 0.0, 0.0, row.exact, "no figure")
+        return _Bar(name, 0.0, 0.0, 0.0, None, NO_FIGURE)
     text = si(row.operations) if row.difference is None else more(row.difference)
     if row.acs is None or row.macs is None:
         return _Bar(name, 0.0, 0.0, row.operations, row.exact, text)
@@ -237,17 +242,41 @@ def _stacked(
     )
 
 
-def _finish(ax: Axes, names: Sequence[str], texts: Sequence[str], ends: Sequence[float]) -> None:
-    """Names, numbers at the ends of the bars, axis and legend."""
+def _finish(
+    ax: Axes,
+    names: Sequence[str],
+    texts: Sequence[str],
+    ends: Sequence[float],
+    largest: float | None = None,
+) -> None:
+    """Names, numbers at the ends of the bars, axis and legend.
+
+    Args:
+        ax: The axes.
+        names: Names of the rows.
+        texts: A text for each row.
+        ends: Where it stands.
+        largest: What the axis must show; by default the largest of the ends.
+    """
     name_rows(ax, names)
-    ax.set_xlim(0, 1.16 * max(ends) or 1)
+    ax.set_xlim(0, max(1.16 * max(ends), 1.04 * (largest or 0)) or 1)
     ax.set_xlabel("operations per sample")
     si_axis(ax.xaxis)
     despine(ax)
     legend_above(ax, len(ax.get_legend_handles_labels()[0]))
+    # Legible also where an outline passes below.
+    halo = optional_module("matplotlib.patheffects", extra="plots").withStroke(
+        linewidth=2.5, foreground="white"
+    )
     size = name_rows(ax, names)  # again, now that it is known how high the axes are
     for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
         if size:
             ax.annotate(
-                text, (end, i), (5, 0), textcoords="offset points", va="center", fontsize=0.9 * size
+                text,
+                (end, i),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=0.9 * size,
+                path_effects=[halo],
             )

@@ -80,6 +80,13 @@ def si_axis(axis: Any) -> None:
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick(value)))
 
 
+def log_label(ax: Axes) -> None:
+    """Say which axes are logarithmic, in their labels."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_label_text(f"{axis.get_label_text()}, log scale")
+
+
 def tick(value: float) -> str:
     """A number at an axis, without what rounding adds to it."""
     return si(float(f"{value:.6g}")).replace(" ", "\N{NO-BREAK SPACE}")
@@ -153,11 +160,11 @@ def name_rows(ax: Axes, names: Sequence[str]) -> float:
 
 
 def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> None:
-    """A legend where it hides nothing: above the axes, in columns if they are wide enough.
+    """A legend where it hides nothing: above the axes, in as many columns as fit.
 
     Args:
         ax: The axes.
-        columns: Number of columns.
+        columns: Largest number of columns.
         lines: What the legend names; by default all that has a label.
     """
 
@@ -177,8 +184,9 @@ def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> 
     room = ax.get_window_extent().x1 - min(
         box.x0 for box in (ax.get_tightbbox(), narrow.get_window_extent()) if box is not None
     )
-    if made(columns).get_window_extent().width > room:
-        made(1)
+    for some in range(columns, 0, -1):
+        if made(some).get_window_extent().width <= room:
+            break
 
 
 def despine(ax: Axes) -> None:

@@ -17,6 +17,7 @@ from snnmetrics.plots.canvas import (
     label_points,
     legend_above,
     line_styles,
+    log_label,
     prefixed_axis,
     shown,
     si_axis,
@@ -129,6 +130,7 @@ def norms_over_steps(norms: Tensor, ax: Axes | None = None) -> Picture:
     if all(value > 0 for value in values):
         ax.set_yscale("log")
     ax.set(xlabel="time step", ylabel="gradient norm")
+    log_label(ax)
     whole_axis(ax.xaxis)
     despine(ax)
     return figure, ax

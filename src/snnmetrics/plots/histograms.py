@@ -20,6 +20,7 @@ from snnmetrics.plots.canvas import (
     canvas,
     despine,
     legend_above,
+    log_label,
     shown,
     tick,
     whole_axis,
@@ -36,7 +37,7 @@ _MOST_BARS = 32
 
 
 def rate_histogram(
-    rates: Tensor | None, ax: Axes | None = None, *, unit: str = "spikes/step"
+    rates: Tensor | None, ax: Axes | None = None, *, unit: str = "1/step"
 ) -> Picture:
     """Draw the number of neurons by firing rate, on a logarithmic axis.
 
@@ -87,6 +88,7 @@ def rate_histogram(
     label = f"silent: {silent} of {len(rates)} neurons"
     _log_bars(ax, edges, counts, silent, label)
     ax.set(xlabel=f"firing rate [{unit}]", ylabel="neurons")
+    log_label(ax)
     return figure, ax
 
 
@@ -141,6 +143,7 @@ def sample_spread(
         ax.axvline(most, color=VERMILLION, linewidth=2.5, label=f"limit of {statistic}: {si(most)}")
     unit = "synops per sample" if figure_name == "synops" else "synops per second, of each sample"
     ax.set(xlabel=f"{unit} ({shown(name)})", ylabel="samples")
+    log_label(ax)
     legend_above(ax, 2)
     return figure, ax
 

@@ -21,7 +21,7 @@ from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.pages import title_of
 from snnmetrics.report.rows import ratio
 from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular, sheet_of
-from snnmetrics.text import more, named, si
+from snnmetrics.text import by_holder, more, named, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -471,8 +471,15 @@ def _footnotes(one: ConventionReport) -> Iterator[str]:
         yield f"its synaptic operations: {' + '.join(convention.synops)}"
     yield SCOPE
     yield from _on_subtotal(one, "subtotal")
-    for row in one.layers.values():
-        yield from (f"{row.name}: {said}" for said in (row.reason, row.note) if said)
+    yield from _of_layers(one)
+
+
+def _of_layers(one: ConventionReport) -> Iterator[str]:
+    """Notes on single layers, each once."""
+    said = {
+        row.name: [note for note in (row.reason, row.note) if note] for row in one.layers.values()
+    }
+    yield from by_holder(said)
 
 
 def _on_subtotal(one: ConventionReport, title: str) -> Iterator[str]:
@@ -491,10 +498,8 @@ def _table_footnotes(table: ConventionTable) -> Iterator[str]:
     )
     yield f"{VS_OWN}: to those of the report, in the last line"
     yield SCOPE
-    for name, one in table.under.items():
-        yield from _on_subtotal(one, f"{name}, subtotal")
+    subtotals = {name: [*_on_subtotal(one, "subtotal")] for name, one in table.under.items()}
+    yield from by_holder(subtotals)
     for name, one in table.under.items():
         yield f"{name}: {one.convention.formula.rstrip('.')}; {one.convention.source}"
-    for name, one in table.under.items():
-        for row in one.layers.values():
-            yield from (f"{name}: {row.name}: {said}" for said in (row.reason, row.note) if said)
+    yield from by_holder({name: [*_of_layers(one)] for name, one in table.under.items()})

@@ -18,7 +18,7 @@ from snnmetrics.report.rows import SUMS, ActivityRow, Row, SynopsRow, epoch_kind
 from snnmetrics.report.tables import Column, Page, Sheet, Table, sheet_of
 from snnmetrics.tensors.counts import is_count
 from snnmetrics.tensors.kinds import InputKind
-from snnmetrics.text import named, percent, si
+from snnmetrics.text import by_holder, named, percent, si
 
 if TYPE_CHECKING:
     from snnmetrics.report.report import Report
@@ -252,11 +252,7 @@ def _footnotes(report: Report) -> Iterator[str]:
     yield from _rules((row.kind for row in report.layers.values()), report.integer_as)
     yield from without_synops(report)
     yield from (f"{name}: {note}" for name, note in above_dense(report).items())
-    for name, data in report.layers_data.items():
-        yield from (f"{name}: {line}" for line in _declarations(data))
-        yield from (f"{name}: {note}" for note in data.notes)
-        if (note := two_valued(name, data)) is not None:
-            yield f"{name}: {note}"
+    yield from by_holder({name: [*_said(name, data)] for name, data in report.layers_data.items()})
     if report.per_sample is not None:
         yield SPREAD_RULE
     if _has_steps(report):
@@ -268,6 +264,14 @@ def _footnotes(report: Report) -> Iterator[str]:
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted: {item.name}: {item.what}{calls}: {item.reason}"
+
+
+def _said(name: str, data: LayerData) -> Iterator[str]:
+    """Notes on one layer."""
+    yield from _declarations(data)
+    yield from data.notes
+    if (note := two_valued(name, data)) is not None:
+        yield note
 
 
 def out_of_scope(report: Report) -> str:

@@ -270,6 +270,7 @@ LATEX = {
     "*": "{*}",  # after \\ it would be part of the command
     '"': "{''}",
     "±": r"\(\pm\)",
+    "\N{MICRO SIGN}": r"\(\mu\)",
     **{c: "\\" + c for c in "&%$#_{}"},
 }
 
@@ -300,12 +301,12 @@ def latex(page: Page, narrow: bool = False) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         rf"\centering{NARROW if narrow else ''}",
-        rf"\caption{{{'; '.join(map(escape_latex, page.header))}}}",
+        rf"\caption{{{'; '.join(map(_prose, page.header))}}}",
     ]
     for table in page.tables:
         titles = [column.title for column in table.columns]
-        heads = _stacked(titles) if narrow else [[*map(escape_latex, titles)]]
-        rows = [line([*map(escape_latex, row)]) for row in table.lines]
+        heads = _stacked(titles) if narrow else [[*map(_prose, titles)]]
+        rows = [line([*map(_prose, row)]) for row in table.lines]
         if table.total:
             rows.insert(-1, r"\midrule")
         parts += [
@@ -318,8 +319,7 @@ def latex(page: Page, narrow: bool = False) -> str:
             r"\end{tabular}",
             r"\par\medskip",
         ]
-    escape = _prose if narrow else escape_latex
-    notes = (f"{escape(note)}\\par" for note in page.footnotes)
+    notes = (f"{_prose(note)}\\par" for note in page.footnotes)
     parts += [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
     return "\n".join([*parts, r"\end{table}", ""])
 
@@ -332,16 +332,20 @@ def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
     words = [title.split(" ") for title in titles]
     height = max(map(len, words))
     padded = [[""] * (height - len(one)) + one for one in words]
-    return [tuple(map(_unit, line)) for line in zip(*padded, strict=True)]
+    return [tuple(map(_prose, line)) for line in zip(*padded, strict=True)]
 
 
-def _unit(word: str) -> str:
-    return escape_latex(word).replace("{[}u", r"{[}\(\mu\)")
+def _prose(text: str) -> str:
+    """Text with quotation marks that open and close; an apostrophe remains one.
 
-
-def _prose(note: str) -> str:
-    """A sentence with quotation marks that open and close."""
-    return re.sub(r"\{''\}(.*?)\{''\}", r"``\1''", escape_latex(note))
+    Example:
+        >>> _prose('profile "a", of 5" wide')
+        "profile ``a'', of 5{''} wide"
+        >>> _prose("what the author's profile 'a' has")
+        "what the author's profile `a' has"
+    """
+    single = re.sub(r"(?<![\w'{])'([^']+)'(?![\w'}])", r"`\1'", escape_latex(text))
+    return re.sub(r"\{''\}(.*?)\{''\}", r"``\1''", single)
 
 
 def csv_text(sheet: Sheet) -> str:
