@@ -87,7 +87,7 @@ def test_what_cannot_be_drawn_over_steps() -> None:
     found = report()
     with pytest.raises(ValueError, match="figure: expected one of"):
         plots.over_steps(found, "acs")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="names: expected rows with synops of each time step"):
+    with pytest.raises(ValueError, match="names: expected rows with synops per time step"):
         plots.over_steps(found, names=["lif"])
     plain = sm.Monitor(nn.Linear(6, 2), batch_dim=0).run([torch.ones(2, 6)])
     with pytest.raises(ValueError, match="per_step=True"):

@@ -1,4 +1,4 @@
-"""Horizontal bars: operations per layer, and what conventions make of the total."""
+"""Horizontal bars: operations per layer, and totals under conventions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If the report has no layer or no sample.
+        ValueError: If the report has no layers or no samples.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -78,9 +78,9 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
 def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
     """Figures of published tools and formulas for the same run, and the exact counts.
 
-    A bar per convention: ACs and MACs stacked, or all operations in grey where it does not
-    distinguish them. A black line marks the exact count that it is compared with; the text is the
-    difference from that. Nothing is drawn where a convention has no figure.
+    One bar per convention: ACs and MACs stacked, or all operations in grey if the convention does
+    not distinguish them. A black line marks the exact count to compare with; the text is the
+    difference from it. A convention without figures has an empty row.
 
     Args:
         report: The report; its figures per sample are drawn.
@@ -91,7 +91,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If the report has no layer or no sample.
+        ValueError: If the report has no layers or no samples.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -120,7 +120,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         edgecolor=BLACK,
         hatch="..",
         linewidth=0,
-        label="not told apart",
+        label="ACs and MACs not separated",
     )
     exact = [(i, bar.exact) for i, bar in enumerate(bars) if bar.exact is not None]
     ax.plot(
@@ -238,14 +238,14 @@ def _stacked(
 
 
 def _finish(ax: Axes, names: Sequence[str], texts: Sequence[str], ends: Sequence[float]) -> None:
-    """Names, numbers at the ends of the bars, axis and legend."""
+    """Set names, numbers at the ends of the bars, axis and legend."""
     name_rows(ax, names)
     ax.set_xlim(0, 1.16 * max(ends) or 1)
     ax.set_xlabel("operations per sample")
     si_axis(ax.xaxis)
     despine(ax)
     legend_above(ax, len(ax.get_legend_handles_labels()[0]))
-    size = name_rows(ax, names)  # again, now that it is known how high the axes are
+    size = name_rows(ax, names)  # again, for the final height of the axes
     for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
         if size:
             ax.annotate(
