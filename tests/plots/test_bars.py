@@ -23,7 +23,7 @@ def report_of(layers: int, name: str = "block.{}.conv") -> Report:
 
 
 def widths(ax: Axes, label: str) -> list[float]:
-    (found,) = [bars for bars in ax.containers if str(bars.get_label()).startswith(label)]
+    (found,) = [bars for bars in ax.containers if str(bars.get_label()).partition(":")[0] == label]
     return [bar.get_width() for bar in found]
 
 
