@@ -2,9 +2,8 @@
 
 A mean does not show whether a limit is exceeded. Percentiles of a stream want a sketch; this
 one is a histogram of fixed logarithmic bins, so that sketches of batches and of ranks add up
-exactly, whatever the order. With 64 bins per octave a bin is 1.09 % wide. Bins include their upper
-edge, and the upper edge stands for the bin: a percentile is never below the true one, and at most
-1.09 % above it.
+exactly, in any order. With 64 bins per octave a bin is 1.09 % wide. Bins include their upper
+edge, which represents the bin: a percentile is at least the true one, and at most 1.09 % above it.
 """
 
 from __future__ import annotations

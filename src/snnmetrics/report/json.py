@@ -1,6 +1,6 @@
 """Reports as dicts and JSON, and back. Input is untrusted and checked.
 
-The format is versioned and strict: no field is missing or unknown, every value has its type and
+The format is versioned and strict: all fields are present and known, every value has its type and
 range. Errors name the place, as in ``layers.conv2.counts.binary.events``. Fields and types are
 those of the dataclasses; this module adds the rules between fields.
 """
@@ -182,9 +182,7 @@ def _counts(values: Mapping[str, Any], path: str) -> None:
 
 def _distribution(values: Mapping[str, Any], path: str) -> None:
     if sum(values["histogram"].values()) > values["samples"]:
-        raise checks.error(
-            checks.join(path, "histogram"), "no more than all samples", values["samples"]
-        )
+        raise checks.error(checks.join(path, "histogram"), "at most all samples", values["samples"])
 
 
 def check_operation(values: Mapping[str, Any], path: str) -> None:
@@ -199,7 +197,7 @@ def check_operation(values: Mapping[str, Any], path: str) -> None:
     found = _CONVOLUTION.fullmatch(values["operation"])
     if found is None:
         raise checks.error(
-            checks.join(path, given[0]), "null, since it is no convolution", values[given[0]]
+            checks.join(path, given[0]), "null, since it is not a convolution", values[given[0]]
         )
     ndim = int(found[1])
     for fact, more in _GEOMETRY.items():

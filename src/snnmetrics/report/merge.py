@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 _SAME = ("model", "parameters", "dt", "integer_as", "elementwise")
 _SAME_LAYER = ("declared_kind", "input_scale", "scale_by")
 _SAME_OPERATION = ("operation", "weight_shape")
-_UNCLEAR = "analog in some of the merged reports and not in others: no sums per sample with it"
+_UNCLEAR = (
+    "analog in some of the merged reports and not in others: sums that include it have no figures "
+    "over samples"
+)
 
 
 class _Keyed(NamedTuple):
