@@ -503,7 +503,7 @@ class SNNMetric(Metric, Generic[Result]):
                 continue
             elif bool((state < 0).any()):  # NaN may come from an accelerator
                 return (
-                    f"expected no negative numbers in the state '{name}', "
+                    f"expected non-negative numbers in the state '{name}', "
                     f"found {state.min().item()}"
                 )
         return None
