@@ -116,7 +116,7 @@ def test_a_subtotal_is_compared_with_counts_of_the_same_layers() -> None:
     assert (one.total.report_operations, one.total.difference_from_report) == (7, None)
     text = " ".join(str(one).split())
     assert "subtotal 4.5 4.5 4.5 0 % 3.5 +28.57 %" in text
-    assert "subtotal: without two, of which there is no figure" in text
+    assert "subtotal: without two (no figures)" in text
     whole = made().under("spikingjelly")
     assert whole.missing == ()
     assert whole.subtotal == replace(whole.total, name="subtotal")
@@ -201,7 +201,7 @@ def test_a_page_has_the_definition_the_source_and_every_reason() -> None:
     for part in ("Net as sinabs counts", found.unit, found.definition, found.formula, found.source):
         assert part in text
     assert "two: sinabs sums signed values" in text
-    assert "vs synops: the operations per sample, to the synops, which it means to count" in text
+    assert "vs synops: the operations per sample, to the synops, which it estimates" in text
     assert "vs ACs + MACs: to those of the report" in text
 
 

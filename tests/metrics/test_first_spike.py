@@ -164,7 +164,7 @@ class TestFirstSpikeOfAMapTimeLast(FirstSpikeTrials):
     def bad_batches(self) -> list[tuple[Batch, str]]:
         (spikes,) = self.batch(4, 0)
         targets = torch.zeros(4, dtype=torch.int64)
-        return [((spikes, targets), "at least 2 classes where target is")]
+        return [((spikes, targets), "at least 2 classes if target is")]
 
 
 class TestFirstSpikeOfOneStep(FirstSpikeTrials):

@@ -517,5 +517,7 @@ def test_layers_that_did_not_run_are_named() -> None:
 
 @pytest.mark.parametrize("name", ["conv", "total", "front"])
 def test_names_of_cores_must_be_their_own(name: str) -> None:
-    with pytest.raises(ValueError, match="expected names of cores that no module and no group has"):
+    with pytest.raises(
+        ValueError, match="expected names of cores that differ from modules and groups"
+    ):
         sm.Monitor(Net(), cores={name: {"fc": range(6)}}, groups={"front": ["conv"]}, **DIMS)

@@ -23,7 +23,7 @@ def report_of(layers: int, name: str = "block.{}.conv") -> Report:
 
 
 def widths(ax: Axes, label: str) -> list[float]:
-    (found,) = [bars for bars in ax.containers if str(bars.get_label()).startswith(label)]
+    (found,) = [bars for bars in ax.containers if str(bars.get_label()).partition(":")[0] == label]
     return [bar.get_width() for bar in found]
 
 
@@ -170,7 +170,9 @@ def test_conventions_are_those_of_the_table() -> None:
     _, ax = plots.conventions(report)
     table = report.conventions().total
     assert names(ax) == ["snnmetrics", *table]
-    acs, macs, other = (widths(ax, label) for label in ("ACs", "MACs", "not told apart"))
+    acs, macs, other = (
+        widths(ax, label) for label in ("ACs", "MACs", "ACs and MACs not separated")
+    )
     exact = dict(zip(ax.lines[0].get_ydata(), ax.lines[0].get_xdata(), strict=True))
     assert (acs[0], macs[0]) == (report.total.acs, report.total.macs)
     figures = 0

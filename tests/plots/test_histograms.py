@@ -160,7 +160,7 @@ def test_groups_have_a_picture() -> None:
     [
         ({"name": "conv9"}, "name: expected one of"),
         ({"name": "image"}, "analog layers have none"),
-        ({"limit": sm.Limit(synops=1, statistic="peak_step")}, "single time steps"),
+        ({"limit": sm.Limit(synops=1, statistic="peak_step")}, "one per time step"),
         ({"limit": sm.Limit(synops=1, synops_per_second=2)}, "found both"),
     ],
 )

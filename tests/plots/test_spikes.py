@@ -63,7 +63,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(TypeError, match="spikes: expected a tensor"):
         plots.raster([[1, 0]])  # type: ignore[arg-type]
     for shape, dim in (((4,), 0), ((4, 0), 0), ((0, 4), 0), ((4, 4), 2)):
-        with pytest.raises(ValueError, match="spikes: expected those of one sample"):
+        with pytest.raises(ValueError, match=r"spikes: expected .* of one sample"):
             plots.raster(torch.zeros(shape), time_dim=dim)
     with pytest.raises(ValueError, match="dt"):
         plots.raster(torch.zeros(3, 2), dt=0)

@@ -87,7 +87,7 @@ def test_what_cannot_be_drawn_over_steps() -> None:
     found = report()
     with pytest.raises(ValueError, match="figure: expected one of"):
         plots.over_steps(found, "acs")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="names: expected rows with synops of each time step"):
+    with pytest.raises(ValueError, match="names: expected rows with synops per time step"):
         plots.over_steps(found, names=["lif"])
     plain = sm.Monitor(nn.Linear(6, 2), batch_dim=0).run([torch.ones(2, 6)])
     with pytest.raises(ValueError, match="per_step=True"):
@@ -98,13 +98,13 @@ def test_what_cannot_be_drawn_over_steps() -> None:
         plots.over_steps(found, "firing_rate", ["fc"])
     analog = sm.Monitor(nn.Linear(6, 2), per_step=True, **DIMS).run([torch.rand(3, 2, 6)])
     with pytest.raises(
-        ValueError, match=r"expected synops of time steps, .*analog layers have none"
+        ValueError, match=r"expected synops per time step, .*analog layers have none"
     ):
         plots.over_steps(analog)
     _, ax = plots.over_steps(analog, "events")
     assert ax.lines[0].get_ydata().tolist() == [6.0, 6.0, 6.0]
     once = sm.Monitor(Spiking(readout=True), per_step=True, **DIMS).run([torch.ones(3, 2, 6)])
-    with pytest.raises(ValueError, match=r"found 'readout': .*runs once for several steps"):
+    with pytest.raises(ValueError, match=r"found 'readout': .*covers several steps"):
         plots.over_steps(once, "events", ["readout"])
     with pytest.raises(TypeError, match="report"):
         plots.over_steps(3)  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_without_maps_it_is_said_what_is_not_known() -> None:
     assert row.silent_fraction is None, "other neurons may be silent elsewhere"
     assert row.saturated_fraction == 0
     assert merged.total.silent_fraction is None
-    assert "not known of what was merged" in str(merged)
+    assert "unknown for reports merged" in str(merged)
     assert Report.from_json(merged.to_json()) == merged
     none = report(neurons_data={"lif": neurons(silent=0, saturated=0)})
     assert one.merge(none).neurons["lif"].silent_fraction == 0

@@ -1,1 +1,1 @@
-"""Neuromorphic cores: which neurons lie on which core, and the load that events put on each."""
+"""Neuromorphic cores: placement of neurons on cores, and the load of each core."""

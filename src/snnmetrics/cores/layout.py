@@ -1,6 +1,6 @@
-"""Layouts: which output neurons of a layer lie on which core.
+"""Layouts: placement of the output neurons of a layer on cores.
 
-A layout is made of channels: the first dimension of the neurons ``(C, *spatial)`` of a convolution,
+Layouts consist of channels: the first dimension of the neurons ``(C, *spatial)`` of a convolution,
 and the single neurons of a linear layer.
 """
 
@@ -26,33 +26,32 @@ ChannelsPerCore = Mapping[str, Mapping[str, Channels]]
 
 NEURONS_PER_CORE = 1024  # of Loihi 1
 _PRICES = ("seconds_per_synop", "seconds_per_event", "seconds_per_update")
-_MOST_NAMED = 8  # channels or cores in a message
+_MOST_NAMED = 8  # number of channels or cores named in a message
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Cores of a neuromorphic chip: how the neurons of a network are laid on them.
+    """Cores of a neuromorphic chip: capacity, timing and placement of neurons.
 
-    Without a mapping, the output neurons of every layer with weights are laid on cores in order.
-    Each layer begins with a new core. The channels of a convolution, and the neurons of a linear
-    layer, stay whole while they fit: a core takes the next channel if it still has room for it. A
-    channel that is larger than a core is split over cores of its own, in the order of its
-    positions.
+    Without a mapping, the output neurons of every layer with weights are assigned to cores in
+    order. Each layer begins with a new core. The channels of a convolution, and the neurons of a
+    linear layer, are kept whole if they fit: a core takes the next channel if it has room for it. A
+    channel larger than a core is split over several cores, in the order of its positions.
 
     Args:
-        neurons_per_core: Neurons that one core holds. Default: 1024 without a mapping, no limit
+        neurons_per_core: Capacity of a core in neurons. Default: 1024 without a mapping, unlimited
             with one.
-        synapses_per_core: Synapses (of nonzero weight) that one core holds; default: no limit.
+        synapses_per_core: Capacity of a core in synapses of nonzero weight; default: unlimited.
         mapping: Either the number of cores of each layer, over which its channels are split evenly
-            (its positions, if it has fewer channels than cores); or for each core, by its name, the
-            channels of the layers that lie on it, as slices, ranges or lists of integers. Limits
-            are checked if they are given. Layers without an entry lie on no core.
+            (its positions, if it has fewer channels than cores); or for each core, by name, its
+            channels of each layer, as slices, ranges or lists of integers. Limits are checked if
+            given. Layers without an entry are not assigned.
         seconds_per_synop: Time that a core takes for one synaptic operation.
-        seconds_per_event: Time that a core takes for one event that arrives.
+        seconds_per_event: Time that a core takes for one incoming event.
         seconds_per_update: Time that a core takes to update one neuron.
 
     Raises:
-        TypeError: If a number or a mapping is of another type.
+        TypeError: If a number or a mapping has the wrong type.
         ValueError: If a number is not positive, or the mapping is empty, mixes both forms, or names
             a channel of a layer twice.
 
@@ -93,9 +92,9 @@ class LayerLayout(NamedTuple):
 
     Attributes:
         shape: Shape of the output neurons.
-        labels: Of each core: its index, or the name that a mapping gives it.
-        ranges: Of each core: its neurons as ``(start, stop)`` in C order, ascending; ranges neither
-            overlap nor touch each other.
+        labels: Label of each core: its index, or its name in the mapping.
+        ranges: Neurons of each core as ``(start, stop)`` in C order, ascending; ranges neither
+            overlap nor touch.
     """
 
     shape: Sizes
@@ -104,15 +103,15 @@ class LayerLayout(NamedTuple):
 
     @property
     def neurons(self) -> tuple[int, ...]:
-        """Neurons on each core."""
+        """Number of neurons on each core."""
         return tuple(sum(stop - start for start, stop in held) for held in self.ranges)
 
 
 def as_cores(cores: object) -> Cores | None:
-    """Make :class:`Cores` of an argument: of itself, of a mapping in either form, or None.
+    """Convert an argument to :class:`Cores`: itself, a mapping in either form, or None.
 
     Raises:
-        TypeError: If it is of another type, or an entry is.
+        TypeError: If it or an entry has the wrong type.
         ValueError: As :class:`Cores`.
 
     Example:
@@ -127,7 +126,7 @@ def as_cores(cores: object) -> Cores | None:
 
 
 def mapped_layers(cores: Cores) -> tuple[str, ...] | None:
-    """Names of the layers that a mapping lays on cores; None without a mapping: all layers.
+    """Names of the layers in a mapping; None without a mapping: all layers.
 
     Example:
         >>> mapped_layers(Cores(mapping={"a": {"conv": [0]}, "b": {"conv": [1], "fc": [0, 1]}}))
@@ -142,7 +141,7 @@ def mapped_layers(cores: Cores) -> tuple[str, ...] | None:
 
 
 def has_named_cores(cores: Cores) -> bool:
-    """Whether a mapping gives the channels of cores, which have names and may hold several layers.
+    """Whether a mapping lists the channels of named cores, which may hold several layers.
 
     Example:
         >>> has_named_cores(Cores(mapping={"a": {"fc": [0]}})), has_named_cores(Cores())
@@ -152,15 +151,16 @@ def has_named_cores(cores: Cores) -> bool:
 
 
 def require_names(cores: Cores, modules: Iterable[str], groups: Iterable[str] = ()) -> None:
-    """Refuse a mapping of layers that a network does not have, and names of cores that it has.
+    """Refuse unknown layers in a mapping, and names of cores that are already in use.
 
     Args:
         cores: The cores.
-        modules: Names of the modules; a layer has the name of one, or of one and of a part of it.
+        modules: Names of the modules; a layer has the name of a module, or of a module and its
+            part.
         groups: Names of groups of layers.
 
     Raises:
-        ValueError: If a layer has the name of no module, or a core that of a module or group, or
+        ValueError: If a layer is not a module, or a core has the name of a module or group, or
             ``"total"``.
     """
     known = list(modules)
@@ -174,7 +174,7 @@ def require_names(cores: Cores, modules: Iterable[str], groups: Iterable[str] = 
         taken = {*known, *groups, "total"} & (cores.mapping or {}).keys()
         if taken:
             raise ValueError(
-                "cores: expected names of cores that no module and no group has, found "
+                "cores: expected names of cores that differ from modules and groups, found "
                 f"{min(taken)!r}"
             )
 
@@ -187,21 +187,22 @@ def lay_out(
     *,
     first: int = 0,
 ) -> LayerLayout | None:
-    """Lay the output neurons of one layer on cores.
+    """Assign the output neurons of one layer to cores.
 
     Args:
-        cores: How.
+        cores: Capacity and mapping.
         layer: Name of the layer, in the mapping and in messages.
         shape: Shape of its output neurons.
-        synapses: Synapses of each output neuron, as :func:`~snnmetrics.cores.loads.neuron_synapses`
-            counts them; used where cores are limited in synapses and there is no mapping.
-        first: Index of the first core of the layer, where the mapping does not say it.
+        synapses: Synapses of each output neuron, as computed by
+            :func:`~snnmetrics.cores.loads.neuron_synapses`; used if cores are limited in synapses
+            and a mapping is missing.
+        first: Index of the first core of the layer, unless the mapping determines it.
 
     Returns:
-        The layout; None if a mapping has no entry of the layer.
+        The layout; None if the mapping lacks the layer.
 
     Raises:
-        ValueError: If a neuron has more synapses than a core holds, the layer has fewer neurons
+        ValueError: If a neuron has more synapses than a core can hold, the layer has fewer neurons
             than cores, or channels in the mapping are out of range, missing or on two cores.
 
     Example:
@@ -231,14 +232,14 @@ def lay_out(
 def require_fit(
     cores: Cores, layers: Mapping[str, tuple[LayerLayout, Sequence[float] | Tensor]]
 ) -> None:
-    """Refuse cores that hold more than they can, all layers on them taken together.
+    """Refuse cores above capacity, with all their layers taken together.
 
     Args:
-        cores: What a core can hold.
+        cores: Capacity of a core.
         layers: By name, the layout of each layer and its synapses on each core of the layout.
 
     Raises:
-        ValueError: If a core holds too much; says which, and what lies on it.
+        ValueError: If a core is above capacity; names the core and its layers.
     """
     figures: list[tuple[str, int | None, Callable[[LayerLayout, Any], Iterable[float]]]] = [
         ("neurons", cores.neurons_per_core, lambda layout, _: layout.neurons),
@@ -266,14 +267,14 @@ def require_fit(
 def _in_order(
     cores: Cores, layer: str, channels: int, positions: int, synapses: Tensor | None
 ) -> list[Range]:
-    """Whole channels while they fit; a channel larger than a core has cores of its own."""
+    """Whole channels if they fit; a channel larger than a core is split over several."""
     most = cores.neurons_per_core
     assert most is not None
     limit = cores.synapses_per_core
     per_neuron = None
     if limit is not None:
         if synapses is None:
-            raise ValueError("synapses: expected those of each neuron, found None")
+            raise ValueError("synapses: expected the synapses of each neuron, found None")
         per_neuron = _synapses_that_fit(limit, layer, synapses).reshape(channels, positions)
     ranges: list[Range] = []
     start = used = used_synapses = 0
@@ -301,7 +302,7 @@ def _in_order(
 def _split(
     positions: int, most: int, synapses: Integers | None, limit: int | None
 ) -> Iterable[Range]:
-    """Cut the positions of one channel where a core is full."""
+    """Split the positions of one channel where a core is full."""
     total = None if synapses is None else np.concatenate([[0], np.cumsum(synapses)])
     start = 0
     while start < positions:
@@ -328,7 +329,7 @@ def _synapses_that_fit(limit: int, layer: str, synapses: Tensor) -> Integers:
 
 
 def _evenly(count: int, layer: str, channels: int, positions: int) -> list[Range]:
-    """Channels over cores, or positions where there are fewer channels than cores."""
+    """Split channels over cores, or positions if there are fewer channels than cores."""
     units, size = (channels, positions) if channels >= count else (channels * positions, 1)
     if units < count:
         raise ValueError(
@@ -388,7 +389,7 @@ def _selected(selected: Channels, where: str, channels: int) -> Sequence[int]:
 
 
 def _merged(channels: Sequence[int], positions: int) -> tuple[Range, ...]:
-    """Ranges of neurons of ascending channels; neighbours are one range."""
+    """Ranges of neurons of ascending channels; adjacent ranges are merged."""
     ranges: list[Range] = []
     for channel in channels:
         start, stop = channel * positions, (channel + 1) * positions
@@ -406,7 +407,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _counts(mapping: CoresPerLayer | ChannelsPerCore) -> CoresPerLayer | None:
-    """The numbers of cores by layer; None if the mapping is one of channels."""
+    """Numbers of cores by layer; None if the mapping lists channels."""
     nested = isinstance(next(iter(mapping.values())), Mapping)
     return None if nested else cast(CoresPerLayer, mapping)
 

@@ -1,10 +1,10 @@
-"""Links: which output positions an input position reaches, and by which taps of a kernel.
+"""Links: output positions that an input position reaches, and the taps of the kernel used.
 
-Links depend on the geometry of an operation alone. Input positions that reach the same output
-positions of interest by the same taps, equally often, are one class: events of a class are equal
-for everything that is counted. A map of 56 x 56 positions under a kernel of 3 x 3 has nine classes,
-its inside, four edges and four corners. So events are counted per class, and figures of a core
-follow from a table of classes, not of positions.
+Links depend only on the geometry of an operation. Input positions that reach the same output
+positions by the same taps, equally often, form one class; their events are interchangeable for all
+figures. A map of 56 x 56 positions under a kernel of 3 x 3 has nine classes: its inside, four edges
+and four corners. Events are therefore counted per class, and figures of a core follow from a table
+of classes instead of positions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from snnmetrics.ops.geometry import ConvGeometry, Sizes
 
 Integers = NDArray[np.int64]
 Range = tuple[int, int]
-_BLOCK = 2**20  # links that are looked at together
-_KEYS = 2**62  # numbers that tell classes apart
+_BLOCK = 2**20  # links processed together
+_KEYS = 2**62  # largest range of identifiers of classes
 
 
 class Classes(NamedTuple):
-    """Input positions of equal links to some ranges of output positions.
+    """Input positions with equal links to some ranges of output positions.
 
     Attributes:
         order: Input positions with a link, class by class.
         ends: End of each class in ``order``.
-        links: Links of a position of each class, ``(ranges, taps, classes)``; with taps added up,
+        links: Links of a position of each class, ``(ranges, taps, classes)``; with summed taps
             ``(ranges, 1, classes)``.
-        used: Which taps have a link to each range, ``(ranges, taps)``.
+        used: Taps with a link to each range, ``(ranges, taps)``.
     """
 
     order: Integers
@@ -46,7 +46,7 @@ class Classes(NamedTuple):
 
     @property
     def sizes(self) -> Integers:
-        """Positions in each class."""
+        """Number of positions in each class."""
         return np.diff(self.ends, prepend=0)
 
 
@@ -54,13 +54,14 @@ class Links(NamedTuple):
     """Links of the positions of one operation.
 
     Attributes:
-        geometry: Of a convolution; None: of a contraction, which has one position and one tap.
+        geometry: Geometry of a convolution; None for a contraction, which has one position and one
+            tap.
         kernel: Spatial sizes of the kernel.
-        padded: Spatial sizes of the input that the kernel moves over.
+        padded: Spatial sizes of the padded input that the kernel moves over.
         output: Spatial sizes of the output.
         source: Spatial sizes of the input before it was padded by copies.
-        pad: Sizes of the padding by copies, as ``F.pad`` takes them.
-        mode: Its mode.
+        pad: Sizes of the padding by copies, as arguments of ``F.pad``.
+        mode: Mode of that padding.
     """
 
     geometry: ConvGeometry | None = None
@@ -73,7 +74,7 @@ class Links(NamedTuple):
 
     @property
     def taps(self) -> int:
-        """Taps of the kernel of one input channel."""
+        """Number of taps of the kernel of one input channel."""
         return math.prod(self.kernel)
 
     @property
@@ -91,12 +92,12 @@ class Links(NamedTuple):
 
         Args:
             ranges: Ranges ``(start, stop)`` of output positions in C order.
-            per_tap: Whether taps are told apart; else all of them are equal.
+            per_tap: Whether to distinguish taps.
         """
         reader = _Reader(self)
         low, high = reader.window(ranges)
         size = high - low
-        # One row for each range and tap; few rows at a time where there are many taps.
+        # One row per range and tap; few rows at a time if there are many taps.
         most = max(1, _BLOCK // max(1, size, *(stop - start for start, stop in ranges)))
         used = np.zeros((len(ranges), self.taps), np.bool_)
 
@@ -139,7 +140,7 @@ class _Reader:
 
     @cached_property
     def _tables(self) -> list[Integers]:
-        """Input position that each tap of each output position reads, or -1; per dimension."""
+        """Input position read by each tap of each output position, or -1; per dimension."""
         links = self._links
         if links.geometry is None:
             return []
@@ -151,7 +152,7 @@ class _Reader:
         ]
 
     def sources(self, pair: Range, taps: slice) -> Integers:
-        """Input position that each tap of some output positions reads, or -1."""
+        """Input position read by each tap of some output positions, or -1."""
         links = self._links
         places = np.arange(*pair, dtype=np.int64)
         kernels = np.arange(links.taps, dtype=np.int64)[taps]
@@ -177,7 +178,7 @@ class _Reader:
         return np.bincount(flat, minlength=len(sources) * size).reshape(len(sources), size)
 
     def window(self, ranges: Sequence[Range]) -> Range:
-        """Input positions beyond which there is no link, by the first dimension."""
+        """Range of input positions with links, by the first dimension."""
         if not self._tables:
             return 0, 1
         first = self._tables[0]
@@ -195,7 +196,7 @@ class _Reader:
 
 
 def _table(geometry: ConvGeometry, kernel: int, size: int, output: int) -> Integers:
-    """Input element that each tap of each output reads in one dimension; -1 in the padding."""
+    """Input element read by each tap of each output in one dimension; -1 in the padding."""
     (stride,), ((before, _),), (dilation,) = geometry.stride, geometry.padding, geometry.dilation
     taps = np.arange(kernel, dtype=np.int64)[:, None] * dilation
     outputs = np.arange(output, dtype=np.int64)
@@ -209,7 +210,7 @@ def _table(geometry: ConvGeometry, kernel: int, size: int, output: int) -> Integ
 
 
 def _copied(table: Integers, links: Links, d: int) -> Integers:
-    """The same from the input before it was padded by copies in this dimension."""
+    """Like ``_read``, from the input before it was padded by copies in this dimension."""
     place = 2 * (len(links.source) - 1 - d)  # the pairs of `F.pad` begin with the last dimension
     pad = links.pad[place : place + 2]
     if not any(pad):
@@ -221,9 +222,9 @@ def _copied(table: Integers, links: Links, d: int) -> Integers:
 
 
 def _refined(rows: Iterator[Integers] | list[Integers], size: int) -> tuple[Integers, Integers]:
-    """Number the columns of a matrix by their content, and add up each."""
+    """Number the distinct columns of a matrix, and sum each column."""
     ids, summed = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    values = 1  # that an id may have
+    values = 1  # range of an id
     for row in itertools.chain.from_iterable(rows):
         summed += row
         base = int(row.max(initial=0)) + 1

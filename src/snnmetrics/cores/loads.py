@@ -1,16 +1,16 @@
-"""Load of each core: the synapses that it holds, and the events and synops that reach it.
+"""Load of each core: its synapses, and the events and synops that reach it.
 
-Figures are exact and need no map per core. Input positions of equal links are one class
-(:mod:`~snnmetrics.cores.links`). One table holds, for each input channel, class and core, the
-synapses that an input element of this channel and class has on this core. Then, of one vector,
+Figures are exact and do not need a map per core. Input positions of equal links form one class
+(:mod:`~snnmetrics.cores.links`). A table holds the synapses that an input element has on each core,
+by input channel and class. For one vector:
 
-- the synops of a core are the events of each channel and class times the entries of the table;
-- the events that reach a core are those where the entry is not zero;
+- the synops of a core are the events of each channel and class times the table entries;
+- the events that reach a core are those with a nonzero entry;
 - the synapses of a core are the elements of each channel and class times the entries.
 
-Where no weight is zero, all channels of a group have the same entries, and their events are added
-up first. Cores whose neurons take up the same output positions share classes: all cores that hold
-whole channels do, and so do those that hold the same part of different channels.
+If all weights are nonzero, all channels of a group have the same entries, and their events are
+summed first. Cores whose neurons cover the same output positions share classes: for example all
+cores with whole channels, and cores with the same part of different channels.
 """
 
 from __future__ import annotations
@@ -35,16 +35,15 @@ from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 Integers = NDArray[np.int64]
 Copies = tuple[Sequence[int], Sequence[int], str]
 
-_BLOCK = 2**20  # float64 numbers that are held together
-_FEW = 64  # classes up to which a product with marks is quicker than a list of positions
+_BLOCK = 2**20  # float64 numbers held together
+_FEW = 64  # number of classes up to which a product with marks is faster than a list of positions
 _MOST_LAYOUTS = 64
 
 
 def neuron_shape(spec: OpSpec) -> Sizes:
     """Shape of the output neurons of an operation with a weight.
 
-    Dimensions of the batch, of time and of positions that a linear layer is applied to are none of
-    neurons.
+    Dimensions of batch, time and positions of a linear layer are not neurons.
 
     Example:
         >>> from snnmetrics.ops.spec import Letters
@@ -68,8 +67,8 @@ def neuron_synapses(
 
     Args:
         spec: The operation.
-        mask: As for :class:`CoreLoads`.
-        copies: As for :class:`CoreLoads`.
+        mask: As in :class:`CoreLoads`.
+        copies: As in :class:`CoreLoads`.
 
     Returns:
         float64 tensor of :func:`neuron_shape` on the CPU.
@@ -91,27 +90,27 @@ def neuron_synapses(
 
 
 class CoreLoads:
-    """Loads of the cores that one layer lies on, for one pattern of zeros of its weight.
+    """Loads of the cores of one layer, for one pattern of zeros of its weight.
 
     Args:
-        spec: The operation; its weight has been aligned with its input.
-        layout: Which of its neurons lie on which core, of the shape :func:`neuron_shape`.
-        mask: Where the weight is not zero, in its shape (bool, or the weight itself); None if it is
-            zero nowhere. Figures are kept on its device. Synapses that do not exist, such as those
-            of recurrent neurons with themselves, are False.
-        copies: Where the input is padded by copies of itself before the operation: the shape of one
-            input vector before, the padding as ``F.pad`` takes it, and its mode.
-        device: Where figures are kept if there is no mask.
+        spec: The operation; its weight is aligned with its input.
+        layout: Placement of its neurons on cores, of shape :func:`neuron_shape`.
+        mask: Nonzero weights, in the shape of the weight (bool, or the weight itself); None if all
+            are nonzero. Figures are kept on its device. Missing synapses, such as those of
+            recurrent neurons with themselves, are False.
+        copies: If the input is padded by copies of itself before the operation: the shape of one
+            unpadded input vector, the padding as arguments of ``F.pad``, and its mode.
+        device: Device of the figures if ``mask`` is None.
 
     Attributes:
-        labels: Of the cores, in the order of all figures.
-        neurons: Output neurons on each core, float64, as are those that follow.
+        labels: Labels of the cores, in the order of all figures.
+        neurons: Output neurons on each core, float64, as all following figures.
         synapses: Synapses of nonzero weight of these neurons.
-        weights: Different weights of the layer's tensor that these synapses use, none of them zero.
+        weights: Distinct nonzero weights that these synapses use.
         axons: Input neurons with a synapse on the core.
 
     Raises:
-        ValueError: If the layout is of another shape.
+        ValueError: If the layout has another shape.
 
     Example:
         >>> import torch
@@ -141,14 +140,14 @@ class CoreLoads:
                 f"layout: expected neurons of shape {neuron_shape(spec)}, found {layout.shape}"
             )
         device = torch.device(device) if mask is None else mask.device
-        # Tensors of inference mode could not be used outside of it.
+        # Tensors of inference mode could not be used outside it.
         with torch.inference_mode(False), torch.no_grad():
             self._form = form = _Form.of(spec, copies)
             self.labels = layout.labels
             families = _families(form.links, form.units, layout.ranges, mask is not None)
             groups = torch.from_numpy(form.group_of_unit).to(device)
             if mask is None:
-                # Channels of a group are alike: one stands for all, and so does one tap.
+                # Channels of a group are equal: one represents all; the same holds for taps.
                 self._alike, rows = form.channels, form.groups
                 kernels = torch.ones(form.units, 1, 1, dtype=torch.bool, device=device)
             else:
@@ -166,19 +165,19 @@ class CoreLoads:
             self._back = torch.from_numpy(np.argsort(np.concatenate([*found, _NONE]))).to(device)
 
     def read(self, events: Tensor, is_binary: bool = False) -> tuple[Tensor, Tensor]:
-        """Count what some input vectors put on each core.
+        """Load of some input vectors on each core.
 
         Args:
             events: ``(vectors, *neurons)``, the neurons of the input; every nonzero element is one
-                event, whatever its value.
-            is_binary: Whether it is known that there are zeros and ones alone.
+                event of any value.
+            is_binary: Whether all values are known to be zeros and ones.
 
         Returns:
             Synops over synapses of nonzero weight, and events that reach at least one neuron, each
             float64 ``(vectors, cores)``.
 
         Raises:
-            ValueError: If the input neurons are of another shape.
+            ValueError: If the input neurons have another shape.
         """
         if tuple(events.shape[1:]) != self._form.input_shape:
             raise ValueError(
@@ -200,11 +199,11 @@ class CoreLoads:
         present = events if is_binary or events.dtype is torch.bool else events != 0
         inputs = self._form.inputs(present)
         if self._alike > 1:
-            narrow = self._alike < FLOAT32_INTEGERS  # so that float32 holds every sum
+            narrow = self._alike < FLOAT32_INTEGERS  # sums are exact in float32
             inputs = inputs.to(torch.float32 if narrow else torch.float64).sum(2)
         shape = (len(events), self._rows, self._form.links.inputs)
         inputs = inputs.to(torch.float64).reshape(shape)
-        synops = [inputs.new_zeros(len(events), 0)]  # all that there is of a layer without neurons
+        synops = [inputs.new_zeros(len(events), 0)]  # empty without neurons
         arrived = synops.copy()
         for batch in self._batches:
             counts = batch.positions.sums(inputs)
@@ -232,7 +231,7 @@ class _Form(NamedTuple):
     links: Links
     input_shape: Sizes
     groups: int
-    channels: int  # of the input, in each group
+    channels: int  # of the input, per group
     units: int
 
     @staticmethod
@@ -265,7 +264,7 @@ class _Form(NamedTuple):
 
     @property
     def group_of_unit(self) -> Integers:
-        """The group of input channels that each unit reads."""
+        """Group of input channels that each unit reads."""
         if self.spec.is_convolution:
             return np.arange(self.units, dtype=np.int64) // max(1, self.units // self.groups)
         _, kept = _input_letters(self.spec)
@@ -285,7 +284,7 @@ class _Form(NamedTuple):
         return x.reshape(len(x), self.groups, self.channels, self.links.inputs)
 
     def kernels(self, weight: Tensor) -> Tensor:
-        """Mark where the weight is not zero, as ``(units, channels, taps)``."""
+        """Mark nonzero weights, as ``(units, channels, taps)``."""
         weight = weight.detach()
         weight = weight if weight.dtype is torch.bool else weight != 0
         if not self.spec.is_convolution:
@@ -299,7 +298,7 @@ class _Form(NamedTuple):
 
 
 def _input_letters(spec: OpSpec) -> tuple[list[str], list[str]]:
-    """Letters of the input that are summed over, and those that remain."""
+    """Letters of the input that are contracted, and remaining letters."""
     shared, contracted = spec.letters.shared, spec.letters.contracted
     return [c for c in shared if c in contracted], [c for c in shared if c not in contracted]
 
@@ -313,13 +312,13 @@ def _neuron_letters(spec: OpSpec) -> list[str]:
 
 
 class _Family(NamedTuple):
-    """Cores whose neurons take up the same ranges of output positions.
+    """Cores whose neurons cover the same ranges of output positions.
 
     Attributes:
         cores: The cores.
-        units: Units with neurons on one of them, once for each range.
-        core_of: Core of each of these, by its place in ``cores``.
-        range_of: Range of each of these.
+        units: Units with neurons on one of the cores, once per range.
+        core_of: Core of each unit, as an index into ``cores``.
+        range_of: Range of each unit.
         classes: Classes of input positions for these ranges.
     """
 
@@ -340,21 +339,21 @@ class _Built(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """Input positions of some classes, class by class, and where each class ends."""
+    """Input positions of some classes, class by class, and the end of each class."""
 
     order: Tensor
     ends: Tensor
 
     def sums(self, inputs: Tensor) -> Tensor:
         """Sums over the positions of each class, of ``(vectors, rows, positions)``."""
-        # Of integers: accelerators have no deterministic sums of this kind of floating numbers.
+        # In integers: accelerators lack deterministic floating-point sums of this kind.
         found = inputs[:, :, self.order].to(torch.int64).cumsum(2)[:, :, self.ends - 1]
         sums = torch.diff(found, dim=2, prepend=torch.zeros_like(found[:, :, :1]))
         return sums.to(torch.float64)
 
 
 class _Window(NamedTuple):
-    """The same as marks of neighbouring positions, ``(positions, classes)``, for few classes."""
+    """Class sums from marks of adjacent positions, ``(positions, classes)``, for few classes."""
 
     start: int
     stop: int
@@ -373,7 +372,7 @@ class _Batch(NamedTuple):
         slices: Classes of each table.
         tables: The tables.
         cores: Cores of each table.
-        width: Numbers that are held for each row to count events.
+        width: Numbers held per row to count events.
     """
 
     positions: _Listed | _Window
@@ -387,7 +386,7 @@ class _Batch(NamedTuple):
 def _families(
     links: Links, units: int, ranges: tuple[tuple[Range, ...], ...], per_tap: bool
 ) -> list[_Family]:
-    """Cut the ranges of neurons at the borders of units, and find which cores share classes."""
+    """Split the ranges of neurons at the borders of units, and find cores that share classes."""
     numbers: dict[Range, int] = {}
     members: dict[tuple[int, ...], list[tuple[int, Integers, Integers]]] = {}
     for core, held in enumerate(ranges):
@@ -416,7 +415,7 @@ def _families(
 
 
 def _pieces(start: int, stop: int, positions: int) -> list[tuple[int, int, Range]]:
-    """Units from one to another, and the range of positions that all of them take up."""
+    """Split neurons into ranges of units, each with the range of positions that its units cover."""
     pieces = []
     while start < stop:
         unit, offset = divmod(start, positions)
@@ -461,7 +460,7 @@ def _built(family: _Family, kernels: Tensor, groups: Tensor, group_count: int) -
     table = table.round().reshape(cores, rows, kinds)
     synapses = (table.sum(1) * sizes).sum(1)
     axons = ((table > 0).sum(1, dtype=torch.float64) * sizes).sum(1)
-    # The most that an entry may be, which the host knows without reading the table.
+    # Upper bound of an entry, known to the host without reading the table.
     held = int(np.bincount(family.core_of, minlength=1).max(initial=0))
     most = held * int(classes.links.sum((0, 1)).max(initial=0))
     table = table.reshape(cores, rows * kinds).t()
@@ -472,7 +471,7 @@ def _built(family: _Family, kernels: Tensor, groups: Tensor, group_count: int) -
 
 
 def _batched(built: Sequence[_Built], rows: int, device: torch.device) -> list[_Batch]:
-    """Choose how events are counted; lists are taken together as long as they are short."""
+    """Choose how to count events; short lists are counted together."""
     batches: list[_Batch] = []
     listed: list[list[_Built]] = []
     marks, room = _BLOCK, 0

@@ -1,18 +1,18 @@
-"""Arithmetic of the update of a neuron: the additions and multiplications of its equation.
+"""Arithmetic of a neuron update: additions and multiplications of its equation.
 
-Counted is the equation that the framework states, for one neuron and one time step, in the form
-with the fewest multiplications and then the fewest additions:
+The count refers to the framework's equation, for one neuron and one time step, in the form with the
+fewest multiplications and then the fewest additions:
 
-- Constants are folded into one, potentials are measured from rest, and what is computed once for a
-  layer (``sigmoid(w)`` of a PLIF, ``exp(-1 / tau)``) costs nothing. Division by a constant is a
+- Constants are folded into one, potentials are measured from rest, and values computed once per
+  layer (``sigmoid(w)`` of a PLIF, ``exp(-1 / tau)``) are free. Division by a constant is a
   multiplication.
-- To compare with the threshold is to subtract and to keep the sign: one addition.
-- A product with a spike chooses between two values and is not an operation. So a reset to a value
-  costs nothing, and a reset by subtraction one addition. It is counted in every step, spike or not.
-- A recurrent connection within the neurons is a layer of its own; adding its output is counted.
+- Comparison with the threshold is a subtraction and a sign: one addition.
+- A product with a spike selects one of two values and is not an operation. So a reset to a value is
+  free, and a reset by subtraction is one addition, counted in every step.
+- A recurrent connection within the neurons is a separate layer; adding its output is counted.
 
-Classes are recognised by name, so that none need be installed, and one by one: what inherits from
-them may have another equation, and is unknown here until it is registered.
+Classes are recognised by name, so that frameworks need not be installed, and exactly: a subclass
+may have another equation, and is unknown until it is registered.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FIRE = 1  # comparison with the threshold, in additions
 
 
 def _plain(module: Any) -> bool:
-    """Whether a module computes its equation alone, without inhibition or quantised states."""
+    """Whether a module computes only its equation, without inhibition or quantised states."""
     return not (module.inhibition or module.state_quant)
 
 
@@ -74,7 +74,7 @@ def _alpha(module: Any) -> NeuronOperations | None:
 
 
 def _with_recurrence(rule: Rule) -> Rule:
-    """Add one addition: that of the recurrent input."""
+    """Add one addition for the recurrent input."""
 
     def counted(module: Any) -> NeuronOperations | None:
         found = rule(module)
@@ -87,7 +87,7 @@ def _with_recurrence(rule: Rule) -> Rule:
 
 
 def _where_set(rule: Rule, *names: str) -> Rule:
-    """Nothing is known of a module of another release, without an attribute that decides."""
+    """Unknown if a module of another release lacks an attribute that determines the equation."""
     return lambda module: rule(module) if all(hasattr(module, name) for name in names) else None
 
 
@@ -214,7 +214,7 @@ _KNOWN: dict[tuple[str, str], Rule] = {
             ("plif", "ParametricLIFNode", _JELLY_LIF),
             ("lif_variants", "CUBALIFNode", _jelly_cuba),
         ]
-        for module in (f"{_JELLY}.{file}", _JELLY)  # up to 0.0.0.0.14 one file
+        for module in (f"{_JELLY}.{file}", _JELLY)  # a single file up to 0.0.0.0.14
     },
     **{
         (_JELLY_12, f"{steps}{name}"): rule
@@ -249,13 +249,13 @@ _KNOWN: dict[tuple[str, str], Rule] = {
 
 
 def neuron_operations(module: nn.Module) -> NeuronOperations | None:
-    """Arithmetic of one update of a module's neurons; None if it is not known of its class."""
+    """Arithmetic of one update of a module's neurons; None if its class is unknown."""
     rule = _KNOWN.get((type(module).__module__, type(module).__qualname__))
     return None if rule is None else rule(module)
 
 
 def register(cls: type[nn.Module], operations: tuple[int, int] | Rule | None) -> None:
-    """Tell the additions and multiplications of a class, or that they are not known."""
+    """Register additions and multiplications of a class, or that they are unknown."""
     rule = _rule(operations)
     key = cls.__module__, cls.__qualname__
     _KNOWN.pop(key, None)

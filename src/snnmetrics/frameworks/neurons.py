@@ -1,11 +1,11 @@
-"""Spiking neurons of the frameworks, recognised by name, so that none need be installed.
+"""Spiking neurons of the frameworks, recognised by name, so that they need not be installed.
 
-An entry says which class it is, where the spikes are in its output, and what the leading
-dimensions of the spikes are: ``"B"`` (batch; one step per call), ``"TB"`` or ``"BT"`` (time and
-batch), ``"B*T"`` (both in one dimension). A framework is added by lines in ``_KNOWN``; what is more
-special stands before what is more general. Verified with snnTorch 1.0.0, SpikingJelly 2.0.0,
-Norse 1.1.0 and sinabs 3.1.3. Of SpikingJelly's older releases, in which all neurons were in one
-file, names and layouts follow the sources of 0.0.0.0.12 and 0.0.0.0.14.
+An entry gives the class, the position of the spikes in its output, and the leading dimensions of
+the spikes: ``"B"`` (batch; one step per call), ``"TB"`` or ``"BT"`` (time and batch), ``"B*T"``
+(both in one dimension). A framework is added by lines in ``_KNOWN``; more specific entries come
+first. Verified with snnTorch 1.0.0, SpikingJelly 2.0.0, Norse 1.1.0 and sinabs 3.1.3. For older
+releases of SpikingJelly, with all neurons in one file, names and layouts follow the sources of
+0.0.0.0.12 and 0.0.0.0.14.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LEADS = {"B": 1, "TB": 2, "BT": 2, "B*T": 1}
 
 
 def first_tensor(module: nn.Module, output: Any) -> Any:
-    """The output itself, or the first of several: what most frameworks return as spikes."""
+    """The output itself, or the first of several, which is the spikes in most frameworks."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def not_persistent(module: nn.Module) -> Collection[str]:
-    """Names of the buffers that are not saved with a module: where its state is kept by habit."""
+    """Names of buffers that are not saved with a module, which usually hold its state."""
     return module._non_persistent_buffers_set
 
 
@@ -41,15 +41,16 @@ def _all_buffers(module: nn.Module) -> Collection[str]:
 
 @dataclass(frozen=True)
 class NeuronType:
-    """A class of spiking neurons: where its spikes are, and their dimensions.
+    """A class of spiking neurons: position and dimensions of its spikes.
 
     Attributes:
-        lead: Leading dimensions of the spikes, or a function of the module that says so.
-        spikes: The spikes in an output; None if this module emits none.
-        only_weights: Whether all that these neurons contract is their weights, so that without
-            weights their calls need not be traced. Known of the frameworks only.
-        state: Names of the buffers that hold the running state, of a module.
-        membrane: The membrane potentials after a call, of a module and its output.
+        lead: Leading dimensions of the spikes, or a function of the module that returns them.
+        spikes: Function that returns the spikes in an output; None if this module does not emit
+            any.
+        only_weights: Whether these neurons contract only their weights, so that calls without
+            weights need not be traced. Set for the frameworks only.
+        state: Function of a module that names the buffers of its running state.
+        membrane: Function of a module and its output that returns the membrane potentials.
     """
 
     lead: str | Callable[[Any], str]
@@ -60,12 +61,12 @@ class NeuronType:
 
     @cached_property
     def fixed_lead(self) -> int | None:
-        """Number of leading dimensions, if it is the same for all modules and outputs."""
+        """Number of leading dimensions, if it is equal for all modules and outputs."""
         plain = self.spikes is first_tensor and isinstance(self.lead, str)
         return LEADS[str(self.lead)] if plain else None
 
     def read(self, module: nn.Module, output: Any) -> tuple[Tensor, int] | None:
-        """Spikes and the number of their leading dimensions; None if there are no spikes."""
+        """Spikes and the number of their leading dimensions; None without spikes."""
         spikes = self.spikes(module, output)
         if not isinstance(spikes, Tensor):
             return None
@@ -135,7 +136,7 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
             ("spikezip", "STBIFNode", _STEP_MODE),
             ("flexsn", "FlexSN", _STEP_MODE),
         ]
-        for module in (f"{_JELLY}.{file}", _JELLY)  # up to 0.0.0.0.14 one file
+        for module in (f"{_JELLY}.{file}", _JELLY)  # a single file up to 0.0.0.0.14
     },
     (_JELLY_12, "LIAFNode"): _SPIKELESS_JELLY,
     (_JELLY_12, "BaseNode"): NeuronType("B", membrane=membranes.of_spikingjelly),
@@ -155,7 +156,7 @@ _KNOWN: dict[tuple[str, str], NeuronType] = {
     (f"{_SINABS}.exp_leak", "ExpLeak"): NeuronType(
         "B", _none, state=_all_buffers, membrane=membranes.of_sinabs
     ),
-    # Reshapes every buffer of its own to the batch: there can be no other than state.
+    # Reshapes all its buffers to the batch: they can only be state.
     (f"{_SINABS}.stateful_layer", "StatefulLayer"): NeuronType(
         _sinabs_lead, _if_spiking, state=_all_buffers, membrane=membranes.of_sinabs
     ),
@@ -170,21 +171,22 @@ def register_neuron(
     operations: tuple[int, int] | arithmetic.Rule | None = None,
     membrane: membranes.Membrane = membranes.unreachable,
 ) -> None:
-    """Tell the library of a class of spiking neurons, and of all its subclasses.
+    """Register a class of spiking neurons, and all its subclasses.
 
     Args:
         cls: The class.
         lead: Leading dimensions of its spikes: ``"B"`` (batch; one time step per call), ``"TB"``,
-            ``"BT"``, ``"B*T"`` (both in one dimension); or a function of the module that says so.
-        spikes: Function of module and output that gives the spikes, or None where this module
-            emits none. Default: the output, or the first of several.
-        state: Names of the buffers that hold its running state, for ``footprint``. Buffers that
-            are not persistent, and what the classes it inherits from name, need not be named.
+            ``"BT"``, ``"B*T"`` (both in one dimension); or a function of the module that returns
+            one.
+        spikes: Function of module and output that returns the spikes, or None if this module does
+            not emit any. Default: the output, or the first of several.
+        state: Names of the buffers that hold its running state, for ``footprint``. Non-persistent
+            buffers, and names declared for its base classes, need not be given.
         operations: Additions and multiplications of one neuron in one time step, or a function of
-            the module that gives both, for energy estimates. A comparison is an addition, and a
-            product with a spike is nothing. They are of this class alone: subclasses, whose
-            equation may be another one, give their own.
-        membrane: Function of module and output that gives the membrane potentials after a call,
+            the module that returns both, for energy estimates. A comparison is an addition, and a
+            product with a spike is free. They apply to this class only: subclasses may have another
+            equation and declare their own.
+        membrane: Function of module and output that returns the membrane potentials after a call,
             with the leading dimensions of the spikes, for probes at ``"lif.membrane"``.
 
     Raises:
@@ -223,12 +225,12 @@ def register_neuron(
 
 
 def neuron_type(module: nn.Module) -> NeuronType | None:
-    """The entry of the nearest known class among those that a module inherits from."""
+    """Entry of the nearest known class in the base classes of a module."""
     return neuron_type_of(type(module))
 
 
 def neuron_type_of(cls: type) -> NeuronType | None:
-    """The entry of the nearest known class among those that a class inherits from."""
+    """Entry of the nearest known class in the base classes of a class."""
     for base in cls.__mro__:
         known = _KNOWN.get((base.__module__, base.__qualname__))
         if known is not None:
@@ -237,7 +239,7 @@ def neuron_type_of(cls: type) -> NeuronType | None:
 
 
 def has_autapses(module: nn.Module, weight: Tensor) -> bool:
-    """Whether neurons of a module may connect to themselves: Norse masks them out if asked."""
+    """Whether neurons of a module may connect to themselves: Norse can mask these connections."""
     if getattr(module, "autapses", True) is not False:
         return True
     square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]

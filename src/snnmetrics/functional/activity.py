@@ -19,7 +19,7 @@ from snnmetrics.arguments import (
 from snnmetrics.functional.inputs import leading_dims, require_tensor
 from snnmetrics.tensors.sums import all_finite, coalesced, magnitude_sum
 
-# Why potentials cannot come step by step.
+# Reason why potentials cannot be given step by step.
 CHANGES_NEED_ORDER = "a change is a difference from the step before"
 
 _NOT_FINITE = "expected finite values, found NaN or infinity"
@@ -31,19 +31,19 @@ _NOT_FINITE = "expected finite values, found NaN or infinity"
 def spike_count_update(
     activations: Tensor, time_dim: int | None, per_neuron: bool
 ) -> tuple[Tensor, Tensor, int, tuple[int, ...]]:
-    """Validate one batch and count its spikes and what they are counted in.
+    """Validate one batch and sum its spikes.
 
     Returns:
-        Sum of magnitudes as float64, per neuron or over neurons; as 0-dim float64 the number of
-        steps of all samples (``B * T``; ``B`` where ``time_dim`` is None) or, over neurons, the
-        number of elements; the number of samples; the neuron shape.
+        Sum of magnitudes as float64, per neuron or over neurons; the divisor of the rate as 0-dim
+        float64: number of steps of all samples (``B * T``; ``B`` if ``time_dim`` is None) or, over
+        neurons, number of elements; the number of samples; the neuron shape.
     """
     require_tensor("activations", activations)
     dims = leading_dims("activations", activations, time_dim)
     shape = tuple(activations.shape[d] for d in range(activations.ndim) if d not in dims)
     summed = dims if per_neuron else tuple(range(activations.ndim))
     spikes = magnitude_sum(activations, summed)
-    # The sum over neurons too: it is what a rate of the layer is made of.
+    # Check the sum over neurons too: the rate of the layer depends on it.
     if spikes.is_cpu and not math.isfinite(spikes.detach().sum().item()):
         raise ValueError(
             "activations: expected finite values, found NaN, infinity or a sum beyond float64"
@@ -56,7 +56,7 @@ def spike_count_update(
 def firing_rate_compute(
     spikes: Tensor, counted_in: Tensor, dt: float | None, per_neuron: bool
 ) -> Tensor | dict[str, Tensor]:
-    """Turn what ``spike_count_update`` gives, summed, into rates. NaN without samples."""
+    """Convert accumulated sums of ``spike_count_update`` into rates. NaN without samples."""
     if not per_neuron:
         return _per_time(spikes / counted_in, dt)
     return {
@@ -108,28 +108,28 @@ def firing_rate(
         \qquad r_i = \frac{1}{B\,T} \sum_{b,t} |x_{b,t,i}|
         \qquad \text{in Hz: } r / \Delta t
 
-    A count of n spikes is n spikes; a negative spike counts by its magnitude. Where no spike is
-    negative this is ``firing_rate_hook`` and ``firing_rate_per_neuron_hook`` of sinabs 3.1 (2025),
-    the mean of the output; of signed spikes those give the mean with its sign.
+    A count of n spikes is n spikes; a negative spike counts by its magnitude. Without negative
+    spikes this equals ``firing_rate_hook`` and ``firing_rate_per_neuron_hook`` of sinabs 3.1
+    (2025), the mean of the output; for signed spikes those return the signed mean.
 
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype, dense or sparse COO.
-        time_dim: Dimension of ``activations`` that is time; None: all are of one time step.
-        dt: Seconds of one step; rates are in Hz then.
+        time_dim: Dimension of ``activations`` that is time; None: the input is one time step.
+        dt: Seconds of one step; rates are then in Hz.
         per_neuron: Whether to return the rate of each neuron, too.
 
     Returns:
         0-dim tensor, the mean over samples, steps and neurons. With ``per_neuron`` a dict of this
         ``"firing_rate"`` and of ``"firing_rate_per_neuron"`` (neuron shape). Dtype of the
-        activations, at least float32. 0 without a spike, 1 (per step) if each neuron spikes once
-        at each step, also where T = 1; NaN if there is no sample, no step or no neuron. The
-        gradient with respect to an activation is that of a positive spike where it is zero.
+        activations, at least float32. 0 without a spike, 1 (per step) if each neuron spikes once at
+        each step, also for T = 1; NaN without samples, steps or neurons. The gradient at a zero
+        activation is that of a positive spike.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the activations does not fit, if they are complex or (on the
-            CPU) not finite, if ``dt <= 0``.
+        ValueError: If the activations have a wrong shape, are complex or (on the CPU) not finite,
+            or if ``dt <= 0``.
 
     Example:
         >>> import torch
@@ -160,20 +160,20 @@ def activation_sparsity_update(activations: Tensor) -> tuple[Tensor, int]:
     """Validate one batch and count its events.
 
     Returns:
-        Number of nonzero elements as 0-dim float64 (NaN where, on an accelerator, the input was
-        not finite), and the number of all elements.
+        Number of nonzero elements as 0-dim float64 (NaN for non-finite input on an accelerator),
+        and the number of elements.
     """
     require_tensor("activations", activations)
     elements = activations.numel()
     values = activations.detach()
     if values.layout is torch.sparse_coo:
-        values = coalesced(values).values()  # duplicates of one index are one element, their sum
+        values = coalesced(values).values()  # duplicate indices form one element, their sum
     events = torch.count_nonzero(values != 0).to(torch.float64)
     return _poisoned(events, "activations", values), elements
 
 
 def activation_sparsity_compute(events: Tensor, elements: int | Tensor) -> Tensor:
-    """Fraction of elements that are zero. NaN if there are none."""
+    """Fraction of elements that are zero. NaN without elements."""
     return (elements - events) / elements
 
 
@@ -182,17 +182,17 @@ def activation_sparsity(activations: Tensor) -> Tensor:
 
     .. math:: 1 - \frac{|\{k : x_k \ne 0\}|}{|\{k\}|}
 
-    The definition is that of ``ActivationSparsity`` of NeuroBench 2.3 (Yik et al., "The neurobench
-    framework for benchmarking neuromorphic computing algorithms and systems", Nature
-    Communications 16, 2025) for one layer.
+    Defined as ``ActivationSparsity`` of NeuroBench 2.3 (Yik et al., "The neurobench framework for
+    benchmarking neuromorphic computing algorithms and systems", Nature Communications 16, 2025),
+    for one layer.
 
     Args:
-        activations: Spikes or any activations, of any shape: no dimension has a meaning. Any real
+        activations: Spikes or other activations, of any shape: dimensions have no meaning. Any real
             dtype, dense or sparse COO.
 
     Returns:
-        0-dim tensor, dtype of the activations, at least float32. 1 without an event, 0 if no
-        element is zero; NaN if there is no element (NeuroBench: 0).
+        0-dim tensor, dtype of the activations, at least float32. 1 without an event, 0 if all
+        elements are nonzero; NaN without elements (NeuroBench: 0).
 
     Raises:
         TypeError: If ``activations`` is not a tensor.
@@ -215,10 +215,10 @@ def activation_sparsity(activations: Tensor) -> Tensor:
 def silent_neurons_compute(
     spikes: Tensor, steps: Tensor, saturation: float, per_neuron: bool
 ) -> dict[str, Tensor]:
-    """Turn spikes per neuron and the number of steps into fractions, and into maps if asked."""
-    # Without steps, or poisoned by what an accelerator could not refuse, there is nothing to say.
+    """Convert spikes per neuron and the number of steps into fractions, and maps if requested."""
+    # The result is undefined without steps, and for values that an accelerator could not refuse.
     seen = (steps > 0) & spikes.isfinite().all()
-    # A quotient, not a product: of equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
+    # A quotient, not a product: for equal decimals 7 / 10 is 0.7, but 0.1 * 3 is not 0.3.
     found = {"silent": (spikes == 0) & seen, "saturated": (spikes / steps >= saturation) & seen}
     # A tensor: CUDA multiplies by the reciprocal of a Python number, and 5 * (1 / 6) is not 5 / 6.
     neurons = torch.full((), spikes.numel(), dtype=torch.float64, device=spikes.device)
@@ -236,34 +236,33 @@ def silent_neurons(
     saturation: float = 1.0,
     per_neuron: bool = False,
 ) -> dict[str, Tensor]:
-    r"""Fractions of neurons that never spike, and that spike all the time.
+    r"""Fractions of neurons that never spike, and that spike at every step.
 
     .. math:: \text{silent} = \frac{|\{i : r_i = 0\}|}{N} \qquad
         \text{saturated} = \frac{|\{i : r_i \ge \theta\}|}{N} \qquad
         r_i = \frac{1}{B\,T} \sum_{b,t} |x_{b,t,i}|
 
-    Neither carries information: a silent neuron gets no gradient through most surrogates, a
+    Neither carries information: most surrogates pass no gradient to a silent neuron, and a
     saturated one costs the most. A neuron is one element of the neuron shape; it is silent if it
-    spikes in no sample at no step (as a dead ReLU, Maas et al., ICML workshops 2013).
+    does not spike in any sample (as a dead ReLU, Maas et al., ICML workshops 2013).
 
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype, dense or sparse COO. Magnitudes count.
-        time_dim: Dimension of ``activations`` that is time; None: all are of one time step.
-        saturation: Rate in spikes per step from which on a neuron is saturated.
-        per_neuron: Whether to return which neurons these are, too.
+        time_dim: Dimension of ``activations`` that is time; None: the input is one time step.
+        saturation: Smallest rate, in spikes per step, of a saturated neuron.
+        per_neuron: Whether to return maps of silent and saturated neurons, too.
 
     Returns:
         Dict of ``"silent_fraction"`` and ``"saturated_fraction"`` (0-dim; dtype of the
         activations, at least float32) and, with ``per_neuron``, ``"silent"`` and ``"saturated"``
         (bool, neuron shape). Without a spike 1 and 0; if all neurons spike at all steps 0 and 1,
-        also where T = 1. If there is no sample, no step or no neuron the fractions are NaN and no
-        neuron is marked.
+        also for T = 1. Without samples, steps or neurons the fractions are NaN and the maps False.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the activations does not fit, if they are complex or (on the
-            CPU) not finite, if ``saturation <= 0``.
+        ValueError: If the activations have a wrong shape, are complex or (on the CPU) not finite,
+            or if ``saturation <= 0``.
 
     Example:
         >>> import torch
@@ -289,11 +288,11 @@ def silent_neurons(
 
 
 def as_potential(name: str, value: object) -> float:
-    """A finite number as float.
+    """Convert to a finite float.
 
     Raises:
         TypeError: If ``value`` is not a real number.
-        ValueError: If it is not finite, or an integer that float64 does not hold.
+        ValueError: If it is not finite, or is an integer that float64 cannot represent.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number or None, found {value!r}")
@@ -301,8 +300,8 @@ def as_potential(name: str, value: object) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name}: expected a finite number, found {value!r}")
     if isinstance(value, Integral) and int(value) != int(number):  # potentials may be integers
-        raise ValueError(f"{name}: expected a number that float64 holds, found {value!r}")
-    return number + 0.0  # one zero, not two
+        raise ValueError(f"{name}: expected a number that float64 represents, found {value!r}")
+    return number + 0.0  # -0.0 becomes 0.0
 
 
 def membrane_updates_update(
@@ -311,8 +310,8 @@ def membrane_updates_update(
     """Validate one batch and count the changes of its potentials.
 
     Returns:
-        Number of changes as 0-dim float64 (NaN where, on an accelerator, the input was not
-        finite), the number of samples, and the neuron shape.
+        Number of changes as 0-dim float64 (NaN for non-finite input on an accelerator), the number
+        of samples, and the neuron shape.
     """
     require_tensor("potentials", potentials)
     batch, time = leading_dims("potentials", potentials, time_dim)
@@ -327,17 +326,17 @@ def membrane_updates_update(
 
 
 def _differs(potentials: Tensor, initial: float) -> Tensor:
-    """Mark potentials that are not ``initial``."""
+    """Mark potentials that differ from ``initial``."""
     if potentials.is_floating_point():
         return potentials != initial
-    # A floating comparison, which PyTorch would make, does not distinguish large integers.
+    # PyTorch would compare as floating point, which does not distinguish large integers.
     lowest, highest = 0, 1
     if potentials.dtype is not torch.bool:
         limits = torch.iinfo(potentials.dtype)
         lowest, highest = limits.min, limits.max
     if not initial.is_integer() or not lowest <= initial <= highest:
         return torch.ones_like(potentials, dtype=torch.bool)
-    # The upper half of uint64 becomes negative, on both sides.
+    # The upper half of uint64 becomes negative on both sides.
     whole = (int(initial) + 2**63) % 2**64 - 2**63
     return potentials.to(torch.int64) != whole
 
@@ -355,34 +354,33 @@ def membrane_updates(
     .. math:: \frac{1}{B} \sum_{b,i} \Bigl( u_{b,1,i} +
         \sum_{t=2}^{T} [v_{b,t,i} \ne v_{b,t-1,i}] \Bigr)
 
-    The first step has no step before it, and there are two rules:
+    The first step has no predecessor. There are two rules for it:
 
-    - NeuroBench's (``initial=None``): each potential of the first step counts, u = 1. This is
+    - NeuroBench (``initial=None``): each potential of the first step counts, u = 1. This is
       ``MembraneUpdates`` of NeuroBench 2.3 (Yik et al., Nature Communications 16, 2025), which
-      compares the potential before and after each later call of a layer: the same wherever nothing
-      but the layer changes it between the calls.
-    - The strict one (``initial`` is the potential at rest): as at all other steps only a change
-      counts, :math:`u = [v_{b,1,i} \ne \text{initial}]`.
+      compares the potential before and after each later call of a layer. Both agree if only the
+      layer changes its potential.
+    - Strict (``initial`` is the potential at rest): only a change counts, as at all other steps,
+      :math:`u = [v_{b,1,i} \ne \text{initial}]`.
 
-    A step at which a potential stays as it was, down to the last bit, is not a change; +0 and -0
-    are equal.
+    Potentials are compared exactly, down to the last bit; +0 and -0 are equal.
 
     Args:
         potentials: Membrane potential after each step: batch, time (at ``time_dim``) and one or
             more neuron dimensions. Any real dtype; sparse COO is made dense.
         time_dim: Dimension of ``potentials`` that is time.
         initial: Potential before the first step, for the strict rule; compared in the dtype of the
-            potentials where that is floating.
+            potentials if that is floating.
 
     Returns:
         0-dim tensor, the changes per sample of all neurons. Dtype of the potentials, at least
-        float32. With T = 1 the number of neurons, or of those not at ``initial``; 0 if there is
-        no step or no neuron; NaN if there is no sample (NeuroBench: 0).
+        float32. With T = 1 the number of neurons, or of neurons not at ``initial``; 0 without steps
+        or neurons; NaN without samples (NeuroBench: 0).
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the potentials does not fit, if they are complex or (on the
-            CPU) not finite, if ``initial`` is not finite.
+        ValueError: If the potentials have a wrong shape, are complex or (on the CPU) not finite, or
+            if ``initial`` is not finite.
 
     Example:
         >>> import torch
@@ -402,7 +400,7 @@ def membrane_updates(
 
 
 def _poisoned(count: Tensor, name: str, values: Tensor) -> Tensor:
-    """The count; not finite values raise on the CPU and make it NaN elsewhere."""
+    """The count; non-finite values raise on the CPU and make it NaN elsewhere."""
     if not values.is_floating_point():
         return count
     if not values.is_cpu:

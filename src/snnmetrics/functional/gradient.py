@@ -1,4 +1,4 @@
-"""Size of gradients at the inputs of neurons, over time, as pure functions."""
+"""Norms and zeros of gradients at the inputs of neurons, over time, as pure functions."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from snnmetrics.functional.inputs import leading_dims, require_tensor
 
 
 def gradient_statistics_update(gradient: Tensor, time_dim: int | None) -> Tensor:
-    """Reduce one gradient to three numbers per time step. Nothing is read by the host.
+    """Reduce one gradient to three numbers per time step, without synchronising the host.
 
-    Values that are not finite, or whose squares are beyond float64, are not refused here: the
-    figures of their step are then NaN or infinite.
+    Non-finite values, and values whose squares overflow float64, are not refused here: the figures
+    of their step become NaN or infinite.
 
     Args:
         gradient: Gradient with respect to the inputs of neurons: batch, time (at ``time_dim``) and
             one or more neuron dimensions. Any real dtype; sparse COO is made dense.
-        time_dim: Dimension that is time; None: the gradient of one time step.
+        time_dim: Dimension that is time; None: the gradient is one time step.
 
     Returns:
         float64, ``(T, 3)`` (``(1, 3)`` without time): sum of squares, number of zeros and number of
-        elements of each step.
+        elements per step.
 
     Raises:
         TypeError: If ``gradient`` is not a tensor.
-        ValueError: If its shape does not fit or it is complex.
+        ValueError: If its shape is wrong or it is complex.
 
     Example:
         >>> import torch
@@ -54,10 +54,10 @@ def gradient_statistics_update(gradient: Tensor, time_dim: int | None) -> Tensor
 
 
 def require_figures(name: str, figures: Tensor) -> None:
-    """Refuse figures that are not those of finite gradients; on accelerators sums show it later.
+    """Refuse figures that finite gradients cannot have; on accelerators the sums reveal them later.
 
     Raises:
-        ValueError: If they are not finite or, as no gradient has, negative.
+        ValueError: If they are not finite, or negative.
     """
     if figures.is_cpu and not bool((figures.isfinite() & (figures >= 0)).all()):
         raise ValueError(
@@ -68,10 +68,10 @@ def require_figures(name: str, figures: Tensor) -> None:
 def gradient_statistics_compute(
     squares: Tensor, zeros: Tensor, elements: Tensor, updates: int | Tensor
 ) -> dict[str, Tensor]:
-    """Turn sums per step into norms and fractions. NaN where there were no elements."""
+    """Convert sums per step into norms and fractions. NaN without elements."""
     seen = elements > 0
     norms = torch.where(seen, (squares / updates).sqrt(), torch.nan)
-    steps = norms.reshape(-1)  # before the first batch the number of steps is not known
+    steps = norms.reshape(-1)  # before the first batch the number of steps is unknown
     nothing = torch.full((), torch.nan, dtype=torch.float64, device=squares.device)
     return {
         "norm": torch.where(seen.any(), (squares.sum() / updates).sqrt(), torch.nan),
@@ -83,34 +83,35 @@ def gradient_statistics_compute(
 
 
 def gradient_statistics(gradient: Tensor, *, time_dim: int | None = 1) -> dict[str, Tensor]:
-    r"""Norm of a gradient at the inputs of neurons, its share of zeros, and both of each time step.
+    r"""Norm of a gradient at the inputs of neurons and its zeros, in total and per step.
 
     .. math:: \lVert g \rVert = \sqrt{\sum_t \lVert g_t \rVert^2} \qquad
         \lVert g_t \rVert = \sqrt{\sum_{b,i} g_{b,t,i}^2} \qquad
         z_t = \frac{|\{(b,i) : g_{b,t,i} = 0\}|}{B\,N}
 
-    Backpropagation through time multiplies gradients step by step: norms that shrink from the last
-    step to the first one say that the gradient vanishes over time, norms that grow that it
-    explodes. A surrogate with a bounded window makes gradients exactly zero outside of it.
+    Backpropagation through time multiplies gradients step by step. The gradient vanishes over time
+    if norms shrink from the last step to the first, and explodes if they grow. A surrogate with a
+    bounded window makes gradients exactly zero outside of it.
 
     Args:
         gradient: Gradient of the loss with respect to the inputs of neurons: batch, time (at
             ``time_dim``) and one or more neuron dimensions. Any real dtype; sparse COO is made
             dense.
-        time_dim: Dimension of ``gradient`` that is time; None: it is of one time step, T = 1.
+        time_dim: Dimension of ``gradient`` that is time; None: the gradient is one time step, T =
+            1.
 
     Returns:
         Dict of ``"norm"`` (in the unit of the gradient), ``"zero_fraction"`` (0 to 1) and
         ``"last_to_first"``, the norm of the last step over that of the first one, 0-dim; and of
         ``"norm_per_step"`` and ``"zero_fraction_per_step"``, ``(T,)``. Dtype of the gradient, at
-        least float32. ``"last_to_first"`` is infinite where only the first step is all zeros, NaN
-        where both are, 1 where T = 1. NaN if there is no sample, no step or no neuron. -0.0 is a
-        zero. No gradient of its own.
+        least float32. ``"last_to_first"`` is infinite if only the first step is all zeros, NaN if
+        both are, 1 for T = 1. NaN without samples, steps or neurons. -0.0 is a zero. Not
+        differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the gradient does not fit, if it is complex or (on the CPU) not
-            finite or has squares beyond float64.
+        ValueError: If the gradient has a wrong shape, is complex or (on the CPU) not finite, or if
+            its squares overflow float64.
 
     Example:
         >>> import torch

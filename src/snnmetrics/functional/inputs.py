@@ -1,4 +1,4 @@
-"""Checks that every function makes of what it is given."""
+"""Checks of inputs, shared by all functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _UNSIGNED_BEYOND_BYTES = (torch.uint16, torch.uint32, torch.uint64)
-# PyTorch has more dtypes that hold real numbers, but cannot compare or convert what is in them.
+# PyTorch has further real dtypes, but cannot compare or convert their values.
 _REAL = frozenset(
     {
         torch.bool,
@@ -25,11 +25,11 @@ _REAL = frozenset(
 
 
 def require_tensor(name: str, value: object) -> None:
-    """Refuse what is not a real tensor in a layout that can be summed.
+    """Refuse inputs other than a real tensor in a layout that can be summed.
 
     Raises:
         TypeError: If ``value`` is not a tensor.
-        ValueError: If it is complex, quantised or of less than 8 bits (floats: 16), or neither
+        ValueError: If it is complex, quantised or of fewer than 8 bits (floats: 16), or neither
             strided nor sparse COO.
     """
     if not isinstance(value, Tensor):
@@ -65,15 +65,15 @@ def require_same_device(name: str, value: Tensor, device: torch.device) -> None:
 
 
 def leading_dims(name: str, value: Tensor, time_dim: int | None) -> tuple[int, ...]:
-    """The dimensions of a tensor that are not neurons: batch and, if named, time.
+    """Dimensions of a tensor that are not neurons: batch and, if named, time.
 
-    The batch is the first dimension that is not time.
+    The batch is the first dimension other than time.
 
     Returns:
         ``(batch,)`` or ``(batch, time)``, non-negative.
 
     Raises:
-        ValueError: If there is no such dimension, or none is left for the neurons.
+        ValueError: If the dimension does not exist, or neuron dimensions are missing.
     """
     found = f"found shape {tuple(value.shape)}"
     if time_dim is None:
@@ -90,14 +90,14 @@ def leading_dims(name: str, value: Tensor, time_dim: int | None) -> tuple[int, .
 
 
 def samples_that_count(mask: object, samples: int, name: str) -> Tensor:
-    """Indices of the samples that a mask lets count, on the device of the mask.
+    """Indices of the samples that a mask includes, on the device of the mask.
 
-    For a mask on an accelerator the host waits; for one on the CPU it does not.
+    The host waits for a mask on an accelerator, not for one on the CPU.
 
     Args:
-        mask: Bool tensor ``(B,)``, True where the sample counts.
+        mask: Bool tensor ``(B,)``, True for samples that count.
         samples: Number of samples in the batch, B.
-        name: What the argument with these samples is called.
+        name: Name of the argument with these samples.
 
     Raises:
         TypeError: If ``mask`` is not a dense bool tensor.
@@ -118,7 +118,7 @@ def samples_that_count(mask: object, samples: int, name: str) -> Tensor:
 
 
 def select_samples(name: str, value: Tensor, dim: int, counted: Tensor, samples: int) -> Tensor:
-    """The samples of one argument at the indices ``counted``; the host does not wait.
+    """Select the samples of one argument at the indices ``counted``, without synchronisation.
 
     Raises:
         TypeError: If ``value`` is not a tensor.
@@ -139,7 +139,7 @@ def select_samples(name: str, value: Tensor, dim: int, counted: Tensor, samples:
 
 
 def poison_if_not_finite(name: str, values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Value to add to sums over ``dims``: 0, or NaN where NaN or infinity was met.
+    """Value to add to sums over ``dims``: 0, or NaN if NaN or infinity occurred.
 
     Raises:
         ValueError: On the CPU, instead of NaN.

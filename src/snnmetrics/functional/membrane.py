@@ -31,18 +31,18 @@ def require_bins(bins: object) -> int:
 def histogram_edges(
     window: tuple[float, float], bins: int, bounds: tuple[float, float] | None
 ) -> Tensor:
-    """Edges of bins of equal width, each rounded once: those at the window are its bounds.
+    """Edges of bins of equal width, each rounded once: edges at the window equal its bounds.
 
     Args:
         window: Lower and upper bound.
         bins: Number of bins.
-        bounds: First and last edge; by default the window, widened by its own width on both sides.
+        bounds: First and last edge; by default the window, extended by its own width on both sides.
 
     Returns:
         float64, ``(bins + 1,)``.
 
     Raises:
-        ValueError: If float64 does not hold the default range.
+        ValueError: If the default range overflows float64.
     """
     low, high = map(Fraction, window if bounds is None else bounds)
     if bounds is None:
@@ -58,7 +58,7 @@ def histogram_edges(
 
 
 def centre_of(window: tuple[float, float]) -> float:
-    """The potential from which deviations are summed: the middle of the window."""
+    """Reference potential for deviations: the middle of the window."""
     return window[0] + (window[1] - window[0]) / 2
 
 
@@ -72,11 +72,11 @@ def membrane_statistics_update(
     """Validate one batch and sum its potentials.
 
     Returns:
-        The sums, float64 (NaN or infinite where, on an accelerator, the input was not finite), per
-        neuron or over neurons: ``"potentials"``, ``"deviations"`` (squares of what the potentials
-        are off the middle of the window) and ``"inside"`` (potentials in the window);
-        ``"counted_in"``, the number of potentials of each neuron, or of all; ``"histogram"``,
-        ``(bins + 2,)``. Then the number of samples and the neuron shape.
+        The sums, float64 (NaN or infinite for non-finite input on an accelerator), per neuron or
+        over neurons: ``"potentials"``, ``"deviations"`` (squared distances from the middle of the
+        window), ``"inside"`` (potentials in the window) and ``"counted_in"`` (number of potentials
+        per neuron, or of all); ``"histogram"``, ``(bins + 2,)``. Then the number of samples and the
+        neuron shape.
     """
     require_tensor("potentials", potentials)
     dims = leading_dims("potentials", potentials, time_dim)
@@ -111,8 +111,8 @@ def _sums_of_rows(
 ) -> tuple[Tensor, Tensor]:
     """Sums over the rows of ``(rows, neurons)``, and the histogram of all values.
 
-    The sums, ``(3, neurons)``, are of the values, of their squared deviations, and of ones where
-    they are in the window.
+    The sums, ``(3, neurons)``, are of values, of squared deviations, and of values in the window
+    (as ones).
     """
     wide = values.to(torch.float64)
     bounds = torch.tensor(window, dtype=torch.float64, device="cpu")
@@ -120,7 +120,7 @@ def _sums_of_rows(
     inside = (wide >= low) & (wide <= high)
     squares = (wide - centre_of(window)).square()
     edges = _in_dtype(edges, values.dtype)
-    # A bin includes its lower edge; the last one both.
+    # A bin includes its lower edge; the last bin both edges.
     number = torch.bucketize(wide, edges, right=True) - (wide == edges[-1]).to(torch.int64)
     one = torch.ones((), dtype=torch.float64, device=wide.device)
     histogram = torch.zeros(len(edges) + 1, dtype=torch.float64, device=wide.device)
@@ -129,7 +129,7 @@ def _sums_of_rows(
 
 
 def _in_dtype(bounds: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bounds as potentials of a floating dtype can meet them; as they are for integers."""
+    """Bounds rounded to a floating dtype of potentials; unchanged for integers."""
     return bounds.to(dtype).to(torch.float64) if dtype.is_floating_point else bounds
 
 
@@ -142,7 +142,7 @@ def membrane_statistics_compute(
     window: tuple[float, float],
     per_neuron: bool,
 ) -> dict[str, Tensor]:
-    """Turn sums into means and shares. NaN without potentials."""
+    """Convert sums into means and shares. NaN without potentials."""
     elements = counted_in * potentials.numel()
     centre = centre_of(window)
 
@@ -180,44 +180,43 @@ def membrane_statistics(
         \sigma^2 = \frac{1}{K} \sum_{b,t,i} (v_{b,t,i} - \mu)^2 \qquad
         w = \frac{|\{(b,t,i) : l \le v_{b,t,i} \le h\}|}{K}
 
-    over the K = B T N potentials of a layer. With the interval on which the derivative of the
-    surrogate is not zero as ``window``, w is the share of neurons through which gradient flows: it
-    falls when potentials drift out of that interval (MPD-AGL: Jiang et al., "Adaptive gradient
-    learning for spiking neural networks by exploiting membrane potential dynamics", IJCAI 2025,
-    arXiv 2505.11863, of which the abstract was read). For a rectangular surrogate of width a around
-    the threshold that is ``(threshold - a / 2, threshold + a / 2)``.
+    over the K = B T N potentials of a layer. If ``window`` is the interval where the derivative of
+    the surrogate is nonzero, w is the share of neurons that pass gradients: it falls when
+    potentials drift out of that interval (MPD-AGL: Jiang et al., "Adaptive gradient learning for
+    spiking neural networks by exploiting membrane potential dynamics", IJCAI 2025, arXiv
+    2505.11863; abstract read). A rectangular surrogate of width a around the threshold has the
+    window ``(threshold - a / 2, threshold + a / 2)``.
 
     Args:
         potentials: Membrane potentials: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype; sparse COO is made dense.
-        time_dim: Dimension of ``potentials`` that is time; None: all are of one time step.
+        time_dim: Dimension of ``potentials`` that is time; None: the input is one time step.
         window: Lower and upper bound, both included.
         bins: Number of bins of equal width, from 1 to 65,536.
-        range: First and last edge of the bins; by default the window, widened by its own width on
+        range: First and last edge of the bins; by default the window, extended by its own width on
             both sides, so that a multiple of three bins has edges at the bounds of the window.
         per_neuron: Whether to return the maps per neuron, too.
 
     Returns:
         Dict of ``"mean"``, ``"std"`` (population, 0 or more), in the unit of the potentials, and
         ``"in_window"`` (0 to 1), 0-dim; ``"histogram"``, ``(bins + 2,)``: the share of potentials
-        below the first edge, in each bin, and above the last edge, which add up to 1. A bin
-        includes its lower edge, the last one its upper edge, too. With ``per_neuron`` also
-        ``"mean_per_neuron"``, ``"std_per_neuron"`` and ``"in_window_per_neuron"`` (neuron shape).
-        Dtype of the potentials, at least float32. NaN if there is no sample, no step or no neuron.
-        No gradient.
+        below the first edge, in each bin, and above the last edge, with sum 1. A bin includes its
+        lower edge, the last bin both edges. With ``per_neuron`` also ``"mean_per_neuron"``,
+        ``"std_per_neuron"`` and ``"in_window_per_neuron"`` (neuron shape). Dtype of the potentials,
+        at least float32. NaN without samples, steps or neurons. Not differentiable.
 
-        Bounds and edges are compared in the dtype of the potentials where that is floating: a
-        float32 potential of 0.1 is inside ``(0.0, 0.1)``. Integers are compared as float64.
+        Bounds and edges are compared in the dtype of the potentials if that is floating: a float32
+        potential of 0.1 is inside ``(0.0, 0.1)``. Integers are compared as float64.
 
-        Variances are made of float64 sums of squared distances from the middle of the window. They
-        are known to about 1e-16 of the squared distance of the mean from it: where potentials lie
-        at distance d, a standard deviation below 3e-8 d is rounding.
+        Variances are computed from float64 sums of squared distances from the middle of the window,
+        with an error of about 1e-16 of the squared distance of the mean from it: for potentials at
+        distance d, a standard deviation below 3e-8 d is rounding.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the potentials does not fit, if they are complex or (on the
-            CPU) not finite or have squares beyond float64, if bounds are not finite or not in
-            order, if ``bins`` is out of range.
+        ValueError: If the potentials have a wrong shape, are complex or (on the CPU) not finite, or
+            if their squares overflow float64, if bounds are not finite or not in order, or if
+            ``bins`` is out of range.
 
     Example:
         >>> import torch

@@ -14,7 +14,7 @@ from snnmetrics.tensors.sums import magnitude_sum
 
 
 def as_fanout(fanout: float | Tensor) -> Tensor:
-    """Validate a fan-out and return it as a float64 tensor of its own.
+    """Validate a fan-out and convert it to a new float64 tensor.
 
     Args:
         fanout: Number of synapses of every neuron, or one number per neuron.
@@ -43,14 +43,14 @@ def as_fanout(fanout: float | Tensor) -> Tensor:
         )
     if isinstance(fanout, Tensor) and fanout.is_meta:
         raise ValueError("fanout: expected numbers, found a tensor on device 'meta'")
-    # Born outside inference mode, so that it can take part in a differentiable forward.
+    # Created outside inference mode, so that it can take part in a differentiable forward.
     with torch.inference_mode(False), torch.no_grad():
         if isinstance(fanout, Tensor):
             dense = fanout.to_dense() if fanout.is_sparse else fanout
             values = dense.detach().to(torch.float64, copy=True).contiguous()
         else:
             values = torch.tensor(as_float("fanout", fanout), dtype=torch.float64)
-        values = values + 0.0  # one zero, not two
+        values = values + 0.0  # -0.0 becomes 0.0
     bad = ~(torch.isfinite(values) & (values >= 0))
     if bool(bad.any()):
         raise ValueError(
@@ -78,7 +78,7 @@ def synops_update(
         )
     require_same_device("activations", activations, fanout.device)
     synops = magnitude_sum(activations, dims) * fanout
-    # The sum over neurons too: it is part of the result.
+    # Check the sum over neurons too: it is part of the result.
     if synops.is_cpu and not math.isfinite(synops.detach().sum().item()):
         raise ValueError(
             "activations: expected finite values, found NaN, infinity or a sum beyond float64"
@@ -89,7 +89,7 @@ def synops_update(
 def synops_compute(
     synops_sum: Tensor, samples: int | Tensor, sample_time: float | None, per_neuron: bool
 ) -> dict[str, Tensor]:
-    """Turn a sum over samples into means per sample. NaN without samples."""
+    """Convert sums over samples into means per sample. NaN without samples."""
     total = synops_sum.sum() / samples
     values = {"synops_per_neuron": synops_sum / samples} if per_neuron else {}
     values["synops"] = total
@@ -106,22 +106,22 @@ def synops(
     time_dim: int | None = None,
     per_neuron: bool = True,
 ) -> dict[str, Tensor]:
-    r"""Count the synaptic operations that a layer's spikes cause, as a mean per sample.
+    r"""Synaptic operations caused by the spikes of a layer, as a mean per sample.
 
     A spike of neuron :math:`i` causes one operation at each of its :math:`f_i` synapses:
 
     .. math:: \text{synops} = \frac{1}{B} \sum_b \sum_i |x_{b,i}| \, f_i
 
-    A count of n spikes is n spikes; a negative spike counts by its magnitude. The definition is
-    that of Merolla et al., "A million spiking-neuron integrated circuit with a scalable
-    communication network and interface", Science 345 (2014): spikes times fan-out.
+    A count of n spikes is n spikes; a negative spike counts by its magnitude. Defined by Merolla et
+    al., "A million spiking-neuron integrated circuit with a scalable communication network and
+    interface", Science 345 (2014): spikes times fan-out.
 
     Args:
         activations: Spikes or spike counts, ``(B, *neuron_shape)``, with a time dimension
             anywhere if ``time_dim`` names it. Any real dtype, dense or sparse COO.
         fanout: Synapses per neuron: one number, or a tensor of the neuron shape
             (see :func:`snnmetrics.fanout`).
-        sample_time: Seconds that one sample lasts; adds ``"synops/s"``.
+        sample_time: Duration of one sample in seconds; adds ``"synops/s"``.
         time_dim: Dimension of ``activations`` that is time; it is summed, magnitudes first.
         per_neuron: Whether to return the map ``"synops_per_neuron"``.
 
@@ -129,13 +129,13 @@ def synops(
         Dict of ``"synops_per_neuron"`` (neuron shape; operations per sample and neuron),
         ``"synops"`` (0-dim; operations per sample) and, with ``sample_time``, ``"synops/s"``
         (0-dim; operations per second). Dtype of the activations, at least float32. The gradient
-        with respect to an activation is ``fanout / B`` where it is zero or positive and
-        ``-fanout / B`` where it is negative. NaN if there is no sample.
+        with respect to an activation is ``fanout / B`` if it is zero or positive, so that silent
+        neurons receive gradient, and ``-fanout / B`` if it is negative. NaN without samples.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the activations does not fit, if they are complex or (on the
-            CPU) not finite, if ``fanout`` is negative or not finite, if ``sample_time <= 0``.
+        ValueError: If the activations have a wrong shape, are complex or (on the CPU) not finite,
+            if ``fanout`` is negative or not finite, or if ``sample_time <= 0``.
 
     Example:
         >>> import torch

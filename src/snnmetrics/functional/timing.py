@@ -1,4 +1,4 @@
-"""Timing of a network's answer, and its accuracy at each step, as pure functions."""
+"""Latency of a network's answer, and accuracy at each step, as pure functions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ READOUTS: tuple[str, ...] = get_args(Readout)
 EXIT_READOUTS: tuple[str, ...] = get_args(ExitReadout)
 EXIT_RULES: tuple[str, ...] = get_args(ExitRule)
 
-# Why steps cannot come one by one.
+# Reason why steps cannot be given one by one.
 EVIDENCE_NEEDS_ORDER = "the evidence of a step is made of the steps before it"
 FIRST_SPIKE_NEEDS_ORDER = "which spike is the first depends on the steps before it"
 
 
 def require_readout(readout: object, known: tuple[str, ...]) -> None:
-    """Refuse an unknown way to read out.
+    """Refuse an unknown readout.
 
     Raises:
         ValueError: If ``readout`` is not one of ``known``.
@@ -46,11 +46,11 @@ def require_readout(readout: object, known: tuple[str, ...]) -> None:
 
 
 def require_num_classes(num_classes: object) -> int | None:
-    """Validate the number of classes of a population code; None: one neuron for each class.
+    """Validate the number of classes of a population code; None: one neuron per class.
 
     Raises:
         TypeError: If it is not an integer.
-        ValueError: If there are fewer than two.
+        ValueError: If it is below two.
     """
     if num_classes is None:
         return None
@@ -63,11 +63,11 @@ def require_num_classes(num_classes: object) -> int | None:
 def accuracy_over_time_update(
     preds: Tensor, target: Tensor, readout: Readout, time_dim: int, num_classes: int | None = None
 ) -> tuple[Tensor, int, int]:
-    """Validate one batch and count the right predictions at each step.
+    """Validate one batch and count the correct predictions at each step.
 
     Returns:
-        Right predictions per step as float64 ``(T,)`` (NaN where, on an accelerator, the input was
-        not valid), the number of samples, and the number of steps.
+        Correct predictions per step as float64 ``(T,)`` (NaN for invalid input on an accelerator),
+        the number of samples, and the number of steps.
     """
     right, poison = _right_at_each_step(preds, target, readout, time_dim, num_classes)
     steps, samples = right.shape
@@ -77,7 +77,7 @@ def accuracy_over_time_update(
 def _right_at_each_step(
     preds: Tensor, target: Tensor, readout: Readout, time_dim: int, num_classes: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Whether each sample is predicted rightly at each step, and 0 or NaN to add to sums of it.
+    """Whether each sample is predicted correctly at each step, and 0 or NaN to add to sums of it.
 
     Both ``(T, B)``.
     """
@@ -109,10 +109,10 @@ def accuracy_over_time(
     .. math:: \hat{y_t} = \arg\max_c \sum_{s \le t} o_{s,c}
         \quad\text{or}\quad \arg\max_c \max_{s \le t} o_{s,c}
 
-    Of equal classes the first is taken; a step at which all classes are equal has no evidence yet
-    and counts as wrong. Where the curve flattens is the latency of the network: how long it must
-    run. See for example Diehl et al., "Fast-classifying, high-accuracy spiking deep networks
-    through weight and threshold balancing", IJCNN 2015, which reports accuracy over time.
+    The first of equal classes is predicted; a step at which all classes are equal has no evidence
+    and counts as wrong. The step at which the curve flattens is the latency of the network. See for
+    example Diehl et al., "Fast-classifying, high-accuracy spiking deep networks through weight and
+    threshold balancing", IJCNN 2015, which reports accuracy over time.
 
     Args:
         preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2; time
@@ -121,17 +121,17 @@ def accuracy_over_time(
         readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
         time_dim: Dimension of ``preds`` that is time.
-        num_classes: Number of classes of a population code: C is a multiple of it, neighbouring
-            outputs are of one class, and are added. Default: one output for each class.
+        num_classes: Number of classes of a population code: C is a multiple of it, and neighbouring
+            outputs of a class are added. Default: one output per class.
 
     Returns:
-        ``(T,)``: fraction of samples predicted rightly at each step. NaN if there is no sample.
+        ``(T,)``: fraction of samples predicted correctly at each step. NaN without samples.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, or (on the CPU) if ``preds`` is not finite or, as
-            integers, so large that their sum over time may be beyond int64, or if ``target`` is
-            out of range.
+        ValueError: If shapes do not match, or (on the CPU) if ``preds`` is not finite or, as
+            integers, so large that sums over time may overflow int64, or if ``target`` is out of
+            range.
 
     Example:
         >>> import torch
@@ -153,13 +153,13 @@ def optimal_cutoff_update(
     """Validate one batch and sum the cutoffs of its samples.
 
     Returns:
-        Steps and samples that are right at the end, 0-dim float64 (NaN where, on an accelerator,
-        the input was not valid), and the number of samples.
+        Cutoff steps and samples correct at the end, 0-dim float64 (NaN for invalid input on an
+        accelerator), and the number of samples.
     """
     right, poison = _right_at_each_step(preds, target, readout, time_dim, num_classes)
     steps, samples = right.shape
     _require_step(steps, preds, time_dim)
-    # Steps at the end that are right without a break.
+    # Number of consecutive correct steps at the end.
     stays = right.flip(0).to(torch.int64).cumprod(0).sum(0)
     cutoff = torch.where(right[-1], steps - stays + 1, steps)
     total = poison.sum()
@@ -169,7 +169,7 @@ def optimal_cutoff_update(
 def optimal_cutoff_compute(
     steps_sum: Tensor, right_sum: Tensor, samples: int | Tensor
 ) -> dict[str, Tensor]:
-    """Turn sums over samples into means per sample. NaN without samples."""
+    """Convert sums over samples into means per sample. NaN without samples."""
     return {"steps": steps_sum / samples, "accuracy": right_sum / samples}
 
 
@@ -181,14 +181,14 @@ def optimal_cutoff(
     time_dim: int = 1,
     num_classes: int | None = None,
 ) -> dict[str, Tensor]:
-    r"""Mean number of steps from which the prediction of a sample stays right to the end.
+    r"""Mean number of steps after which the prediction of a sample remains correct.
 
     The cutoff of a sample is
 
     .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
 
-    with the prediction of :func:`accuracy_over_time` at each step, and T where the last one is
-    wrong. It depends on later steps, so that no rule that stops a sample can know it. Defined by Wu
+    with the prediction of :func:`accuracy_over_time` at each step, and T if the last prediction is
+    wrong. It depends on later steps, so a stopping rule cannot achieve it in general. Defined by Wu
     et al., "Optimising event-driven spiking neural network with regularisation and cutoff", arXiv
     2301.09522, 2023.
 
@@ -203,14 +203,14 @@ def optimal_cutoff(
         num_classes: Number of classes of a population code, as for :func:`accuracy_over_time`.
 
     Returns:
-        Dict of ``"steps"`` (mean cutoff, from 1 to T) and ``"accuracy"`` (fraction of samples that
-        are right at the last step), 0-dim. Dtype of ``preds``, at least float32. NaN if there is no
-        sample. No gradient.
+        Dict of ``"steps"`` (mean cutoff, from 1 to T) and ``"accuracy"`` (fraction of samples
+        predicted correctly at the last step), 0-dim. Dtype of ``preds``, at least float32. NaN
+        without samples. Not differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, if ``readout`` is unknown, or (on the CPU) if ``preds`` is
-            not finite or, as integers, so large that their sum over time may be beyond int64, or if
+        ValueError: If shapes do not match, if ``readout`` is unknown, or (on the CPU) if ``preds``
+            is not finite or, as integers, so large that sums over time may overflow int64, or if
             ``target`` is out of range.
 
     Example:
@@ -235,10 +235,9 @@ def time_to_first_spike_update(
     """Validate one batch and sum the steps of first spikes.
 
     Returns:
-        The sums, float64 (NaN where, on an accelerator, the input was not valid): ``"steps"`` of
-        first spikes, ``"spiking"`` and ``"never"``, the samples with and without a spike, of each
-        neuron or over all of them; ``"right"`` and ``"labelled"`` samples. Then the number of
-        samples and the neuron shape.
+        The sums, float64 (NaN for invalid input on an accelerator): ``"steps"`` of first spikes,
+        ``"spiking"`` and ``"never"`` (samples with and without a spike), per neuron or over all;
+        ``"right"`` and ``"labelled"`` samples. Then the number of samples and the neuron shape.
     """
     require_tensor("preds", preds)
     batch, time = leading_dims("preds", preds, time_dim)
@@ -247,7 +246,7 @@ def time_to_first_spike_update(
     if target is not None:
         if len(shape) != 1 or shape[0] < 2:
             raise ValueError(
-                "preds: expected shape (B, T, C) with at least 2 classes where target is given, "
+                "preds: expected shape (B, T, C) with at least 2 classes if target is given, "
                 f"found shape {tuple(preds.shape)}, time_dim={time_dim}"
             )
         target = _checked_target(target, samples, preds)
@@ -257,7 +256,7 @@ def time_to_first_spike_update(
 
     fired = preds != 0
     spiking = fired.any(time)
-    # argmax takes the first of equal entries; without a step there is nothing to take.
+    # argmax returns the first of equal entries; it fails without steps.
     step = fired.view(torch.uint8).argmax(time) if steps else spiking.to(torch.int64)
     sums = {
         "steps": torch.where(spiking, step + 1, 0).sum(0) + poison,
@@ -289,7 +288,7 @@ def time_to_first_spike_compute(
     dt: float | None,
     per_neuron: bool,
 ) -> dict[str, Tensor]:
-    """Turn sums into means; NaN where there is nothing to divide by."""
+    """Convert sums into means; NaN if the divisor is zero."""
     unit = 1.0 if dt is None else dt
     values = {}
     if per_neuron:
@@ -309,55 +308,54 @@ def time_to_first_spike(
     dt: float | None = None,
     per_neuron: bool = False,
 ) -> dict[str, Tensor]:
-    r"""Mean step of the first spike, per neuron and over a layer, and how often there is none.
+    r"""Mean step of the first spike, per neuron and over a layer, and the fraction without a spike.
 
     Steps count from 1: the first spike of neuron i in sample b comes after
 
     .. math:: t_{b,i} = \min \{ t \in 1..T : x_{b,t,i} \ne 0 \}
 
     steps, or :math:`t_{b,i} \, dt` seconds (the end of that step) with ``dt``. The means are taken
-    over the pairs of sample and neuron **that spike**. A neuron that never spikes
-    has no time, and none is made up for it: the fraction of pairs that never spike stands beside.
-    With that fraction q and the mean m, counting "never" as any step n instead gives
-    :math:`(1 - q) m + q n` (just n where q = 1).
+    over the pairs of sample and neuron **that spike**. A neuron without a spike has no time; the
+    fraction of such pairs is a separate figure. With that fraction q and the mean m, counting them
+    as step n instead gives :math:`(1 - q) m + q n` (n if q = 1).
 
     With ``target`` the neurons are classes, and the class that spikes first is predicted, as in
     Thorpe, Delorme and Van Rullen, "Spike-based strategies for rapid processing", Neural Networks
     14 (2001), and Mostafa, "Supervised learning based on temporal coding in spiking neural
-    networks", IEEE TNNLS 29 (2018). Of classes that spike first in the same step the one with the
-    lowest index is predicted; a sample in which no class spikes is wrong.
+    networks", IEEE TNNLS 29 (2018). Of classes that spike first in the same step, the one with the
+    lowest index is predicted; a sample without spikes is wrong.
 
     The accuracy equals ``snntorch.functional.acc.accuracy_temporal`` (which takes time first) on
-    spikes in {0, 1} wherever a class spikes before the last step. The differences:
+    spikes in {0, 1} if a class spikes before the last step. Differences:
 
-    - There, a class that never spikes counts as spiking in the last step. So a sample without any
-      spike is predicted as class 0, here it is wrong; and a class whose first spike is in the last
-      step ties there with silent classes of lower index, here it is predicted.
-    - There, the step is multiplied by the value of the spike, so that graded and negative spikes
+    - snnTorch counts a class without spikes as spiking in the last step. It predicts class 0 for a
+      sample without spikes, which is wrong here; a class whose first spike is in the last step ties
+      there with silent classes of lower index, and is predicted here.
+    - snnTorch multiplies the step by the value of the spike, so that graded and negative spikes
       change the order; here any nonzero value is a spike.
-    - There, steps are counted in the dtype of the spikes: float16 and bfloat16 confuse steps beyond
-      2,048 and 256. Steps count from 0 there.
+    - snnTorch counts steps from 0, in the dtype of the spikes: float16 and bfloat16 confuse steps
+      beyond 2,048 and 256.
 
     Args:
         preds: Spikes or spike counts, ``(B, T, *neuron_shape)``; time is the dimension
-            ``time_dim``, the batch the first of the others. Any real dtype, dense or sparse COO.
+            ``time_dim``, the batch the first other one. Any real dtype, dense or sparse COO.
         target: Class indices, ``(B,)``, of an integer dtype; then ``preds`` is ``(B, T, C)`` with
             C >= 2.
         time_dim: Dimension of ``preds`` that is time.
-        dt: Seconds that one step lasts: times are in seconds instead of steps.
+        dt: Seconds of one step; times are then in seconds.
         per_neuron: Whether to return the maps per neuron.
 
     Returns:
         Dict of ``"time_per_neuron"`` (neuron shape; steps, or seconds with ``dt``; NaN for a neuron
-        that never spikes), ``"never_fraction_per_neuron"`` (neuron shape; fraction of samples),
-        ``"time"`` (0-dim; over all pairs that spike; NaN if there is none), ``"never_fraction"``
+        without spikes), ``"never_fraction_per_neuron"`` (neuron shape; fraction of samples),
+        ``"time"`` (0-dim; over all pairs that spike; NaN without spikes), ``"never_fraction"``
         (0-dim; fraction of all pairs) and ``"accuracy"`` (0-dim; NaN without ``target``). Dtype of
-        ``preds``, at least float32. All spikes: time 1. T = 1: time 1 wherever there is a spike.
-        T = 0: no neuron spikes. NaN if there is no sample. No gradient.
+        ``preds``, at least float32. All spikes: time 1. T = 1: time 1 for each spike. T = 0: no
+        spikes. NaN without samples. Not differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, if ``dt`` is not positive, or (on the CPU) if spikes are
+        ValueError: If shapes do not match, if ``dt`` is not positive, or (on the CPU) if spikes are
             not finite or ``target`` is out of range.
 
     Example:
@@ -383,17 +381,17 @@ def time_to_first_spike(
 def as_threshold(
     threshold: float | Sequence[float] | Tensor, rule: ExitRule = "confidence"
 ) -> Tensor:
-    """Validate thresholds and return them as a float64 tensor of their own.
+    """Validate thresholds and convert them to a new float64 tensor.
 
     Args:
         threshold: One number, or several.
-        rule: What they are thresholds of: confidences are between 0 and 1, gaps not negative.
+        rule: Determines their range: confidences are between 0 and 1, gaps are non-negative.
 
     Returns:
         float64 tensor, 0-dim for a number, else ``(K,)``.
 
     Raises:
-        TypeError: If ``threshold`` is neither a number nor several.
+        TypeError: If ``threshold`` is neither a number nor a sequence of numbers.
         ValueError: If it is empty, has more than one dimension, or a number is out of range.
     """
     if isinstance(threshold, Tensor):
@@ -403,7 +401,7 @@ def as_threshold(
         if threshold.is_meta:
             raise ValueError("threshold: expected numbers, found a tensor on device 'meta'")
     else:
-        # Bytes are sequences of integers, and no numbers all the same.
+        # Bytes are sequences of integers, but not thresholds.
         text = isinstance(threshold, str | bytes | bytearray)
         several = isinstance(threshold, Sequence) and not text
         numbers: list[Any] = list(threshold) if several else [threshold]  # type: ignore[arg-type]
@@ -430,7 +428,7 @@ def as_threshold(
 
 
 def require_rule(rule: object) -> None:
-    """Refuse an unknown rule to stop.
+    """Refuse an unknown stopping rule.
 
     Raises:
         ValueError: If ``rule`` is not one of ``EXIT_RULES``.
@@ -448,11 +446,11 @@ def early_exit_update(
     rule: ExitRule = "confidence",
     num_classes: int | None = None,
 ) -> tuple[Tensor, Tensor, int]:
-    """Validate one batch and sum steps and right predictions at the exit of each sample.
+    """Validate one batch and sum steps and correct predictions at the exits of its samples.
 
     Returns:
-        Steps and right predictions as float64 of the shape of ``threshold`` (NaN where, on an
-        accelerator, the input was not valid), and the number of samples.
+        Steps and correct predictions as float64 of the shape of ``threshold`` (NaN for invalid
+        input on an accelerator), and the number of samples.
     """
     given, (preds, fits) = preds, _time_major(preds, time_dim, num_classes)
     preds = preds.detach()
@@ -472,9 +470,9 @@ def early_exit_update(
         taken = torch.arange(1, steps + 1, dtype=torch.float64, device=preds.device)
         behind = behind / taken[:, None, None]
     second = behind.topk(2, dim=2).values[..., 1]
-    # Else softmax of the class with the most evidence.
+    # Otherwise the softmax of the class with the most evidence.
     reached = -second if rule == "gap" else 1 / behind.exp().sum(2)
-    # The running maximum rises: the first step that reaches a threshold is found by bisection.
+    # The running maximum increases: bisection finds the first step that reaches a threshold.
     highest = reached.cummax(0).values.T.contiguous()
     wanted = threshold.reshape(1, -1).expand(samples, -1).contiguous()
     step = torch.searchsorted(highest, wanted).clamp(max=steps - 1)  # (B, K)
@@ -488,7 +486,7 @@ def early_exit_update(
 def early_exit_compute(
     steps_sum: Tensor, right_sum: Tensor, samples: int | Tensor
 ) -> dict[str, Tensor]:
-    """Turn sums over samples into means per sample. NaN without samples."""
+    """Convert sums over samples into means per sample. NaN without samples."""
     return {"steps": steps_sum / samples, "accuracy": right_sum / samples}
 
 
@@ -502,27 +500,27 @@ def early_exit(
     rule: ExitRule = "confidence",
     num_classes: int | None = None,
 ) -> dict[str, Tensor]:
-    r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
+    r"""Mean number of steps and accuracy when each sample stops at a threshold of confidence.
 
     The confidence at step t is the largest probability of the softmax over classes,
 
     .. math:: c_t = \max_k \operatorname{softmax}(e_t)_k, \qquad
         e_t = \frac{1}{t} \sum_{s \le t} o_s \quad\text{or}\quad e_t = \sum_{s \le t} o_s
 
-    and a sample stops at the first step with :math:`c_t \ge` ``threshold``, or at the last one.
-    The class with the most evidence at that step is predicted; of equal classes the first is taken,
-    and where all classes are equal there is no evidence and the sample counts as wrong, as in
-    :func:`accuracy_over_time`. This is the rule of SEENN-I (Li, Geller, Kim and Panda, "SEENN:
-    Towards Temporal Spiking Early Exit Neural Networks", NeurIPS 2023) with the mean of the
-    outputs so far. Confidences are compared in float64.
+    and a sample stops at the first step with :math:`c_t \ge` ``threshold``, or at the last one. The
+    class with the most evidence at that step is predicted, as in :func:`accuracy_over_time`: the
+    first of equal classes; a sample whose classes are all equal counts as wrong. This is the rule
+    of SEENN-I (Li, Geller, Kim and Panda, "SEENN: Towards Temporal Spiking Early Exit Neural
+    Networks", NeurIPS 2023) with the mean of the outputs so far. Confidences are compared in
+    float64.
 
     With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
     :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
     reach any threshold below 1.
 
-    With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
-    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023, with
-    one threshold for all steps.
+    With ``rule="gap"`` a sample stops when :math:`e_t` of the best class exceeds that of the second
+    best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023, with one
+    threshold for all steps.
 
     Args:
         preds: Spikes, potentials or scores of the output layer, ``(B, T, C)`` with C >= 2 and
@@ -530,8 +528,8 @@ def early_exit(
             order. Any real dtype, dense or sparse COO.
         target: Class indices, ``(B,)``, of an integer dtype.
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
-            only where float64 rounds to it), or the gap; one number, or K of them in any order for
-            the curve.
+            only if float64 rounds to it), or the gap; one number, or K numbers in any order for the
+            curve.
         time_dim: Dimension of ``preds`` that is time.
         readout: ``"mean"`` or ``"sum"`` of the outputs so far.
         rule: ``"confidence"`` or ``"gap"``.
@@ -539,16 +537,16 @@ def early_exit(
 
     Returns:
         Dict of ``"steps"`` (mean number of steps per sample, from 1 to T) and ``"accuracy"``
-        (fraction of samples predicted rightly), each 0-dim for one threshold and ``(K,)`` for
-        several. Dtype of ``preds``, at least float32. No spike: all classes are equally likely,
-        so that a threshold above 1 / C gives T steps; accuracy 0. T = 1: 1 step, whatever the
-        threshold. NaN if there is no sample. No gradient.
+        (fraction of samples predicted correctly), each 0-dim for one threshold and ``(K,)`` for
+        several. Dtype of ``preds``, at least float32. Without spikes all classes are equally
+        likely: a threshold above 1 / C gives T steps and accuracy 0. T = 1: 1 step for any
+        threshold. NaN without samples. Not differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If shapes do not fit, if a threshold is out of range, if ``readout`` or ``rule``
-            is unknown, or (on the CPU) if ``preds`` is not finite or, as integers, so large that
-            their sum over time may be beyond int64, or if ``target`` is out of range.
+        ValueError: If shapes do not match, if a threshold is out of range, if ``readout`` or
+            ``rule`` is unknown, or (on the CPU) if ``preds`` is not finite or, as integers, so
+            large that sums over time may overflow int64, or if ``target`` is out of range.
 
     Example:
         >>> import torch
@@ -581,11 +579,11 @@ def _require_step(steps: int, preds: Tensor, time_dim: int) -> None:
 
 
 def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> tuple[Tensor, Tensor]:
-    """Validate the outputs, and bring them to ``(T, B, classes)``.
+    """Validate the outputs and reshape them to ``(T, B, classes)``.
 
     Returns:
-        The outputs, and whether their sums over the neurons of a class surely fit, 0-dim bool;
-        always True on the CPU, where they are refused else.
+        The outputs, and whether their sums over the neurons of a class fit int64, 0-dim bool;
+        always True on the CPU, where other outputs are refused.
     """
     require_tensor("preds", preds)
     found = f"found shape {tuple(preds.shape)}"
@@ -605,24 +603,24 @@ def _time_major(preds: Tensor, time_dim: int, num_classes: int | None) -> tuple[
     fits = _sums_fit(preds, width)
     if preds.is_cpu and not fits:
         raise ValueError(
-            "preds: expected integers whose sum over the neurons of a class surely fits int64, "
+            "preds: expected integers whose sum over the neurons of a class fits int64, "
             "found larger ones"
         )
-    # In a dtype that holds the sums: those of half precision would be rounded.
+    # In a dtype that represents the sums: half precision would round them.
     wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
     return wide.unflatten(2, (num_classes, -1)).sum(3), fits
 
 
 def _sums_fit(x: Tensor, count: int) -> Tensor:
-    """Whether the sum of any ``count`` elements surely fits int64, 0-dim bool.
+    """Whether the sum of any ``count`` elements fits int64, 0-dim bool.
 
-    Integers wrap around without a word. Sums below 2**62 leave room for differences, too.
+    Integer overflow is silent. A bound of 2**62 leaves room for differences, too.
     """
     if x.dtype not in (torch.int64, torch.uint64) or not x.numel():
         return torch.ones((), dtype=torch.bool, device=x.device)
     low, high = (extreme.to(torch.float64) for extreme in x.to(torch.int64).aminmax())
     fits = torch.maximum(-low, high) * count < 2.0**62
-    return fits & (low >= 0) if x.dtype is torch.uint64 else fits  # its upper half wraps, too
+    return fits & (low >= 0) if x.dtype is torch.uint64 else fits  # its upper half overflows, too
 
 
 def _checked_target(target: Tensor, samples: int, preds: Tensor) -> Tensor:
@@ -646,7 +644,7 @@ def _raise_if_invalid(usable: Tensor, known_class: Tensor, target: Tensor, preds
         raise ValueError(
             "preds: expected finite values with a finite sum over time, found NaN or infinity"
             if preds.is_floating_point()
-            else "preds: expected integers whose sum over time surely fits int64 (magnitudes "
+            else "preds: expected integers whose sum over time fits int64 (magnitudes "
             "below 2**62 / T), found larger ones"
         )
     _raise_if_unknown(known_class, target, preds.shape[2])
@@ -661,9 +659,9 @@ def _raise_if_unknown(known_class: Tensor, target: Tensor, classes: int) -> None
 
 
 def _evidence(preds: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
-    """Evidence for each class up to each step, and where it can be relied on.
+    """Evidence for each class up to each step, and whether it is valid.
 
-    Counts stay exact, whatever the dtype.
+    Counts are exact for every dtype.
     """
     wide = preds.to(torch.float64 if preds.is_floating_point() else torch.int64)
     evidence = wide.cumsum(0) if readout == "sum" else wide.cummax(0).values
@@ -671,7 +669,7 @@ def _evidence(preds: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
         return evidence, wide.isfinite() & evidence.isfinite()
     usable = torch.ones_like(evidence, dtype=torch.bool)
     if preds.dtype is torch.uint64:
-        usable = wide >= 0  # its upper half is not in int64
+        usable = wide >= 0  # its upper half exceeds int64
     if readout == "sum":
         usable = usable & _sums_fit(preds, len(preds))
     return evidence, usable

@@ -1,6 +1,6 @@
-"""Statistics of spike trains as pure functions: intervals between spikes, spread of their counts.
+"""Statistics of spike trains as pure functions: interspike intervals and spread of counts.
 
-A spike train is what one neuron does in one sample.
+A spike train is the output of one neuron in one sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from snnmetrics.arguments import positive_number, require_bool, require_time_dim
 from snnmetrics.functional.inputs import leading_dims, poison_if_not_finite, require_tensor
 from snnmetrics.tensors.sums import blocks, magnitude_sum
 
-# Why steps cannot come one by one.
+# Reason why steps cannot be given one by one.
 INTERVALS_NEED_ORDER = "an interval lies between two spikes of one sample"
 COUNTS_NEED_SAMPLES = "the count of a sample is the sum over all of its steps"
 
@@ -32,10 +32,10 @@ def interval_statistics_update(
     """Validate one batch and sum the statistics of its spike trains.
 
     Returns:
-        The sums by name (``INTERVAL_SUMS``), float64, per neuron or over neurons (NaN where, on an
-        accelerator, the input was not finite): number of intervals, steps that they last, trains
-        with two or more intervals, and the sums of CV, CV2 and LV of these trains. Then the number
-        of samples and the neuron shape.
+        The sums by name (``INTERVAL_SUMS``), float64, per neuron or over neurons (NaN for
+        non-finite input on an accelerator): number of intervals, their total steps, trains with two
+        or more intervals, and the sums of CV, CV2 and LV of these trains. Then the number of
+        samples and the neuron shape.
     """
     require_tensor("activations", activations)
     batch, time = leading_dims("activations", activations, time_dim)
@@ -54,13 +54,13 @@ def interval_statistics_update(
 
 
 def _sums_of_trains(spikes: Tensor) -> Tensor:
-    """What each of the trains ``(T, trains)`` adds to the sums, ``(len(INTERVAL_SUMS), trains)``.
+    """Contribution of each train ``(T, trains)`` to the sums, ``(len(INTERVAL_SUMS), trains)``.
 
-    Steps count from 1, so that 0 can stand for "none".
+    Steps count from 1, so that 0 can mean "none".
     """
     step = torch.arange(1, len(spikes) + 1, device=spikes.device)[:, None]
     latest = _after_a_zero(torch.where(spikes, step, 0)).cummax(0).values
-    before = latest[:-1]  # step of the spike before this step
+    before = latest[:-1]  # step of the previous spike
     ends = spikes & (before > 0)
     interval = torch.where(ends, step - before, 0)
     earlier = torch.where(ends, _after_a_zero(interval).gather(0, before), 0)
@@ -97,7 +97,7 @@ def interval_statistics_compute(
     dt: float | None,
     per_neuron: bool,
 ) -> dict[str, Tensor]:
-    """Turn sums into means; NaN where there is nothing to divide by."""
+    """Convert sums into means; NaN if the divisor is zero."""
     unit = 1.0 if dt is None else dt
     values = {
         "cv": cv.sum() / trains.sum(),
@@ -133,37 +133,37 @@ def interval_statistics(
         \text{LV} = \frac{3}{n-1} \sum_{i=1}^{n-1}
         \Bigl( \frac{I_{i+1}-I_i}{I_{i+1}+I_i} \Bigr)^2
 
-    A train of equal intervals has 0 in all of them, a Poisson process 1. CV2 (Holt, Softky, Koch
-    and Douglas, "Comparison of discharge variability in vitro and in vivo in cat visual cortex
-    neurons", Journal of Neurophysiology 75, 1996) and LV (Shinomoto, Shima and Tanji, "Differences
-    in spiking patterns among cortical neurons", Neural Computation 15, 2003) compare neighbours
-    alone: a rate that changes slowly adds to CV, and hardly to these. For one train they are
-    ``cv``, ``cv2`` and ``lv`` of ``elephant.statistics``.
+    Equal intervals give 0 for all three, a Poisson process 1. CV2 (Holt, Softky, Koch and Douglas,
+    "Comparison of discharge variability in vitro and in vivo in cat visual cortex neurons", Journal
+    of Neurophysiology 75, 1996) and LV (Shinomoto, Shima and Tanji, "Differences in spiking
+    patterns among cortical neurons", Neural Computation 15, 2003) compare only neighbours: a slowly
+    changing rate affects CV, but hardly these. For one train they equal ``cv``, ``cv2`` and ``lv``
+    of ``elephant.statistics``.
 
-    CV, CV2 and LV are means over the trains with two or more intervals, each of which weighs the
-    same. Other trains have none, and none is made up for them.
+    CV, CV2 and LV are means over the trains with two or more intervals, with equal weights. Other
+    trains are left out.
 
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
             dimensions. Any real dtype, dense or sparse COO. A step with a nonzero value is one
-            spike time, whatever the value: several spikes within a step have no order, and
-            intervals of length zero would be made up.
+            spike time: several spikes within a step have no order, and would add intervals of
+            length zero.
         time_dim: Dimension of ``activations`` that is time.
-        dt: Seconds of one step; ``"mean_interval"`` is in seconds then. The others have no unit.
+        dt: Seconds of one step; ``"mean_interval"`` is then in seconds. The others have no unit.
         per_neuron: Whether to return the maps per neuron, too.
 
     Returns:
         Dict of ``"cv"`` (0 or more), ``"cv2"`` (0 to 2), ``"lv"`` (0 to 3), ``"mean_interval"``
         (over all intervals, also of trains with a single one; in steps, at least 1, or seconds) and
-        ``"intervals"`` (their number per sample, over all neurons), 0-dim. With
-        ``per_neuron`` the same of each neuron under ``"cv_per_neuron"`` and so on (neuron shape).
-        Dtype of the activations, at least float32. NaN without a train of two intervals (the first
-        three), without an interval (``"mean_interval"``), without samples (all). No gradient.
+        ``"intervals"`` (their number per sample, over all neurons), 0-dim. With ``per_neuron`` also
+        the same figures of each neuron as ``"cv_per_neuron"`` and so on (neuron shape). Dtype of
+        the activations, at least float32. NaN without a train of two intervals (the first three),
+        without an interval (``"mean_interval"``), without samples (all). Not differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the activations does not fit, if they are complex or (on the
-            CPU) not finite, if ``dt <= 0``.
+        ValueError: If the activations have a wrong shape, are complex or (on the CPU) not finite,
+            or if ``dt <= 0``.
 
     Example:
         >>> import torch
@@ -200,7 +200,7 @@ def fano_factor_update(
     require_tensor("activations", activations)
     batch, time = leading_dims("activations", activations, time_dim)
     shape = tuple(activations.shape[d] for d in range(activations.ndim) if d not in (batch, time))
-    counts = magnitude_sum(activations.detach(), (time,))  # the batch is its first dimension
+    counts = magnitude_sum(activations.detach(), (time,))  # the batch is the first dimension
     squares = counts.square().sum(0)
     if squares.is_cpu and not math.isfinite(squares.sum().item()):
         raise ValueError(
@@ -213,11 +213,11 @@ def fano_factor_update(
 def fano_factor_compute(
     counts: Tensor, squares: Tensor, samples: int | Tensor, per_neuron: bool
 ) -> Tensor | dict[str, Tensor]:
-    """Turn sums over samples into variance / mean. NaN for neurons without a spike."""
-    # Products of integers: exact up to 2**53, and zero where all counts are the same.
+    """Convert sums over samples into variance / mean. NaN for neurons without a spike."""
+    # Products of integers: exact up to 2**53, and zero if all counts are equal.
     spread = (squares * samples - counts.square()).clamp(min=0)
     each = spread / (counts * samples)
-    spiking = counts != 0  # also where counts are poisoned by what an accelerator could not refuse
+    spiking = counts != 0  # also NaN for counts that an accelerator could not refuse
     whole = torch.where(spiking, each, 0.0).sum() / spiking.sum()
     if not per_neuron:
         return whole
@@ -245,19 +245,19 @@ def fano_factor(
 def fano_factor(
     activations: Tensor, *, time_dim: int = 1, per_neuron: bool = False
 ) -> Tensor | dict[str, Tensor]:
-    r"""Variance of the spike count of a neuron over its mean, from sample to sample.
+    r"""Fano factor: variance of the spike count of a neuron over samples, divided by its mean.
 
     .. math:: F_i = \frac{\frac{1}{B} \sum_b (c_{b,i} - \bar{c}_i)^2}{\bar{c}_i} \qquad
         c_{b,i} = \sum_t |x_{b,t,i}| \qquad \bar{c}_i = \frac{1}{B} \sum_b c_{b,i}
 
-    and the mean of :math:`F_i` over the neurons that spike. The variance is that of the samples at
-    hand, without Bessel's correction; of one neuron this is ``elephant.statistics.fanofactor`` of
-    its trains. The same count in each sample gives 0, counts of a Poisson process 1 on average
-    (Fano, "Ionization yield of radiations. II", Physical Review 72, 1947, of counts of ions).
+    and the mean of :math:`F_i` over the neurons that spike. The variance divides by the number of
+    samples (no Bessel's correction); for one neuron this is ``elephant.statistics.fanofactor`` of
+    its trains. Equal counts in all samples give 0, counts of a Poisson process 1 on average (Fano,
+    "Ionization yield of radiations. II", Physical Review 72, 1947, for counts of ions).
 
-    Counts are comparable where all samples last equally many steps; where they do not, the
-    variance holds the spread of the durations as well. Samples of different classes differ in their
-    mean counts: give the samples of one class to tell trial-to-trial variability from tuning.
+    Counts are comparable if all samples last equally many steps; otherwise the variance includes
+    the spread of durations. Samples of different classes differ in their mean counts: use samples
+    of one class to separate trial-to-trial variability from tuning.
 
     Args:
         activations: Spikes or spike counts: batch, time (at ``time_dim``) and one or more neuron
@@ -267,15 +267,14 @@ def fano_factor(
 
     Returns:
         0-dim tensor without unit. With ``per_neuron`` a dict of this ``"fano_factor"`` and of
-        ``"fano_factor_per_neuron"`` (neuron shape). Dtype of the activations, at least float32.
-        0 or more; 0 for a single sample, which has no variance; NaN for a neuron without a spike,
-        and for the layer if none has one or there is no sample. Counts are exact integers; of
-        graded values the variance is known to about 1e-16 of the squared mean. No gradient.
+        ``"fano_factor_per_neuron"`` (neuron shape). Dtype of the activations, at least float32. 0
+        for a single sample; NaN for a neuron without a spike, and for the layer if all neurons are
+        silent or samples are missing. Counts are exact integers; the variance of graded values has
+        an error of about 1e-16 of the squared mean. Not differentiable.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the shape of the activations does not fit, if they are complex or (on the
-            CPU) not finite.
+        ValueError: If the activations have a wrong shape, are complex or (on the CPU) not finite.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Metrics of how active a layer is: rates, sparsity, dead neurons, potential changes."""
+"""Metrics of layer activity: rates, sparsity, silent neurons, potential changes."""
 
 from __future__ import annotations
 
@@ -28,22 +28,16 @@ if TYPE_CHECKING:
 
 
 class FiringRate(SNNMetric[Any]):
-    r"""Spikes per neuron and time step, or per neuron and second, over an epoch.
+    """Spikes per neuron and time step, or per neuron and second, over an epoch.
 
-    .. math:: r = \frac{\sum_{n,t,i} |x_{n,t,i}|}{\text{number of elements}}
-        \qquad r_i = \frac{\sum_{n,t} |x_{n,t,i}|}{\text{number of steps of all samples}}
-        \qquad \text{in Hz: } r / \Delta t
-
-    A count of n spikes is n spikes; a negative spike counts by its magnitude. Batches may differ in
-    the number of samples and of steps: each weighs what it holds. Where no spike is negative, the
-    value of a batch is that of ``firing_rate_hook`` and ``firing_rate_per_neuron_hook`` of sinabs
-    3.1 (2025), the mean of the output; of signed spikes those give the mean with its sign.
+    Formula and definitions: :func:`snnmetrics.functional.firing_rate`, over all batches. Batches
+    may differ in the number of samples and of steps; every element has the same weight.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``, unless it is None) and one or more neuron dimensions. Bool, integer or floating,
-      dense or sparse COO. A batch of no samples changes nothing.
+      dense or sparse COO. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -54,23 +48,21 @@ class FiringRate(SNNMetric[Any]):
     - ``"firing_rate"``: 0-dim; this mean
     - ``"firing_rate_per_neuron"``: neuron shape; the mean over samples and steps
 
-    Units: spikes per neuron and step; Hz with ``dt``. 0 without a spike, 1 per step if each neuron
-    spikes once at each step, also where T = 1; NaN where no sample, no step or no neuron was seen.
-    The gradient with respect to an activation that is zero is that of a positive spike.
+    Units: spikes per neuron and step; Hz with ``dt``. NaN without samples, steps or neurons.
 
     Args:
-        time_dim: Dimension of the activations that is time; None: every update is one time
-            step of its samples, as in a loop over time.
-        dt: Seconds of one step; rates are in Hz then.
+        time_dim: Dimension of the activations that is time; None: each update is one time step of
+            its samples, as in a loop over time.
+        dt: Seconds of one step; rates are then in Hz.
         per_neuron: Whether to keep and return the rate of each neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``dt`` is not positive and finite. By ``update`` and ``forward``, with
-            everything accumulated left as it was: if the rank is wrong or the neuron shape differs
-            from earlier batches, if the activations are complex or, on the CPU, not finite (on
-            accelerators ``compute`` raises then).
+        ValueError: If ``dt`` is not positive and finite. By ``update`` and ``forward``, without
+            changing the state: if the rank is wrong or the neuron shape differs from earlier
+            batches, if the activations are complex or, on the CPU, not finite (on accelerators
+            ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -110,7 +102,7 @@ class FiringRate(SNNMetric[Any]):
         self.add_sum("counted_in", shaped=False)
 
     def contribution(self, activations: Tensor) -> Contribution:
-        """Spikes of one batch, and the steps or elements that they are counted in."""
+        """Spikes of one batch, and the number of steps or elements to divide by."""
         spikes, counted_in, samples, shape = spike_count_update(
             activations, self.time_dim, self.per_neuron
         )
@@ -142,37 +134,32 @@ class FiringRate(SNNMetric[Any]):
 
 
 class ActivationSparsity(SNNMetric[Tensor]):
-    r"""Fraction of activations that are zero, over an epoch.
+    """Fraction of activations that are zero, over an epoch.
 
-    .. math:: 1 - \frac{|\{k : x_k \ne 0\}|}{|\{k\}|}
-
-    over all elements k of all batches. Each element weighs the same, however the data is cut into
-    batches; a layer's output may come step by step, and several layers may be given to one metric.
-    The definition is that of ``ActivationSparsity`` of NeuroBench 2.3 (Yik et al., "The neurobench
-    framework for benchmarking neuromorphic computing algorithms and systems", Nature Communications
-    16, 2025), which takes the mean over batches weighted by samples: the same where all samples
-    have equally many elements.
+    Formula and definition: :func:`snnmetrics.functional.activation_sparsity`, over the elements of
+    all batches. Every element has the same weight: a layer's output may be given step by step, and
+    several layers to one metric. NeuroBench takes the mean over batches weighted by samples: the
+    same value if all samples have equally many elements.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
-    - ``activations`` (:class:`~torch.Tensor`): spikes or any activations, of any shape: no
-      dimension has a meaning. Bool, integer or floating, dense or sparse COO. A batch without
+    - ``activations`` (:class:`~torch.Tensor`): spikes or other activations, of any shape:
+      dimensions have no meaning. Bool, integer or floating, dense or sparse COO. A batch without
       elements changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, of the length of the first
       dimension; entries with False are left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the activations, at least float32) and
     ``compute`` (the epoch over all ranks, float64) it returns a 0-dim tensor: 1 without an event, 0
-    if no element is zero, NaN without elements (NeuroBench: 0). It has no gradient.
+    if all elements are nonzero, NaN without elements. It is not differentiable.
 
     Args:
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: By ``update`` and ``forward``: if ``activations`` is not a tensor.
-        ValueError: By ``update`` and ``forward``, with everything accumulated left as it was: if
-            the activations are complex or, on the CPU, not finite (on accelerators ``compute``
-            raises then).
+        ValueError: By ``update`` and ``forward``, without changing the state: if the activations
+            are complex or, on the CPU, not finite (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -201,7 +188,7 @@ class ActivationSparsity(SNNMetric[Tensor]):
         return 0
 
     def contribution(self, activations: Tensor) -> Contribution:
-        """Events of one batch. Every element is a sample, and batches share no shape."""
+        """Events of one batch. Every element is a sample; batches may differ in shape."""
         events, elements = activation_sparsity_update(activations)
         require_same_device("activations", activations, self.samples.device)
         return Contribution({"events": events}, elements, (), value_dtype(activations))
@@ -212,22 +199,17 @@ class ActivationSparsity(SNNMetric[Tensor]):
 
 
 class SilentNeurons(SNNMetric[dict[str, Tensor]]):
-    r"""Fractions of neurons that never spike, and that spike all the time, over an epoch.
+    """Fractions of neurons that never spike, and that spike at every step, over an epoch.
 
-    .. math:: \text{silent} = \frac{|\{i : r_i = 0\}|}{N} \qquad
-        \text{saturated} = \frac{|\{i : r_i \ge \theta\}|}{N}
-
-    with the rate r of neuron i in spikes per step over all samples and steps of the epoch. Neither
-    carries information: a silent neuron gets no gradient through most surrogates, a saturated one
-    costs the most. A neuron is silent if it spikes in no sample at no step (as a dead ReLU, Maas et
-    al., ICML workshops 2013): over more data there are fewer, and the value of an epoch is not the
-    mean of those of its batches.
+    Formula and definitions: :func:`snnmetrics.functional.silent_neurons`, over all samples and
+    steps of the epoch. Fewer neurons are silent over more data: the value of an epoch is not the
+    mean over its batches.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``, unless it is None) and one or more neuron dimensions. Magnitudes count. Bool,
-      integer or floating, dense or sparse COO. A batch of no samples changes nothing.
+      integer or floating, dense or sparse COO. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -236,26 +218,25 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
 
     - ``"silent_fraction"``, ``"saturated_fraction"``: 0-dim; in ``compute`` float64, in ``forward``
       of the dtype of the activations, at least float32
-    - ``"silent"``, ``"saturated"``: bool, neuron shape; which neurons these are (only with
+    - ``"silent"``, ``"saturated"``: bool, neuron shape; True for such neurons (only with
       ``per_neuron``)
 
-    Without a spike the fractions are 1 and 0; if all neurons spike at all steps 0 and 1, also where
-    T = 1. Where no sample, no step or no neuron was seen they are NaN, and no neuron is marked.
-    They have no gradient.
+    Without samples, steps or neurons the fractions are NaN and the maps False. They are not
+    differentiable.
 
     Args:
-        time_dim: Dimension of the activations that is time; None: every update is one time
-            step of its samples, as in a loop over time.
-        saturation: Rate in spikes per step from which on a neuron is saturated.
-        per_neuron: Whether to return which neurons these are, too.
+        time_dim: Dimension of the activations that is time; None: each update is one time step of
+            its samples, as in a loop over time.
+        saturation: Smallest rate, in spikes per step, of a saturated neuron.
+        per_neuron: Whether to return maps of silent and saturated neurons, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If ``saturation`` is not positive and finite. By ``update`` and ``forward``,
-            with everything accumulated left as it was: if the rank is wrong or the neuron shape
-            differs from earlier batches, if the activations are complex or, on the CPU, not finite
-            (on accelerators ``compute`` raises then).
+            without changing the state: if the rank is wrong or the neuron shape differs from
+            earlier batches, if the activations are complex or, on the CPU, not finite (on
+            accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -309,56 +290,44 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         return Contribution(sums, samples, shape, value_dtype(activations))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
-        """Fractions over all batches, and maps of neurons if asked for."""
+        """Fractions over all batches, and maps of neurons if requested."""
         return silent_neurons_compute(
             sums["spikes"], sums["steps"], self.saturation, self.per_neuron
         )
 
 
 class MembraneUpdates(SNNMetric[Tensor]):
-    r"""Number of changes of membrane potentials, as a mean per sample of an epoch.
+    """Number of changes of membrane potentials, as a mean per sample of an epoch.
 
-    .. math:: \frac{1}{N} \sum_{n,i} \Bigl( u_{n,1,i} +
-        \sum_{t \ge 2} [v_{n,t,i} \ne v_{n,t-1,i}] \Bigr)
-
-    The first step has no step before it, and there are two rules:
-
-    - NeuroBench's (``initial=None``): each potential of the first step counts, u = 1. This is
-      ``MembraneUpdates`` of NeuroBench 2.3 (Yik et al., Nature Communications 16, 2025), which
-      compares the potential before and after each later call of a layer: the same wherever nothing
-      but the layer changes it between the calls.
-    - The strict one (``initial`` is the potential at rest): as at all other steps only a change
-      counts, :math:`u = [v_{n,1,i} \ne \text{initial}]`.
-
-    A step at which a potential stays as it was, down to the last bit, is not a change; +0 and -0
-    are equal. How many updates a processor makes that updates every neuron at every step is neurons
-    times steps, whatever the values.
+    Formula, the two rules for the first step and their sources:
+    :func:`snnmetrics.functional.membrane_updates`. A processor that updates every neuron at every
+    step makes neurons times steps updates for any values.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``potentials`` (:class:`~torch.Tensor`): membrane potential after each step: batch, time (at
       ``time_dim``) and one or more neuron dimensions. Each batch begins with a first step. Bool,
-      integer or floating; sparse COO is made dense. A batch of no samples changes nothing.
+      integer or floating; sparse COO is made dense. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of the potentials, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a 0-dim tensor: changes per sample of all neurons
-    of the layer. With T = 1 the number of neurons, or of those not at ``initial``; 0 if there was
-    no step or no neuron; NaN without samples (NeuroBench: 0). It has no gradient.
+    of the layer. 0 without steps or neurons; NaN without samples (NeuroBench: 0). It is not
+    differentiable.
 
     Args:
         time_dim: Dimension of the potentials that is time.
         initial: Potential before the first step, for the strict rule; compared in the dtype of the
-            potentials where that is floating.
+            potentials if that is floating.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``initial`` is not finite. By ``update`` and ``forward``, with everything
-            accumulated left as it was: if the rank is wrong or the neuron shape differs from
-            earlier batches, if the potentials are complex or, on the CPU, not finite (on
-            accelerators ``compute`` raises then).
+        ValueError: If ``initial`` is not finite. By ``update`` and ``forward``, without changing
+            the state: if the rank is wrong or the neuron shape differs from earlier batches, if the
+            potentials are complex or, on the CPU, not finite (on accelerators ``compute`` raises
+            then).
 
     Example:
         >>> import torch

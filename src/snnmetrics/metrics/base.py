@@ -1,22 +1,22 @@
-"""The metric that all others build on.
+"""Base class of all metrics.
 
-A subclass says what one batch contributes and how a result follows from sums:
+A subclass defines the contribution of one batch and the result of sums:
 
     contribution(inputs) -> Contribution      validates, and touches no state
     result(sums, samples) -> tensor or dict   pure
 
-Everything else follows here once: ``update``, a ``forward`` that reads the batch once,
-``compute``, sync, merge, resume, casts. What torchmetrics does and where this differs:
+This class defines everything else: ``update``, a ``forward`` that reads the batch once,
+``compute``, sync, merge, resume, casts. Differences from torchmetrics:
 
-- Nothing changes before a batch is validated, torchmetrics' own bookkeeping included.
-- Samples that a ``mask`` leaves out are removed before ``contribution`` reads the batch.
+- A batch is validated before any change, including torchmetrics' own bookkeeping.
+- Samples that a ``mask`` excludes are removed before ``contribution`` reads the batch.
 - ``forward`` neither resets nor copies states; it adds the batch detached and returns its value
-  with gradient. Nothing that is kept holds a graph.
-- States are sums, added up over ranks with all-reduce instead of gathered. A state whose shape is
-  not known before the first batch starts as a 0-dim zero and takes its shape then.
-- States and buffers move between devices and keep their dtype, whatever a cast of the model says.
-- The ``signature`` state keeps apart what must not be added (``snnmetrics.ranks.signature``). It
-  stays on the CPU, where reading it does not make an accelerator wait.
+  with gradient. States do not hold a graph.
+- States are sums, added over ranks with all-reduce instead of gathered. A state whose shape is
+  unknown before the first batch starts as a 0-dim zero and takes its shape then.
+- States and buffers move between devices and keep their dtype when the model is cast.
+- The ``signature`` state identifies states that may be added (``snnmetrics.ranks.signature``). It
+  stays on the CPU, so that reading it does not make an accelerator wait.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What a metric returns: one tensor, or several by name.
+# Value of a metric: one tensor, or several by name.
 Result = TypeVar("Result", Tensor, dict[str, Tensor])
 
 
@@ -57,9 +57,9 @@ class Contribution(NamedTuple):
     """Sums that one batch adds to the states of a metric.
 
     Attributes:
-        sums: What to add to each state declared with ``add_sum``; may carry a gradient.
+        sums: Summand of each state declared with ``add_sum``; may carry a gradient.
         samples: Number of samples in the batch.
-        shape: What all batches share: the neuron shape, or the number of time steps.
+        shape: Shape shared by all batches: the neuron shape, or the number of time steps.
         dtype: Dtype of the batch value.
 
     Example:
@@ -77,7 +77,7 @@ class Contribution(NamedTuple):
 
 
 def value_dtype(activations: Tensor) -> torch.dtype:
-    """Dtype of a batch value: that of the activations, at least float32."""
+    """Dtype of a batch value: dtype of the activations, at least float32."""
     return torch.promote_types(activations.dtype, torch.float32)
 
 
@@ -85,18 +85,18 @@ class SNNMetric(Metric, Generic[Result]):
     """A ``torchmetrics.Metric`` whose states are exact sums over samples.
 
     Args:
-        arguments: Everything that decides what a batch contributes. Metrics that differ in it
-            never share states in a ``MetricCollection``, and are refused by ``merge_state``,
-            ``load_state_dict`` and synchronisation.
-        shape: The shape that all batches share, where it is known in advance.
+        arguments: All arguments that affect the contribution of a batch. Metrics with different
+            arguments do not share states in a ``MetricCollection``, and are refused by
+            ``merge_state``, ``load_state_dict`` and synchronisation.
+        shape: Shape shared by all batches, if known in advance.
         metric_kwargs: Keyword arguments of ``torchmetrics.Metric``.
     """
 
     full_state_update = False
-    # What a shape that differs from earlier batches is called in an error: argument and meaning.
+    # Argument and meaning of the shared shape, for errors about a differing shape.
     shape_is: ClassVar[str] = "activations: expected neuron shape"
-    # Label of the axis for an entry of the value ("" where the value is one tensor),
-    # and which entries of a dict are drawn from one evaluation to the next: they share a unit.
+    # Axis label of each entry of the value ("" for a single tensor), and the entries of a dict that
+    # are drawn over evaluations: they share a unit.
     axis_labels: ClassVar[Mapping[str, str]] = {}
     drawn: ClassVar[tuple[str, ...]] = ()
     samples: Tensor
@@ -121,14 +121,14 @@ class SNNMetric(Metric, Generic[Result]):
     def add_sum(
         self, name: str, *, shaped: bool, size: Sequence[int] = (), signed: bool = False
     ) -> None:
-        """Declare a float64 state that sums what batches contribute.
+        """Declare a float64 state that sums contributions of batches.
 
         Args:
             name: Name of the state and of its entry in ``Contribution.sums``.
-            shaped: Whether it has the shape that all batches share.
-            size: Its shape otherwise, which follows from the arguments of the metric; by default a
+            shaped: Whether it has the shape shared by all batches.
+            size: Otherwise its shape, determined by the arguments of the metric; by default a
                 scalar.
-            signed: Whether it may be negative, which is refused elsewhere in states that are
+            signed: Whether it may be negative. Negative values are refused in other states that are
                 loaded or merged.
         """
         shape = signatures.shape_of(self.signature) or () if shaped else size
@@ -140,9 +140,9 @@ class SNNMetric(Metric, Generic[Result]):
             self._signed.append(name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give ``update`` the arguments of ``contribution``.
+        """Give ``update`` the parameters of ``contribution``.
 
-        A ``MetricCollection`` passes on only what the signature of ``update`` names.
+        A ``MetricCollection`` passes only the arguments named in the signature of ``update``.
         """
         super().__init_subclass__(**kwargs)
         if "contribution" in vars(cls) and "update" not in vars(cls):
@@ -150,11 +150,11 @@ class SNNMetric(Metric, Generic[Result]):
 
     @abstractmethod
     def contribution(self, *args: Any, **kwargs: Any) -> Contribution:
-        """Validate one batch and say what it adds. Must not change the metric."""
+        """Validate one batch and return its summands. Must not change the metric."""
 
     @abstractmethod
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Result:
-        """Turn sums into the value of the metric."""
+        """Convert sums into the value of the metric."""
 
     # ------------------------------------------------------------------ accumulate
 
@@ -162,15 +162,14 @@ class SNNMetric(Metric, Generic[Result]):
         """Add one batch to the epoch.
 
         Args:
-            args: What the class says that the metric accepts.
-            kwargs: The same by name, and ``mask``: bool, ``(B,)``. Samples with False are left out
-                as if they had not been in the batch, and never read. The host waits for a mask on
-                an accelerator, not for one on the CPU.
+            args: Inputs that the class docstring lists.
+            kwargs: The same by name, and ``mask``: bool, ``(B,)``. Samples with False are excluded
+                and never read. The host waits for a mask on an accelerator, not for one on the CPU.
 
         Raises:
             TypeError: If an argument is of the wrong type, or ``mask`` is not a bool tensor.
             ValueError: If shapes, dtypes or values are refused (see the class), or the mask does
-                not have one entry per sample. Nothing that was accumulated changes then.
+                not have one entry per sample. The state does not change then.
         """
         self._refuse_if_synced("update")
         with torch.no_grad():
@@ -179,7 +178,7 @@ class SNNMetric(Metric, Generic[Result]):
     def forward(self, *args: Any, **kwargs: Any) -> Result:
         """Add one batch to the epoch and return the value of that batch, with gradient.
 
-        It takes what ``update`` takes. Samples that ``mask`` leaves out have zero gradient.
+        Takes the arguments of ``update``. Samples that ``mask`` excludes have zero gradient.
         """
         self._refuse_if_synced("forward")
         batch = self._batch(*args, **kwargs)
@@ -188,7 +187,7 @@ class SNNMetric(Metric, Generic[Result]):
             self._over_ranks(batch) if self._syncs_steps() else (batch.sums, batch.samples)
         )
         value = _map(
-            lambda v: v if v.dtype is torch.bool else v.to(batch.dtype),  # masks stay masks
+            lambda v: v if v.dtype is torch.bool else v.to(batch.dtype),  # masks stay bool
             self.result(sums, samples),
         )
         _refuse_wrapper_of_scalars(self, value)
@@ -197,7 +196,7 @@ class SNNMetric(Metric, Generic[Result]):
         return value
 
     def _batch(self, *args: Any, mask: Tensor | None = None, **kwargs: Any) -> Contribution:
-        """The contribution of the samples that count."""
+        """Contribution of the samples that the mask includes."""
         if mask is None:
             return self.contribution(*args, **kwargs)
         given = inspect.signature(self.contribution).bind(*args, **kwargs).arguments
@@ -213,11 +212,11 @@ class SNNMetric(Metric, Generic[Result]):
         return self.contribution(**given)
 
     def _batch_dim(self, name: str, activations: Tensor) -> int:
-        """Dimension of the samples in the first argument: the first one that is not time."""
+        """Dimension of the samples in the first argument: the first one other than time."""
         return leading_dims(name, activations, getattr(self, "time_dim", None))[0]
 
     def _check_shape(self, batch: Contribution) -> bool:
-        """Return whether this is the first batch; refuse one of another shape than earlier ones."""
+        """Return whether this is the first batch; refuse a shape that differs from earlier ones."""
         known = signatures.shape_of(self.signature)
         if known is not None and known != tuple(batch.shape):
             raise ValueError(
@@ -231,12 +230,12 @@ class SNNMetric(Metric, Generic[Result]):
         for part in batch.sums.values():
             if torch._C._functorch.is_functorch_wrapped_tensor(part):
                 raise RuntimeError(
-                    f"{type(self).__name__}: a metric cannot keep what torch.func transforms; "
-                    "expected a call outside of them, or the function in snnmetrics.functional"
+                    f"{type(self).__name__}: a metric cannot keep tensors of torch.func; "
+                    "call it outside of them, or use the function in snnmetrics.functional"
                 )
         if batch.samples == 0:
-            # Nothing to add. A cached result goes all the same: where other ranks have new data,
-            # this one must take part in the next sync.
+            # Nothing to add. The cached result is dropped nevertheless: if other ranks have new
+            # data, this one must take part in the next sync.
             self._computed = None
             return
         # Rebound, not added in place: a state may be an inference tensor or shared with a dict.
@@ -244,7 +243,7 @@ class SNNMetric(Metric, Generic[Result]):
         states["samples"] = self.samples + batch.samples
         if first:
             states["signature"] = signatures.with_shape(self.signature, batch.shape)
-        # All at once, and without the search that nn.Module makes at each assignment.
+        # Set all at once, without the search that nn.Module makes at each assignment.
         vars(self).update(states, _update_count=self._update_count + 1, _computed=None)
 
     def _refuse_if_synced(self, method: str) -> None:
@@ -257,15 +256,15 @@ class SNNMetric(Metric, Generic[Result]):
     # --------------------------------------------------------------------- compute
 
     def compute(self) -> Result:
-        """The value over all batches since the last reset, over all ranks, in float64.
+        """Value over all batches since the last reset, over all ranks, in float64.
 
         Raises:
-            ValueError: If the sums are not finite: on an accelerator NaN, infinity or other values
-                that are refused on the CPU were met, or a sum is beyond float64.
+            ValueError: If the sums are not finite: an accelerator received NaN, infinity or other
+                values that are refused on the CPU, or a sum overflowed float64.
         """
         sums = {name: getattr(self, name) for name in self._sums}
         for name, state in sums.items():
-            if not bool(state.sum().isfinite()):  # results are made of sums over neurons, too
+            if not bool(state.sum().isfinite()):  # results depend on sums over neurons, too
                 raise ValueError(
                     f"{type(self).__name__}: expected a finite sum in the state '{name}', found "
                     "another: since the last reset NaN, infinity, values that are refused on the "
@@ -274,7 +273,7 @@ class SNNMetric(Metric, Generic[Result]):
         return self.result(sums, self.samples)
 
     def _wrap_update(self, update: Callable[..., None]) -> Callable[..., None]:
-        # torchmetrics' wrapper counts the update before it is known to succeed.
+        # torchmetrics' wrapper counts the update before it succeeds.
         return update
 
     def _wrap_compute(self, compute: Callable[..., Result]) -> Callable[..., Result]:
@@ -316,15 +315,15 @@ class SNNMetric(Metric, Generic[Result]):
         Needs the extra ``plots``.
 
         Args:
-            val: One value as ``compute`` and ``forward`` return it, or several in a list; by
-                default what ``compute`` returns.
+            val: One value as returned by ``compute`` and ``forward``, or several in a list; by
+                default the result of ``compute``.
             ax: Axes to draw on; by default a new figure.
 
         Returns:
             The figure and its axes.
 
         Raises:
-            TypeError: If ``val`` is not of this metric.
+            TypeError: If ``val`` is not a value of this metric.
             ImportError: If matplotlib is not installed.
 
         Example:
@@ -341,23 +340,23 @@ class SNNMetric(Metric, Generic[Result]):
         if not values:
             raise TypeError("val: expected at least one value, found none")
         for value in values:
-            self._entries(value)  # refuses what is not of this metric
+            self._entries(value)  # refuses values of other metrics
         return self._draw(values[0], ax) if len(values) == 1 else self._draw_all(values, ax)
 
     def axis_label(self, key: str = "") -> str:
         """Label of an axis, with the unit.
 
         Args:
-            key: Entry of the value; ``""`` where the value is one tensor.
+            key: Entry of the value; ``""`` for a single tensor.
         """
         return self.axis_labels.get(key, key.replace("_", " "))
 
     def _draw(self, value: Any, ax: Axes | None) -> tuple[Figure, Axes]:
-        """The picture of one value."""
+        """Plot of one value."""
         return self._draw_all([value], ax)
 
     def _draw_all(self, values: Sequence[Any], ax: Axes | None) -> tuple[Figure, Axes]:
-        """The picture of several values: their numbers from one to the next."""
+        """Plot of several values: their numbers over evaluations."""
         from snnmetrics.plots.curves import evaluations
 
         found = [self._entries(value) for value in values]
@@ -369,7 +368,7 @@ class SNNMetric(Metric, Generic[Result]):
         return evaluations(series, label, ax, lower=lower, upper=upper)
 
     def _entries(self, value: Any) -> dict[str, Tensor]:
-        """Entries of a value that pictures show, by key."""
+        """Entries of a value that plots show, by key."""
         found: dict[str, Tensor] = {}
         if isinstance(value, dict):
             found = {key: value[key] for key in self.drawn if key in value}
@@ -388,7 +387,7 @@ class SNNMetric(Metric, Generic[Result]):
         return self.dist_sync_on_step and bool(self.distributed_available_fn())
 
     def _reduce(self, dist_sync_fn: Callable[..., Any] | None, process_group: Any) -> Reduce:
-        """All-reduce, unless the user brought a gathering function of their own."""
+        """All-reduce, unless the user passed a gathering function."""
         group = process_group or self.process_group
         if dist_sync_fn is None or dist_sync_fn is gather_all_tensors:
             dist_sync_fn = self.dist_sync_fn
@@ -403,17 +402,17 @@ class SNNMetric(Metric, Generic[Result]):
                 states, self._shaped, self.signature, self._reduce(dist_sync_fn, process_group)
             )
         except BaseException:
-            self._cache = None  # what sync() set aside: nothing was synced
+            self._cache = None  # saved by sync(): nothing was synced
             raise
         vars(self).update(summed, signature=agreed)
 
     def _over_ranks(self, batch: Contribution) -> tuple[dict[str, Tensor], Tensor]:
-        """The sums of one step over all ranks; the gradient is that of this rank's batch."""
+        """Sums of one step over all ranks; the gradient is that of this rank's batch."""
         signature = self.signature
         if batch.samples and signatures.shape_of(signature) is None:
             signature = signatures.with_shape(signature, batch.shape)
         samples = torch.full_like(self.samples, batch.samples)
-        # An empty batch adds nothing, of whatever shape it is.
+        # An empty batch of any shape adds nothing.
         local = {
             name: part if batch.samples else torch.zeros_like(getattr(self, name))
             for name, part in batch.sums.items()
@@ -424,7 +423,7 @@ class SNNMetric(Metric, Generic[Result]):
         for name, part in batch.sums.items():
             total = summed[name]
             if total.shape != part.shape and total.ndim == 0:
-                total = total.expand(part.shape)  # no rank has a sample, nor knows the shape
+                total = total.expand(part.shape)  # all ranks lack samples and the shape
             sums[name] = total
             if part.requires_grad and total.shape == part.shape:
                 sums[name] = total + (part - part.detach())
@@ -440,7 +439,8 @@ class SNNMetric(Metric, Generic[Result]):
 
         Raises:
             TypeError: If it is neither a metric of this class nor a dict.
-            ValueError: If states are missing, or arguments or shapes differ. Nothing is added then.
+            ValueError: If states are missing, or arguments or shapes differ. The state does not
+                change then.
         """
         updates = None
         if isinstance(incoming_state, Metric):
@@ -481,7 +481,7 @@ class SNNMetric(Metric, Generic[Result]):
         vars(self).update(states, signature=merged)
 
     def _problem_with(self, states: Mapping[str, Tensor], signature: Tensor) -> str | None:
-        """Return why foreign states cannot be added to those with a signature; None if they can."""
+        """Explain why foreign states cannot be added to those with a signature, or None."""
         shape: tuple[int, ...] = ()
         for name in ["signature", *self._sums, "samples"]:  # the signature holds the shape
             own, state = self._defaults[name], states[name]
@@ -501,9 +501,9 @@ class SNNMetric(Metric, Generic[Result]):
                 shape = signatures.shape_of(state) or ()
             elif name in self._signed or state.is_meta:
                 continue
-            elif bool((state < 0).any()):  # NaN may be an accelerator's
+            elif bool((state < 0).any()):  # NaN may come from an accelerator
                 return (
-                    f"expected no negative numbers in the state '{name}', "
+                    f"expected non-negative numbers in the state '{name}', "
                     f"found {state.min().item()}"
                 )
         return None
@@ -542,14 +542,14 @@ class SNNMetric(Metric, Generic[Result]):
         device = self.samples.device
         states = {name: value.detach().clone().to(device) for name, value in loaded.items()}
         vars(self).update(states, signature=states["signature"].cpu())
-        # torchmetrics forgets it: without it compute() would warn of a metric without updates.
+        # torchmetrics does not restore it: compute() would warn of a metric without updates.
         self._update_count = int(self.samples > 0)
         self._computed = None
 
     # ----------------------------------------------------------------------- casts
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> torch.nn.Module:
-        """Follow the model to another device, never to another dtype: counts stay exact."""
+        """Follow the model to another device, but keep the dtype: counts stay exact."""
 
         def move(tensor: Tensor) -> Tensor:
             moved: Tensor = fn(tensor)
@@ -560,13 +560,13 @@ class SNNMetric(Metric, Generic[Result]):
 
 
 def _map(fn: Callable[[Tensor], Tensor], value: Result) -> Result:
-    """Apply a function to a result, which is a tensor or a dict of tensors."""
+    """Apply a function to a tensor or to each tensor of a dict."""
     if isinstance(value, dict):
         return {key: fn(entry) for key, entry in value.items()}
     return fn(value)
 
 
-# Wrappers of torchmetrics that take one tensor of the metric they wrap, by module.
+# Wrappers of torchmetrics that require a single tensor, by module.
 _WRAPPERS_OF_SCALARS = {
     "torchmetrics.wrappers.bootstrapping": "BootStrapper",
     "torchmetrics.wrappers.classwise": "ClasswiseWrapper",
@@ -576,14 +576,14 @@ _WRAPPERS_OF_SCALARS = {
 
 
 def _refuse_wrapper_of_scalars(metric: Metric, value: object) -> None:
-    """Refuse to give a dict to a wrapper of torchmetrics that cannot take one.
+    """Refuse to return a dict to a wrapper of torchmetrics that requires a tensor.
 
-    A wrapped metric is not told of its wrapper. The wrapper is found among the callers: it fails
-    with an error that does not say what to do, or, as ``ClasswiseWrapper`` does, takes the keys of
-    the dict for values.
+    A metric does not know its wrapper, so the wrapper is found among the callers. Without this
+    check it would fail with an unclear error or, like ``ClasswiseWrapper``, read the keys of the
+    dict as values.
 
     Raises:
-        TypeError: If ``value`` is a dict and such a wrapper asked for it.
+        TypeError: If ``value`` is a dict and such a wrapper is the caller.
     """
     if not isinstance(value, dict) or torch.compiler.is_compiling():
         return
@@ -604,7 +604,7 @@ def _refuse_wrapper_of_scalars(metric: Metric, value: object) -> None:
 
 
 def _require_arguments(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """Refuse arguments that a function does not take, by the name that the caller used."""
+    """Refuse unknown keyword arguments, under the name that the caller used."""
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
@@ -612,11 +612,11 @@ def _require_arguments(function: Callable[..., None], *args: Any, **kwargs: Any)
 
 
 def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
-    """``update`` with the arguments that ``contribution`` of a class names, and ``mask``."""
+    """Build ``update`` with the parameters of ``contribution`` of a class, and ``mask``."""
 
     @functools.wraps(SNNMetric.update)
     def update(self: SNNMetric[Any], *args: Any, **kwargs: Any) -> None:
-        # Through the bases: one of them may have an ``update`` of its own.
+        # Through the bases: one of them may define its own ``update``.
         try:
             super(cls, self).update(*args, **kwargs)  # type: ignore[safe-super]
         except TypeError:
@@ -627,7 +627,7 @@ def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
     mask = inspect.Parameter(
         "mask", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Tensor | None"
     )
-    # By kind: ``mask`` comes before any ``**kwargs``.
+    # Sorted by kind: ``mask`` comes before any ``**kwargs``.
     parameters = sorted([*named.parameters.values(), mask], key=lambda p: p.kind)
     signature = named.replace(parameters=parameters, return_annotation="None")
     update.__signature__ = signature  # type: ignore[attr-defined]
@@ -637,7 +637,7 @@ def _update_of(cls: type[SNNMetric[Any]]) -> Callable[..., None]:
 
 
 def _update_doc(cls: type[SNNMetric[Any]]) -> str:
-    """The docstring of ``update``, with the inputs that the docstring of the class lists."""
+    """Docstring of ``update``, with the inputs that the class docstring lists."""
     general = inspect.getdoc(SNNMetric.update) or ""
     inputs = re.search(
         r"^As input to.*?(?=^As output of)",

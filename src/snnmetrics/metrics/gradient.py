@@ -31,17 +31,16 @@ class GradientStatistics(SNNMetric[dict[str, Tensor]]):
         \lVert g_t \rVert = \sqrt{\frac{1}{U} \sum_u \lVert g^{(u)}_t \rVert^2} \qquad
         z_t = \frac{\sum_u |\{(b,i) : g^{(u)}_{b,t,i} = 0\}|}{\text{elements of step } t}
 
-    Backpropagation through time multiplies gradients step by step: norms that shrink from the last
-    step to the first one say that the gradient vanishes over time, norms that grow that it
-    explodes. A surrogate with a bounded window makes gradients exactly zero outside of it. Norms
-    depend on how the loss is reduced: with a mean over samples they shrink as the batch grows.
+    Backpropagation through time, vanishing and exploding gradients: see
+    :func:`snnmetrics.functional.gradient_statistics`. Norms depend on the reduction of the loss:
+    with a mean over samples they shrink as the batch grows.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``gradient`` (:class:`~torch.Tensor`): gradient of the loss with respect to the inputs of
       neurons: batch, time (at ``time_dim``, unless it is None) and one or more neuron dimensions.
-      Bool, integer or floating; sparse COO is made dense. A gradient of no samples changes nothing.
-      The number of steps is the same in all updates; samples and neurons may differ.
+      Bool, integer or floating; sparse COO is made dense. A gradient without samples changes
+      nothing. The number of steps is the same in all updates; samples and neurons may differ.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -50,31 +49,30 @@ class GradientStatistics(SNNMetric[dict[str, Tensor]]):
 
     - ``"norm"``: 0-dim; root of the mean over updates of the squared L2 norm of all steps, in the
       unit of the gradient
-    - ``"zero_fraction"``: 0-dim; fraction of all elements that are zero (-0.0 is)
-    - ``"last_to_first"``: 0-dim; norm of the last step over that of the first one; infinite where
-      only the first step is all zeros, NaN where both are, 1 where T = 1
-    - ``"norm_per_step"``, ``"zero_fraction_per_step"``: ``(T,)``; the same of each step
+    - ``"zero_fraction"``: 0-dim; fraction of all elements that are zero (including -0.0)
+    - ``"last_to_first"``: 0-dim; norm of the last step over that of the first one; infinite if only
+      the first step is all zeros, NaN if both are, 1 for T = 1
+    - ``"norm_per_step"``, ``"zero_fraction_per_step"``: ``(T,)``; both figures of each step
 
-    NaN where no sample, no step or no neuron was seen. Over ranks each one's update counts as one.
+    NaN without samples, steps or neurons. Each rank's update counts as one.
 
     A module that is called once per step gets T gradients in one backward pass, the last step
-    first. :meth:`update_steps` takes what
-    :func:`snnmetrics.functional.gradient.gradient_statistics_update` leaves of them as one update.
+    first. :meth:`update_steps` takes their figures from
+    :func:`snnmetrics.functional.gradient.gradient_statistics_update` as one update.
 
-    Gradients that are not finite are refused. With automatic mixed precision the loss is multiplied
-    by a scale, gradients may be infinite, and ``GradScaler`` skips the step of the optimiser then.
-    Give such gradients divided by ``scaler.get_scale()``, and leave out those that are not finite.
+    Non-finite gradients are refused. With automatic mixed precision the loss is scaled, gradients
+    may be infinite, and ``GradScaler`` then skips the optimiser step. Divide such gradients by
+    ``scaler.get_scale()``, and skip those that are not finite.
 
     Args:
-        time_dim: Dimension of the gradient that is time; None: every update is one time step,
-            T = 1.
+        time_dim: Dimension of the gradient that is time; None: each update is one time step, T = 1.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``time_dim`` is not an integer or None.
-        ValueError: By ``update`` and ``forward``, with everything accumulated left as it was: if
-            the rank is wrong or the number of steps changes, if the gradient is complex or, on the
-            CPU, not finite or has squares beyond float64 (on accelerators ``compute`` raises then).
+        ValueError: By ``update`` and ``forward``, without changing the state: if the rank is wrong
+            or the number of steps changes, if the gradient is complex or, on the CPU, not finite,
+            or if its squares overflow float64 (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -114,7 +112,7 @@ class GradientStatistics(SNNMetric[dict[str, Tensor]]):
             self.add_sum(name, shaped=True)
 
     def contribution(self, gradient: Tensor) -> Contribution:
-        """Squares and zeros of one gradient at each step. An update counts as one sample."""
+        """Squares and zeros of one gradient per step. An update counts as one sample."""
         figures = gradient_statistics_update(gradient, self.time_dim)
         require_figures("gradient", figures)
         require_same_device("gradient", gradient, self.samples.device)
@@ -122,19 +120,19 @@ class GradientStatistics(SNNMetric[dict[str, Tensor]]):
         return _contribution(figures, int(gradient.shape[batch] > 0), value_dtype(gradient))
 
     def update_steps(self, figures: Tensor) -> None:
-        """Add the gradients of all steps of one batch, of which only their figures are left.
+        """Add the gradients of all steps of one batch, given as figures per step.
 
         Args:
             figures: float64, ``(T, 3)``, a row per time step in the order of time: sum of squares,
                 number of zeros, number of elements, as
-                :func:`snnmetrics.functional.gradient.gradient_statistics_update` gives them for a
+                :func:`snnmetrics.functional.gradient.gradient_statistics_update` returns them for a
                 gradient of one step with ``time_dim=None``. Counts as one update.
 
         Raises:
             TypeError: If ``figures`` is not a tensor.
-            ValueError: If its dtype or shape is another, the number of steps changes, or, on the
-                CPU, if it is not finite or negative (on accelerators ``compute`` raises where it is
-                not finite). Nothing that was accumulated changes then.
+            ValueError: If its dtype or shape is wrong, the number of steps changes, or, on the CPU,
+                if it is not finite or negative (on accelerators ``compute`` raises if it is not
+                finite). The state does not change then.
 
         Example:
             >>> import torch

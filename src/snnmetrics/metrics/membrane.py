@@ -23,24 +23,16 @@ if TYPE_CHECKING:
 
 
 class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
-    r"""Distribution of membrane potentials over an epoch, and the share inside a window.
+    """Distribution of membrane potentials over an epoch, and the share inside a window.
 
-    .. math:: \mu = \frac{1}{K} \sum_{n,t,i} v_{n,t,i} \qquad
-        \sigma^2 = \frac{1}{K} \sum_{n,t,i} (v_{n,t,i} - \mu)^2 \qquad
-        w = \frac{|\{(n,t,i) : l \le v_{n,t,i} \le h\}|}{K}
-
-    over all K potentials of a layer. With the interval on which the derivative of the surrogate is
-    not zero as ``window``, w is the share of neurons through which gradient flows: it falls when
-    potentials drift out of that interval (MPD-AGL: Jiang et al., "Adaptive gradient learning for
-    spiking neural networks by exploiting membrane potential dynamics", IJCAI 2025, arXiv
-    2505.11863, of which the abstract was read). For a rectangular surrogate of width a around the
-    threshold that is ``(threshold - a / 2, threshold + a / 2)``.
+    Formulas, sources and the choice of ``window``:
+    :func:`snnmetrics.functional.membrane_statistics`, over the potentials of all batches.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``potentials`` (:class:`~torch.Tensor`): membrane potentials: batch, time (at ``time_dim``,
       unless it is None) and one or more neuron dimensions. Bool, integer or floating; sparse COO is
-      made dense. A batch of no samples changes nothing.
+      made dense. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -51,27 +43,19 @@ class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
       potentials
     - ``"in_window"``: 0-dim; share of potentials in the window, bounds included
     - ``"histogram"``: ``(bins + 2,)``; share of potentials below the first of ``edges``, in each
-      bin, and above the last edge, which add up to 1. A bin includes its lower edge, the last one
-      its upper edge, too.
+      bin, and above the last edge, with sum 1
     - ``"mean_per_neuron"``, ``"std_per_neuron"``, ``"in_window_per_neuron"``: neuron shape (only
       with ``per_neuron``)
 
-    NaN where no sample, no step or no neuron was seen. They have no gradient.
-
-    Bounds and edges are compared in the dtype of the potentials where that is floating: a float32
-    potential of 0.1 is inside ``(0.0, 0.1)``. Integers are compared as float64.
-
-    The edges follow from the arguments alone, so that histograms of batches and ranks add up.
-    Variances are made of float64 sums of squared distances from the middle of the window. They are
-    known to about 1e-16 of the squared distance of the mean from it: where potentials lie at
-    distance d, a standard deviation below 3e-8 d is rounding.
+    NaN without samples, steps or neurons. They are not differentiable. The edges depend only on the
+    arguments, so that histograms of batches and ranks add up.
 
     Args:
-        time_dim: Dimension of the potentials that is time; None: every update is one time step of
+        time_dim: Dimension of the potentials that is time; None: each update is one time step of
             its samples, as in a loop over time.
         window: Lower and upper bound, both included.
         bins: Number of bins of equal width, from 1 to 65,536.
-        range: First and last edge of the bins; by default the window, widened by its own width on
+        range: First and last edge of the bins; by default the window, extended by its own width on
             both sides, so that a multiple of three bins has edges at the bounds of the window.
         per_neuron: Whether to keep and return the maps per neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
@@ -82,10 +66,10 @@ class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If bounds are not finite or not in order, or ``bins`` is out of range. By
-            ``update`` and ``forward``, with everything accumulated left as it was: if the rank is
-            wrong or the neuron shape differs from earlier batches, if the potentials are complex
-            or, on the CPU, not finite or have squares beyond float64 (on accelerators ``compute``
-            raises then).
+            ``update`` and ``forward``, without changing the state: if the rank is wrong or the
+            neuron shape differs from earlier batches, if the potentials are complex or, on the CPU,
+            not finite, or if their squares overflow float64 (on accelerators ``compute`` raises
+            then).
 
     Example:
         >>> import torch
@@ -149,7 +133,7 @@ class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
         self.add_sum("potentials", shaped=per_neuron, signed=True)
 
     def contribution(self, potentials: Tensor) -> Contribution:
-        """Sums of the potentials of one batch, and how they are distributed."""
+        """Sums and histogram of the potentials of one batch."""
         if isinstance(potentials, Tensor):
             require_same_device("potentials", potentials, self.samples.device)
         sums, samples, shape = membrane_statistics_update(

@@ -1,4 +1,4 @@
-"""``ScalarView``: one number of a metric that returns several."""
+"""``ScalarView``: one number of a metric that returns a dict."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 
 class ScalarView(Metric):
-    """A metric that shows one entry of a metric which returns a dict.
+    """One entry of a metric that returns a dict, as a metric.
 
     Loggers take scalars: Lightning's ``self.log("val/synops", metric)`` refuses a dict-valued
-    metric. The view can be logged in its place. It keeps no state of its own: ``update``,
-    ``forward`` and ``reset`` act on the metric it views, so update either the metric or one of
-    its views with a batch, not both.
+    metric, and accepts this view. The view is stateless: ``update``, ``forward`` and ``reset`` act
+    on the viewed metric. Update either the metric or one of its views with a batch, not both.
 
-    As input to ``forward`` and ``update`` the view accepts what the viewed metric accepts. As
+    As input to ``forward`` and ``update`` the view accepts the inputs of the viewed metric. As
     output of ``forward`` and ``compute`` it returns the 0-dim tensor at ``key``.
 
     Args:
@@ -32,7 +31,7 @@ class ScalarView(Metric):
 
     Raises:
         TypeError: If ``metric`` is not a metric or ``key`` is not a string.
-        ValueError: By ``forward`` and ``compute``, if there is no scalar at ``key``.
+        ValueError: By ``forward`` and ``compute``, if the value at ``key`` is not a scalar.
 
     Example:
         >>> import torch
@@ -44,8 +43,8 @@ class ScalarView(Metric):
         tensor(15., dtype=torch.float64)
     """
 
-    # Wrappers that copy states around, such as torchmetrics' Running, refuse it: it has none. They
-    # can wrap the viewed metric.
+    # Wrappers that copy states, such as torchmetrics' Running, refuse a stateless view. They can
+    # wrap the viewed metric.
     full_state_update = None
 
     def __init__(self, metric: Metric, key: str) -> None:
@@ -59,11 +58,11 @@ class ScalarView(Metric):
         self.metric = metric
         self.key = key
 
-    # torchmetrics and Lightning read these attributes; the viewed metric is where they live.
+    # torchmetrics and Lightning read these attributes, which belong to the viewed metric.
 
     @property
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
-        """As of the viewed metric; ``MetricTracker`` reads it."""
+        """Attribute of the viewed metric; ``MetricTracker`` reads it."""
         return self.metric.higher_is_better
 
     @property  # type: ignore[override]
@@ -74,7 +73,7 @@ class ScalarView(Metric):
 
     @_forward_cache.setter
     def _forward_cache(self, value: None) -> None:
-        """Nothing is cached here."""
+        """Always None: the view does not cache."""
 
     @property
     def _update_count(self) -> int:
@@ -83,7 +82,7 @@ class ScalarView(Metric):
 
     @_update_count.setter
     def _update_count(self, value: int) -> None:
-        """Nothing is counted here."""
+        """Ignored: the view does not count updates."""
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Update the viewed metric."""
@@ -100,13 +99,13 @@ class ScalarView(Metric):
     def plot(
         self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
     ) -> tuple[Figure, Axes]:
-        """Draw the number, or how it changes from one evaluation to the next.
+        """Draw the number, or its values over evaluations.
 
         Needs the extra ``plots``.
 
         Args:
-            val: One number as ``compute`` and ``forward`` return it, or several in a list; by
-                default what ``compute`` returns.
+            val: One number as returned by ``compute`` and ``forward``, or several in a list; by
+                default the result of ``compute``.
             ax: Axes to draw on; by default a new figure.
 
         Returns:
@@ -131,7 +130,7 @@ class ScalarView(Metric):
         self.metric.reset()
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Merge into the viewed metric what another view shows, another metric or its states."""
+        """Merge another view, another metric or its states into the viewed metric."""
         if isinstance(incoming_state, ScalarView):
             incoming_state = incoming_state.metric
         self.metric.merge_state(incoming_state)

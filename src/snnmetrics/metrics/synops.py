@@ -18,22 +18,17 @@ if TYPE_CHECKING:
 
 
 class SynOps(SNNMetric[dict[str, Tensor]]):
-    r"""Synaptic operations that a layer's spikes cause, per neuron and in total.
+    """Synaptic operations caused by the spikes of a layer, per neuron and in total.
 
-    A spike of neuron :math:`i` causes one operation at each of its :math:`f_i` synapses; over an
-    epoch of :math:`N` samples
-
-    .. math:: \text{synops} = \frac{1}{N} \sum_n \sum_i |x_{n,i}| \, f_i
-
-    (spikes times fan-out: Merolla et al., Science 345, 2014). A count of n spikes is n spikes; a
-    negative spike counts by its magnitude. Counts are exact up to 2**53 whatever the dtype of the
-    activations, the casts of the model, the cut into batches and the number of ranks.
+    Formula and source: :func:`snnmetrics.functional.synops`, over the samples of all batches.
+    Counts are exact up to 2**53 for any dtype of the activations, cast of the model, batch size and
+    number of ranks.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, *neuron_shape)``; with
       ``time_dim`` one further dimension, anywhere, which is summed. Bool, integer or floating,
-      dense or sparse COO. A batch of no samples changes nothing.
+      dense or sparse COO. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -45,24 +40,23 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
     - ``"synops"``: 0-dim; operations per sample of the layer
     - ``"synops/s"``: 0-dim; operations per second of the layer (only with ``sample_time``)
 
-    The gradient of a batch value with respect to an activation is ``fanout / B`` where it is zero
-    or positive, so that silent neurons are reached, and ``-fanout / B`` where it is negative.
+    The gradient of a batch value is that of :func:`snnmetrics.functional.synops`.
 
     Args:
         fanout: Synapses per neuron: one number for all, or a tensor of the neuron shape, exact for
             a given layer from :func:`snnmetrics.fanout`. Kept as the buffer ``fanout``.
-        sample_time: Seconds that one sample lasts; adds ``"synops/s"``.
+        sample_time: Duration of one sample in seconds; adds ``"synops/s"``.
         time_dim: Dimension of the activations that is time. Magnitudes are taken before the sum.
         per_neuron: Whether to keep and return the map per neuron, or scalars only.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        TypeError: If ``fanout``, ``sample_time`` or ``time_dim`` is of the wrong type, as a
-            layer is: its fan-out is a map.
+        TypeError: If ``fanout``, ``sample_time`` or ``time_dim`` has the wrong type, for example a
+            layer instead of its fan-out map.
         ValueError: If ``fanout`` is negative or not finite, or ``sample_time`` is not positive. By
-            ``update`` and ``forward``, with everything accumulated left as it was: if the rank or
-            neuron shape is wrong or differs from earlier batches, if the activations are complex
-            or, on the CPU, not finite (on accelerators ``compute`` raises then).
+            ``update`` and ``forward``, without changing the state: if the rank or neuron shape is
+            wrong or differs from earlier batches, if the activations are complex or, on the CPU,
+            not finite (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -112,13 +106,13 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         self.register_buffer("fanout", map_, persistent=False)
         self.add_sum("synops", shaped=per_neuron)
         if map_.device != self.samples.device:
-            self.to(map_.device)  # a map that was made on an accelerator is used there
+            self.to(map_.device)  # keep a map from an accelerator there
 
     def contribution(self, activations: Tensor) -> Contribution:
         """Synaptic operations of one batch, summed over its samples."""
         fanout = self.fanout
         if fanout.is_inference() and torch.is_grad_enabled():
-            fanout = fanout.clone()  # the metric was copied or moved in inference mode
+            fanout = fanout.clone()  # metric copied or moved in inference mode
         summed, samples, shape = synops_update(activations, fanout, self.time_dim, self.per_neuron)
         return Contribution({"synops": summed}, samples, shape, value_dtype(activations))
 

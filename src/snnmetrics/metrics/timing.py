@@ -1,4 +1,4 @@
-"""Metrics of when a network knows the answer."""
+"""Metrics of latency: accuracy over time, first spikes, early exit."""
 
 from __future__ import annotations
 
@@ -37,16 +37,10 @@ if TYPE_CHECKING:
 
 
 class AccuracyOverTime(SNNMetric[Tensor]):
-    r"""Accuracy when the prediction is read out at each time step.
+    """Accuracy when the prediction is read out at each time step.
 
-    At step t the class with the most evidence so far is predicted:
-
-    .. math:: \hat{y_t} = \arg\max_c \sum_{s \le t} o_{s,c}
-        \quad\text{or}\quad \arg\max_c \max_{s \le t} o_{s,c}
-
-    Of equal classes the first is taken; a step at which all classes are equal has no evidence yet
-    and counts as wrong. Where the curve flattens is the latency of the network (see for example
-    Diehl et al., IJCNN 2015). ``Latency`` is another name of this class.
+    Formula and sources: :func:`snnmetrics.functional.accuracy_over_time`. ``Latency`` is another
+    name of this class.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -57,23 +51,23 @@ class AccuracyOverTime(SNNMetric[Tensor]):
       left out as if they had not been in the batch
 
     As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
-    (the epoch over all ranks, float64) it returns ``(T,)``: the fraction of samples that are
-    predicted rightly at each step. The number of steps is the same in all batches.
+    (the epoch over all ranks, float64) it returns ``(T,)``: the fraction of samples predicted
+    correctly at each step. The number of steps is the same in all batches.
 
     Args:
         readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
             maximum (membrane potentials).
         time_dim: Dimension of ``preds`` that is time.
-        num_classes: Number of classes of a population code: C is a multiple of it, neighbouring
-            outputs are of one class, and are added. Default: one output for each class.
+        num_classes: Number of classes of a population code: C is a multiple of it, and neighbouring
+            outputs of a class are added. Default: one output per class.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``time_dim`` or ``num_classes`` is not an integer.
-        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, with everything
-            accumulated left as it was: if shapes do not fit or the number of steps changes, or, on
-            the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
-            ``compute`` raises then).
+        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, without changing the
+            state: if shapes do not match or the number of steps changes, or, on the CPU, if
+            ``preds`` is not finite or ``target`` is out of range (on accelerators ``compute``
+            raises then).
 
     Example:
         >>> import torch
@@ -113,7 +107,7 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         self.add_sum("right", shaped=True)
 
     def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
-        """Right predictions of one batch at each step."""
+        """Correct predictions of one batch at each step."""
         right, samples, steps = accuracy_over_time_update(
             preds, target, self.readout, self.time_dim, self.num_classes
         )
@@ -121,7 +115,7 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         return Contribution({"right": right}, samples, (steps,), value_dtype(preds))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> Tensor:
-        """Fraction of right predictions at each step."""
+        """Fraction of correct predictions at each step."""
         return sums["right"] / samples
 
     def _draw(self, value: Tensor, ax: Axes | None) -> tuple[Figure, Axes]:
@@ -140,20 +134,15 @@ Latency = AccuracyOverTime
 
 
 def _population(num_classes: int | None) -> list[int]:
-    """What a population code adds to the arguments by which equal metrics are told."""
+    """Arguments of a population code that distinguish metrics."""
     return [] if num_classes is None else [num_classes]
 
 
 class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
-    r"""Mean number of steps from which the prediction of a sample stays right to the end.
+    """Mean number of steps after which the prediction of a sample remains correct.
 
-    The cutoff of a sample is
-
-    .. math:: \min \{ t : \hat{y_s} = y \text{ for all } s = t..T \}
-
-    with the prediction of :class:`AccuracyOverTime` at each step, and T where the last one is
-    wrong. It depends on later steps, so that no rule that stops a sample can know it (Wu et al.,
-    arXiv 2301.09522, 2023). :class:`EarlyExit` has rules that can be used.
+    Formula and source: :func:`snnmetrics.functional.optimal_cutoff`. The cutoff depends on later
+    steps; :class:`EarlyExit` has rules that can be applied.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -168,9 +157,9 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
     (the epoch over all ranks, float64) it returns a dict of 0-dim tensors:
 
     - ``"steps"``: mean cutoff, from 1 to T
-    - ``"accuracy"``: fraction of samples that are right at the last step
+    - ``"accuracy"``: fraction of samples predicted correctly at the last step
 
-    No spike: no sample is right, T steps. No samples: NaN.
+    Without spikes all samples are wrong and take T steps. NaN without samples.
 
     Args:
         readout: ``"sum"``: cumulative sum of the outputs (spike counts); ``"max"``: running
@@ -181,9 +170,9 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
 
     Raises:
         TypeError: If ``time_dim`` or ``num_classes`` is not an integer.
-        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, with everything
-            accumulated left as it was: if shapes do not fit, or, on the CPU, if ``preds`` is not
-            finite or ``target`` is out of range (on accelerators ``compute`` raises then).
+        ValueError: If ``readout`` is unknown. By ``update`` and ``forward``, without changing the
+            state: if shapes do not match, or, on the CPU, if ``preds`` is not finite or ``target``
+            is out of range (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -224,7 +213,7 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
         self.add_sum("right", shaped=False)
 
     def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
-        """Cutoffs of one batch, and samples that are right at its end."""
+        """Cutoffs of one batch, and its samples that are correct at the end."""
         steps, right, samples = optimal_cutoff_update(
             preds, target, self.readout, self.time_dim, self.num_classes
         )
@@ -237,28 +226,17 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
 
 
 class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
-    r"""Mean step of the first spike, per neuron and over a layer, and how often there is none.
+    """Mean step of the first spike, per neuron and over a layer, and the fraction without a spike.
 
-    Steps count from 1: the first spike of neuron i in sample n comes after
-
-    .. math:: t_{n,i} = \min \{ t \in 1..T : x_{n,t,i} \ne 0 \}
-
-    steps, or :math:`t_{n,i} \, dt` seconds (the end of that step) with ``dt``. The means are taken
-    over the pairs of sample and neuron **that spike**. A neuron that never spikes has no time, and
-    none is made up for it: the fraction of pairs that never spike stands beside. With that
-    fraction q and the mean m, counting "never" as any step n instead gives
-    :math:`(1 - q) m + q n` (just n where q = 1).
-
-    With ``target`` the neurons are classes, and the class that spikes first is predicted (Thorpe,
-    Delorme and Van Rullen, Neural Networks 14, 2001; Mostafa, IEEE TNNLS 29, 2018). Of classes that
-    spike first in the same step the one with the lowest index is predicted; a sample in which no
-    class spikes is wrong. How this differs from ``accuracy_temporal`` of snnTorch says
-    :func:`snnmetrics.functional.time_to_first_spike`.
+    Formula, definitions and sources: :func:`snnmetrics.functional.time_to_first_spike`, which also
+    lists the differences from ``accuracy_temporal`` of snnTorch. Means are taken over the pairs of
+    sample and neuron **that spike**. With ``target`` the neurons are classes, and the class that
+    spikes first is predicted.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
-    - ``preds`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, T, *neuron_shape)``; time
-      is the dimension ``time_dim``, the batch the first of the others. Bool, integer or floating,
+    - ``preds`` (:class:`~torch.Tensor`): spikes or spike counts, ``(B, T, *neuron_shape)``; time is
+      the dimension ``time_dim``, the batch the first other one. Bool, integer or floating,
       dense or sparse COO. The number of steps may differ between batches.
     - ``target`` (:class:`~torch.Tensor`, optional): class indices, ``(B,)``, of an integer dtype;
       then ``preds`` is ``(B, T, C)`` with C >= 2
@@ -268,30 +246,28 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
     As output of ``forward`` (this batch; dtype of ``preds``, at least float32) and ``compute``
     (the epoch over all ranks, float64) it returns a dict of:
 
-    - ``"time_per_neuron"``: neuron shape; steps, or seconds with ``dt``; NaN for a neuron that
-      never spikes (only with ``per_neuron``)
+    - ``"time_per_neuron"``: neuron shape; steps, or seconds with ``dt``; NaN for a neuron without
+      spikes (only with ``per_neuron``)
     - ``"never_fraction_per_neuron"``: neuron shape; fraction of samples without a spike of this
       neuron (only with ``per_neuron``)
-    - ``"time"``: 0-dim; the mean over all pairs that spike, NaN if there is none
+    - ``"time"``: 0-dim; the mean over all pairs that spike, NaN without spikes
     - ``"never_fraction"``: 0-dim; fraction of all pairs that never spike
-    - ``"accuracy"``: 0-dim; fraction of right predictions among the samples that came with
-      ``target``, NaN if none did
+    - ``"accuracy"``: 0-dim; fraction of correct predictions among the samples with ``target``, NaN
+      without them
 
-    Every neuron in the first step: time 1. T = 1: time 1 wherever there is a spike. T = 0: no
-    neuron spikes. No samples: NaN.
+    Every neuron in the first step: time 1. T = 0: no spikes. NaN without samples.
 
     Args:
         time_dim: Dimension of ``preds`` that is time.
-        dt: Seconds that one step lasts: times are in seconds instead of steps.
+        dt: Seconds of one step; times are then in seconds.
         per_neuron: Whether to keep and return the maps per neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If ``time_dim``, ``dt`` or ``per_neuron`` is of the wrong type.
-        ValueError: If ``dt`` is not positive. By ``update`` and ``forward``, with everything
-            accumulated left as it was: if shapes do not fit or the neuron shape changes, or, on
-            the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
-            ``compute`` raises then).
+        ValueError: If ``dt`` is not positive. By ``update`` and ``forward``, without changing the
+            state: if shapes do not match or the neuron shape changes, or, on the CPU, if ``preds``
+            is not finite or ``target`` is out of range (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -341,7 +317,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
             self.add_sum(name, shaped=False)
 
     def contribution(self, preds: Tensor, target: Tensor | None = None) -> Contribution:
-        """Steps of first spikes and right predictions of one batch."""
+        """Steps of first spikes and correct predictions of one batch."""
         sums, samples, shape = time_to_first_spike_update(
             preds, target, self.time_dim, self.per_neuron
         )
@@ -349,7 +325,7 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         return Contribution(sums, samples, shape, value_dtype(preds))
 
     def result(self, sums: Mapping[str, Tensor], samples: int | Tensor) -> dict[str, Tensor]:
-        """Means over what spiked, fractions of what did not."""
+        """Means over pairs that spike, fractions of pairs that do not."""
         return time_to_first_spike_compute(**sums, dt=self.dt, per_neuron=self.per_neuron)
 
     @property
@@ -373,26 +349,10 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
 
 
 class EarlyExit(SNNMetric[dict[str, Tensor]]):
-    r"""Mean number of steps and accuracy when each sample stops once the network is sure enough.
+    """Mean number of steps and accuracy when each sample stops at a threshold of confidence.
 
-    The confidence at step t is the largest probability of the softmax over classes,
-
-    .. math:: c_t = \max_k \operatorname{softmax}(e_t)_k, \qquad
-        e_t = \frac{1}{t} \sum_{s \le t} o_s \quad\text{or}\quad e_t = \sum_{s \le t} o_s
-
-    and a sample stops at the first step with :math:`c_t \ge` ``threshold``, or at the last one.
-    The class with the most evidence at that step is predicted; of equal classes the first is taken,
-    and where all classes are equal there is no evidence and the sample counts as wrong, as in
-    :class:`AccuracyOverTime`. This is the rule of SEENN-I (Li, Geller, Kim and Panda, NeurIPS 2023)
-    with the mean of the outputs so far. Confidences are compared in float64.
-
-    With the mean, the confidence of C classes is bounded for spikes in {0, 1}:
-    :math:`c_t \le e / (e + C - 1)`, 0.23 for ten classes. For spike counts ``readout="sum"`` can
-    reach any threshold below 1.
-
-    With ``rule="gap"`` a sample stops where :math:`e_t` of the best class exceeds that of the
-    second best by ``threshold`` or more: the Top-K rule of Wu et al., arXiv 2301.09522, 2023, with
-    one threshold for all steps.
+    Formulas, rules and sources: :func:`snnmetrics.functional.early_exit`. With ``readout="mean"``
+    the confidence is bounded for spikes in {0, 1}: 0.23 for ten classes.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -408,15 +368,15 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     ``(K,)`` for K of them:
 
     - ``"steps"``: mean number of steps per sample, from 1 to T
-    - ``"accuracy"``: fraction of samples that are predicted rightly at their exit
+    - ``"accuracy"``: fraction of samples predicted correctly at their exit
 
-    No spike: all classes are equally likely, so that a threshold above 1 / C gives T steps;
-    accuracy 0. T = 1: 1 step, whatever the threshold. No samples: NaN.
+    Without spikes all classes are equally likely: a threshold above 1 / C gives T steps and
+    accuracy 0. T = 1: 1 step for any threshold. NaN without samples.
 
     Args:
         threshold: Confidence at which inference stops, between 0 (the first step) and 1 (reached
-            only where float64 rounds to it), or the gap; one number, or K of them in any order for
-            the curve. Kept as the buffer ``threshold``.
+            only if float64 rounds to it), or the gap; one number, or K numbers in any order for the
+            curve. Kept as the buffer ``threshold``.
         time_dim: Dimension of ``preds`` that is time.
         readout: ``"mean"`` or ``"sum"`` of the outputs so far.
         rule: ``"confidence"`` or ``"gap"``.
@@ -426,9 +386,9 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
     Raises:
         TypeError: If ``threshold`` or ``time_dim`` is of the wrong type.
         ValueError: If a threshold is out of range or ``readout`` or ``rule`` is unknown. By
-            ``update`` and ``forward``, with everything accumulated left as it was: if shapes do not
-            fit, or, on the CPU, if ``preds`` is not finite or ``target`` is out of range (on
-            accelerators ``compute`` raises then).
+            ``update`` and ``forward``, without changing the state: if shapes do not match, or, on
+            the CPU, if ``preds`` is not finite or ``target`` is out of range (on accelerators
+            ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -477,10 +437,10 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         self.add_sum("steps", shaped=True)
         self.add_sum("right", shaped=True)
         if levels.device != self.samples.device:
-            self.to(levels.device)  # thresholds that are on an accelerator are used there
+            self.to(levels.device)  # keep thresholds from an accelerator there
 
     def contribution(self, preds: Tensor, target: Tensor) -> Contribution:
-        """Steps and right predictions of one batch at the exits of its samples."""
+        """Steps and correct predictions of one batch at the exits of its samples."""
         steps, right, samples = early_exit_update(
             preds,
             target,

@@ -1,4 +1,4 @@
-"""Metrics of spike trains: intervals between spikes, spread of their counts."""
+"""Metrics of spike trains: interspike intervals and spread of spike counts."""
 
 from __future__ import annotations
 
@@ -26,32 +26,17 @@ if TYPE_CHECKING:
 
 
 class IntervalStatistics(SNNMetric[dict[str, Tensor]]):
-    r"""Irregularity of spike trains over an epoch, from the intervals between their spikes.
+    """Irregularity of spike trains over an epoch, from the intervals between their spikes.
 
-    A train is one neuron in one sample. With its intervals :math:`I_1 .. I_n` between neighbouring
-    spikes, in steps, their mean m and their standard deviation s (of the n intervals, without
-    Bessel's correction)
-
-    .. math:: \text{CV} = \frac{s}{m} \qquad
-        \text{CV2} = \frac{1}{n-1} \sum_{i=1}^{n-1} \frac{2\,|I_{i+1}-I_i|}{I_{i+1}+I_i} \qquad
-        \text{LV} = \frac{3}{n-1} \sum_{i=1}^{n-1}
-        \Bigl( \frac{I_{i+1}-I_i}{I_{i+1}+I_i} \Bigr)^2
-
-    A train of equal intervals has 0 in all of them, a Poisson process 1. CV2 (Holt et al., Journal
-    of Neurophysiology 75, 1996) and LV (Shinomoto et al., Neural Computation 15, 2003) compare
-    neighbours alone: a rate that changes slowly adds to CV, and hardly to these. Of one train they
-    are ``cv``, ``cv2`` and ``lv`` of ``elephant.statistics``.
-
-    CV, CV2 and LV are means over the trains with two or more intervals, each of which weighs the
-    same. Other trains have none, and none is made up for them. Intervals do not reach from one
-    batch into the next one. The number of steps may differ between batches.
+    Formulas and sources: :func:`snnmetrics.functional.interval_statistics`, over the trains of all
+    batches. Intervals do not extend across batches. The number of steps may differ between batches.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``) and one or more neuron dimensions. A step with a nonzero value is one spike
-      time, whatever the value: several spikes within a step have no order. Bool, integer or
-      floating, dense or sparse COO. A batch of no samples changes nothing.
+      time: several spikes within a step have no order. Bool, integer or floating, dense or sparse
+      COO. A batch without samples changes nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -63,25 +48,25 @@ class IntervalStatistics(SNNMetric[dict[str, Tensor]]):
       seconds with ``dt``
     - ``"intervals"``: number of intervals per sample, over all neurons
 
-    With ``per_neuron`` also the same of each neuron over its samples, of the neuron shape:
+    With ``per_neuron`` also the same figures of each neuron over its samples, of the neuron shape:
     ``"cv_per_neuron"``, ``"cv2_per_neuron"``, ``"lv_per_neuron"``, ``"mean_interval_per_neuron"``,
     ``"intervals_per_neuron"``.
 
     The first three are NaN without a train of two intervals, ``"mean_interval"`` without an
-    interval, all without samples. They have no gradient.
+    interval, all without samples. They are not differentiable.
 
     Args:
         time_dim: Dimension of the activations that is time.
-        dt: Seconds of one step; ``"mean_interval"`` is in seconds then.
+        dt: Seconds of one step; ``"mean_interval"`` is then in seconds.
         per_neuron: Whether to keep and return the maps per neuron, too.
         metric_kwargs: Keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``dt`` is not positive and finite. By ``update`` and ``forward``, with
-            everything accumulated left as it was: if the rank is wrong or the neuron shape differs
-            from earlier batches, if the activations are complex or, on the CPU, not finite (on
-            accelerators ``compute`` raises then).
+        ValueError: If ``dt`` is not positive and finite. By ``update`` and ``forward``, without
+            changing the state: if the rank is wrong or the neuron shape differs from earlier
+            batches, if the activations are complex or, on the CPU, not finite (on accelerators
+            ``compute`` raises then).
 
     Example:
         >>> import torch
@@ -157,27 +142,18 @@ class IntervalStatistics(SNNMetric[dict[str, Tensor]]):
 
 
 class FanoFactor(SNNMetric[Any]):
-    r"""Variance of the spike count of a neuron over its mean, from sample to sample of an epoch.
+    """Fano factor: variance of the spike count of a neuron over the samples, divided by its mean.
 
-    .. math:: F_i = \frac{\frac{1}{N} \sum_n (c_{n,i} - \bar{c}_i)^2}{\bar{c}_i} \qquad
-        c_{n,i} = \sum_t |x_{n,t,i}| \qquad \bar{c}_i = \frac{1}{N} \sum_n c_{n,i}
-
-    over the N samples of all batches, and the mean of :math:`F_i` over the neurons that spike. The
-    variance is that of the samples at hand, without Bessel's correction; of one neuron this is
-    ``elephant.statistics.fanofactor`` of its trains. The same count in each sample gives 0, counts
-    of a Poisson process 1 on average (Fano, Physical Review 72, 1947, of counts of ions). The value
-    of an epoch is not the mean of those of its batches.
-
-    Counts are comparable where all samples last equally many steps; where they do not, the
-    variance holds the spread of the durations as well. Samples of different classes differ in their
-    mean counts: give the samples of one class, for example by ``mask=target == k``, to tell
-    trial-to-trial variability from tuning.
+    Formula and source: :func:`snnmetrics.functional.fano_factor`, over the samples of all batches;
+    the value of an epoch is not the mean over its batches. To separate trial-to-trial variability
+    from tuning, use samples of one class, for example by ``mask=target == k``.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``activations`` (:class:`~torch.Tensor`): spikes or spike counts: batch, time (at
       ``time_dim``) and one or more neuron dimensions; all steps of a sample at once. Magnitudes
-      count. Bool, integer or floating, dense or sparse COO. A batch of no samples changes nothing.
+      count. Bool, integer or floating, dense or sparse COO. A batch without samples changes
+      nothing.
     - ``mask`` (:class:`~torch.Tensor`, by name, optional): bool, ``(B,)``; samples with False are
       left out as if they had not been in the batch
 
@@ -188,10 +164,8 @@ class FanoFactor(SNNMetric[Any]):
     - ``"fano_factor"``: 0-dim; this mean
     - ``"fano_factor_per_neuron"``: neuron shape
 
-    0 or more; 0 for a single sample, which has no variance; NaN for a neuron without a spike, and
-    for the layer if none has one or there is no sample. Counts and their squares are summed as
-    exact integers; of graded values the variance is known to about 1e-16 of the squared mean. They
-    have no gradient.
+    0 for a single sample; NaN for a neuron without a spike, and for the layer if all neurons are
+    silent or samples are missing. They are not differentiable.
 
     Args:
         time_dim: Dimension of the activations that is time.
@@ -201,9 +175,9 @@ class FanoFactor(SNNMetric[Any]):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: By ``update`` and ``forward``, with everything accumulated left as it was: if
-            the rank is wrong or the neuron shape differs from earlier batches, if the activations
-            are complex or, on the CPU, not finite (on accelerators ``compute`` raises then).
+        ValueError: By ``update`` and ``forward``, without changing the state: if the rank is wrong
+            or the neuron shape differs from earlier batches, if the activations are complex or, on
+            the CPU, not finite (on accelerators ``compute`` raises then).
 
     Example:
         >>> import torch

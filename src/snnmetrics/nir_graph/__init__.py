@@ -1,4 +1,4 @@
-"""Reports of NIR graphs, without a model that runs."""
+"""Reports of NIR graphs, without running a model."""
 
 from snnmetrics.nir_graph.report import from_nir
 

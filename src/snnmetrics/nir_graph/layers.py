@@ -20,12 +20,12 @@ from snnmetrics.synapses.maps import SynapseMap, SynapseMaps
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats
 
-_ROUNDING = 1e-6  # relative: of rates in float32, summed
-_SPREAD = "spikes of different weight meet: each counts once"
+_ROUNDING = 1e-6  # relative error of summed float32 rates
+_SPREAD = "the layer receives spikes of different weight: each counts once"
 
 
 def layer_of(node: Node, shape: Shape, fed: Signal, steps: int) -> LayerData:
-    """The row of a node with weights, of one sample of some steps."""
+    """Row of a node with weights, for one sample of some steps."""
     spec, synapse_map = _mapped(node, shape)
     rates, kind = fed.spikes, InputKind.INTEGER
     if rates is None:
@@ -33,7 +33,7 @@ def layer_of(node: Node, shape: Shape, fed: Signal, steps: int) -> LayerData:
         kind = InputKind.ANALOG
     stats = InputStats(kind, steps * rates, steps * rates.clamp(max=1))
     figures = synapse_map.figures(stats)._asdict()
-    # What is an upper bound is a whole number; sums of expected spikes need not be.
+    # Upper bounds are integers; sums of expected spikes need not be.
     bounds = ("events", "event_synops", "effective_synops")
     whole: dict[str, Any] = {
         name: (_at_least if name in bounds else _number)(value.item())
@@ -59,7 +59,7 @@ def layer_of(node: Node, shape: Shape, fed: Signal, steps: int) -> LayerData:
 
 
 def neurons_of(node: Node, rates: Tensor, steps: int) -> NeuronData:
-    """The row of a layer of spiking neurons."""
+    """Row of a layer of spiking neurons."""
     return NeuronData(
         type=node.type or type(node.node).__name__,
         neurons=rates.numel(),
@@ -78,24 +78,24 @@ def parameters_of(node: Any) -> int:
 
 
 def weight_shape_of(node: Any) -> Size:
-    """The shape of what a node multiplies with."""
+    """Shape of the parameter that a node multiplies with."""
     return sizes_of(_weight(node))
 
 
 def _notes(fed: Signal) -> tuple[str, ...]:
     if fed.spikes is None:
         return (
-            f"spikes not known: {fed.why}; no synops, and events, MACs and input sparsity are as "
+            f"spikes unknown: {fed.why}; no synops, and events, MACs and input sparsity are as "
             "if every input were nonzero",
         )
     return (_SPREAD,) if fed.scale is None else ()
 
 
 def _mapped(node: Node, shape: Shape) -> tuple[OpSpec, SynapseMap]:
-    """The operation of one step, and its synapses."""
+    """Operation of one step, and its synapses."""
     weight, form, entering = _present(_weight(node.node)), _form(node, shape), shape.input
     if node.type == "Scale":
-        # One factor may stand for many elements; each has a synapse of its own.
+        # One factor may apply to many elements; each has its own synapse.
         weight = weight.expand(shape.input)
     if isinstance(form, ConvGeometry):
         entering = (1, *entering)
@@ -121,14 +121,14 @@ def _weight(node: Any) -> Any:
 
 
 def _present(weight: Any) -> Tensor:
-    """One where a weight is not zero: all that counting asks, for any dtype."""
+    """One where a weight is nonzero: sufficient for counting, for any dtype."""
     if isinstance(weight, Tensor):
         return (weight.detach().cpu() != 0).to(torch.float32)
     return torch.from_numpy(np.array(np.asarray(weight) != 0, dtype=np.float32))
 
 
 def _at_least(expected: float) -> int:
-    """Round up; within rounding of a whole number it is that number, above or below."""
+    """Round up; a number within rounding error of an integer becomes that integer."""
     nearest = round(expected)
     is_whole = abs(expected - nearest) <= _ROUNDING * expected
     return nearest if is_whole else math.ceil(expected)

@@ -1,7 +1,7 @@
-"""Expected spikes in a NIR graph: from the rates of what emits them to what takes them in.
+"""Expected spikes in a NIR graph, propagated from sources to layers.
 
-Rates add where edges meet, and in the windows of pooling. Average pooling and ``Scale`` make a
-spike weigh less or more: it stays one spike, as with ``input_scale`` of the Monitor.
+Rates add where edges join, and in pooling windows. Average pooling and ``Scale`` change the weight
+of a spike: it remains one spike, as with ``input_scale`` of the Monitor.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Signal(NamedTuple):
     """Expected spikes at the output or the input of a node.
 
     Attributes:
-        spikes: Expected spikes per element and step, float64; ``None`` if not known.
-        scale: What a spike weighs; ``None`` where spikes of different weight meet.
-        why: Why the spikes are not known.
+        spikes: Expected spikes per element and step, float64; ``None`` if unknown.
+        scale: Weight of a spike; ``None`` for spikes of different weight.
+        why: Reason why the spikes are unknown.
     """
 
     spikes: Tensor | None
@@ -38,12 +38,12 @@ class Signal(NamedTuple):
 def checked_rates(
     rates: Mapping[str, Any] | None, nodes: Nodes, shapes: Shapes
 ) -> dict[str, Tensor]:
-    """The rates that a user gave, as float64 tensors of the shape of their nodes.
+    """Rates given by the user, as float64 tensors of the shape of their nodes.
 
     Raises:
         TypeError: If ``rates`` is not a mapping, or a rate is not a number or array.
-        ValueError: If a name is not a node that a rate may be given for, or a rate is negative, not
-            finite or of another shape.
+        ValueError: If a name is not a node that accepts a rate, or a rate is negative, not finite
+            or of another shape.
     """
     if rates is None:
         return {}
@@ -62,12 +62,12 @@ def checked_rates(
 
 
 def takes_rate(node: Node) -> bool:
-    """Whether a node emits spikes of its own: spiking neurons, inputs, unknown nodes."""
+    """Whether a node generates spikes: spiking neurons, inputs, unknown nodes."""
     return node.type in SPIKING or node.type == "" or (node.type == "Input" and not node.sources)
 
 
 def signals_of(nodes: Nodes, shapes: Shapes, rates: Mapping[str, Tensor]) -> dict[str, Signal]:
-    """The output signal of each node."""
+    """Output signal of each node."""
     found: dict[str, Signal] = {}
     waiting = dict(nodes)
     news = True
@@ -85,7 +85,7 @@ def signals_of(nodes: Nodes, shapes: Shapes, rates: Mapping[str, Tensor]) -> dic
 
 
 def fed(name: str, nodes: Nodes, shapes: Shapes, signals: Mapping[str, Signal]) -> Signal:
-    """The input signal of a node: the sum of what its sources emit."""
+    """Input signal of a node: the sum over its sources."""
     sources = [signals[source] for source in nodes[name].sources]
     if name in shapes.why:
         return Signal(None, None, shapes.why[name])
@@ -140,7 +140,7 @@ def _average_pool(node: Any, x: Signal, shape: Shape) -> Signal:
 
 
 def _scale(node: Any, x: Signal, shape: Shape) -> Signal:
-    """A spike that is multiplied by zero is none any more."""
+    """Spikes multiplied by zero disappear."""
     assert x.spikes is not None
     factors = torch.from_numpy(np.abs(np.array(node.scale, dtype=np.float64)))
     present = factors != 0
@@ -166,16 +166,16 @@ _PASSING: dict[str, Callable[[Any, Signal, Shape], Signal]] = {
 
 def _refusal(name: object, nodes: Nodes) -> str:
     if name not in nodes:
-        return f"there is no node {name!r}"
+        return f"{name!r} is not a node"
     node = nodes[str(name)]
     if node.type == "Input":
-        return f"{name!r} passes on what feeds it"
-    return f"{name!r} ({node.type}) emits no spikes of its own"
+        return f"{name!r} passes on its input"
+    return f"{name!r} ({node.type}) does not generate spikes"
 
 
 def _as_tensor(name: str, rate: Any) -> Tensor:
     if isinstance(rate, Tensor):
-        # NumPy has no bfloat16.
+        # NumPy lacks bfloat16.
         rate = (rate.double() if rate.is_floating_point() else rate).detach().cpu().numpy()
     try:
         array = np.array(rate)
@@ -186,7 +186,7 @@ def _as_tensor(name: str, rate: Any) -> Tensor:
             f"rates[{name!r}]: expected a number or an array of numbers, found {rate!r}"
         )
     given = torch.from_numpy(array.astype(np.float64))
-    if not bool(((given >= 0) & (given <= _MOST)).all()):  # NaN fails, too
+    if not bool(((given >= 0) & (given <= _MOST)).all()):  # also refuses NaN
         raise ValueError(
             f"rates[{name!r}]: expected spikes per neuron and step from 0 to 2**53, "
             f"found {given.min().item()} to {given.max().item()}"

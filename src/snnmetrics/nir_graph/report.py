@@ -23,11 +23,11 @@ from snnmetrics.report.data import Uncounted
 from snnmetrics.report.report import Report
 
 _EXPECTED = (
-    "expected values of one sample, from the rates that were given. Synops and ACs follow from "
+    "expected values of one sample, from the given rates. Synops and ACs follow from "
     "them; events, event synops and effective synops are upper bounds, as an input is nonzero at "
     "most as often as it has spikes, and are rounded up to whole numbers"
 )
-_NO_STEPS = "number of time steps not known: figures are of one step"
+_NO_STEPS = "T unknown: declare `steps`; figures are for one step"
 
 
 def from_nir(
@@ -39,56 +39,57 @@ def from_nir(
     r"""Report synapses and expected synaptic operations of a NIR graph, without a model.
 
     The fan-out of every node with weights follows from the graph alone, exact at padding edges.
-    With firing rates the report says what the network is expected to cost: an input element with
+    With firing rates, the report gives the expected cost of the network: an input element with
     rate :math:`r_i` (spikes per neuron and step) and fan-out :math:`f_i` contributes
     :math:`T r_i f_i` synaptic operations in :math:`T` steps.
 
     **Layers**: a row for each ``Linear``, ``Affine``, ``Conv1d``, ``Conv2d`` and ``Scale`` (one
-    synapse per element). Nodes of subgraphs are called ``"subgraph.node"``. Shapes that NIR leaves
-    open (``input_shape=None``, pooling, neurons with scalar parameters) are taken from what feeds
-    the node.
+    synapse per element). Nodes of subgraphs are named ``"subgraph.node"``. Shapes that NIR leaves
+    open (``input_shape=None``, pooling, neurons with scalar parameters) are taken from the source
+    of the node.
 
-    **Rates** add where several edges lead to a node, as a recurrent one and one from the input;
-    an edge that is listed twice is there once. ``SumPool2d`` adds the rates of a window.
-    ``AvgPool2d`` does, too: a spike then weighs 1/(size of the window), which is the
-    ``input_scale`` of the row. ``Scale`` changes what a spike weighs, and drops those it
-    multiplies by zero. ``Flatten``, ``Delay`` and subgraphs pass spikes on. What ``I``, ``LI``,
-    ``Linear`` and convolutions emit are values, not spikes.
+    **Rates** add if several edges lead to a node, such as a recurrent one and one from the input;
+    duplicate edges count once. ``SumPool2d`` and ``AvgPool2d`` add the rates of a window; after
+    ``AvgPool2d`` a spike has the weight 1/(size of the window), which is the ``input_scale`` of the
+    row. ``Scale`` changes the weight of a spike, and drops spikes that it multiplies by zero.
+    ``Flatten``, ``Delay`` and subgraphs pass spikes on. Outputs of ``I``, ``LI``, ``Linear`` and
+    convolutions are values, not spikes.
 
     **Expected counts** are of kind ``"integer"``. ``synops`` and ``acs`` are expected values, and
-    need not be whole. ``events``, ``event_synops`` and ``effective_synops`` are upper bounds,
-    :math:`T \sum \min(1, r_i) f_i`, rounded up: exact before rounding where a neuron spikes at
-    most once per step and feeds the layer directly. (Of two sources that fire half of the time
-    rates do not say how often one of them does.) What differs from a whole number by a millionth
-    of itself or less is that number, as rates in float32 are not more exact.
+    need not be integers. ``events``, ``event_synops`` and ``effective_synops`` are upper bounds,
+    :math:`T \sum \min(1, r_i) f_i`, rounded up: exact before rounding if a neuron spikes at most
+    once per step and is the only source of the layer. (Rates of two sources do not determine how
+    often at least one of them spikes.) Numbers within a relative 1e-6 of an integer are that
+    integer, since float32 rates are not more exact.
 
-    **Without the rate** of something that feeds a layer its spikes are not known. Its row is then
-    of kind ``"analog"``, has no synops (``None``), and counts events and MACs as if every input
-    were nonzero: the cost in a network that is not spiking, which is what a first layer on an
-    image has. A note of the row says so. Neurons without a rate have no row; a note names them.
+    **Without the rate** of a source of a layer, its spikes are unknown. Its row is then of kind
+    ``"analog"``, has no synops (``None``), and counts events and MACs as if every input were
+    nonzero: the cost in a non-spiking network, as of a first layer on an image. A note of the row
+    says so. Neurons without a rate have no row; a note names them.
 
-    **Uncounted**: nodes of unknown type, shapes that are not known or contradict each other, and
-    edges to subgraphs with several inputs stand in ``uncounted`` with the reason.
+    **Uncounted**: nodes of unknown type, unknown or contradictory shapes, and edges to subgraphs
+    with several inputs are listed in ``uncounted`` with the reason.
 
     Args:
-        graph: A ``nir.NIRGraph``, such as ``nir.read`` returns. It is left as it is.
-        steps: Time steps of the sample. ``None``: not known; figures are of one step.
+        graph: A ``nir.NIRGraph``, as returned by ``nir.read``. It is not changed.
+        steps: Time steps of the sample. ``None``: unknown; figures are for one step.
         rates: Spikes per neuron and step, by name of the node: a number for all its neurons, or an
             array of its output shape. For spiking neurons (``IF``, ``LIF``, ``CubaLIF``,
-            ``Threshold``), ``Input``, and nodes of types that are not known here.
-        dt: Seconds per step, if known: firing rates are in Hz then, and there are synops per
+            ``Threshold``), ``Input``, and nodes of unknown type.
+        dt: Seconds per step, if known: firing rates are then in Hz, and there are synops per
             second.
 
     Returns:
-        A report of one sample. Its ``parameters`` are weights, scales and biases; those of neurons
-        are not counted.
+        A report of one sample. Its ``parameters`` are weights, scales and biases, without those of
+        neurons.
 
     Raises:
         ImportError: If ``nir`` is not installed.
         TypeError: If ``graph`` is not a ``nir.NIRGraph``, ``steps`` is not an integer, ``dt`` is
             not a number, or ``rates`` is not a mapping to numbers and arrays.
-        ValueError: If ``steps`` or ``dt`` is not positive; if a rate is of no node that emits
-            spikes, negative, not finite, or of another shape; if an edge leads to no node.
+        ValueError: If ``steps`` or ``dt`` is not positive; if a rate belongs to a node that does
+            not generate spikes, is negative, not finite, or of another shape; if an edge leads to
+            an unknown node.
 
     References:
         Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for

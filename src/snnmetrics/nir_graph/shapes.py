@@ -1,8 +1,8 @@
-"""Shapes in a NIR graph: those that nodes state, and those that follow from what feeds them.
+"""Shapes in a NIR graph: stated by nodes, or inferred from their sources.
 
-NIR states the shape of most nodes. Pooling has none, a convolution may have none
-(``input_shape=None``), a ``Flatten`` likewise, and frameworks write the parameters of neurons that
-are all alike as scalars. These take their shape from what feeds them.
+NIR states the shape of most nodes. Pooling lacks one, a convolution may lack one
+(``input_shape=None``), a ``Flatten`` likewise, and frameworks write equal parameters of neurons as
+scalars. These nodes take their shape from their sources.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from snnmetrics.ops.geometry import ConvGeometry
 
 Size = tuple[int, ...]
 
-# Neurons, and what treats every element by itself, with a parameter that has its shape.
+# Neurons and other element-wise nodes, with a parameter of their shape.
 SHAPED_BY = {
     "IF": "v_threshold",
     "LIF": "v_threshold",
@@ -40,14 +40,14 @@ class Shape(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes by name of the node; of all other nodes, why the shape is not known."""
+    """Shapes by name of the node; for all other nodes, the reason why the shape is unknown."""
 
     known: dict[str, Shape]
     why: dict[str, str]
 
 
 class UnfitError(Exception):
-    """A node that cannot be what its parameters say."""
+    """Parameters of a node are inconsistent."""
 
 
 def sizes_of(array: Any) -> Size:
@@ -56,14 +56,14 @@ def sizes_of(array: Any) -> Size:
 
 
 def shapes_of(nodes: Nodes) -> Shapes:
-    """Find the shapes of all nodes, as far as they are stated or follow."""
+    """Find the shapes of all nodes that are stated or can be inferred."""
     found = Shapes({}, {})
     _follow_edges(nodes, found)
-    # What nothing known feeds may still state a shape, or be read by a node that states one.
+    # Nodes without a known source may still state a shape, or have a target that states one.
     while _take_stated(nodes, found) or _take_from_readers(nodes, found):
         _follow_edges(nodes, found)
     for name, node in nodes.items():
-        if name in found.known and node.type:  # of types that are not known nothing is expected
+        if name in found.known and node.type:  # unknown types accept any input
             _check_sources(name, node, nodes, found)
     for name in nodes:
         if name not in found.known:
@@ -72,7 +72,7 @@ def shapes_of(nodes: Nodes) -> Shapes:
 
 
 def fits(fed: Size, expected: Size) -> bool:
-    """Whether shapes agree, but for a batch of one that a converter left in front."""
+    """Whether shapes agree, ignoring a leading batch of one left by a converter."""
     return _without_ones(fed) == _without_ones(expected)
 
 
@@ -82,10 +82,10 @@ def _without_ones(size: Size) -> Size:
 
 
 def accepts(source: Node, fed: Size, expected: Size) -> bool:
-    """Whether a node of shape ``expected`` may read a source of shape ``fed``."""
+    """Whether a node with input shape ``expected`` may read a source of shape ``fed``."""
     if fits(fed, expected):
         return True
-    # `start_dim` is 1 by default, which counts a batch dimension that shapes in NIR do not have.
+    # `start_dim` is 1 by default, which assumes a batch dimension that shapes in NIR lack.
     return source.type == "Flatten" and math.prod(fed) == math.prod(expected)
 
 
@@ -93,7 +93,7 @@ def accepts(source: Node, fed: Size, expected: Size) -> bool:
 
 
 def _follow_edges(nodes: Nodes, found: Shapes) -> None:
-    """Go through the nodes until nothing new follows."""
+    """Visit the nodes until the shapes no longer change."""
     news = True
     while news:
         news = False
@@ -103,12 +103,12 @@ def _follow_edges(nodes: Nodes, found: Shapes) -> None:
 
 
 def _enter(name: str, node: Node, found: Shapes) -> bool:
-    """Enter what a node and what feeds it say of its shape; whether they do."""
+    """Infer the shape of a node from itself and its sources; return whether it changed."""
     known = (found.known[source].output for source in node.sources if source in found.known)
     try:
         shape = _RULES.get(node.type, _stated)(node, next(known, None))
         if shape is not None and 0 in (*shape.input, *shape.output):
-            raise UnfitError(f"there are no elements in {shape.input} or in {shape.output}")
+            raise UnfitError(f"{shape.input} or {shape.output} is empty")
     except UnfitError as error:
         found.why[name] = str(error)
         return True
@@ -118,7 +118,7 @@ def _enter(name: str, node: Node, found: Shapes) -> bool:
 
 
 def _take_stated(nodes: Nodes, found: Shapes) -> bool:
-    """Take the shape of parameters for that of the neurons, where nothing says otherwise."""
+    """Use the shape of parameters as that of the neurons, if it is otherwise unknown."""
     news = False
     for name, node in nodes.items():
         if name not in found.known and node.type in SHAPED_BY and name not in found.why:
@@ -130,7 +130,7 @@ def _take_stated(nodes: Nodes, found: Shapes) -> bool:
 
 
 def _take_from_readers(nodes: Nodes, found: Shapes) -> bool:
-    """Take the input size of a node as the output size of its sources."""
+    """Use the input size of a node as the output size of its sources."""
     read = {
         source: found.known[name].input
         for name, node in nodes.items()
@@ -139,7 +139,7 @@ def _take_from_readers(nodes: Nodes, found: Shapes) -> bool:
     }
     news = False
     for name, size in read.items():
-        # For other nodes the input size does not follow from the output size.
+        # Other nodes do not determine the input size by the output size.
         if name not in found.known | found.why and nodes[name].type in {
             "Input",
             "Output",
@@ -155,18 +155,18 @@ def _check_sources(name: str, node: Node, nodes: Nodes, found: Shapes) -> None:
     for source in node.sources:
         fed = found.known.get(source)
         if fed is not None and not accepts(nodes[source], fed.output, expected):
-            found.why[name] = f"it takes in {expected}, and '{source}' gives {fed.output}"
+            found.why[name] = f"its input is {expected}, and '{source}' returns {fed.output}"
 
 
 def _cause(name: str, nodes: Nodes, found: Shapes) -> str:
-    """Return why a shape is not known: the graph does not state it, here or further up."""
+    """Explain why a shape is unknown: the graph does not state it, here or at a source."""
     seen = {name}
     while True:
         ahead = [source for source in nodes[name].sources if source not in found.known]
         if name in found.why:
-            return f"the shape of '{name}' is not known: {found.why[name]}"
+            return f"the shape of '{name}' is unknown: {found.why[name]}"
         if not ahead or ahead[0] in seen:
-            return f"the graph states no shape of '{name}', and nothing that feeds it tells"
+            return f"the graph does not determine the shape of '{name}'"
         name = ahead[0]
         seen.add(name)
 
@@ -182,7 +182,7 @@ def _port(node: Node, fed: Size | None) -> Shape | None:
 
 
 def _stated(node: Node, fed: Size | None) -> Shape | None:
-    """Of a type that is not known: what it says itself."""
+    """Shape of a node of unknown type, if it states one."""
     output = (getattr(node.node, "output_type", None) or {}).get("output")
     # A subgraph has one shape per port, and a port may be called "output".
     if output is None or type_of(node.node) == GRAPH:
@@ -196,7 +196,7 @@ def _elementwise(node: Node, fed: Size | None) -> Shape | None:
     if fed is None:
         return None
     own = sizes_of(getattr(node.node, SHAPED_BY[node.type]))
-    # Parameters of one element, or one per channel, stand for many neurons.
+    # Parameters with one element, or one per channel, may apply to many neurons.
     size = fed if _spreads(own, fed) else own
     return Shape(size, size)
 
@@ -232,10 +232,10 @@ def _conv(node: Node, fed: Size | None) -> Shape | None:
 
 
 def geometry_of(conv: Any) -> ConvGeometry:
-    """Return the geometry of a NIR convolution; ``"same"`` and ``"valid"`` as numbers.
+    """Geometry of a NIR convolution; ``"same"`` and ``"valid"`` as numbers.
 
     Raises:
-        UnfitError: If there is no such convolution.
+        UnfitError: If the parameters are invalid.
     """
     channels, _, *kernel = sizes_of(conv.weight)
     stride, dilation = (per_dim(value, len(kernel)) for value in (conv.stride, conv.dilation))
@@ -243,7 +243,7 @@ def geometry_of(conv: Any) -> ConvGeometry:
     if not isinstance(padding, str):
         padding = per_dim(padding, len(kernel))
     elif padding == "same" and set(stride) != {1}:
-        raise UnfitError(f"padding 'same' has no meaning with a stride of {stride}")
+        raise UnfitError(f"padding 'same' is undefined with a stride of {stride}")
     groups = int(conv.groups)
     if groups < 1 or channels % groups or min(*stride, *dilation) < 1:
         raise UnfitError(f"stride {stride}, dilation {dilation}, groups {groups} are not possible")
@@ -251,10 +251,10 @@ def geometry_of(conv: Any) -> ConvGeometry:
 
 
 def per_dim(value: Any, ndim: int) -> Size:
-    """One integer per dimension, of one for all or of several.
+    """One integer per dimension, from one for all or from several.
 
     Raises:
-        UnfitError: If they are not as many as dimensions.
+        UnfitError: If their number differs from the dimensions.
     """
     numbers = tuple(int(n) for n in np.ravel(value))
     if len(numbers) not in (1, ndim):
@@ -267,7 +267,7 @@ def _pool(node: Node, fed: Size | None) -> Shape | None:
         return None
     kernel, stride, padding = pooling_of(node.node)
     if len(fed) < 3:
-        raise UnfitError(f"pooling takes in (C, H, W), found {fed}")
+        raise UnfitError(f"pooling expects (C, H, W), found {fed}")
     sizes = zip(fed[-2:], kernel, stride, padding, strict=True)
     outputs = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
     if min(outputs) < 1:
@@ -279,7 +279,7 @@ def pooling_of(pool: Any) -> tuple[Size, Size, Size]:
     """Kernel, stride and padding of a pooling node.
 
     Raises:
-        UnfitError: If there is no such pooling.
+        UnfitError: If the parameters are invalid.
     """
     kernel, stride, padding = (
         per_dim(value, 2) for value in (pool.kernel_size, pool.stride, pool.padding)

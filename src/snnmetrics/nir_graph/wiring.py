@@ -1,7 +1,7 @@
-"""Nodes of a NIR graph and what feeds them, with subgraphs opened up.
+"""Nodes of a NIR graph and their sources, with subgraphs expanded.
 
-An edge to a subgraph is one to its ``Input``, an edge from it is one from its ``Output``. Edges are
-a set, as in the paper: one that is listed twice is there once.
+An edge to a subgraph leads to its ``Input``, an edge from it comes from its ``Output``. Edges are a
+set, as in the paper: duplicates count once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _KNOWN = {GRAPH, *WEIGHTED, *SPIKING, *NOT_SPIKING, *PASSING}
 
 @dataclass
 class Node:
-    """One node, with the names of what feeds it.
+    """One node, with the names of its sources.
 
     Attributes:
         node: The node of NIR.
-        type: Its class name; ``""`` for types that are not known here.
-        sources: Names of the nodes that feed it, in the order of the edges.
+        type: Its class name; ``""`` for unknown types.
+        sources: Names of its source nodes, in the order of the edges.
     """
 
     node: Any
@@ -38,10 +38,10 @@ Nodes = dict[str, Node]
 
 
 def wired(graph: Any) -> tuple[Nodes, list[Uncounted]]:
-    """All nodes by name, those of subgraphs as ``"subgraph.node"``.
+    """All nodes by name; nodes of subgraphs are ``"subgraph.node"``.
 
     Raises:
-        ValueError: If an edge names no node, or two nodes have the same name then.
+        ValueError: If an edge names an unknown node, or two nodes then have the same name.
     """
     nodes: Nodes = {}
     unclear: list[Uncounted] = []
@@ -50,7 +50,7 @@ def wired(graph: Any) -> tuple[Nodes, list[Uncounted]]:
 
 
 def type_of(node: Any) -> str:
-    """The class name of a node; ``""`` for what may do anything, such as a subclass."""
+    """Class name of a node; ``""`` for unknown classes, such as subclasses."""
     cls = type(node)
     known = cls.__module__.partition(".")[0] == "nir" and cls.__name__ in _KNOWN
     return cls.__name__ if known else ""
@@ -72,7 +72,7 @@ def _collect(graph: Any, prefix: str, nodes: Nodes, unclear: list[Uncounted]) ->
         exit_ = _port(graph.nodes[source], prefix + source, "Output")
         if exit_ is None:
             exit_ = prefix + source
-            # It stands for an output that is not known, as no node of NIR does.
+            # Represents an unknown output, unlike any NIR node.
             nodes[exit_] = Node(graph.nodes[source], "")
         if entry is None:
             unclear.append(_ambiguous(graph.nodes[target], prefix + target, "Input", exit_))
@@ -81,7 +81,7 @@ def _collect(graph: Any, prefix: str, nodes: Nodes, unclear: list[Uncounted]) ->
 
 
 def _port(node: Any, name: str, port: str) -> str | None:
-    """Return the end of an edge to or from a node: of a subgraph, its only input or output."""
+    """End of an edge to or from a node: for a subgraph, its only input or output."""
     if type_of(node) != GRAPH:
         return name
     ports = _ports(node, port)
@@ -97,14 +97,14 @@ def _ambiguous(graph: Any, name: str, port: str, source: str) -> Uncounted:
     return Uncounted(
         name,
         f"edge from {source}",
-        f"the subgraph has {found} nodes of type {port}: the edge does not say which it leads to",
+        f"the subgraph has {found} nodes of type {port}: the target of the edge is ambiguous",
     )
 
 
 def unknown(name: str, node: Node) -> Uncounted:
-    """The entry of a node whose operations are not known."""
+    """Entry of a node whose operations are unknown."""
     if type_of(node.node) == GRAPH:
         found = len(_ports(node.node, "Output"))
-        reason = f"it has {found} nodes of type Output: an edge does not say from which it comes"
+        reason = f"it has {found} nodes of type Output: the source of the edge is ambiguous"
         return Uncounted(name, "subgraph as a source", reason)
-    return Uncounted(name, type(node.node).__name__, "a node type that is not known here")
+    return Uncounted(name, type(node.node).__name__, "an unknown node type")

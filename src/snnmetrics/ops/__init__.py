@@ -1,1 +1,1 @@
-"""Contractions of PyTorch calls: specifications, parsers, dense cost."""
+"""Contractions in PyTorch calls: specifications, parsers, dense cost."""

@@ -1,6 +1,6 @@
 """Functions that multiply two tensors element by element.
 
-They contract nothing and have no parser. A monitor with ``elementwise=True`` counts those of two
+They do not contract and have no parser. A monitor with ``elementwise=True`` counts products of two
 activations, such as the masking of queries in spike-driven attention, or a gate.
 """
 
@@ -20,13 +20,13 @@ PRODUCTS: frozenset[Any] = frozenset(
         *(Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
     }
 )
-"""PyTorch's functions that multiply element by element."""
+"""PyTorch's element-wise multiplications."""
 
 
 def _operators(*names: tuple[Any, ...]) -> set[Any]:
     """Operators of a namespace with these names, and their overloads."""
     packets = [getattr(space, name, None) for space, *of_space in names for name in of_space]
-    found = [packet for packet in packets if packet is not None]  # others, this build lacks
+    found = [packet for packet in packets if packet is not None]  # this build lacks the others
     return {*found, *(getattr(packet, name) for packet in found for name in packet.overloads())}
 
 
@@ -34,13 +34,13 @@ MULTIPLICATIONS: frozenset[Any] = PRODUCTS | _operators(
     (torch.ops.aten, "mul", "mul_", "multiply", "multiply_"),
     (torch.ops.quantized, "mul", "mul_relu"),
 )
-"""The same, and operators; those on quantised tensors have no other name."""
+"""Element-wise multiplications, including operators; those on quantised tensors have no alias."""
 
 GATED: frozenset[Any] = frozenset(
     {torch.lstm, torch.gru, torch.lstm_cell, torch.gru_cell}
     | _operators((torch.ops.aten, "lstm", "gru", "lstm_cell", "gru_cell"))
 )
-"""Functions that multiply gates with states inside, where it cannot be seen."""
+"""Functions that multiply gates with states internally, where it cannot be observed."""
 
 _NAMES = (("input", "self", "qa"), ("other", "qb"))
 
@@ -54,7 +54,7 @@ def operands_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...
 
 
 def elementwise(left: Tensor, right: Tensor) -> Call:
-    """The product of two tensors, which are broadcast: an operation for each output element.
+    """Product of two tensors with broadcasting: one operation per output element.
 
     Example:
         >>> call = elementwise(torch.ones(2, 1, 3), torch.ones(4, 3)).aligned()

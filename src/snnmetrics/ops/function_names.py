@@ -1,20 +1,20 @@
-"""Names of PyTorch functions by what they mean for counting: data of ``ops/functions.py``.
+"""Names of PyTorch functions by their role in counting: data of ``ops/functions.py``.
 
-A name stands for the functions of that name in all namespaces (``torch.abs``, ``Tensor.abs``,
-``torch.ops.aten.abs``), for the one in place (``abs_``), with the prefix of a namespace
-(``linalg_norm``), for lists of tensors (``_foreach_abs``), with a copied result (``view_copy``) and
-for its backward kernel. Names of functions that have a parser are not repeated here.
+A name covers the functions of that name in all namespaces (``torch.abs``, ``Tensor.abs``,
+``torch.ops.aten.abs``), the in-place one (``abs_``), the one with the prefix of a namespace
+(``linalg_norm``), the one for lists of tensors (``_foreach_abs``), the one with a copied result
+(``view_copy``) and its backward kernel. Functions with a parser are not repeated here.
 
-Sorted within each block. A block was generated from the functions of PyTorch 2.13, completed by
-those of 2.14, and reviewed by hand; what a newer version adds is unknown until it stands here.
+Sorted within each block. Blocks were generated from the functions of PyTorch 2.13, completed with
+2.14, and reviewed by hand; functions of newer versions are unknown until added here.
 """
 
 from __future__ import annotations
 
-# Functions that contract something, by the reason why they are not counted. To a reader of a
-# report the reason follows on the name of the function.
+# Functions that contract, by the reason why they are not counted. In reports the reason follows the
+# name of the function.
 UNCOUNTED = {
-    "a fused recurrent network: the spikes between its steps cannot be seen": """
+    "a fused recurrent network: the spikes between its steps cannot be observed": """
         _cudnn_rnn _lstm_mps lstm_mps miopen_rnn mkldnn_rnn_layer quantized_gru quantized_lstm
     """,
     "a fused recurrent cell called by its internal name": """
@@ -94,8 +94,8 @@ UNCOUNTED = {
 # Operators of Python, with their reflected forms and those in place.
 OPERATORS = "add and div floordiv lshift mod mul or pow rshift sub truediv xor"
 
-# An element of the output is made of the elements at its place in the inputs, which are broadcast:
-# a parameter that meets an activation here is added to it, scales it or is compared with it.
+# Each output element depends on the elements at its position in the (broadcast) inputs: a parameter
+# is added to an activation, scales it or is compared with it.
 ELEMENTWISE = """
     __abs__ abs absolute acos acosh add _add_relu addcdiv addcmul airy_ai alpha_dropout angle apply
     arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh bernoulli
@@ -132,7 +132,7 @@ ELEMENTWISE = """
     tanh tanhshrink threshold true_divide trunc vander where xlog1py xlogy zeta
 """
 
-# Elements come out as they went in, or cast, at other places: views, copies, joins, selections.
+# Elements are unchanged, or cast, at other positions: views, copies, joins, selections.
 MOVEMENT = """
     _add_batch_dim adjoint alias __array_wrap__ as_strided as_strided_scatter as_subclass as_tensor
     asarray atleast_1d atleast_2d atleast_3d _autocast_to_full_precision
@@ -179,7 +179,7 @@ MOVEMENT = """
     _view_func _view_func_unsafe vsplit vstack _wrapped_linear_prepack xpu
 """
 
-# Elements of one tensor are summed, averaged, interpolated, compared or looked for: sums, pooling,
+# Elements of one tensor are summed, averaged, interpolated, compared or searched: sums, pooling,
 # resampling, losses, distances, histograms, positions.
 REDUCTION = """
     adaptive_avg_pool1d _adaptive_avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool3d
@@ -229,7 +229,7 @@ NORMALISATION = """
     _weight_norm_differentiable _weight_norm_interface
 """
 
-# A tensor made of numbers, alone or at random; at most shapes and dtypes come from another tensor.
+# A new tensor of constant or random numbers; only shapes and dtypes may come from another tensor.
 CREATION = """
     arange bartlett_window blackman_window cauchy constant _cudnn_init_dropout_state _dim_arange
     _efficientzerotensor empty _empty_affine_quantized empty_like
@@ -248,7 +248,8 @@ CREATION = """
     tril_indices triu_indices uniform zero zeros zeros_like
 """
 
-# No tensor comes out: facts of a tensor, Python numbers, checks, modes, hooks, access to memory.
+# The output is not a tensor: facts of a tensor, Python numbers, checks, modes, hooks, memory
+# access.
 METADATA = """
     allclose _amp_foreach_non_finite_check_and_unscale _amp_update_scale __array__ _assert
     _assert_async _assert_scalar _assert_tensor_metadata __bool__ can_cast
@@ -284,7 +285,7 @@ METADATA = """
     _validate_sparse_csr_tensor_args _version _vmap_decrement_nesting _vmap_increment_nesting
 """
 
-# Properties of a tensor that give a tensor; the others give facts.
+# Properties of a tensor that return a tensor; the others return facts.
 VIEWS = "H T _base _grad data grad imag mH mT real"
 FACTS = """
     _backward_hooks _cdata __cuda_array_interface__ device dtype grad_dtype _grad_fn grad_fn
@@ -294,8 +295,8 @@ FACTS = """
     retains_grad shape _version volatile
 """
 
-# Operators of other namespaces than ``aten``, by how their names begin or end. Quantised ones that
-# are not named here contract nothing; other namespaces are unknown.
+# Operators of other namespaces than ``aten``, by prefix or suffix of their names. Quantised ones
+# that are not named here do not contract; other namespaces are unknown.
 QUANTISED = """
     conv embedding_bag int4mm_packed_weight_cpu linear matmul qconv qlinear quantized_gru
     quantized_lstm quantized_rnn wrapped_fbgemm_linear _wrapped_quantized_linear
@@ -307,8 +308,8 @@ PACKING = """
     unpack unpack_fp16 unpack_sizes _unpacked_weight
 """
 
-# Operators that compute spiking neurons, element by element; the first output holds spikes, zeros
-# and ones. Those of SpikingJelly 2.0.0.
+# Operators that compute spiking neurons, element by element; their first output is spikes (zeros
+# and ones). From SpikingJelly 2.0.0.
 NEURONS = frozenset(
     f"sj_{name}::forward" for name in ("if", "lif", "plif", "eif", "qif", "izhikevich")
 )

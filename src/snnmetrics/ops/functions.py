@@ -1,10 +1,10 @@
-"""Roles in counting of all functions that PyTorch shows to a ``TorchFunctionMode``.
+"""Roles in counting of all functions that a ``TorchFunctionMode`` receives from PyTorch.
 
-``role_of`` says of a function whether it is counted, contracts something and is not counted, or is
-known to contract nothing; a function that it does not know may contract something. ``may_write``
-and ``leaves_no_trace`` say what a function may do to the memory of its arguments.
+``role_of`` tells whether a function is counted, contracts without being counted, or is known not to
+contract; an unknown function may contract. ``may_write`` and ``leaves_no_trace`` describe writes to
+the memory of arguments.
 
-Functions are looked up by identity: those of a user that bear the name of one of PyTorch's are
+Functions are looked up by identity: a user's function with the name of a PyTorch function is
 unknown. Operators (``torch.ops``) are looked up by namespace and name.
 """
 
@@ -25,9 +25,9 @@ Function = Callable[..., Any]
 
 
 class Role(enum.Enum):
-    """Role of a function in counting, and how its output follows from its inputs.
+    """Role of a function in counting, and how its output depends on its inputs.
 
-    In place or not: whether a function writes into an argument is told by ``may_write``.
+    Independent of writes: ``may_write`` tells whether a function writes into an argument.
     """
 
     COUNTED = "has a parser"
@@ -43,7 +43,7 @@ class Role(enum.Enum):
 
 # --------------------------------------------------------------------------- by name
 
-# What is called by an internal name.
+# Functions called by an internal name.
 OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 _INTERNAL = "a kernel called by its internal name"
@@ -70,14 +70,14 @@ _SUFFIXES = ("_copy", "_backward")
 
 
 def _known_name(name: str) -> str | None:
-    """The name under which the tables have a function, or None."""
+    """Name of a function in the tables, or None."""
     if name in _ROLE_OF_NAME:
         return name
     return next((spelling for spelling in _spellings(name) if spelling in _ROLE_OF_NAME), None)
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """Shorter forms of a name, which mean the same."""
+    """Equivalent shorter forms of a name."""
     if _in_place(name):
         name = name[:-1]
         yield name
@@ -96,9 +96,9 @@ def _in_place(name: str) -> bool:
 # ------------------------------------------------------------------------ by function
 
 ROLES: dict[Function, Role] = {}
-"""Roles of the functions that this version of PyTorch has, but for operators."""
+"""Roles of the functions of this PyTorch version, except operators."""
 UNCOUNTED: dict[Function, str] = {}
-"""Contractions that are seen and not counted, with the reason that the report gives."""
+"""Contractions that are observed but not counted, with the reason given in reports."""
 _WRITING: set[Function] = set()
 _WRITING_OPERATORS = frozenset(
     {"__setitem__", "__delitem__", *(f"__i{name}__" for name in names.OPERATORS.split())}
@@ -109,7 +109,7 @@ _ACCESSES = ("__get__", "__set__", "__delete__")
 
 
 def _namespaces() -> Iterator[tuple[str, Any]]:
-    """Names and functions of the namespaces whose functions modes see."""
+    """Names and functions of the namespaces that modes intercept."""
     parts = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special", "_sparse", "_nested")
     for part in parts:
         namespace = getattr(torch._C, part)
@@ -155,13 +155,13 @@ for _words, _role in ((names.VIEWS, Role.MOVEMENT), (names.FACTS, Role.METADATA)
                     _WRITING.add(getattr(_property, _access))
 ROLES |= {torch.device: Role.METADATA, torch.autocast: Role.METADATA}
 UNCOUNTED[torch.autograd.grad] = UNCOUNTED[torch.autograd.backward]
-# Below the Python functions that have parsers.
+# Called by Python functions that have parsers.
 UNCOUNTED |= {torch._VF.einsum: _INTERNAL, torch._VF.tensordot: _INTERNAL}  # type: ignore[attr-defined]
 ROLES |= dict.fromkeys(UNCOUNTED, Role.UNCOUNTED)
 
 
 def register_counted(functions: Iterable[Function]) -> None:
-    """Give functions that have a parser their role."""
+    """Assign the role of functions that have a parser."""
     for function in functions:
         ROLES[function] = Role.COUNTED
         if isinstance(function, OPERATORS):
@@ -172,7 +172,7 @@ def register_counted(functions: Iterable[Function]) -> None:
         _enter_write(name, function)
 
 
-# Python functions of these modules pass on to nothing that contracts.
+# Python functions of these modules do not call functions that contract.
 _MODULES = {
     "torch.distributed": Role.MOVEMENT,
     "torch._functorch.predispatch": Role.METADATA,
@@ -182,13 +182,13 @@ _NAMESPACES_OF_NOTHING = frozenset(
     {"prim", "profiler", "quantization", "c10d", "c10d_functional", "_c10d_functional"}
     | {"_c10d_functional_autograd", "_dtensor", "fsdp"}
 )
-# Other operators that take functions are unknown: the mode does not see what happens in these.
+# Other operators that take functions are unknown: the mode cannot observe their bodies.
 _HIGHER_ORDER = {"flex_attention": "a fused kernel", "flex_attention_backward": "a fused kernel"}
 _QUANTISED_NAMESPACES = frozenset({"quantized", "_quantized", "onednn", "quantized_decomposed"})
 
 
 def role_of(func: Function) -> Role:
-    """Return the role of a function in counting."""
+    """Role of a function in counting."""
     role = ROLES.get(func)
     if role is not None:
         return role
@@ -197,13 +197,13 @@ def role_of(func: Function) -> Role:
     if isinstance(func, torch._ops.HigherOrderOperator):
         return Role.UNCOUNTED if func.name() in _HIGHER_ORDER else Role.UNKNOWN
     if getattr(func, "__name__", None) in _ACCESSES:
-        return Role.METADATA  # a property that is not known
+        return Role.METADATA  # an unknown property
     module = getattr(func, "__module__", None) or ""
     return next((r for name, r in _MODULES.items() if module.startswith(name)), Role.UNKNOWN)
 
 
 def why_uncounted(func: Function) -> str | None:
-    """Return why a function that contracts, or may contract, is not counted; None for others."""
+    """Reason why a function that contracts, or may contract, is not counted; None for others."""
     reason = UNCOUNTED.get(func)
     if reason is not None or func in ROLES:
         return reason
@@ -215,10 +215,10 @@ def why_uncounted(func: Function) -> str | None:
 
 
 def role_of_operator(qualified_name: str) -> Role:
-    """Return the role of an operator of the dispatcher, by a name such as ``"aten::mm"``.
+    """Role of an operator of the dispatcher, by a name such as ``"aten::mm"``.
 
-    Scripted graphs have such names. ``COUNTED`` never comes out: under its internal name, no
-    operator is counted.
+    Scripted graphs have such names. The result is never ``COUNTED``: operators are not counted
+    under internal names.
     """
     return _operator(qualified_name)[0]
 
@@ -230,7 +230,7 @@ def operator_name(func: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def _operator(qualified_name: str) -> tuple[Role, str | None]:
-    """Role of an operator, and why it is not counted."""
+    """Role of an operator, and the reason why it is not counted."""
     qualified_name = qualified_name.partition(".")[0]
     namespace, _, name = qualified_name.partition("::")
     if namespace in _NAMESPACES_OF_NOTHING:
@@ -280,9 +280,9 @@ _UNTRACED_OPERATORS = frozenset(
 def may_write(func: Function, kwargs: dict[str, Any]) -> bool:
     """Whether a call may write into one of its arguments.
 
-    An unknown function may. Left out is what the version of a tensor tells and a caller cannot
-    mistake for an activation: running statistics of normalisations, observed ranges of fake
-    quantisation, and embeddings that are scaled to a ``max_norm``.
+    An unknown function may. Excluded are writes that change the version of a tensor and concern
+    tensors other than activations: running statistics of normalisations, observed ranges of fake
+    quantisation, and embeddings scaled to a ``max_norm``.
     """
     if kwargs.get("out") is not None or kwargs.get("inplace"):
         return True
@@ -292,9 +292,9 @@ def may_write(func: Function, kwargs: dict[str, Any]) -> bool:
 
 
 def leaves_no_trace(func: Function) -> bool:
-    """Whether a function gives a way to write that does not raise the version of a tensor.
+    """Whether a function enables writes that do not raise the version of a tensor.
 
-    Or changes the memory itself, as ``set_`` and ``resize_`` do.
+    This includes functions that replace the memory, such as ``set_`` and ``resize_``.
     """
     if func in _UNTRACED:
         return True

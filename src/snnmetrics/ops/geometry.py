@@ -1,4 +1,4 @@
-"""Movement of a kernel over an input: one description for layers, calls and graphs."""
+"""Movement of a kernel over an input, shared by layers, calls and graphs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ConvGeometry(NamedTuple):
     Attributes:
         stride: Step of the kernel.
         padding: Zeros before and after each dimension.
-        dilation: Distance of taps.
+        dilation: Distance between taps.
         groups: Number of groups of channels.
         transposed: Whether it is a transposed convolution.
-        output_padding: Of a transposed convolution.
+        output_padding: Output padding of a transposed convolution.
     """
 
     stride: Sizes
@@ -47,16 +47,16 @@ class ConvGeometry(NamedTuple):
         transposed: bool = False,
         output_padding: Any = 0,
     ) -> ConvGeometry:
-        """From arguments as PyTorch takes them: numbers, sequences, ``"same"``, ``"valid"``.
+        """Convert PyTorch arguments: numbers, sequences, ``"same"``, ``"valid"``.
 
         Args:
             kernel: Sizes of the kernel.
-            stride: One number or one per dimension, as are those that follow.
+            stride: One number or one per dimension, as all following arguments.
             padding: Also ``"same"`` or ``"valid"``.
             dilation: See ``stride``.
             groups: Number of groups.
             transposed: Whether it is a transposed convolution.
-            output_padding: Of a transposed convolution.
+            output_padding: Output padding of a transposed convolution.
 
         Example:
             >>> ConvGeometry.of((3, 4), padding="same").padding
@@ -102,7 +102,7 @@ class ConvGeometry(NamedTuple):
         return _CONVOLVE[which](padded, kernels, None, self.stride, 0, self.dilation, groups)
 
     def text(self) -> str:
-        """All of it in words.
+        """Description of the geometry as text.
 
         Example:
             >>> ConvGeometry.of((3,), padding=1).text()
@@ -141,7 +141,7 @@ class ConvGeometry(NamedTuple):
 
 
 def per_dim(value: Any, ndim: int) -> Sizes:
-    """One integer for all dimensions, or one for each."""
+    """One integer for all dimensions, or one per dimension."""
     if not isinstance(value, tuple | list):
         return (int(value),) * ndim
     return tuple(map(int, value)) if len(value) == ndim else (int(value[0]),) * ndim

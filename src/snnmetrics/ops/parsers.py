@@ -1,8 +1,8 @@
-"""Parsers of the PyTorch functions that contract an input with weights, or two activations.
+"""Parsers of PyTorch functions that contract an input with weights, or two activations.
 
 A function is added by one parser, registered with ``@parses``; it takes the arguments of the
-function and yields the calls that happen in it (:class:`~snnmetrics.ops.spec.Call`). A parser that
-is registered with ``@parses_output`` takes the output before them.
+function and yields the operations in the call (:class:`~snnmetrics.ops.spec.Call`). A parser
+registered with ``@parses_output`` takes the output first.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _TAKE_QUANTISED: set[Parser] = set()
 FLOAT8 = frozenset(
     {torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz}
 )
-"""Dtypes of eight bits that nothing but scaled matrix products computes with."""
+"""Dtypes of eight bits that only scaled matrix products support."""
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
-    """The value of a tensor that a transform of ``torch.func`` differentiates."""
+    """Value of a tensor under a transform of ``torch.func``."""
     while torch._C._functorch.is_gradtrackingtensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
 
 
 def refused_operand(*operands: Tensor, quantised: bool = False) -> str | None:
-    """Return why elements of an operand cannot be read; None if they can.
+    """Explain why elements of an operand cannot be read; None if they can.
 
     Args:
         operands: The operands.
-        quantised: Whether real values are read of those that are quantised.
+        quantised: Whether quantised operands are dequantised.
     """
     for operand in operands:
         operand = unwrapped(operand)
@@ -81,20 +81,20 @@ def parses_output(*functions: Callable[..., Any]) -> Callable[[Parser], Parser]:
 
 
 def takes_quantised(parser: Parser) -> Parser:
-    """Have a parser take operands that are quantised, of which it says how they are read."""
+    """Mark a parser that takes quantised operands and defines their real values."""
     _TAKE_QUANTISED.add(parser)
     return parser
 
 
 def takes_output(func: Callable[..., Any]) -> bool:
-    """Whether the operations in a call follow from its output, too."""
+    """Whether the operations in a call depend on its output."""
     return PARSERS.get(func) in _TAKE_OUTPUT
 
 
 def calls_of(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> list[Call]:
-    """The operations in one call of a function that has a parser.
+    """Operations in one call of a function that has a parser.
 
     Raises:
         NotImplementedError: If they cannot be counted; the message says why.
@@ -120,7 +120,7 @@ def contraction(
     bias: Tensor | None = None,
     part: str = "",
 ) -> Call:
-    """A contraction of two tensors; ``weighted`` None: the lineage of the operands must tell."""
+    """Contraction of two tensors; ``weighted`` None: determined by the lineage of the operands."""
     added = 0 if bias is None else bias.numel()
     shapes = tuple(left.shape), tuple(right.shape)
     return Call(OpSpec(operation, *shapes, letters, weighted, added, part), left, right)
@@ -239,7 +239,7 @@ def matmul(operation: str, left: Tensor, right: Tensor, part: str = "") -> Call:
     return contraction(operation, left, right, both, part=part)
 
 
-# Names of operands, as PyTorch's functions have them.
+# Names of operands in PyTorch's functions.
 _FIRST = ("input", "self")
 _SECOND = ("other", "mat2", "vec", "tensor", "tensor2")
 _LEFT = ("mat1", "batch1", "mat")
@@ -247,7 +247,7 @@ _RIGHT = ("mat2", "batch2", "vec", "vec2")
 
 
 def _operands(args: tuple[Any, ...], kwargs: dict[str, Any], *names: tuple[str, ...]) -> list[Any]:
-    """Operands by position, the rest by any of the names that functions give to it."""
+    """Operands by position, the others by any of their names."""
     given = list(args[: len(names)])
     for possible in names[len(given) :]:
         given += [kwargs[name] for name in possible if name in kwargs][:1]
@@ -255,17 +255,17 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any], *names: tuple[str, 
 
 
 def _letters(count: int, skip: int = 0) -> str:
-    """Index letters that stand for nothing else: capital letters at the end mean X, Y, Z."""
+    """Free index letters: capital letters at the end mean X, Y, Z."""
     return string.ascii_lowercase[skip : skip + count]
 
 
 def _without_ellipsis(term: str, ndim: int, equation: str) -> str:
-    """Name the dimensions of an ellipsis by letters that the equation does not use."""
+    """Name the dimensions of an ellipsis by unused letters."""
     if "..." not in term:
         return term
     free = [letter for letter in string.ascii_letters if letter not in equation]
     count = ndim - len(term) + 3
-    # The last dimensions of all ellipses are the same ones.
+    # Ellipses are aligned at their last dimensions.
     return term.replace("...", "".join(reversed(free[:count])))
 
 
@@ -314,7 +314,7 @@ def moved(
     bias: Tensor | None,
     geometry: ConvGeometry,
 ) -> Call:
-    """A kernel that moves over an input, which may lack its batch dimension."""
+    """Kernel that moves over an input, possibly without batch dimension."""
     x = input if input.ndim == ndim + 2 else input.unsqueeze(0)
     added = 0 if bias is None else bias.numel()
     spec = OpSpec(operation, tuple(x.shape), tuple(weight.shape), geometry, bias=added)
@@ -348,7 +348,7 @@ def _rnn_cell(
 def _fused_recurrent(function: Callable[..., Any]) -> Parser:
     def parse(output: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Iterator[Call]:
         network = recurrent.Network.of(function, args, kwargs)
-        with torch.no_grad():  # nothing of this is to be part of the model's graph
+        with torch.no_grad():  # not part of the model's graph
             products = list(network.products(output[0]))
         for product in products:
             x = network.sequences.rows(product.input)
@@ -375,7 +375,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Iterator[Call]:
-    with torch.no_grad():  # nothing of this is to be part of the model's graph
+    with torch.no_grad():  # not part of the model's graph
         if enable_gqa:
             heads = query.shape[-3]
             key, value = (t.repeat_interleave(heads // t.shape[-3], -3) for t in (key, value))
@@ -386,7 +386,7 @@ def _attention(
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
 ) -> Iterator[Call]:
-    """QK^T, and the softmax of it with V. A softmax weight is not zero wherever the mask allows."""
+    """QK^T, and its softmax with V. Softmax weights are nonzero wherever the mask allows."""
     sizes = query.shape[-2], key.shape[-2]
     allowed = torch.ones(sizes, dtype=torch.bool, device=query.device)
     if is_causal:
@@ -394,7 +394,7 @@ def attention(
     if mask is not None:
         allowed = allowed & _allows(mask)
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], allowed.shape[:-2])
-    # Half where it is allowed: neither zero nor a spike.
+    # 0.5 where allowed: neither zero nor a spike.
     weights = (allowed.to(torch.float32) / 2).expand(*lead, *sizes)
     yield known(matmul("qk", query, key.transpose(-2, -1), "qk"), weighted=False)
     yield known(matmul("av", weights, value, "av"), weighted=False)
@@ -408,19 +408,19 @@ _FORBIDDING = 5000.0
 
 
 def _allows(mask: Tensor) -> Tensor:
-    """Mark the pairs that a mask allows: True, or with a softmax weight that is not zero.
+    """Mark the pairs that a mask allows: True, or a nonzero softmax weight.
 
-    A softmax compares the scores of a row: where a mask adds the same number to all of them, be it
-    -1e9, it forbids none, unless it is -inf.
+    A softmax compares the scores of a row: a mask that adds the same number to all of them, even
+    -1e9, forbids none, except -inf.
     """
     if mask.dtype is torch.bool or mask.numel() == 0:
         return mask.bool()
-    # Two times -inf differ by NaN, which is not larger.
+    # -inf minus -inf is NaN, which is not larger.
     return mask - mask.amax(-1, keepdim=True) > -_FORBIDDING
 
 
 def known(call: Call, **facts: Any) -> Call:
-    """The same call with more known of it."""
+    """The same call with further facts."""
     return call._replace(spec=call.spec._replace(**facts))
 
 
@@ -452,7 +452,7 @@ def _multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> Iterator[Call]:
-    """``nn.MultiheadAttention`` is one opaque call: its parts are computed again to be seen."""
+    """``nn.MultiheadAttention`` is one opaque call: its parts are recomputed to observe them."""
     if any(t is not None for t in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
         raise NotImplementedError("multi-head attention with bias_k, bias_v, static_k or zero_attn")
     inputs = [t if t.ndim == 3 else t.unsqueeze(1) for t in (query, key, value)]  # (L, N, E)
@@ -465,7 +465,7 @@ def _multi_head_attention(
     ):
         projection = linear("linear", x.transpose(0, 1), weight, bias, part)
         yield known(projection, samples_first=True)
-    with torch.no_grad():  # nothing of this is to be part of the model's graph
+    with torch.no_grad():  # not part of the model's graph
         q, k, v = (
             F.linear(x, weight, bias).unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3)
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
@@ -482,7 +482,7 @@ def _multi_head_attention(
 def _additive_mask(
     attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor
 ) -> Tensor | None:
-    """One mask to add to the scores ``(N, heads, L, S)``; in boolean masks True means leave out."""
+    """One mask to add to the scores ``(N, heads, L, S)``; in boolean masks True excludes."""
     if attn_mask is None and padding is None:
         return None
     samples, heads, length, source = *q.shape[:3], k.shape[2]
@@ -492,7 +492,7 @@ def _additive_mask(
             continue
         if mask.dtype is torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -torch.inf)
-        if mask.ndim == 3:  # one for each sample and head
+        if mask.ndim == 3:  # one per sample and head
             total, mask = total.expand(-1, heads, -1, -1), mask.view(-1, heads, length, source)
         else:
             mask = mask.reshape(shape)
@@ -502,8 +502,8 @@ def _additive_mask(
 
 # ------------------------------------------------------------------------------- operators
 
-# Operators that take the arguments of the function of their name. Programs that ``torch.export``
-# wrote are made of operators.
+# Operators with the arguments of the function of their name. Programs written by ``torch.export``
+# consist of operators.
 _AS_FUNCTIONS = (
     *("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv", "dot", "vdot", "inner"),
     *("einsum", "conv1d", "conv2d", "conv3d"),
@@ -538,7 +538,7 @@ def _tensordot_of_dims(
 
 
 def register_operator(namespace: Any, name: str, parser: Parser) -> None:
-    """Register an operator and its overloads, but for those that write into what they are given."""
+    """Register an operator and its overloads, except those that write into arguments."""
     operator: Any = getattr(namespace, name, None)
     if operator is None:
         return  # this build of PyTorch lacks it

@@ -1,11 +1,11 @@
 """Parsers of quantised kernels.
 
-What is counted are real values: an element of an input is an event if it is not zero once it is
-dequantised, so that a quantised value equal to its zero point is none. Weights that a kernel takes
-in a form of its own are unpacked once; of them only the zeros matter.
+Counts refer to real values: an input element is an event if it is nonzero after dequantisation, so
+a quantised value equal to its zero point is not an event. Packed weights are unpacked once; only
+their zeros matter.
 
-A kernel with dynamic quantisation takes floating-point values and rounds them to integers itself.
-They are counted as they enter it.
+A kernel with dynamic quantisation takes floating-point values and rounds them itself. They are
+counted as passed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from snnmetrics.ops.spec import Call, RealValues
 
 
 class _Weight(NamedTuple):
-    """The weight in a packed object.
+    """Unpacked weight of a packed object.
 
     Attributes:
-        present: Ones where it is not zero, and zeros, uint8.
-        bias: What is added to the output.
+        present: 1 for nonzero weights, else 0, uint8.
+        bias: Bias added to the output.
     """
 
     present: Tensor
@@ -45,7 +45,7 @@ class _Weight(NamedTuple):
 
 
 def real_values(x: Tensor) -> Tensor:
-    """The values that a quantised tensor stands for; of others, themselves."""
+    """Real values of a quantised tensor; other tensors unchanged."""
     return x.dequantize() if x.is_quantized else x
 
 
@@ -59,8 +59,8 @@ def _present(weight: Tensor) -> Tensor:
 
 # --------------------------------------------------------------------------- torch.ao
 
-# By identity, while the packed objects live: they compare by a method that they need not have.
-# They are never written to; another weight is another object.
+# Keyed by identity, while the packed objects live: they may lack the method that comparison uses.
+# They are immutable; another weight is another object.
 _weights: dict[int, _Weight] = {}
 
 
@@ -75,7 +75,7 @@ def _unpacked(packed: Any, unpack: Callable[[Any], tuple[Tensor, Tensor | None]]
 
 
 def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Any]:
-    """The input and the packed weight, whatever their names are."""
+    """The input and the packed weight, under any names."""
     values = (*args, *kwargs.values())
     x = next(value for value in values if isinstance(value, Tensor))
     return x, next(value for value in values if isinstance(value, torch.ScriptObject))
@@ -95,7 +95,7 @@ def _convolution(ndim: int, transposed: bool) -> Callable[..., Iterator[Call]]:
     operation = f"conv_transpose{ndim}d" if transposed else f"conv{ndim}d"
 
     def fact(name: str, packed: Any) -> Any:
-        # What is of one dimension is kept as of two, and is the last one.
+        # 1d arguments are stored as 2d ones, whose last entry is valid.
         return getattr(torch.ops.quantized, f"conv{max(2, ndim)}d_{name}")(packed)
 
     def parse(*args: Any, **kwargs: Any) -> Iterator[Call]:
@@ -158,7 +158,7 @@ def _scaled_mm(
     yield known(matmul("scaled_mm", self, mat2), bias=added)._replace(real=scaled)
 
 
-_SCALES_OF_ROWS = frozenset({0, 1})  # recipes: one scale for all, one for each row or column
+_SCALES_OF_ROWS = frozenset({0, 1})  # recipes: one scale for all, one per row or column
 
 
 def _scaled_mm_v2(
@@ -184,7 +184,7 @@ _BLOCKS = "a scaled matrix product with scales of blocks"
 
 
 def _scaled(x: Tensor, scale: Tensor) -> RealValues:
-    """Gives the real values of a factor with one scale, or one for each row or column."""
+    """Real values of a factor with one scale, or one per row or column."""
     if x.dtype not in FLOAT8:
         raise NotImplementedError(f"a scaled matrix product of {x.dtype}")
     if scale.numel() != 1 and tuple(scale.shape) not in ((x.shape[0], 1), (1, x.shape[1])):
@@ -207,7 +207,7 @@ def _int4pack_mm(*args: Any, **kwargs: Any) -> Iterator[Call]:
 
 
 def _int4_present(x: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
-    """The zeros of a weight in a layout of the kernel: its product with the unit matrix is it."""
+    """Zeros of a weight in an internal layout: its product with the unit matrix reveals them."""
     versions = [None if t.is_inference() else (id(t), t._version) for t in (packed, scales)]
     kept = _packed_tensors.get(packed)
     if kept is not None and None not in versions and kept[0] == versions:
@@ -229,5 +229,5 @@ for _name, _function in (
     ("_weight_int4pack_mm_for_cpu", _int4pack_mm),
 ):
     register_operator(torch.ops.aten, _name, _function)
-    if hasattr(torch, _name):  # it came with some version
+    if hasattr(torch, _name):  # missing in some versions
         parses(getattr(torch, _name))(_function)

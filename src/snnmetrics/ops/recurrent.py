@@ -1,8 +1,8 @@
-"""The products in a fused recurrent network: a call of ``torch.lstm``, ``gru`` or ``rnn_...``.
+"""Products in a fused recurrent network: a call of ``torch.lstm``, ``gru`` or ``rnn_...``.
 
-The input of a recurrent product is the hidden state of the step before. The output of the network
-has the hidden states of its last layer; those of a layer below are the output of this layer alone,
-which the same function computes again.
+The input of a recurrent product is the hidden state of the previous step. The output of the network
+contains the hidden states of its last layer; those of a lower layer are recomputed by the same
+function.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Product(NamedTuple):
     """One product of a layer and direction, over all steps.
 
     Attributes:
-        part: Its name: that of the weight, without ``weight_``.
+        part: Name of its weight, without ``weight_``.
         input: Its input, ``(..., features)``.
         weight: ``(outputs, features)``.
         bias: Its bias, if any.
@@ -43,27 +43,27 @@ class _Weights(NamedTuple):
     hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
-    hr: Tensor | None  # of a projection
+    hr: Tensor | None  # weight of a projection
 
 
 class Sequences(NamedTuple):
-    """Positions of the steps of all samples in an input or output.
+    """Positions of steps and samples in an input or output.
 
     Attributes:
         time_dim: Dimension of time of padded sequences.
-        batch_sizes: Of packed sequences, the number of samples that each step has; they get fewer.
+        batch_sizes: For packed sequences, the number of samples at each step, non-increasing.
     """
 
     time_dim: int = 0
     batch_sizes: list[int] | None = None
 
     def states_before(self, hidden: Tensor, first: Tensor, *, reverse: bool) -> Tensor:
-        """The hidden state before each step.
+        """Hidden state before each step.
 
         Args:
             hidden: Hidden states after all steps.
             first: Hidden state before the first step of each sample, ``(samples, features)``.
-            reverse: Whether steps are taken from the last to the first.
+            reverse: Whether steps run from last to first.
         """
         first = first.to(hidden.dtype)
         if self.batch_sizes is not None:
@@ -79,17 +79,17 @@ class Sequences(NamedTuple):
         if not reverse:
             sizes = self.batch_sizes[1:]
             return [first, *(step[:size] for step, size in zip(steps, sizes, strict=False))]
-        # Samples begin at their own last step.
+        # Each sample begins at its own last step.
         before: list[Tensor] = []
         for size, following in zip(self.batch_sizes, (*steps[1:], first[:0]), strict=True):
             before += [following, first[len(following) : size]]
         return before
 
     def rows(self, x: Tensor) -> Tensor:
-        """An operand as it is to be counted.
+        """Operand in the form to count.
 
-        Steps of packed sequences have a dimension of one before them: which of the rows belong to
-        one sample is not known, and figures per sample refuse such an operand.
+        Packed sequences get a leading dimension of one: the assignment of rows to samples is
+        unknown, and figures per sample refuse such an operand.
         """
         return x if self.batch_sizes is None else x.unsqueeze(0)
 
@@ -99,14 +99,14 @@ class Network(NamedTuple):
 
     Attributes:
         function: The function.
-        inputs: What it was called with before ``hx``: input, or data and batch sizes.
-        options: What comes after ``bidirectional``: ``batch_first``, or nothing.
+        inputs: Arguments before ``hx``: input, or data and batch sizes.
+        options: Arguments after ``bidirectional``: ``batch_first``, or none.
         hidden: Hidden state of each layer and direction before the first step.
-        cell: Cell state of each, of an LSTM.
-        weights: Weights of each.
+        cell: Cell states of an LSTM, likewise.
+        weights: Weights of each layer and direction.
         biased: Whether there are biases.
-        directions: 2 of a bidirectional network, else 1.
-        sequences: Where steps and samples lie.
+        directions: 2 for a bidirectional network, else 1.
+        sequences: Positions of steps and samples.
     """
 
     function: Callable[..., Any]
@@ -123,16 +123,16 @@ class Network(NamedTuple):
     def of(
         cls, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Network:
-        """From the arguments of a call.
+        """Create from the arguments of a call.
 
         Raises:
-            NotImplementedError: If it drops elements between layers.
+            NotImplementedError: If it applies dropout between layers.
         """
         given = _bound(args, kwargs)
         if given["dropout"] and given["train"] and given["num_layers"] > 1:
             raise NotImplementedError(
                 "a fused recurrent network in training with dropout between its layers, which "
-                "cannot be seen"
+                "cannot be observed"
             )
         packed = "batch_sizes" in given
         hidden, cell = given["hx"] if function is torch.lstm else (given["hx"], None)
@@ -178,7 +178,7 @@ class Network(NamedTuple):
                 yield Product(f"hr{suffix}", mixed[direction], w.hr, None)
 
     def _of(self, layer: int) -> slice:
-        """Directions of a layer, among all layers and directions."""
+        """Indices of the directions of a layer, among all layers and directions."""
         return slice(layer * self.directions, (layer + 1) * self.directions)
 
     def _layer(self, x: Tensor, layer: int) -> Tensor:
@@ -194,16 +194,16 @@ class Network(NamedTuple):
         settings = (self.biased, 1, 0.0, False, self.directions == 2)
         output: Tensor
         with warnings.catch_warnings():
-            # Of cuDNN, whose copy of the weights is that of the whole network.
+            # A warning of cuDNN, whose copy of the weights covers the whole network.
             warnings.filterwarnings("ignore", "RNN module weights are not part of single contig")
             output, *_ = self.function(x, *self.inputs[1:], hx, weights, *settings, *self.options)
         return output
 
     def _before_projection(self, x: Tensor, before: list[Tensor], layer: int) -> Sequence[Tensor]:
-        """Return the input of the projection, ``o * tanh(c)``; empty without a projection.
+        """Input of the projection, ``o * tanh(c)``; empty without a projection.
 
-        It is the output of an LSTM without projection that is given the hidden states: they are
-        part of its input, and its own have no weight. It adds the same products in another order.
+        It is the output of an LSTM without projection whose input includes the hidden states, and
+        whose own hidden weights are zero. It sums the same products in another order.
         """
         own = self._of(layer)
         weights = self.weights[own]
@@ -222,7 +222,7 @@ class Network(NamedTuple):
 
 
 def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by name, of the overload that takes them."""
+    """Arguments by name, of the matching overload."""
     padded = dict(zip(_PADDED, args, strict=False)) | kwargs
     if padded.keys() == set(_PADDED) and isinstance(padded["has_biases"], bool):
         return padded
@@ -230,7 +230,7 @@ def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_layer(params: Sequence[Tensor], biased: bool, projected: bool) -> Iterator[_Weights]:
-    """Weights by layer and direction, from all of them in a row."""
+    """Weights by layer and direction, from the flat list of all weights."""
     each = 2 + 2 * biased + projected
     for start in range(0, len(params), each):
         ih, hh, *others = params[start : start + each]

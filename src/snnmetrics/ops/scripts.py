@@ -1,7 +1,7 @@
 """Contractions and writes in scripted and traced functions, read from their graphs.
 
-``torch.jit.ScriptFunction`` runs in an interpreter of its own: a ``TorchFunctionMode`` does not see
-the call, nor the operations in it. Its graph names them.
+``torch.jit.ScriptFunction`` runs in its own interpreter: a ``TorchFunctionMode`` does not intercept
+the call or the operations in it. They are read from its graph.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from snnmetrics.ops import function_names as names
 from snnmetrics.ops.functions import Role, role_of_operator
 
 SCRIPTED: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
-"""Types of scripted callables, on which calls can be intercepted."""
+"""Types of scripted callables whose calls can be intercepted."""
 
 
 class Script(NamedTuple):
     """Contractions and writes of a scripted callable.
 
     Attributes:
-        uncounted: Why it may contract something that is not counted, or None.
+        uncounted: Reason why it may contain an uncounted contraction, or None.
         writes: Whether it writes into a tensor.
         multiplies: Whether it multiplies two tensors element by element.
     """
@@ -38,12 +38,12 @@ _known: weakref.WeakKeyDictionary[Any, Script] = weakref.WeakKeyDictionary()
 
 
 def read_script(func: Any) -> Script:
-    """Read a scripted function or method by the operators of its graph."""
+    """Read a scripted function or method through the operators of its graph."""
     known = _known.get(func)
     if known is None:
         try:
             graph = func.inlined_graph
-        except RuntimeError:  # it is compiled: a method of a class that is written in C++
+        except RuntimeError:  # compiled: a method of a C++ class
             known = _COMPILED
             if func.name in _OF_PACKED:
                 known = Script(None, False)
@@ -63,7 +63,7 @@ def _read(graph: Any) -> Script:
         writes |= kind.endswith("_") and not kind.endswith("__")
         multiplies |= overload in ("aten::mul.Tensor", "aten::mul_.Tensor")
         role = role_of_operator(kind)
-        # Of TorchScript's own operators, on numbers and lists, the dispatcher knows nothing.
+        # TorchScript's own operators, on numbers and lists, are unknown to the dispatcher.
         unknown = role is Role.UNKNOWN and torch._C._dispatch_has_kernel(overload)
         if uncounted is None and (unknown or role is Role.UNCOUNTED):
             uncounted = f"a scripted function with {kind}"
@@ -71,7 +71,7 @@ def _read(graph: Any) -> Script:
 
 
 def _operators(block: Any) -> Iterator[tuple[str, str]]:
-    """Names of all operators, without and with their overloads; branches and loops included."""
+    """Names of all operators, with and without overloads, including branches and loops."""
     for node in block.nodes():
         schema = node.schema()
         if not node.kind().startswith("prim::") and "(" in schema:

@@ -1,7 +1,7 @@
-"""Specification of a contraction without tensors: one form for calls, graphs and maps.
+"""Specification of a contraction without tensors, shared by calls, graphs and maps.
 
-Every operation is brought into one of two forms, so that counting knows nothing of PyTorch's many
-spellings: a contraction, two operands with an index letter per dimension as in ``einsum``, or a
+Every operation has one of two forms, so that counting is independent of PyTorch's function
+signatures: a contraction of two operands with an index letter per dimension, as in ``einsum``, or a
 convolution of ``(N, C, *spatial)`` with a kernel.
 """
 
@@ -18,18 +18,18 @@ from torch import Tensor
 from snnmetrics.ops.geometry import ConvGeometry, Sizes
 
 RealValues = Callable[[Tensor], Tensor]
-"""Gives the real values of a quantised tensor."""
+"""Function that returns the real values of a quantised tensor."""
 
 
 class Letters(NamedTuple):
     """Index letters of a contraction, one per dimension of each operand.
 
     Attributes:
-        left: Of the first operand; the activation where the other operand is a weight.
-        right: Of the second operand.
-        contracted: Shared letters that are summed over, and so not in the output.
-        batch: Of a matrix product, the letters of batch dimensions: they come first in the output,
-            also those that one operand lacks. Of an element-wise product, all letters.
+        left: Letters of the first operand; the activation if the other one is a weight.
+        right: Letters of the second operand.
+        contracted: Shared letters that are summed over.
+        batch: Letters of the batch dimensions of a matrix product: they come first in the output,
+            even if one operand lacks them. For an element-wise product, all letters.
     """
 
     left: str
@@ -39,7 +39,7 @@ class Letters(NamedTuple):
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether elements meet those at their place, where both operands are broadcast."""
+        """Whether the operation is element-wise with broadcasting."""
         return bool(self.batch) and not self.contracted
 
     @property
@@ -48,7 +48,7 @@ class Letters(NamedTuple):
         return [letter for letter in self.left if letter in self.right]
 
     def text_with_weight(self) -> str:
-        """Describe how a weight meets one vector; equal for any batch dimensions.
+        """Describe how a weight meets one vector; independent of batch dimensions.
 
         Example:
             >>> Letters("abZ", "YZ").text_with_weight(), Letters("Q", "RQ", "Q").text_with_weight()
@@ -60,10 +60,10 @@ class Letters(NamedTuple):
         return f"{left},{''.join(names.values())}->{output}"
 
     def text_of_product(self) -> str:
-        """Describe how two activations meet; equal for any batch dimensions.
+        """Describe how two activations meet; independent of batch dimensions.
 
-        Letters of both that remain are batch dimensions and left out; a dot stands for neighbouring
-        dimensions of one operand alone.
+        Shared letters that are not contracted are batch dimensions and left out; a dot represents
+        adjacent dimensions of one operand.
 
         Example:
             >>> Letters("abXZ", "abZY").text_of_product(), Letters("XZ", "ZY").text_of_product()
@@ -84,18 +84,18 @@ class Letters(NamedTuple):
 
 
 class OpSpec(NamedTuple):
-    """One operation: its name, the shapes of its operands, and how these meet.
+    """One operation: name, shapes of the operands, and form.
 
     Attributes:
         operation: Name of the operation, in rows and reports.
-        left_shape: Shape of the first operand, batch, time and positions included.
-        right_shape: Shape of the second operand: of the weight, where there is one.
+        left_shape: Shape of the first operand, including batch, time and positions.
+        right_shape: Shape of the second operand, the weight if there is one.
         form: Letters of a contraction, or geometry of a convolution.
-        weighted: Whether the second operand is a weight; None: its lineage must tell.
+        weighted: Whether the second operand is a weight; None: determined by its lineage.
         bias: Elements of the bias.
-        part: Part of the module that the operation is, such as ``"q_proj"``.
-        samples_first: Whether it is known that the first dimension of the first operand is the
-            batch, and the others are not; else they may be time and batch.
+        part: Name of the operation within the module, such as ``"q_proj"``.
+        samples_first: Whether the first dimension of the first operand is known to be the batch,
+            and the others are not; else they may be time and batch.
     """
 
     operation: str
@@ -121,12 +121,12 @@ class OpSpec(NamedTuple):
 
     @property
     def is_convolution(self) -> bool:
-        """Whether a kernel moves over the input."""
+        """Whether the form is a convolution."""
         return isinstance(self.form, ConvGeometry)
 
     @property
     def batch_dims(self) -> Sizes:
-        """Dimensions of the first operand that are not neurons."""
+        """Dimensions of the first operand other than neurons."""
         if isinstance(self.form, ConvGeometry):
             return (0,)
         right = self.form.right
@@ -159,7 +159,7 @@ class OpSpec(NamedTuple):
 
     @property
     def dense_macs(self) -> int:
-        """All products, those with padded taps included: the usual figure of papers."""
+        """All products including padded taps: the usual MAC count of papers."""
         if isinstance(self.form, ConvGeometry):
             moved = self.left_shape[:2] if self.form.transposed else (self.left_shape[0],)
             over = self.left_shape[2:] if self.form.transposed else self.output_shape
@@ -168,13 +168,13 @@ class OpSpec(NamedTuple):
 
     @property
     def vectors(self) -> int:
-        """Vectors that the first operand of a contraction holds: elements less those summed."""
+        """Number of vectors in the first operand of a contraction."""
         if isinstance(self.form, ConvGeometry):
             return self.left_shape[0]
         return math.prod(self.left_shape) // max(1, self._size(set(self.letters.contracted)))
 
     def outputs(self, output: Any) -> int:
-        """Elements of the output; of a part of a larger operation, as its operands tell."""
+        """Elements of the output; for a part of a larger operation, inferred from its operands."""
         if isinstance(self.form, ConvGeometry):
             return self.left_shape[0] * math.prod(self.output_shape)
         if isinstance(output, Tensor) and not self.part:
@@ -183,7 +183,7 @@ class OpSpec(NamedTuple):
         return self._size(free)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is fixed about an operation with a weight, by the names that reports have."""
+        """Static facts of an operation with a weight, under the names used in reports."""
         found = {
             "operation": self.operation,
             "input_shape": self.input_shape,
@@ -204,12 +204,12 @@ class OpSpec(NamedTuple):
         }
 
     def identity(self, weighted: bool, transposition: Sizes = ()) -> str:
-        """Describe what of an operation does not depend on batch, time and spatial sizes.
+        """Describe an operation independently of batch, time and spatial sizes.
 
         Args:
-            weighted: Whether the second operand is a weight, whose shape is fixed then.
-            transposition: Order of the dimensions of the weight in memory, where it is a transposed
-                view: a square weight may be used as it is and transposed.
+            weighted: Whether the second operand is a weight, whose shape is then fixed.
+            transposition: Memory order of the dimensions of the weight, if it is a transposed view:
+                a square weight may be used both as it is and transposed.
 
         Example:
             >>> spec = OpSpec("matmul", (8, 3), (3, 3), Letters("XZ", "ZY"))
@@ -236,14 +236,14 @@ class OpSpec(NamedTuple):
 
 
 class Call(NamedTuple):
-    """An operation as it was called: what it is, and its operands.
+    """A called operation: specification and operands.
 
     Attributes:
         spec: The operation.
-        left: First operand; the activation where the other operand is a weight.
+        left: First operand; the activation if the other one is a weight.
         right: Second operand.
-        real: Functions that give the real values of both operands, where these are quantised.
-        packed: What the second operand was unpacked from, if it was: a weight as a kernel keeps it.
+        real: Functions that return the real values of quantised operands.
+        packed: Object from which the second operand was unpacked, if any.
     """
 
     spec: OpSpec
@@ -253,7 +253,7 @@ class Call(NamedTuple):
     packed: Any = None
 
     def swapped(self) -> Call:
-        """The same contraction with its operands in the other order."""
+        """The same contraction with swapped operands."""
         letters = self.spec.letters
         spec = self.spec._replace(
             left_shape=self.spec.right_shape,
@@ -264,7 +264,7 @@ class Call(NamedTuple):
         return Call(spec, self.right, self.left, real)
 
     def read(self) -> Call:
-        """The same with operands that can be read; a weight stays, of which zeros alone matter."""
+        """The same call with readable operands; a weight is kept, since only its zeros matter."""
         if self.real is None:
             return self
         left, right = self.real
@@ -273,7 +273,7 @@ class Call(NamedTuple):
         )
 
     def aligned(self) -> Call:
-        """The same without broadcasting: dimensions that only repeat an operand are taken away."""
+        """The same call without broadcasting: dimensions that repeat an operand are removed."""
         left, right = self.left, self.right
         left_letters, right_letters = self.spec.letters.left, self.spec.letters.right
         sizes = dict(zip(left_letters, left.shape, strict=True))

@@ -1,8 +1,8 @@
-"""Pictures of metrics and reports, for papers and notebooks. They need the extra ``plots``.
+"""Plots of metrics and reports, for papers and notebooks. They need the extra ``plots``.
 
 Every function draws plain data on axes and returns ``(figure, axes)``; ``plot`` of a metric or a
-report calls the one that fits. Colours are chosen for colour-blind readers and for print, and
-whatever a picture shows can be changed on the axes that come back.
+report calls the matching one. Colours suit colour-blind readers and print. All elements can be
+changed on the returned axes.
 
 Example:
     >>> import torch

@@ -1,4 +1,4 @@
-"""Horizontal bars: operations per layer, and what conventions make of the total."""
+"""Horizontal bars: operations per layer, and totals under conventions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If the report has no layer or no sample.
+        ValueError: If the report has no layers or no samples.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -81,9 +81,9 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
 def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
     """Figures of published tools and formulas for the same run, and the exact counts.
 
-    A bar per convention: ACs and MACs stacked, or all operations in grey where it does not
-    distinguish them. A black line marks the exact count that it is compared with; the text is the
-    difference from that, "n/a" where a convention has no figure.
+    One bar per convention: ACs and MACs stacked, or all operations in grey if the convention does
+    not distinguish them. A black line marks the exact count to compare with; the text is the
+    difference from it, "n/a" where a convention has no figure.
 
     Args:
         report: The report; its figures per sample are drawn.
@@ -94,7 +94,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If the report has no layer or no sample.
+        ValueError: If the report has no layers or no samples.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -123,7 +123,7 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         edgecolor=BLACK,
         hatch="..",
         linewidth=0,
-        label="not told apart",
+        label="ACs and MACs not separated",
     )
     exact = [(i, bar.exact) for i, bar in enumerate(bars) if bar.exact is not None]
     ax.plot(
@@ -249,7 +249,7 @@ def _finish(
     ends: Sequence[float],
     largest: float | None = None,
 ) -> None:
-    """Names, numbers at the ends of the bars, axis and legend.
+    """Set names, numbers at the ends of the bars, axis and legend.
 
     Args:
         ax: The axes.

@@ -1,8 +1,8 @@
-"""Parts that all pictures share: axes, colours, numbers at axes, labels.
+"""Shared parts of plots: axes, colours, axis numbers, labels.
 
 Colours are those of Okabe and Ito ("Color Universal Design", 2008), which can be distinguished with
-any common kind of colour blindness. Colour never carries a meaning alone: hatches, outlines,
-markers and line styles carry the same, so that a print in grey does, too.
+any common kind of colour blindness. Hatches, outlines, markers and line styles repeat the meaning
+of every colour, for print in grey.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
 LINES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MARKERS, STYLES = "osD^vPX", ("-", "--", "-.", ":")
 MAP = "viridis"
-"""Colours of heat maps: the lighter the more, in grey and for colour-blind readers as well."""
+"""Colour map of heat maps: lighter is more, also in grey and for colour-blind readers."""
 LONGEST_NAME = 60
 SMALLEST_TEXT = 5.0
-"""Points below which a label is not legible."""
+"""Smallest legible size of a label, in points."""
 
 
 def canvas(ax: Axes | None, width: float | None = None, height: float | None = None) -> Picture:
-    """The figure and axes to draw on: those of the caller, or new ones.
+    """Return the caller's axes with their figure, or create new ones.
 
     Args:
         ax: The caller's axes.
-        width: Inches of a new figure; by default as matplotlib is configured.
+        width: Inches of a new figure; by default matplotlib's setting.
         height: Likewise.
 
     Raises:
@@ -55,14 +55,14 @@ def canvas(ax: Axes | None, width: float | None = None, height: float | None = N
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure of some axes, also where they are in a part of it."""
+    """Figure of axes, also within a subfigure."""
     figure = ax.get_figure(root=True)
     assert figure is not None, "axes that were removed from their figure"
     return figure
 
 
 def line_styles(count: int) -> list[dict[str, Any]]:
-    """Colour, marker and dashes of several lines; of many, shades from the first to the last."""
+    """Colour, marker and dashes of each line; shades in order if there are many."""
     if count > len(LINES):
         shades = optional_module("matplotlib", extra="plots").colormaps[MAP]
         return [{"color": shades(0.9 * i / (count - 1))} for i in range(count)]
@@ -74,7 +74,7 @@ def line_styles(count: int) -> list[dict[str, Any]]:
 
 
 def si_axis(axis: Any) -> None:
-    """Write the numbers at an axis as reports do: 20 k."""
+    """Format the numbers of an axis like a report: 20 k."""
     ticker = optional_module("matplotlib.ticker", extra="plots")
     axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick(value)))
@@ -88,7 +88,7 @@ def log_label(ax: Axes) -> None:
 
 
 def tick(value: float) -> str:
-    """A number at an axis, without what rounding adds to it."""
+    """Number of an axis, without rounding noise."""
     return si(float(f"{value:.6g}")).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -96,7 +96,7 @@ _PREFIXES = {1e-15: "f", 1e-12: "p", 1e-9: "n", 1e-6: "\N{MICRO SIGN}", 1e-3: "m
 
 
 def prefixed_axis(axis: Any, unit: str, largest: float) -> str:
-    """Write the numbers at an axis in a multiple of the unit, such as mJ.
+    """Show the numbers of an axis in a multiple of the unit, such as mJ.
 
     Returns:
         The multiple, for the label.
@@ -109,13 +109,13 @@ def prefixed_axis(axis: Any, unit: str, largest: float) -> str:
 
 
 def whole_axis(axis: Any) -> None:
-    """Numbers at an axis that counts steps or neurons."""
+    """Use integer ticks, for an axis of steps or neurons."""
     ticker = optional_module("matplotlib.ticker", extra="plots")
     axis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def bounds(ax: Axes, lower: float | None, upper: float | None) -> None:
-    """Show the range that values can have, with room for markers on its edges."""
+    """Show the possible range of values, with room for markers at its edges."""
     if lower is not None and upper is not None:
         room = 0.04 * (upper - lower)
         ax.set_ylim(lower - room, upper + room)
@@ -125,7 +125,7 @@ def bounds(ax: Axes, lower: float | None, upper: float | None) -> None:
 
 
 def shown(name: str) -> str:
-    """A name as a label: it breaks no line and starts no formula; of a long one the ends are left.
+    """A name as a label: without line breaks and formulas; shortened in the middle if long.
 
     Example:
         >>> shown("block" * 20)
@@ -139,7 +139,7 @@ def shown(name: str) -> str:
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> float:
-    """Names of the rows of horizontal bars, first on top; of too many for the height every n-th.
+    """Label the rows of horizontal bars, first on top; only every n-th if there are too many.
 
     Returns:
         Size of the text, in points.
@@ -160,12 +160,12 @@ def name_rows(ax: Axes, names: Sequence[str]) -> float:
 
 
 def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> None:
-    """A legend where it hides nothing: above the axes, in as many columns as fit.
+    """Place the legend above the axes, where it hides nothing, in as many columns as fit.
 
     Args:
         ax: The axes.
         columns: Largest number of columns.
-        lines: What the legend names; by default all that has a label.
+        lines: Artists to name; by default all with a label.
     """
 
     def made(columns: int) -> Any:
@@ -180,7 +180,7 @@ def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> 
         )
 
     narrow = made(1)
-    figure_of(ax).draw_without_rendering()  # sizes are known from now on
+    figure_of(ax).draw_without_rendering()  # determines all sizes
     room = ax.get_window_extent().x1 - min(
         box.x0 for box in (ax.get_tightbbox(), narrow.get_window_extent()) if box is not None
     )
@@ -190,11 +190,11 @@ def legend_above(ax: Axes, columns: int, lines: Sequence[Any] | None = None) -> 
 
 
 def despine(ax: Axes) -> None:
-    """Leave out the lines that carry no numbers."""
+    """Hide the spines without numbers."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
-# Where a label may stand beside its point: offset in points, and how it is aligned to that.
+# Positions of a label beside its point: offset in points, and alignment.
 _BESIDE = tuple(
     (
         x * far,
@@ -208,8 +208,8 @@ _BESIDE = tuple(
 
 
 def label_points(ax: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Write a label beside each point, where it hides no point, no line and no other label."""
-    figure_of(ax).draw_without_rendering()  # sizes are known from now on
+    """Write a label beside each point, where it does not hide points, lines or other labels."""
+    figure_of(ax).draw_without_rendering()  # determines all sizes
     taken = [_around(*ax.transData.transform(point)) for point in points]
     lines = [_around(x, y, 1.0) for line in ax.lines for x, y in _along(line)]
     frame = ax.get_window_extent()
@@ -236,13 +236,13 @@ def _move(text: Any, place: tuple[float, float, str, str]) -> None:
 
 
 def _around(x: float, y: float, radius: float = 5.0) -> Any:
-    """The box of a marker, in pixels."""
+    """Box of a marker, in pixels."""
     box = optional_module("matplotlib.transforms", extra="plots").Bbox
     return box.from_extents(x - radius, y - radius, x + radius, y + radius)
 
 
 def _along(line: Any) -> list[tuple[float, float]]:
-    """Points on a line, in pixels, close enough to see whether a text is on it."""
+    """Points on a line, in pixels, dense enough to detect overlap with a text."""
     if line.get_linestyle() == "None":
         return []
     corners = line.get_transform().transform(line.get_xydata()).tolist()

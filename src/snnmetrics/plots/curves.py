@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from snnmetrics.plots.canvas import Picture
 
-# More steps than this are a line without markers.
+# Curves with more steps have lines without markers.
 _FEW = 25
 
 
@@ -40,17 +40,17 @@ def accuracy_over_time(
     """Accuracy when reading out at each time step.
 
     Args:
-        accuracy: ``(T,)``, as :class:`snnmetrics.AccuracyOverTime` returns it; or several such
-            curves by what they are called, of any lengths.
+        accuracy: ``(T,)``, as returned by :class:`snnmetrics.AccuracyOverTime`; or several such
+            curves by name, of any lengths.
         ax: Axes to draw on; by default a new figure.
-        dt: Seconds of one step; the axis is in seconds then.
+        dt: Seconds of one step; the axis is then in seconds.
 
     Returns:
         The figure and its axes.
 
     Raises:
         TypeError: If ``accuracy`` is neither, or a curve is not a tensor.
-        ValueError: If there is no curve, one is not ``(T,)`` with T >= 1, or ``dt`` is not
+        ValueError: If curves are missing, one is not ``(T,)`` with T >= 1, or ``dt`` is not
             positive.
         ImportError: If matplotlib is not installed.
 
@@ -84,13 +84,12 @@ def early_exit(
     thresholds: Tensor,
     ax: Axes | None = None,
 ) -> Picture:
-    """Accuracy against the mean number of steps, at some thresholds of confidence.
+    """Accuracy against the mean number of steps, for thresholds of confidence.
 
     Args:
-        curves: Steps and accuracy, each ``()`` or ``(K,)`` as :class:`snnmetrics.EarlyExit` returns
-            them, by what they are called.
-        thresholds: The thresholds, ``()`` or ``(K,)``; written beside the points where there is
-            one curve.
+        curves: Steps and accuracy by name, each ``()`` or ``(K,)`` as :class:`snnmetrics.EarlyExit`
+            returns them.
+        thresholds: The thresholds, ``()`` or ``(K,)``; written beside the points of a single curve.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
@@ -137,15 +136,14 @@ def norms_over_steps(norms: Tensor, ax: Axes | None = None) -> Picture:
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """Points that no other beats: at most the cost, at least the accuracy, one of them better.
+    """Pareto front: points not dominated by one of at most their cost and at least their accuracy.
 
     Args:
         costs: Cost of each point; less is better.
         accuracies: Accuracy of each point; more is better.
 
     Returns:
-        Their numbers, from the lowest cost to the highest. Equal points are all among them, or none
-        is.
+        Their indices, by increasing cost. Equal points are either all included or all excluded.
 
     Example:
         >>> pareto_front([1.0, 3.0, 2.0], [0.7, 0.9, 0.6])
@@ -175,23 +173,23 @@ def pareto(
 ) -> Picture:
     """Accuracy against synops or energy, with the Pareto front.
 
-    Full points are those that no other one beats in both; the line under which all points lie joins
-    them: the best accuracy that a budget allows.
+    Filled points are on the front: no other point is better in both figures. The line shows the
+    best accuracy within each budget.
 
     Args:
-        costs: What each model costs, such as ``report.total.synops`` or ``.total.energy`` of
+        costs: Cost of each model, such as ``report.total.synops`` or ``.total.energy`` of
             :func:`~snnmetrics.energy.estimate_energy`.
         accuracies: Accuracy of each model, from 0 to 1.
-        labels: What to write beside each point.
+        labels: Text beside each point.
         ax: Axes to draw on; by default a new figure.
-        cost: What costs are called, for the axis: ``"energy per sample"``.
-        unit: Unit of the costs that the axis shows with an SI prefix: ``"J"``.
+        cost: Label of the cost axis: ``"energy per sample"``.
+        unit: Unit of the costs, shown with an SI prefix: ``"J"``.
 
     Returns:
         The figure and its axes.
 
     Raises:
-        ValueError: If there is no point, numbers of entries differ, or one is not a finite number.
+        ValueError: If points are missing, numbers of entries differ, or an entry is not finite.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -223,7 +221,7 @@ def pareto(
 
 
 def _front(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
-    """Points, and the line under which all of them lie."""
+    """Draw points, and the line of the best accuracy within each budget."""
     front = pareto_front(x, y)
     beaten = [i for i in range(len(x)) if i not in front]
     corners = [(x[i], y[j]) for i, j in zip(front[1:], front, strict=False)]
@@ -245,7 +243,7 @@ def _front(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
             marker="o",
             markerfacecolor="white",
             color=BLUE,
-            label="beaten by another",
+            label="another is better",
         )
         legend_above(ax, 2)
 
@@ -258,14 +256,14 @@ def evaluations(
     lower: float | None = None,
     upper: float | None = None,
 ) -> Picture:
-    """Draw figures by evaluation; a single one is a point with its value.
+    """Draw figures by evaluation; a single value is a labelled point.
 
     Args:
-        series: Values in their order, by what they are called.
-        label: What the axis says, with the unit.
+        series: Values in order, by name.
+        label: Label of the axis, with the unit.
         ax: Axes to draw on; by default a new figure.
-        lower: Lowest value that there can be.
-        upper: Highest value that there can be.
+        lower: Lowest possible value.
+        upper: Highest possible value.
 
     Returns:
         The figure and its axes.
@@ -301,7 +299,7 @@ def evaluations(
 
 
 def _legend(ax: Axes, names: Sequence[str]) -> None:
-    """Names of lines; of many, in shades, the first and the last."""
+    """Label lines; if there are many, in shades, only the first and the last."""
     if len(names) < 2:
         return
     lines: list[Any] = ax.lines[: len(names)]

@@ -1,6 +1,6 @@
-"""The plain data that pictures read, so that they depend on no report.
+"""Protocols of the data that plots read, so that plots do not depend on reports.
 
-Protocols of read-only properties: the classes that match them are frozen dataclasses.
+Their properties are read-only: the classes that match them are frozen dataclasses.
 """
 
 # ruff: noqa: D102 - the docstring of a Protocol explains its properties
@@ -25,9 +25,9 @@ class Operations(Protocol):
 
 
 class ConventionFigures(Protocol):
-    """The total under one convention, per sample; None where it has no such figure.
+    """Total under one convention, per sample; None where figures are missing.
 
-    ``exact`` is the exact count that it is compared with, ``difference`` is in percent of it.
+    ``exact`` is the exact count to compare with, ``difference`` the difference from it in percent.
     """
 
     @property
@@ -50,7 +50,7 @@ class ConventionTotals(Protocol):
 
 
 class Spread(Protocol):
-    """A quantity of each sample: number of samples, samples without any, mean and largest."""
+    """Figures over samples of a quantity: samples, samples with zero, mean and maximum."""
 
     @property
     def samples(self) -> int: ...
@@ -62,10 +62,10 @@ class Spread(Protocol):
     def largest(self) -> float: ...
 
     def percentile(self, percent: float) -> float:
-        """The value that so many percent of the samples do not exceed."""
+        """Value that ``percent`` percent of the samples do not exceed."""
 
     def bars(self, most: int) -> tuple[list[float], list[float]]:
-        """Edges and counts of at most so many bars."""
+        """Edges and counts of at most ``most`` bars."""
 
 
 class Spreads(Protocol):
@@ -78,18 +78,18 @@ class Spreads(Protocol):
 
 
 class StepRow(Protocol):
-    """A row whose figures of time steps have names that end with ``_per_step``."""
+    """A row whose figures per time step have names ending in ``_per_step``."""
 
     @property
     def name(self) -> str: ...
 
 
 class StepOperations(StepRow, Operations, Protocol):
-    """Operations of a row, with figures of time steps."""
+    """Operations of a row, with figures per time step."""
 
 
 class CoreLoads(Protocol):
-    """A load of a core at each time step: mean over samples, and the largest."""
+    """A load of a core at each time step: mean and maximum over samples."""
 
     @property
     def per_step(self) -> Tensor: ...
@@ -99,7 +99,7 @@ class CoreLoads(Protocol):
 
 @runtime_checkable
 class ReportData(Spreads, Protocol):
-    """A report, as far as pictures read it."""
+    """The attributes of a report that plots read."""
 
     @property
     def samples(self) -> int: ...
@@ -126,7 +126,7 @@ class ReportData(Spreads, Protocol):
 
 @runtime_checkable
 class Budget(Protocol):
-    """Upper limits, and the statistic over samples that they hold for (``"mean"``, ``"p99"``)."""
+    """Upper limits, and the statistic over samples that they apply to (``"mean"``, ``"p99"``)."""
 
     @property
     def synops(self) -> float | None: ...

@@ -1,4 +1,4 @@
-"""Histograms: how a quantity is spread over neurons or over samples."""
+"""Histograms of a quantity over neurons or over samples."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def rate_histogram(
 ) -> Picture:
     """Draw the number of neurons by firing rate, on a logarithmic axis.
 
-    Rates of a layer spread over orders of magnitude, and neurons that never spike, which such an
-    axis has no place for, are a bar of their own at 0.
+    Rates spread over orders of magnitude. Neurons that never spike have their own bar at 0, which a
+    logarithmic axis lacks.
 
     Args:
         rates: Firing rate of each neuron, of any shape: ``firing_rate_per_neuron`` of
@@ -55,7 +55,7 @@ def rate_histogram(
 
     Raises:
         TypeError: If ``rates`` is not a tensor.
-        ValueError: If it is None, as in a report without maps, empty, or holds what is not a rate.
+        ValueError: If it is None (a report without maps), is empty, or holds invalid rates.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -81,7 +81,7 @@ def rate_histogram(
     figure, ax = canvas(ax)
     spiking = rates[rates > 0]
     edges = _log_edges(spiking)
-    # A bin includes its lower edge; the last bin both.
+    # A bin includes its lower edge; the last bin both edges.
     numbers = torch.bucketize(spiking, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
     counts = torch.bincount(numbers, minlength=max(0, len(edges) - 1)).tolist()
     silent = len(rates) - len(spiking)
@@ -95,13 +95,13 @@ def rate_histogram(
 def sample_spread(
     report: ReportData, name: str = "total", limit: Budget | None = None, ax: Axes | None = None
 ) -> Picture:
-    """Draw the distribution of the synops of samples, with their limit.
+    """Draw the distribution of synops over samples, with their limit.
 
     Args:
         report: A report with figures of samples: ``Monitor(..., per_sample=True)``.
         name: Name of a layer, of a group, or ``"total"``.
-        limit: Budget to draw as a line, beside the statistic that it is about; with
-            ``synops_per_second`` the figures per second are drawn.
+        limit: Budget to draw as a line, beside the statistic that it limits; with
+            ``synops_per_second``, figures per second are drawn.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
@@ -109,8 +109,8 @@ def sample_spread(
 
     Raises:
         TypeError: If ``report`` is not a report, or ``limit`` is not a :class:`snnmetrics.Limit`.
-        ValueError: If there is no such name, the report has no such figures of samples, or the
-            limit is one of single time steps, or of two figures.
+        ValueError: If the name is unknown, the report lacks figures of samples, or the limit
+            applies to single time steps or to two figures.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -151,15 +151,15 @@ def sample_spread(
 def neuron_histogram(
     values: Tensor, mean: float, ax: Axes | None = None, *, label: str, mean_of: str, missing: str
 ) -> Picture:
-    """Draw the number of neurons by a figure of each, and the mean.
+    """Draw the number of neurons by a figure of each neuron, and the mean.
 
     Args:
-        values: Figure of each neuron; NaN of those that have none, which are left out and named.
+        values: Figure of each neuron; NaN values are left out and their number is shown.
         mean: The mean to mark.
         ax: Axes to draw on; by default a new figure.
         label: Label of the axis, with the unit.
-        mean_of: Over which the mean was taken.
-        missing: What is said of neurons without a figure.
+        mean_of: Set over which the mean was taken.
+        missing: Text for neurons without a figure.
 
     Returns:
         The figure and its axes.
@@ -182,7 +182,7 @@ def neuron_histogram(
 def potential_histogram(
     shares: Tensor, edges: Tensor, window: tuple[float, float], ax: Axes | None = None
 ) -> Picture:
-    """Draw the share of membrane potentials by their value, and the window.
+    """Draw the distribution of membrane potentials, and the window.
 
     Args:
         shares: ``(bins + 2,)``: below the first edge, in each bin, above the last edge.
@@ -206,15 +206,15 @@ def potential_histogram(
 
 
 def _limit_of(limit: Budget | None) -> tuple[str, float | None]:
-    """The figure that a limit is about, and its value."""
+    """Figure and value of a limit."""
     if limit is None:
         return "synops", None
     if not isinstance(limit, Budget):
         raise TypeError(f"limit: expected a Limit, found {type(limit).__name__}")
     if limit.statistic == "peak_step":
         raise ValueError(
-            "limit: expected one of whole samples, found one of single time steps ('peak_step'), "
-            "of which the report keeps the largest alone"
+            "limit: expected a limit per sample, found one per time step ('peak_step'), "
+            "of which the report keeps only the largest"
         )
     given = [f for f in ("synops", "synops_per_second") if getattr(limit, f) is not None]
     if len(given) != 1:
@@ -243,12 +243,12 @@ def _spread_of(report: ReportData, name: str, figure: str) -> Spread:
 
 
 def _bins(values: int) -> int:
-    """Return the number of bars for some values."""
+    """Number of bars for a number of values."""
     return min(_MOST_BARS, max(5, math.ceil(2 * math.sqrt(values))))
 
 
 def _log_edges(values: Tensor) -> list[float]:
-    """Edges of bins of equal width on a logarithmic axis, that hold all values."""
+    """Edges of bins of equal width on a logarithmic axis that cover all values."""
     if not len(values):
         return []
     low, high = float(values.min()), float(values.max())
@@ -267,7 +267,7 @@ def _log_bars(
     zeros_label: str,
     further: float | None = None,
 ) -> None:
-    """Bars on a logarithmic axis, and one of its own for what is zero."""
+    """Draw bars on a logarithmic axis, and a separate bar for zeros."""
     if not edges:
         ax.bar([0], [zeros], width=0.4, color=GREY, hatch="..", edgecolor=BLACK, label=zeros_label)
         ax.set_xlim(-1, 1)
@@ -306,7 +306,7 @@ def _log_bars(
 
 
 def _log_ticks(ax: Axes, low: float, high: float, zero: Sequence[float]) -> None:
-    """Few round numbers on a logarithmic axis, however short or long it is."""
+    """Few round tick numbers on a logarithmic axis of any length."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     choices = [
         [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
@@ -314,7 +314,7 @@ def _log_ticks(ax: Axes, low: float, high: float, zero: Sequence[float]) -> None
     ]
     ticks = next((found for found in choices if len(found) <= 7), choices[-1])
     ticks = ticks[:: max(1, -(-len(ticks) // 7))]
-    if high / low < 1.25:  # a single bar, or little more
+    if high / low < 1.25:  # about one bar
         ticks = [math.sqrt(low * high)]
     elif len(ticks) < 3:
         ticker = optional_module("matplotlib.ticker", extra="plots")

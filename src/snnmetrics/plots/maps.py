@@ -1,4 +1,4 @@
-"""Maps: where in a layer something happens."""
+"""Maps of figures over the neurons of a layer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     from snnmetrics.plots.canvas import Picture
 
-# Rows by columns, or the reverse, beyond which neurons are not drawn as squares.
+# Largest ratio of rows to columns, or the reverse, at which neurons are drawn as squares.
 _NARROWEST = 4
 
 
 def synops_map(values: Tensor | None, ax: Axes | None = None) -> Picture:
-    """Synaptic operations of each neuron, where it is.
+    """Synaptic operations of each neuron, at its position.
 
-    A heat map of neurons in two or more dimensions: over the last two, rows and columns, with sums
-    over those before, such as channels. Neurons in one dimension are steps in their order.
+    Neurons in two or more dimensions are a heat map over the last two (rows and columns), summed
+    over the others, such as channels. Neurons in one dimension are a step line in their order.
 
     Args:
         values: Synops per sample of each neuron: ``synops_per_neuron`` of a layer in a report, or
-            of what ``SynOps`` returns.
+            of the result of ``SynOps``.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
@@ -33,8 +33,7 @@ def synops_map(values: Tensor | None, ax: Axes | None = None) -> Picture:
 
     Raises:
         TypeError: If ``values`` is not a tensor.
-        ValueError: If it is None, as in a report without maps, or has no neuron dimension or no
-            neuron.
+        ValueError: If it is None (a report without maps), or lacks neuron dimensions or neurons.
         ImportError: If matplotlib is not installed.
 
     Example:

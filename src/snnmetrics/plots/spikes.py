@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from snnmetrics.plots.canvas import Picture
 
-# Marks from which on a vector graphic would be slow to open: they are kept as pixels in it.
+# Number of marks above which a vector graphic would open slowly: they are rasterised.
 _MANY = 20_000
 
 
@@ -23,24 +23,23 @@ def raster(
 ) -> Picture:
     """Spikes of each neuron over the steps of one sample.
 
-    A mark per event, whatever its value; those of negative spikes look different. Steps count from
-    1, and with ``dt`` a spike is drawn at the end of its step, as in
+    One mark per event of any value; negative spikes have another mark. Steps count from 1, and with
+    ``dt`` a spike is drawn at the end of its step, as in
     :class:`snnmetrics.TimeToFirstSpike`.
 
     Args:
-        spikes: Spikes of one sample, ``(T, *neuron_shape)``; neurons are drawn in the order of
-            memory.
+        spikes: Spikes of one sample, ``(T, *neuron_shape)``; neurons are drawn in memory order.
         ax: Axes to draw on; by default a new figure.
         time_dim: Dimension of ``spikes`` that is time.
-        dt: Seconds of one step; the axis is in seconds then.
+        dt: Seconds of one step; the axis is then in seconds.
 
     Returns:
         The figure and its axes.
 
     Raises:
         TypeError: If ``spikes`` is not a tensor or ``time_dim`` is not an integer.
-        ValueError: If there is no such dimension, no neuron dimension, step or neuron, or ``dt`` is
-            not positive.
+        ValueError: If the time dimension does not exist, neuron dimensions, steps or neurons are
+            missing, or ``dt`` is not positive.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -56,7 +55,7 @@ def raster(
     step = 1 if dt is None else positive_number("dt", dt)
     if not -spikes.ndim <= time_dim < spikes.ndim or spikes.ndim < 2 or not spikes.numel():
         raise ValueError(
-            "spikes: expected those of one sample, (T, *neuron_shape) with a step and a neuron, "
+            "spikes: expected (T, *neuron_shape) of one sample with a step and a neuron, "
             f"found shape {tuple(spikes.shape)} for time_dim={time_dim}"
         )
     if spikes.is_sparse:
@@ -79,7 +78,7 @@ def raster(
 
 
 def _marks(ax: Axes, spikes: Tensor, step: float) -> None:
-    """A mark per event of spikes ``(T, neurons)``, as high as a row if that can be seen."""
+    """Draw one mark per event of ``(T, neurons)``, as high as a row if that is visible."""
     points = 72 * ax.get_window_extent().height / ax.figure.dpi
     size = min(8.0, max(1.0, 0.8 * points / spikes.shape[1]))
     for chosen, color, marker, label in (

@@ -1,4 +1,4 @@
-"""Pictures over time steps: of layers, groups and neurons, and of the cores of a chip."""
+"""Plots over time steps: of layers, groups and neurons, and of the cores of a chip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from snnmetrics.plots.canvas import Picture
     from snnmetrics.plots.data import ReportData
 
-_FEW = 25  # steps up to which they have markers
+_FEW = 25  # maximum number of steps with markers
 _FIGURES = ("synops", "events", "firing_rate")
 _THIN = 0.8  # width of the line of the maximum
 _LOADS = ("synops", "events_in", "events_out", "updates")
@@ -47,11 +47,11 @@ def over_steps(
     line above it the maximum over samples. Steps count from 1.
 
     Args:
-        report: A report with figures of time steps: ``Monitor(..., per_step=True)``.
+        report: A report with figures per time step: ``Monitor(..., per_step=True)``.
         figure: ``"synops"`` or ``"events"`` of layers, groups and the total, or ``"firing_rate"``
             of neurons.
-        names: Rows to draw; ``"total"`` is all layers, unless a layer is called so. Default: all
-            layers, or all neurons, of which the figure is known.
+        names: Rows to draw; ``"total"`` is all layers, unless a layer has this name. Default: all
+            layers, or all neurons, with a known figure.
         ax: Axes to draw on; by default a new figure.
 
     Returns:
@@ -59,7 +59,7 @@ def over_steps(
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If there is no such figure, a name has none, or there is nothing to draw.
+        ValueError: If the figure is unknown, a named row lacks it, or all rows lack it.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -81,11 +81,11 @@ def over_steps(
     if not drawn and names is not None:
         raise ValueError(f"names: expected at least one of {[*known]}, found none")
     if not drawn:
-        raise ValueError(f"report: expected {figure} of time steps, found none: {_why(figure)}")
+        raise ValueError(f"report: expected {figure} per time step, found none: {_why(figure)}")
     for name in drawn:
         if name not in known:
             raise ValueError(
-                f"names: expected rows with {figure} of each time step, which are {[*known]}, "
+                f"names: expected rows with {figure} per time step, which are {[*known]}, "
                 f"found {name!r}: {_why(figure)}"
             )
     picture, ax = canvas(ax)
@@ -117,7 +117,7 @@ def over_steps(
 
 
 def _known(report: ReportData, figure: str) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Mean, standard deviation and maximum of the rows that have the figure."""
+    """Mean, standard deviation and maximum of the rows with the figure."""
     rows: Mapping[str, StepRow] = report.neurons
     if figure != "firing_rate":
         rows = {"total": report.total, **report.groups, **report.layers}
@@ -132,12 +132,12 @@ def _known(report: ReportData, figure: str) -> dict[str, tuple[Tensor, Tensor, T
 
 
 def _why(figure: str) -> str:
-    """Why a row may have no figures of time steps."""
+    """Explain why a row may lack figures per time step."""
     reason = "keep them with Monitor(..., per_step=True)"
     if figure == "firing_rate":
         return f"{reason}; layers have none, neurons do"
     analog = "analog layers have none, and " if figure == "synops" else ""
-    return f"{reason}; {analog}what runs once for several steps belongs to no single one"
+    return f"{reason}; {analog}a call that covers several steps has no figures of single ones"
 
 
 def _label(report: ReportData, figure: str) -> str:
@@ -158,19 +158,18 @@ def core_loads(
 
     Args:
         report: A report with cores: ``Monitor(..., cores=...)``.
-        load: Which load.
+        load: Name of the load.
         ax: Axes to draw on; by default a new figure.
         largest: Whether to draw the largest load of a sample at each step; else the mean.
-        vmax: Load at the upper end of the colours, to compare pictures; by default the largest
-            load that is drawn.
+        vmax: Load at the upper end of the colours, to compare plots; by default the largest load
+            drawn.
 
     Returns:
         The figure and its axes.
 
     Raises:
         TypeError: If ``report`` is not a report.
-        ValueError: If there is no such load, no core of which it is known, or ``vmax`` is not
-            positive.
+        ValueError: If the load is unknown, all cores lack it, or ``vmax`` is not positive.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -194,8 +193,8 @@ def core_loads(
             found[name] = values
     if not found:
         raise ValueError(
-            f"report: expected cores with {load} of each time step, found none: "
-            "Monitor(..., cores=...), and for what neurons emit a layer of neurons behind"
+            f"report: expected cores with {load} per time step, found none: "
+            "Monitor(..., cores=...), and for output events a layer of neurons behind"
         )
     lines = [one.per_step_max if largest else one.per_step for one in found.values()]
     table = torch.stack([line.detach().cpu().double() for line in lines])

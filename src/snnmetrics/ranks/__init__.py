@@ -1,1 +1,1 @@
-"""Sums over a process group, and fingerprints of what may be added."""
+"""Sums over a process group, and fingerprints of states that may be added."""

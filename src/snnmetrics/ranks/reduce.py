@@ -1,9 +1,9 @@
-"""Adding up states over a process group, in a fixed small number of collectives.
+"""Addition of states over a process group, in a small fixed number of collectives.
 
-Every rank takes part with one header, then one buffer per dtype and reduction: time and memory do
-not grow with the number of ranks, and a rank that saw no data learns from the header what the
-others have. What ranks disagree about shows in the header as well, so that all raise the same error
-and none waits for the others.
+Every rank takes part with one header, then one buffer per dtype and reduction. Time and memory do
+not grow with the number of ranks, and a rank without data learns shapes from the header.
+Disagreements appear in the header as well, so that all ranks raise the same error instead of
+waiting for each other.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from snnmetrics.ranks.signature import pack_extremes, shape_of, unpack_extremes
 Reduction = Literal["sum", "max"]
 Reduce = Callable[[Tensor, Reduction], Tensor]
 
-# Backends that reduce every dtype. Of others it is not known: some lack float64 or int64.
+# Backends that reduce every dtype. Others may lack float64 or int64.
 _COMPLETE = ("gloo", "nccl", "mpi", "ucc", "xccl")
-# Above every key of a rank: rank and length of a text in one number.
+# Larger than every key of a rank: rank and length of a text in one number.
 _NONE_LEFT, _LENGTHS = 2**62, 2**36
 
 
@@ -33,13 +33,13 @@ _NONE_LEFT, _LENGTHS = 2**62, 2**36
 def all_reduce(group: Any = None) -> Reduce:
     """Reduce with ``torch.distributed`` over ``group`` (default: the whole world).
 
-    Where the backend may lack a dtype, bytes are exchanged instead, which all backends carry.
+    If the backend may lack a dtype, bytes are exchanged instead, which all backends support.
     """
     operations = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
 
     def reduce(buffer: Tensor, operation: Reduction) -> Tensor:
         home, backend = buffer.device, str(dist.get_backend(group))
-        if backend == "nccl":  # it knows accelerators only
+        if backend == "nccl":  # supports accelerators only
             buffer = buffer.to(torch.device("cuda", torch.cuda.current_device()))
         if any(known in backend for known in _COMPLETE):
             dist.all_reduce(buffer, operations[operation], group=group)
@@ -51,7 +51,7 @@ def all_reduce(group: Any = None) -> Reduce:
 
 
 def _reduce_bytes(buffer: Tensor, operation: Reduction, group: Any) -> Tensor:
-    """Gather the bytes piece by piece: as many pieces as ranks, so that memory does not grow."""
+    """Gather the bytes in as many pieces as ranks, so that memory does not grow."""
     ranks = dist.get_world_size(group)
     pieces = []
     for piece in torch.split(buffer, max(1, -(-len(buffer) // ranks))):
@@ -64,7 +64,7 @@ def _reduce_bytes(buffer: Tensor, operation: Reduction, group: Any) -> Tensor:
 
 
 def gather_with(dist_sync_fn: Callable[..., list[Tensor]], group: Any = None) -> Reduce:
-    """Reduce what a user's ``dist_sync_fn`` gathers (torchmetrics' contract: one tensor a rank)."""
+    """Reduce the result of a user's ``dist_sync_fn`` (as in torchmetrics: one tensor per rank)."""
 
     def reduce(buffer: Tensor, operation: Reduction) -> Tensor:
         gathered = torch.stack(list(dist_sync_fn(buffer, group=group)))
@@ -79,12 +79,12 @@ def gather_with(dist_sync_fn: Callable[..., list[Tensor]], group: Any = None) ->
 def reduce_states(
     states: Mapping[str, Tensor], reductions: Mapping[str, Reduction], reduce: Reduce
 ) -> dict[str, Tensor]:
-    """Reduce named states of the same shapes on all ranks. Pure: the arguments stay as they are.
+    """Reduce named states of equal shapes on all ranks. The arguments are not changed.
 
     Args:
         states: This rank's states, all on one device.
-        reductions: Reduction by name, where it is not the sum.
-        reduce: How one buffer is reduced over the ranks (may write into that buffer).
+        reductions: Reduction by name, if it is not the sum.
+        reduce: Function that reduces one buffer over the ranks (may write into it).
 
     Returns:
         The reduced states, as parts of one buffer per dtype and reduction.
@@ -105,19 +105,19 @@ def reduce_states(
 def sum_states(
     states: Mapping[str, Tensor], shaped: Collection[str], signature: Tensor, reduce: Reduce
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Add the states of a metric over all ranks. Pure: the arguments stay as they are.
+    """Add the states of a metric over all ranks. The arguments are not changed.
 
     Args:
         states: This rank's states, all on one device; a 0-dim one of ``shaped`` counts as zeros.
-        shaped: Names of the states that have the shape of the signature.
+        shaped: Names of the states with the shape of the signature.
         signature: Arguments and shape of this rank's metric.
-        reduce: How one buffer is reduced over the ranks (may write into that buffer).
+        reduce: Function that reduces one buffer over the ranks (may write into it).
 
     Returns:
-        The summed states and the signature on which all ranks agree.
+        The summed states and the common signature.
 
     Raises:
-        ValueError: On every rank alike, if arguments or shapes differ between ranks.
+        ValueError: On every rank, if arguments or shapes differ between ranks.
     """
     device = next(iter(states.values())).device
     header = reduce(pack_extremes(signature).to(device), "max")
@@ -133,19 +133,19 @@ def sum_states(
 
 
 def different_texts(text: bytes, declarations: bytes, rank: int, reduce: Reduce) -> list[bytes]:
-    """The different texts of all ranks, each once, that of the lowest rank first.
+    """Distinct texts of all ranks, the one of the lowest rank first.
 
-    Where all have the same, as ranks of one training do, that is found out with one header. Else
-    each text travels once: time and memory grow with how many there are, not with the ranks.
+    One header suffices if all texts are equal, as in one training run. Otherwise each distinct text
+    is sent once: time and memory grow with their number, not with the ranks.
 
     Args:
-        text: What this rank has.
-        declarations: What must be the same on all ranks.
+        text: Text of this rank.
+        declarations: Text that must be equal on all ranks.
         rank: Number of this rank.
-        reduce: How one buffer is reduced over the ranks.
+        reduce: Function that reduces one buffer over the ranks.
 
     Raises:
-        ValueError: On every rank alike, if the declarations differ.
+        ValueError: On every rank, if the declarations differ.
     """
     words = torch.tensor([_digest(declarations), _digest(text)])
     extremes = reduce(torch.cat([words, -words]), "max").cpu()
@@ -171,5 +171,5 @@ def different_texts(text: bytes, declarations: bytes, rank: int, reduce: Reduce)
 
 
 def _digest(text: bytes) -> int:
-    """56 bits, so that its negative fits as well."""
+    """56 bits, so that the negative value fits int64 as well."""
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "little")

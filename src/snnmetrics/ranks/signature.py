@@ -1,14 +1,14 @@
-"""Arguments and shape that two states must share before they may be added.
+"""Arguments and shape that two states must share to be added.
 
-A signature is an int64 vector, so that it travels wherever states travel (``state_dict``, pickle,
-a process group, torchmetrics' compute groups):
+A signature is an int64 vector, so that it can be sent with states (``state_dict``, pickle, a
+process group, torchmetrics' compute groups):
 
-    [ digest: 4 words of 16 bits | 0 if no batch was seen, else ndim + 1 | sizes, padded with 0 ]
+    [ digest: 4 words of 16 bits | 0 without a batch, else ndim + 1 | sizes, padded with 0 ]
 
-The digest covers every argument that decides what a batch contributes. Its words are short
+The digest covers every argument that affects the contribution of a batch. Its words are short
 because torchmetrics compares states with ``allclose``, which does not distinguish large integers.
-The shape is that of the neurons (or the number of time steps): what may not change between
-batches, and what a rank without data learns from the others.
+The shape is that of the neurons (or the number of time steps): it may not change between batches,
+and a rank without data learns it from the others.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch import Tensor
 MAX_DIMS = 8
 _DIGEST = 4
 _LENGTH = _DIGEST + 1 + MAX_DIMS
-# Below every word: what a rank without data reports as its shape, so that others prevail.
+# Smaller than every word: shape of a rank without data, so that other ranks prevail.
 _ABSENT = -(2**62)
 
 
 def make_signature(arguments: Sequence[object], shape: Sequence[int] | None = None) -> Tensor:
-    """Build a signature from the arguments of a metric and, where known, the shape of its batches.
+    """Signature of the arguments of a metric and, if known, the shape of its batches.
 
     Args:
-        arguments: Everything that decides what a batch contributes; tensors by value.
-        shape: The shape that all batches share, or None while it is not known.
+        arguments: All arguments that affect the contribution of a batch; tensors by value.
+        shape: Shape shared by all batches, or None if unknown.
 
     Returns:
         int64 tensor of fixed length on the CPU.
@@ -54,7 +54,7 @@ def make_signature(arguments: Sequence[object], shape: Sequence[int] | None = No
 
 
 def shape_of(signature: Tensor) -> tuple[int, ...] | None:
-    """The shape that batches share, or None before the first one."""
+    """Shape shared by batches, or None before the first one."""
     words = signature.tolist()
     seen = words[_DIGEST]
     return tuple(words[_DIGEST + 1 : _DIGEST + seen]) if seen else None
@@ -71,7 +71,7 @@ def with_shape(signature: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def merge(mine: Tensor, other: Tensor) -> Tensor:
-    """The signature of the sum of two states.
+    """Signature of the sum of two states.
 
     Raises:
         ValueError: If the arguments or the shapes differ.
@@ -80,7 +80,7 @@ def merge(mine: Tensor, other: Tensor) -> Tensor:
 
 
 def disagreement(mine: Tensor, other: Tensor) -> str | None:
-    """Return why two states may not be added; None if they may."""
+    """Explain why two states may not be added; None if they may."""
     try:
         merge(mine, other)
     except ValueError as error:
@@ -97,10 +97,10 @@ def pack_extremes(signature: Tensor) -> Tensor:
 
 
 def unpack_extremes(packed: Tensor) -> Tensor:
-    """The signature on which all agree, from the maximum of what they packed.
+    """Common signature of all ranks, from the maximum of their packed signatures.
 
     Raises:
-        ValueError: If they do not agree; the same on every rank.
+        ValueError: If they differ; the same on every rank.
     """
     most, least = packed[:_LENGTH], packed[_LENGTH:].clone()
     least[least != _ABSENT] *= -1

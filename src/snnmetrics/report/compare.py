@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """One figure in two reports; ``None`` where a report has no such figure.
+    """One figure in two reports; ``None`` where a report lacks the figure.
 
     Attributes:
         before: In the report that ratios refer to.
@@ -56,12 +56,13 @@ class RowChange:
 
     Attributes:
         name: Name of the row; ``"total"``.
-        synops: Change of what the rows have of this name, as of those that follow; of nothing
-            where they have no such figure.
+        synops: Synaptic operations. Each figure that a row lacks in both reports is ``Change(None,
+            None)``.
         effective_synops: Synaptic operations where the weight is not zero.
         acs: Accumulations.
         macs: Multiply-accumulations.
-        firing_rate: Spikes per neuron and step, or in Hz if both reports know how long a step is.
+        firing_rate: Spikes per neuron and step, or in Hz if both reports know the duration of a
+            step.
 
     Example:
         >>> import torch
@@ -97,8 +98,8 @@ FIGURES = {
 class Comparison(Record, Tabular):
     """Two reports beside each other. Made by :meth:`~snnmetrics.Report.compare`.
 
-    Printed as reports are. Rows that only one of the two has are shown, without a ratio. Firing
-    rates are in Hz if both reports know how long a step lasts, else per step.
+    Printed like a report. A row that only one report has is shown without a ratio. Firing rates are
+    in Hz if both reports know the duration of a step, else per step.
 
     Args:
         before: The report that the ratios refer to.
@@ -160,7 +161,7 @@ class Comparison(Record, Tabular):
             The figure and its axes; the text at a pair of bars is the ratio after / before.
 
         Raises:
-            ValueError: If no report has a layer, or one of them no sample.
+            ValueError: If neither report has a layer, or a report has no samples.
             ImportError: If matplotlib is not installed.
 
         Example:
@@ -175,7 +176,7 @@ class Comparison(Record, Tabular):
             >>> [float(bars[0].get_width()) for bars in ax.containers]
             [12.0, 3.0]
         """
-        from snnmetrics.plots.bars import before_and_after  # which needs matplotlib
+        from snnmetrics.plots.bars import before_and_after  # needs matplotlib
 
         if not self.layers or not (self.before.samples and self.after.samples):
             raise ValueError(
@@ -189,7 +190,7 @@ class Comparison(Record, Tabular):
         return before_and_after([*self.layers], one, two, ax)
 
     def _step_seconds(self, report: Report) -> float | None:
-        """The seconds of a step, where both reports know it."""
+        """Duration of a step in seconds; None unless both reports know it."""
         known = (self.before.step_seconds, self.after.step_seconds)
         return None if None in known else report.step_seconds
 
@@ -219,14 +220,14 @@ def _operations(row: SynopsRow | None) -> float | None:
 
 
 def _changes(one: SynopsRow | None, two: SynopsRow | None) -> dict[str, Change]:
-    """The figures of two rows of which one may be missing."""
+    """Changes between two rows; either may be missing."""
     return {
         figure: Change(getattr(one, figure, None), getattr(two, figure, None)) for figure in FIGURES
     }
 
 
 def _union(one: Mapping[str, object], two: Mapping[str, object]) -> list[str]:
-    """Names that either has, in order of first appearance."""
+    """Names in either mapping, in order of first appearance."""
     return list(dict.fromkeys([*one, *two]))
 
 

@@ -1,8 +1,8 @@
-"""The framework of conventions: functions that say what a tool or formula prints for one layer.
+"""Framework of conventions: functions that reproduce the figures of a tool or formula.
 
 A convention is added by one function, registered with :func:`convention`. It takes a
 :class:`Layer` and returns its :class:`Figures`, or raises :class:`NotInReport` where the report
-lacks what it needs: nothing is approximated.
+lacks data that it needs. Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Layer:
         data: Its counts, by the kind of input that each call had.
         samples: Samples of the report.
         model: Class name of the model.
-        first: Whether it was called first of all layers in some call of the model.
-        beside: All layers of the report, by name, for tools that count several rows as one.
+        first: Whether it was the first layer called in some call of the model.
+        beside: All layers of the report, by name, for tools that merge several rows into one.
 
     Example:
         >>> from snnmetrics.conventions import Layer
@@ -78,21 +78,21 @@ class Layer:
 
     @property
     def scale(self) -> float:
-        """The values that entered are this times those that were counted.
+        """Factor from counted values (spikes) to the values that entered the layer.
 
         Raises:
             NotInReport: If the factor varied.
         """
         if self.data.scale_by is not None:
             raise NotInReport(
-                f"its input was declared a factor times a spike count that varies by "
-                f"{self.data.scale_by}; the report does not have the values that entered"
+                f"its input was declared as a spike count times a factor that varies by "
+                f"{self.data.scale_by}; the report does not contain the original values"
             )
         return 1.0 if self.data.input_scale is None else self.data.input_scale
 
     @property
     def is_model(self) -> bool:
-        """Whether the model is this layer or cell itself, whose weights are those of the root."""
+        """Whether the model is this layer or cell itself: its weights belong to the root."""
         key = self.data.key
         if key is None or any("." in slot for slot in key.slots):
             return False
@@ -119,10 +119,10 @@ class Layer:
         return self.operation.operation in ("rnn_cell", "rnn")
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-        """Of a convolution: the shape of the weight; stride, padding, dilation; checked.
+        """Weight shape, stride, padding and dilation of a convolution, checked.
 
         Raises:
-            NotInReport: If they do not fit, as in a report that someone wrote by hand.
+            NotInReport: If they are inconsistent, as in a report written by hand.
         """
         operation = self.operation
         weight = operation.weight_shape or ()
@@ -136,10 +136,10 @@ class Layer:
         return weight, facts
 
     def only_feedforward(self) -> None:
-        """Refuse what formulas for convolutions and linear layers do not speak of.
+        """Refuse operations other than convolutions and linear layers.
 
         Raises:
-            NotInReport: If it is neither of the two.
+            NotInReport: If it is neither.
         """
         for refused, what in (
             (self.is_product, "a product of two activations"),
@@ -161,10 +161,10 @@ class Layer:
     def of_connections(self, activity: float, counts: Counts) -> float:
         """Activity times connections per input element, padded taps included.
 
-        The same as mean activity x dense MACs, as sizes of batches and steps cancel.
+        Equal to mean activity x dense MACs, since batch sizes and steps cancel.
 
         Raises:
-            NotInReport: If the size of its input changed: a mean would depend on the weighting.
+            NotInReport: If the input size changed: a mean would depend on the weighting.
         """
         self.only_one_size()
         return activity * counts.dense_macs / counts.elements if counts.elements else 0
@@ -175,12 +175,12 @@ class Figures:
     """Figures of one layer under a convention.
 
     Attributes:
-        printed: What the tool prints, by its own names, in sum over all samples.
-        per: What the tool divides it by, such as the samples.
-        operations: All operations, in sum over all samples.
-        acs: Those that are accumulations, where the convention distinguishes them.
-        macs: Those that are multiply-accumulations, likewise.
-        note: What a reader must know about it.
+        printed: Figures that the tool prints, under its own names, summed over all samples.
+        per: Divisor that the tool applies, such as the number of samples.
+        operations: All operations, summed over all samples.
+        acs: Accumulations, where the convention distinguishes them.
+        macs: Multiply-accumulations, likewise.
+        note: Remark for the reader.
 
     Example:
         >>> from snnmetrics.conventions import Figures
@@ -205,16 +205,16 @@ class Convention:
     """A registered convention.
 
     Attributes:
-        name: What it is called in ``report.under(name)``.
-        function: What makes its figures.
-        figures: Names of what the tool prints.
-        unit: Unit of what the tool prints.
+        name: Name in ``report.under(name)``.
+        function: Function that computes its figures for a layer.
+        figures: Names of the figures that the tool prints.
+        unit: Unit of these figures.
         exact: Exact count that its operations are compared with.
-        definition: What is counted.
-        formula: How.
+        definition: Definition of the counted quantity.
+        formula: Formula in terms of counts of the report.
         source: Tool and version, or paper and year.
-        synops: Those of the names of ``figures`` that are its synaptic operations, which tables of
-            papers call SynOps or SOPs; their sum, if several. Empty if it has no such figure.
+        synops: Names in ``figures`` that are synaptic operations (SynOps or SOPs in tables of
+            papers); several are added. Empty if the convention has none.
 
     Example:
         >>> from snnmetrics.conventions import CONVENTIONS
@@ -252,21 +252,21 @@ def convention(
     """Register a convention.
 
     Args:
-        name: What it is called in ``report.under(name)``; a name that exists is replaced.
-        figures: Names of what the tool prints, as in ``Figures.printed``.
-        unit: Unit of what the tool prints.
+        name: Name in ``report.under(name)``. An existing convention of this name is replaced.
+        figures: Names of the figures that the tool prints, as in ``Figures.printed``.
+        unit: Unit of these figures.
         exact: Exact count that its operations are compared with: ``"synops"``,
             ``"event_synops"`` or ``"effective_synops"``.
-        definition: What is counted.
-        formula: How.
+        definition: Definition of the counted quantity.
+        formula: Formula in terms of counts of the report.
         source: Tool and version, or paper and year.
-        synops: Those of ``figures`` that are its synaptic operations, if there are some.
+        synops: Names in ``figures`` that are synaptic operations, if any.
 
     Returns:
-        A decorator, which leaves the function as it is.
+        A decorator that returns the function unchanged.
 
     Raises:
-        ValueError: If a name in ``synops`` is none of ``figures``.
+        ValueError: If a name in ``synops`` is not in ``figures``.
 
     Example:
         >>> import torch
@@ -303,10 +303,10 @@ def convention(
 
 
 def called(name: str) -> Convention:
-    """The convention of this name.
+    """Look up a convention by name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the name is unknown.
     """
     if name not in CONVENTIONS:
         expected = ", ".join(map(repr, CONVENTIONS))

@@ -1,4 +1,4 @@
-"""A report as other tools would print it: under one convention, and under all side by side."""
+"""Reports in the terms of other tools: under one convention, or under all side by side."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ TITLES = {
     "event_synops": "event synops",
     "effective_synops": "effective synops",
 }
-SCOPE = "of the layers that the report counts; of them alone, whatever else a tool adds"
+SCOPE = "only layers that the report counts are included; a tool may add others"
 
 
 @dataclass(frozen=True, eq=False)
 class ConventionRow(Record):
-    """One layer, or the total, under a convention. ``None`` where the report lacks what it takes.
+    """A layer, or the total, under a convention. ``None`` where the report lacks the data.
 
     Attributes:
         name: Name of the layer; ``"total"``.
-        printed: What the tool prints, by its own names and in its own unit.
+        printed: Figures that the tool prints, under its own names and in its own unit.
         operations: All operations, per sample.
-        acs: Those that are accumulations, per sample; ``None`` also where the convention does not
-            distinguish them.
-        macs: Those that are multiply-accumulations, likewise.
-        synops: Those that it calls synaptic operations, per sample; ``None`` also where it calls
-            none so.
-        exact: The report's count of what the convention means to count, per sample; ``None`` where
-            it has no meaning.
+        acs: Accumulations, per sample; ``None`` also where the convention does not distinguish
+            them.
+        macs: Multiply-accumulations, likewise.
+        synops: Synaptic operations as the convention defines them, per sample; ``None`` also where
+            it does not define any.
+        exact: Exact count of the quantity that the convention estimates, per sample; ``None`` where
+            this quantity is undefined.
         report_operations: The report's own ACs + MACs of the same layers, per sample.
-        reason: Why there is no figure.
-        note: What a reader must know about the figures.
+        reason: Why figures are missing.
+        note: Remark for the reader.
 
     Example:
         >>> import torch
@@ -127,7 +127,7 @@ class ConventionReport(Record, Tabular):
 
     @property
     def convention(self) -> Convention:
-        """Its definition, formula and source, the unit of its figures, what it is compared with."""
+        """Its definition, formula and source, unit of figures, and count to compare with."""
         return called(self.name)
 
     @cached_property
@@ -137,12 +137,12 @@ class ConventionReport(Record, Tabular):
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
-        """Names of the layers that have no figure; their rows have the reason."""
+        """Names of the layers without figures; their rows give the reason."""
         return tuple(n for n, found in self._found.items() if isinstance(found, NotInReport))
 
     @cached_property
     def total(self) -> ConventionRow:
-        """Sums over all layers. Without figures if a layer has none, see :attr:`subtotal`."""
+        """Sums over all layers. Without figures if a layer lacks them, see :attr:`subtotal`."""
         names = tuple(self._found)
         if not self.missing:
             return self._sum("total", names)
@@ -151,17 +151,17 @@ class ConventionReport(Record, Tabular):
 
     @cached_property
     def subtotal(self) -> ConventionRow:
-        """Sums over the layers that have a figure, and the counts of the report of the same layers.
+        """Sums over the layers that have figures, and the report's counts of the same layers.
 
-        A lower bound of a total, where layers are missing: its note names them. Without figures if
-        no layer has one.
+        A lower bound of the total if layers are missing; its note names them. Without figures if
+        all layers lack them.
 
         Example:
             >>> import torch
             >>> import snnmetrics as sm
             >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
             >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)])
-            >>> found = report.under("sinabs")  # of analog input a report has no signed sums
+            >>> found = report.under("sinabs")  # a report has no signed sums of analog input
             >>> found.total.operations, found.total.reason
             (None, 'no figure of 1')
             >>> found.subtotal.operations, found.subtotal.difference, found.subtotal.note
@@ -184,7 +184,7 @@ class ConventionReport(Record, Tabular):
 
     @cached_property
     def _found(self) -> Mapping[str, Figures | NotInReport]:
-        """Figures of each layer, or why there are none."""
+        """Figures of each layer, or the reason why they are missing."""
         report = self.report
         found: dict[str, Figures | NotInReport] = {}
         called_layers = {name: report.layers_data[name] for name in self._rows}
@@ -228,7 +228,7 @@ class ConventionReport(Record, Tabular):
         )
 
     def _of_report(self, layers: Sequence[str]) -> dict[str, Any]:
-        """What the report counted of layers; the exact count of those that have one."""
+        """The report's own operations of layers, and the exact count if all have one."""
         counts, samples = [self._counts[name] for name in layers], self.report.samples
         exact = [one[self.convention.exact] for one in counts]
         known = [value for value in exact if value is not None]
@@ -267,9 +267,9 @@ class ConventionReport(Record, Tabular):
 class ConventionTable(Record, Tabular):
     """A report under all conventions, side by side. Made by :meth:`~snnmetrics.Report.conventions`.
 
-    Figures are operations per sample. Each convention is compared with the report's count of what
-    it means to count, those that leave out zero weights with the effective synops, and so on; and
-    with the report's own ACs + MACs.
+    Figures are operations per sample. Each convention is compared with two counts of the report:
+    the exact count of the quantity that it estimates (for example effective synops if it skips zero
+    weights), and ACs + MACs.
 
     Args:
         report: The report.
@@ -363,11 +363,11 @@ BY_LAYER = {
     "difference": "difference",
     "difference_from_report": VS_OWN,
 }
-"""Figures that have a table by layer and convention, with its title."""
+"""Titles of the figures that have a table by layer and convention."""
 
 
 def _sum(layers: Sequence[Figures], convention: Convention) -> Figures:
-    """Sums of totals; where tools divide each layer by something else, of what they print."""
+    """Sums of totals; of printed figures where tools divide each layer by another number."""
     per = {one.per for one in layers}
     shared = per.pop() if len(per) == 1 else None
     printed = {
@@ -411,7 +411,7 @@ def _layer_table(one: ConventionReport) -> Table:
 
 
 def _has_subtotal(one: ConventionReport) -> bool:
-    """Whether some layers have a figure, and some have not."""
+    """Whether some layers have figures and others lack them."""
     return bool(one.missing) and one.subtotal.operations is not None
 
 
@@ -449,7 +449,7 @@ def _by_layer(table: ConventionTable, figure: str) -> Table:
 
     rows = tuple(cells(name, rows) for name, rows in table.layers.items())
     last = cells("total", table.total)
-    if figure == "operations":  # where layers are missing, their sum is at least that of the others
+    if figure == "operations":  # a lower bound if layers are missing
         bounds = zip(last[1:], table.under.values(), strict=True)
         last = ("total", *(_bound(one) if _has_subtotal(one) else cell for cell, one in bounds))
     return Table(columns, rows, last)
@@ -465,8 +465,8 @@ def _footnotes(one: ConventionReport) -> Iterator[str]:
     yield f"definition: {convention.definition}"
     yield f"formula: {convention.formula}"
     yield f"source: {convention.source}"
-    yield f"vs {exact}: the operations per sample, to the {exact}, which it means to count"
-    yield f"{VS_OWN}: to those of the report, whatever the convention means to count"
+    yield f"vs {exact}: the operations per sample, to the {exact}, which it estimates"
+    yield f"{VS_OWN}: to those of the report, for every convention"
     if convention.synops:
         yield f"its synaptic operations: {' + '.join(convention.synops)}"
     yield SCOPE
@@ -483,18 +483,18 @@ def _of_layers(one: ConventionReport) -> Iterator[str]:
 
 
 def _on_subtotal(one: ConventionReport, title: str) -> Iterator[str]:
-    """Say what is not in a subtotal, where there is one."""
+    """Explain which layers a subtotal leaves out."""
     if _has_subtotal(one):
         yield (
-            f"{title}: {one.subtotal.note}, of which there is no figure; compared with the counts "
-            "of the report of the same layers"
+            f"{title}: {one.subtotal.note} (no figures); compared with the report's counts "
+            "of the same layers"
         )
 
 
 def _table_footnotes(table: ConventionTable) -> Iterator[str]:
     yield (
-        "difference: to the report's count of what each means to count; no total where a layer has "
-        "no figure, but a subtotal of the others"
+        "difference: to the report's count of the quantity that each estimates; where a layer lacks"
+        " figures, the subtotal of the others replaces the total"
     )
     yield f"{VS_OWN}: to those of the report, in the last line"
     yield SCOPE

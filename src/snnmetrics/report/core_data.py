@@ -1,4 +1,4 @@
-"""Loads of cores: what adds up of them, and the rows that a report has."""
+"""Loads of cores: sums that add up over batches, and the rows of a report."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from snnmetrics.report.frozen_record import Record, by_name
 from snnmetrics.report.rows import Row
 
 OF_INPUTS = ("synops", "events_in")
-"""Loads of a core that follow from inputs of layers."""
+"""Loads of a core that depend on the inputs of layers."""
 OF_NEURONS = ("events_out", "updates")
-"""Loads that are known where a layer of neurons follows."""
+"""Loads that are known if a layer of neurons follows."""
 FIGURES = (*OF_INPUTS, *OF_NEURONS)
 """Loads of a core at each time step."""
 HELD = ("neurons", "synapses", "weights", "axons")
-"""What a core holds."""
-_FIRST_BIN = int(bins_of(torch.ones(1)).item())  # that of one: loads are whole numbers
-_BINS = 40 * 64 + 1  # up to 2**40, one bin for all that is above
+"""Contents of a core."""
+_FIRST_BIN = int(bins_of(torch.ones(1)).item())  # the bin of 1: loads are integers
+_BINS = 40 * 64 + 1  # up to 2**40; one more bin above
 FACT = "fact"
 
 
 @dataclass
 class CoreTotals:
-    """Loads of the cores that one layer lies on, or of all cores of a mapping by channels.
+    """Loads of the cores of one layer, or of all cores in a mapping by channels.
 
-    Loads are those of one sample at one time step.
+    Each load belongs to one sample at one time step.
 
     Attributes:
-        labels: Of the cores.
-        is_timed: Whether it is known which step each load belongs to.
-        has_neurons: Whether the layers of neurons behind all layers are known.
+        labels: Labels of the cores.
+        is_timed: Whether the time step of each load is known.
+        has_neurons: Whether a layer of neurons follows each layer.
         sums: Sums of the loads and of their squares over samples, ``(2, figures, cores, T)``.
         extremes: The largest loads of a sample, ``(figures, cores, T)``.
-        histogram: Samples and steps by bin of their load, ``(figures, cores, bins)``, of loads
-            above zero.
+        histogram: Number of samples and steps per bin of nonzero load, ``(figures, cores, bins)``.
         held: Neurons, synapses, weights and axons of each core, ``(4, cores)``.
     """
 
@@ -63,13 +62,13 @@ class CoreTotals:
         held: Tensor,
         has_neurons: bool,
     ) -> CoreTotals:
-        """Those of one batch.
+        """Totals of one batch.
 
         Args:
-            labels: Of the cores.
-            loads: ``(figures, T, B, cores)``, float64; None where time steps are not known.
-            held: What each core holds.
-            has_neurons: Whether the layers of neurons behind all layers are known.
+            labels: Labels of the cores.
+            loads: ``(figures, T, B, cores)``, float64; None if time steps are unknown.
+            held: Contents of each core.
+            has_neurons: Whether a layer of neurons follows each layer.
         """
         if loads is None:
             return CoreTotals(labels, False, has_neurons, held=held)
@@ -91,13 +90,13 @@ class CoreTotals:
         )
 
     def add(self, other: CoreTotals) -> CoreTotals:
-        """Those of both."""
+        """The sum of both."""
         held = None
         if self.held is not None and other.held is not None:
             held = torch.maximum(self.held.to(other.held.device), other.held)
         known = self.is_timed and other.is_timed
         both = CoreTotals(self.labels, known, self.has_neurons and other.has_neurons, held=held)
-        if known and (self.sums is None or other.sums is None):  # one has no load at all
+        if known and (self.sums is None or other.sums is None):  # one lacks loads
             some = other if self.sums is None else self
             both.sums, both.extremes, both.histogram = some.sums, some.extremes, some.histogram
             return both
@@ -111,7 +110,7 @@ class CoreTotals:
         return both
 
     def on_host(self) -> CoreTotals:
-        """The same on the CPU."""
+        """A copy on the CPU."""
         found = CoreTotals(self.labels, self.is_timed, self.has_neurons)
         for name in ("sums", "extremes", "histogram", "held"):
             tensor = getattr(self, name)
@@ -121,12 +120,12 @@ class CoreTotals:
     def to_data(
         self, samples: Tensor | None, layers: Sequence[tuple[str, ...]], held: Tensor
     ) -> list[CoreData]:
-        """Each core on its own.
+        """Data of each core.
 
         Args:
-            samples: Samples that have each time step.
+            samples: Number of samples that have each time step.
             layers: Names of the layers on each core.
-            held: What each core holds, ``(4, cores)``.
+            held: Contents of each core, ``(4, cores)``.
         """
         rows = []
         for number, names in enumerate(layers):
@@ -143,7 +142,7 @@ class CoreTotals:
         assert self.extremes is not None
         assert self.histogram is not None
         total, squares = self.sums[:, figure, core]
-        missing = (0, len(samples) - len(total))  # steps at which the layer never ran
+        missing = (0, len(samples) - len(total))  # steps at which the layer did not run
         curve = Curve(
             True,
             samples,
@@ -168,8 +167,8 @@ class CoreLoad(Record):
     """One kind of load of a core.
 
     Attributes:
-        curve: It over time steps, of each sample.
-        histogram: Samples and steps by bin of their load, of loads above zero.
+        curve: The load over time steps.
+        histogram: Number of samples and steps per bin of nonzero load.
 
     Example:
         >>> import torch
@@ -185,13 +184,13 @@ class CoreLoad(Record):
     histogram: Annotated[Mapping[int, int], _read_histogram]
 
     def add(self, other: CoreLoad) -> CoreLoad:
-        """That of the samples of both."""
+        """Merge with the load of other samples."""
         counts = Counter(self.histogram)
         counts.update(other.histogram)
         return CoreLoad(self.curve.add(other.curve), dict(counts))
 
     def percentile(self, percent: float) -> float:
-        """The smallest load that so many percent of samples and steps do not exceed."""
+        """Smallest load that ``percent`` percent of samples and steps do not exceed."""
         seen = int(self.curve.samples.sum())
         missing = max(1, math.ceil(percent * seen / 100)) - (seen - sum(self.histogram.values()))
         if missing <= 0:
@@ -206,15 +205,15 @@ class CoreLoad(Record):
 
 @dataclass(frozen=True, eq=False)
 class CoreData(Record):
-    """Everything that was counted of one core.
+    """Totals and contents of one core.
 
     Attributes:
-        layers: Names of the layers that have neurons on it.
+        layers: Names of the layers with neurons on the core.
         neurons: Output neurons of these layers on the core.
         synapses: Synapses of nonzero weight of these neurons.
-        weights: Different weights that these synapses use.
+        weights: Distinct weights that these synapses use.
         axons: Input neurons with a synapse on the core.
-        loads: By quantity; empty where time steps are not known.
+        loads: Loads by quantity; empty if time steps are unknown.
 
     Example:
         >>> import torch
@@ -234,7 +233,7 @@ class CoreData(Record):
     loads: Mapping[str, CoreLoad]
 
     def add(self, other: CoreData) -> CoreData:
-        """That of the samples of both."""
+        """Merge with the data of other samples."""
         loads = {
             name: load.add(other.loads[name])
             for name, load in self.loads.items()
@@ -246,15 +245,14 @@ class CoreData(Record):
 
 @dataclass(frozen=True, eq=False)
 class Load(Record):
-    """One kind of load of a core, of a sample at a time step.
+    """One kind of load of a core, per sample and time step.
 
     Attributes:
         mean: Mean over samples and steps.
         max: Largest over samples and steps.
-        peak_step: The step, counted from 1, at which a sample has the largest load; the first, if
-            there are several.
-        p99: Load that 99 % of samples and steps do not exceed: never below the true figure, at most
-            1.09 % above.
+        peak_step: First step, counted from 1, at which a sample has the largest load.
+        p99: Load that 99 % of samples and steps do not exceed; at most 1.09 % above the exact
+            value.
         per_step: Mean over samples at each step, ``(T,)``, float64.
         per_step_std: Standard deviation over samples.
         per_step_max: Largest over samples.
@@ -281,19 +279,20 @@ class Load(Record):
 
 @dataclass(frozen=True, eq=False)
 class CoreRow(Row):
-    """One core of a chip: what it holds, and its load.
+    """Contents and loads of one core of a chip.
 
     Attributes:
-        layers: Names of the layers that have neurons on it.
+        layers: Names of the layers with neurons on the core.
         neurons: Output neurons of these layers on the core.
         synapses: Synapses of nonzero weight of these neurons.
-        weights: Different weights that these synapses use: shared ones of a convolution once.
+        weights: Distinct weights that these synapses use; a shared weight of a convolution counts
+            once.
         axons: Input neurons with a synapse on the core.
-        synops: Events times synapses of nonzero weight that arrive at its neurons; also of analog
-            input. ``None`` where time steps are not known, as all that follows.
+        synops: Events times synapses of nonzero weight that arrive at its neurons, also for analog
+            input. This and all following loads are ``None`` if time steps are unknown.
         events_in: Events that reach at least one of its neurons.
-        events_out: Events that its neurons emit; ``None`` where no layer of neurons of the shape of
-            the output follows.
+        events_out: Events that its neurons emit; ``None`` unless a layer of neurons with the shape
+            of the output follows.
         updates: Updates of its neurons, likewise.
 
     Example:
@@ -319,16 +318,16 @@ class CoreRow(Row):
 
 
 class CoreRows(Mapping[str, CoreRow]):
-    """Rows of cores by name, and what is known of all cores together.
+    """Rows of cores by name, and figures of all cores together.
 
     Args:
         rows: The rows.
-        seconds: Duration of each sample, if the cores' times were given.
+        seconds: Duration of each sample, if timings of the cores were given.
 
     Attributes:
-        seconds: Duration of each sample as a :class:`~snnmetrics.report.Distribution`: at each step
-            the time of the slowest core, which is its largest term; ``None`` without the cores'
-            times.
+        seconds: Duration of each sample as a :class:`~snnmetrics.report.Distribution`: each step
+            takes the time of the slowest core, which is its largest term. ``None`` without timings
+            of the cores.
 
     Example:
         >>> import torch
@@ -364,9 +363,9 @@ class CoreRows(Mapping[str, CoreRow]):
 
     @property
     def imbalance(self) -> float | None:
-        """Largest over mean of the most synops that each core has in one step of one sample.
+        """Maximum over mean of the most synops that each core has in one step of one sample.
 
-        1 if all cores have the same; None without loads, or if nothing arrived anywhere.
+        1 if all cores have the same; None without loads, or if all loads are zero.
         """
         most = self._most().values()
         if not most or not max(most):
@@ -375,7 +374,7 @@ class CoreRows(Mapping[str, CoreRow]):
 
 
 def core_rows(cores: Mapping[str, CoreData], seconds: Distribution | None) -> CoreRows:
-    """The rows of cores."""
+    """Rows of cores."""
     rows = {}
     for name, data in cores.items():
         figures: dict[str, Any] = {what: getattr(data, what) for what in HELD}

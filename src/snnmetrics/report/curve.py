@@ -1,4 +1,4 @@
-"""A quantity over time steps: what sums hide where the busiest step decides."""
+"""A quantity over time steps: shows the busiest step, which a sum hides."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from snnmetrics.report.frozen_record import Record
 
 FIGURES = ("synops", "events")
-"""The quantities of layers that are kept of each time step."""
+"""Quantities of layers that are kept per time step."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve(Record):
-    """A quantity of each sample at each time step, over all samples.
+    """Sums, over samples, of a quantity at each time step.
 
-    Recordings may differ in length: of a step count the samples that last that long. All tensors
-    are float64 of shape ``(T,)``.
+    Recordings may differ in length: a step covers the samples that last that long. All tensors are
+    float64 of shape ``(T,)``.
 
     Attributes:
-        timed: Whether it is known which step each value belongs to; else the tensors are empty.
-        samples: Samples that have the step.
+        timed: Whether time steps are known; else the tensors are empty.
+        samples: Number of samples that have the step.
         total: Sum of the values.
         squares: Sum of their squares.
         largest: The largest value.
@@ -44,11 +44,11 @@ class Curve(Record):
     largest: Tensor
 
     def __post_init__(self) -> None:
-        """Leave the tensors where they are: on an accelerator reading them would wait for it."""
+        """Skip the copy to the CPU: reading from an accelerator would wait for it."""
 
     @staticmethod
     def of(values: Tensor, timed: bool = True) -> Curve:
-        """That of one batch.
+        """Curve of one batch.
 
         Args:
             values: By time step and sample, ``(T, B)``, float64, with at least one sample.
@@ -61,16 +61,16 @@ class Curve(Record):
 
     @staticmethod
     def of_nothing(samples: Tensor) -> Curve:
-        """That of samples that have nothing.
+        """Curve of samples whose values are all zero.
 
         Args:
-            samples: Samples that have each step.
+            samples: Number of samples that have each step.
         """
         nothing = torch.zeros_like(samples)
         return Curve(True, samples, nothing, nothing, nothing)
 
     def add(self, other: Curve) -> Curve:
-        """That of the samples of both."""
+        """Merge with the curve of other samples."""
         if not (self.timed and other.timed):
             return UNTIMED
         return Curve(
@@ -82,7 +82,7 @@ class Curve(Record):
         )
 
     def on_host(self) -> Curve:
-        """The same on the CPU, as copies."""
+        """A copy on the CPU."""
         samples, total, squares, largest = (
             tensor.to("cpu", copy=True)
             for tensor in (self.samples, self.total, self.squares, self.largest)
@@ -91,14 +91,14 @@ class Curve(Record):
 
     @property
     def mean(self) -> Tensor:
-        """Mean over samples; NaN of a step that no sample has."""
+        """Mean over samples; NaN at a step without samples."""
         return self.total / self.samples
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation over the samples seen (divided by their number, not one less)."""
+        """Standard deviation over the samples (divided by their number, not one less)."""
         spread = (self.squares / self.samples - self.mean.square()).clamp(min=0).sqrt()
-        # Where all are equal there is no rounding to speak of.
+        # All values are equal: avoid a rounding error.
         return torch.where(self.total == self.samples * self.largest, 0.0, spread)
 
     @property
@@ -109,11 +109,11 @@ class Curve(Record):
 
 _NO_STEPS = torch.zeros(0, dtype=torch.float64)
 UNTIMED = Curve(False, _NO_STEPS, _NO_STEPS, _NO_STEPS, _NO_STEPS)
-"""That of what belongs to no single time step, or of which this is not known."""
+"""Curve of a quantity whose time steps are unknown."""
 
 
 def added_steps(mine: Tensor, theirs: Tensor) -> Tensor:
-    """The sum of two tensors of time steps, of which the shorter one ends early.
+    """Add tensors over time steps; the shorter one is padded with zeros.
 
     Example:
         >>> import torch
@@ -124,7 +124,7 @@ def added_steps(mine: Tensor, theirs: Tensor) -> Tensor:
 
 
 def aligned_steps(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Pad two tensors whose last dimension is time to as many steps, on the second one's device.
+    """Pad two tensors to equally many time steps (last dimension), on the second one's device.
 
     Example:
         >>> import torch
@@ -137,12 +137,12 @@ def aligned_steps(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def figures_per_step(name: str, curve: Curve | None, unit: float = 1.0) -> dict[str, Any]:
-    """The figures of time steps that a row has; None where they are not known.
+    """Figures per time step of a row; None where they are unknown.
 
     Args:
-        name: The quantity.
-        curve: It over time steps, if it was kept.
-        unit: What it is divided by.
+        name: Name of the quantity.
+        curve: Its curve, if it was kept.
+        unit: Divisor.
     """
     known = curve is not None and curve.timed and len(curve.samples) > 0
     return {

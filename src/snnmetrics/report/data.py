@@ -22,29 +22,29 @@ KINDS = tuple(kind.label for kind in InputKind)
 PRODUCT_KINDS = tuple(f"{left}*{right}" for left in KINDS for right in KINDS)
 """Kinds of both factors of a product of two activations, left operand first."""
 LEFT_OUT_NEURONS = "neurons left out by include or exclude"
-"""How the note of a report begins that names the neurons which ran and were not to be counted."""
+"""Prefix of the note that names neurons which ran and were excluded from counting."""
 Kind = Annotated[str, one_of(*KINDS, *PRODUCT_KINDS)]
 SCALE_BY = ("channel", "batch")
-"""What the declared factor between an input and spike counts may vary by."""
+"""Dimensions along which a declared input factor may vary."""
 
 
 PADDING_MODES = ("zeros", "uneven zeros", "circular", "reflect", "replicate")
-"""What the input of a convolution may be padded with."""
+"""Padding modes of convolutions."""
 
 
 def product_kind(left: int | Tensor, right: int | Tensor) -> int | Tensor:
-    """The place of a pair of kinds in :data:`PRODUCT_KINDS`; numbers, or 0-dim tensors."""
+    """Index of a pair of kinds in :data:`PRODUCT_KINDS`, for numbers or 0-dim tensors."""
     return left * len(KINDS) + right
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Totals over all samples, of those calls of an operation that had one kind of input.
+    """Totals over all calls of an operation whose input had one kind.
 
-    Integers wherever the total is integral. They add field by field.
+    Integers wherever the total is integral. Added field by field.
 
     Attributes:
-        calls: How often the operation was called.
+        calls: Number of calls of the operation.
         vectors: Input vectors (batch x time x positions).
         elements: Elements of the input.
         events: Nonzero elements of the input.
@@ -56,10 +56,10 @@ class Counts:
         dense_synops: Sum of ``f_i`` over all elements.
         dense_macs: The same with padded taps included.
         output_elements: Elements of the output.
-        right_elements: Of a product of two activations, whose figures above are those of its left
-            operand: elements of the right one. 0 for other operations, and where they are not
-            known, as of a convolution of two activations.
-        right_events: Nonzero elements of the right operand, where its elements are known.
+        right_elements: Elements of the right operand of a product of two activations (all other
+            input figures describe the left one). 0 for other operations, and where unknown, as for
+            a convolution of two activations.
+        right_events: Nonzero elements of the right operand; 0 where ``right_elements`` is.
 
     Example:
         >>> from snnmetrics.report import Counts
@@ -90,31 +90,31 @@ class Counts:
 
 
 def add_counts(counts: Iterable[Counts]) -> Counts:
-    """Add counts field by field; of none, zeros."""
+    """Add counts field by field; zeros if there are none."""
     return sum(counts, Counts())
 
 
 @dataclass(frozen=True, order=True)
 class RowKey:
-    """Identity of a row, the same in all batches, ranks, shards and resumed runs.
+    """Identity of a row, equal in all batches, ranks, shards and resumed runs.
 
-    Names are derived from keys (``report/row_names.py``), never keys from
-    names.
+    Names are derived from keys (``report/row_names.py``), not keys from names.
 
     Attributes:
         module: Path of the module in whose forward the operation happens.
-        part: Part of the module that the operation is, else the operation: ``"q_proj"``,
-            ``"matmul"``. With the module's path this is the stem of the name.
-        slots: Sorted paths of the parameters and buffers that the weight is made of. What a
-            normalisation or pruning makes a tensor of counts as that tensor: ``fc.weight_orig`` and
+        part: Part of the module (``"q_proj"``), else the operation (``"matmul"``). Module path and
+            part are the stem of the name.
+        slots: Sorted paths of the parameters and buffers that make up the weight. Tensors of a
+            normalisation or pruning count as the tensor that they replace: ``fc.weight_orig`` and
             ``fc.weight_mask`` are the slot ``fc.weight``. Empty for a product of two activations.
-        form: The operation, the shape of its weight, and how operands meet, without batch, time
-            and spatial sizes.
-        chain: Calls from the module's forward to a product of two activations, each as
-            ``"function:line:column"``. Empty where there are slots.
-        own: Whether the module is a single layer and this is the operation of that layer, so that
-            the row bears the name of the module alone.
-        first: Smallest number in names of this stem that no child module has; 0: no number.
+        form: The operation, its weight shape, and how operands meet, without batch, time and
+            spatial sizes.
+        chain: Calls from the module's forward down to a product of two activations, each as
+            ``"function:line:column"``. Empty if there are slots.
+        own: Whether the module is a single layer and this is its operation; the row is then named
+            after the module alone.
+        first: Smallest number in names of this stem that child modules leave free; 0: without a
+            number.
 
     Example:
         >>> import torch
@@ -137,11 +137,11 @@ class RowKey:
 
 @dataclass(frozen=True, order=True)
 class NeuronKey:
-    """Identity of a row of neurons: neurons without a state of their own may have several shapes.
+    """Identity of a row of neurons. Stateless neurons may have several shapes.
 
     Attributes:
         module: Path of the module.
-        shape: Shape of its neurons, of one sample at one step.
+        shape: Shape of the neurons, for one sample at one step.
 
     Example:
         >>> import torch
@@ -159,20 +159,20 @@ class NeuronKey:
 
 @dataclass(frozen=True)
 class Operation:
-    """Static facts of an operation, as found at its first call.
+    """Static facts of an operation, recorded at its first call.
 
     Attributes:
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
-        module: Class name of the module in whose forward it happened.
+        module: Class name of the module whose forward calls it.
         input_shape: Shape of one input vector.
         output_shape: Shape of one output vector.
         weight_shape: Shape of the weight; ``None`` for a product of two activations.
-        stride: Stride per spatial dimension, where there is one.
-        padding: Padding before each spatial dimension, where there is one.
-        padding_mode: What the input of a convolution was padded with: ``"zeros"``, as many behind
-            as before; ``"uneven zeros"``, as ``padding="same"`` may take; ``"circular"``,
-            ``"reflect"`` or ``"replicate"``; ``None`` for other operations.
-        dilation: Dilation per spatial dimension, where there is one.
+        stride: Stride per spatial dimension; ``None`` without one.
+        padding: Padding before each spatial dimension; ``None`` without one.
+        padding_mode: Padding of a convolution: ``"zeros"``, equal on both sides; ``"uneven
+            zeros"``, as ``padding="same"`` may need; ``"circular"``, ``"reflect"`` or
+            ``"replicate"``; ``None`` for other operations.
+        dilation: Dilation per spatial dimension; ``None`` without one.
         groups: Number of groups of a convolution.
         bias: Whether a bias is added.
         synapses: Sum of the fan-out over one vector.
@@ -207,29 +207,29 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class LayerData(Record):
-    """Everything that was counted of one operation of one module.
+    """Totals of one operation of one module.
 
     Attributes:
-        operation: What is fixed about it.
-        counts: Totals by the kind of input that each call had, one of :data:`KINDS`; for a product
-            of two activations both kinds joined by ``*``, left operand first.
-        declared_kind: Kind that the user declared, which overrides the one that was met.
-        input_scale: The input is this factor times a spike count, as the user declared.
-        scale_by: The declared factor varies by ``"channel"``, or from ``"batch"`` to batch, as a
-            function gave it; then ``input_scale`` is ``None``.
-        level: Largest of the values of those analog inputs that held zero and one positive value
-            alone; 0 if one held more values, ``None`` where none was looked at. On the CPU every
-            input of undeclared kind is, on an accelerator the first one of each shape.
+        operation: Static facts.
+        counts: Totals by kind of input, one of :data:`KINDS` per call; for a product of two
+            activations both kinds joined by ``*``, left operand first.
+        declared_kind: Kind that the user declared; overrides the observed kind.
+        input_scale: Declared factor: the input is this factor times a spike count.
+        scale_by: ``"channel"`` if the declared factor varies by channel, ``"batch"`` if a function
+            gives it per batch; ``input_scale`` is ``None`` then.
+        level: Largest value among analog inputs that held only zero and one positive value; 0 if an
+            input held more values, ``None`` if none was examined. On the CPU every input of
+            undeclared kind is examined, on an accelerator the first one of each shape.
         synops_per_neuron: Total over samples per input neuron, float64.
-        notes: What a reader must know about this layer, such as an input size that varied.
+        notes: Remarks for the reader, such as a varying input size.
         per_sample: Synops of each sample, if they were kept.
         per_second: Synops per second of each sample, if they were kept and durations are known.
         curves: ``"synops"`` and ``"events"`` of each time step, if they were kept.
-        key: Identity of the row; ``None`` in reports that do not come from a run, and in those that
-            were saved before rows had keys: such rows are merged by name.
-        order: Smallest position of the first call among the distinct rows of a call of the model.
+        key: Identity of the row; ``None`` in reports that do not come from a run, and in reports
+            saved before rows had keys. Such rows are merged by name.
+        order: Smallest position of the first call among the distinct rows of a model call.
         varied: Whether calls differed in the shape of their input or output vectors; the shapes of
-            the operation are those of one of them.
+            the operation are then one example.
 
     Example:
         >>> import torch
@@ -258,12 +258,12 @@ class LayerData(Record):
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the input was declared to be a multiple of a spike count."""
+        """Whether the input was declared as a multiple of a spike count."""
         return self.input_scale is not None or self.scale_by is not None
 
 
 def call_orders(layers: Mapping[str, LayerData]) -> dict[str, int]:
-    """Position of the first call of each layer in a call of the model.
+    """Position of the first call of each layer in a model call.
 
     Rows that do not come from a run are in the order of the mapping.
     """
@@ -273,7 +273,7 @@ def call_orders(layers: Mapping[str, LayerData]) -> dict[str, int]:
 
 
 def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:
-    """Names of the layers that were called first in some call of the model."""
+    """Names of the layers that were called first in some model call."""
     orders = call_orders(layers)
     first = min(orders.values(), default=0)
     return frozenset(name for name, order in orders.items() if order == first)
@@ -281,13 +281,13 @@ def first_layers(layers: Mapping[str, LayerData]) -> frozenset[str]:
 
 @dataclass(frozen=True, eq=False)
 class GroupData(Record):
-    """Layers that share something, such as a core of a chip.
+    """A group of layers, such as the layers on one core of a chip.
 
     Attributes:
-        layers: Names of the rows in it.
-        per_sample: Synops of each sample in all of them together, if they were kept.
+        layers: Names of its rows.
+        per_sample: Synops of each sample, summed over the group, if they were kept.
         per_second: The same per second, if durations are known.
-        curves: ``"synops"`` and ``"events"`` of each time step in all of them, if they were kept.
+        curves: ``"synops"`` and ``"events"`` of each time step, summed over the group, if kept.
 
     Example:
         >>> import torch
@@ -306,19 +306,19 @@ class GroupData(Record):
 
 @dataclass(frozen=True, eq=False)
 class NeuronData(Record):
-    """Everything that was counted of one layer of spiking neurons.
+    """Totals of one layer of spiking neurons.
 
     Attributes:
         type: Class name of the neurons.
-        neurons: Neurons of the layer (of one sample at one step).
-        elements: Outputs seen: neurons x steps, over all samples.
+        neurons: Number of neurons (for one sample at one step).
+        elements: Outputs observed: neurons x steps, over all samples.
         events: Nonzero outputs.
         spikes: Sum of the magnitudes of the outputs.
-        silent: Neurons that never spiked; ``None`` where reports were merged without maps.
+        silent: Neurons that never spiked; ``None`` if reports were merged without maps.
         saturated: Neurons that spiked at every step on average; ``None`` as above.
         spikes_per_neuron: Total over samples and steps per neuron, float64, if it was kept.
         additions: Additions, subtractions and comparisons of the neurons' equation, over all
-            updates; ``None`` where they are not known of the type.
+            updates; ``None`` if unknown for the type.
         multiplications: Multiplications; ``None`` as above.
         curves: ``"spikes"`` of the layer at each time step, if they were kept.
         key: Identity of the row; ``None`` as in :class:`LayerData`.
@@ -349,7 +349,7 @@ class NeuronData(Record):
 
 @dataclass(frozen=True)
 class StoppedCounts:
-    """Totals of a layer over samples, each until the time step at which it stopped.
+    """Totals of a layer, with each sample counted until the time step at which it stopped.
 
     Attributes:
         synops: Sum of ``|x_i| f_i``.
@@ -368,11 +368,11 @@ class StoppedCounts:
 
 @dataclass(frozen=True, eq=False)
 class UntilData(Record):
-    """What was counted until each sample stopped: ``batch.until(steps)``.
+    """Totals with each sample counted until it stopped: ``batch.until(steps)``.
 
     Attributes:
-        samples: Samples of which the time step is known.
-        steps: These time steps, summed over samples.
+        samples: Number of samples whose stopping step is known.
+        steps: Stopping steps, summed over samples.
         layers: Totals by name of the layer.
 
     Example:
@@ -387,13 +387,13 @@ class UntilData(Record):
 
 @dataclass(frozen=True)
 class Uncounted:
-    """Something that may cause operations and was not counted.
+    """A call that may cause operations and was not counted.
 
     Attributes:
-        name: Where, such as ``"attn"``.
-        what: What, such as ``"bilinear"`` or ``"parameter weight"``.
+        name: Place, such as ``"attn"``.
+        what: Name of the call or parameter, such as ``"bilinear"`` or ``"parameter weight"``.
         reason: Why it was not counted.
-        calls: How often it was called.
+        calls: Number of calls.
 
     Example:
         >>> import torch
@@ -411,5 +411,5 @@ class Uncounted:
     calls: int = 0
 
     def add(self, other: Uncounted) -> Uncounted:
-        """The calls of both."""
+        """The sum of both."""
         return replace(self, calls=self.calls + other.calls)

@@ -1,10 +1,9 @@
-"""Distribution of synops over samples, in constant memory: what a budget is compared with.
+"""Distribution of synops over samples, in constant memory, for comparison with budgets.
 
 A mean does not show whether a limit is exceeded. Percentiles of a stream want a sketch; this
 one is a histogram of fixed logarithmic bins, so that sketches of batches and of ranks add up
-exactly, whatever the order. With 64 bins per octave a bin is 1.09 % wide. Bins include their upper
-edge, and the upper edge stands for the bin: a percentile is never below the true one, and at most
-1.09 % above it.
+exactly, in any order. With 64 bins per octave a bin is 1.09 % wide. Bins include their upper
+edge, which represents the bin: a percentile is at least the true one, and at most 1.09 % above it.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ from snnmetrics.report.frozen_record import Record
 
 BINS_PER_OCTAVE = 64
 RESOLUTION = 2 ** (1 / BINS_PER_OCTAVE) - 1
-"""How far a percentile may be above the true one, as a fraction of it."""
-# Values from 2**_LOWEST to 2**_HIGHEST have bins of their own; beyond are two bins for all others.
+"""Maximum relative error of a percentile."""
+# Values from 2**_LOWEST to 2**_HIGHEST have their own bins; two more bins hold all others.
 _LOWEST, _HIGHEST = -20, 60
 BINS = (_HIGHEST - _LOWEST) * BINS_PER_OCTAVE + 2
-"""Number of bins: one for zero, then of ever larger values."""
+"""Number of bins: the first for zero, then in increasing order."""
 PERCENTILES = (50, 90, 99)
 FIGURES = ("synops", "synops_per_second")
-"""The quantities that are kept of each sample."""
+"""Quantities kept per sample."""
 
 
 def added(kept: Any, new: Any) -> Any:
-    """The sum, where the new one lives: what is kept may come from another process."""
+    """Add on the device of the new value: the accumulated one may come from another process."""
     if isinstance(kept, Tensor) and isinstance(new, Tensor):
         kept = kept.to(new.device)
     return kept + new
 
 
 def _larger(kept: Any, new: Any) -> Any:
-    """The larger of two numbers, without reading one that is on an accelerator."""
+    """The larger of two numbers, without reading from an accelerator."""
     if not isinstance(kept, Tensor) and not isinstance(new, Tensor):
         return max(kept, new)
     device = (new if isinstance(new, Tensor) else kept).device
@@ -52,7 +51,7 @@ def _larger(kept: Any, new: Any) -> Any:
 
 
 def bins_of(values: Tensor) -> Tensor:
-    """The bin of each value that is not negative; bin 0 holds zeros alone.
+    """Bin of each non-negative value; bin 0 holds only zeros.
 
     Example:
         >>> import torch
@@ -64,7 +63,7 @@ def bins_of(values: Tensor) -> Tensor:
 
 
 def dense(histogram: Any) -> Tensor:
-    """Samples of all bins."""
+    """Number of samples in every bin, including empty bins."""
     if isinstance(histogram, Tensor):
         return histogram
     counts = torch.zeros(BINS, dtype=torch.int64)
@@ -74,12 +73,12 @@ def dense(histogram: Any) -> Tensor:
 
 
 def sparse(histogram: Tensor) -> dict[int, int]:
-    """Samples per bin, of bins above zero that have any."""
+    """Number of samples per nonempty bin above zero."""
     return {bin_: count for bin_, count in enumerate(histogram.tolist()) if bin_ and count}
 
 
 def upper_edge(bin_: int) -> float:
-    """The largest value of a bin."""
+    """Upper edge of a bin."""
     if bin_ == 0:
         return 0.0
     return math.inf if bin_ == BINS - 1 else float(2.0 ** (_LOWEST + bin_ / BINS_PER_OCTAVE))
@@ -87,15 +86,15 @@ def upper_edge(bin_: int) -> float:
 
 @cache
 def _edges(device: torch.device) -> Tensor:
-    """Upper edges of all bins but the last, which has none."""
-    # A look-up, for a logarithm puts below an edge what is above it by no more than its rounding.
+    """Upper edges of all bins except the last, which is unbounded."""
+    # A look-up table: rounding of a logarithm could put a value above an edge into the lower bin.
     with torch.inference_mode(False):
         edges = [upper_edge(bin_) for bin_ in range(BINS - 1)]
         return torch.tensor(edges, dtype=torch.float64, device=device)
 
 
 def _read_histogram(value: Any, path: str) -> dict[int, int]:
-    """Check pairs of a bin and a number."""
+    """Check pairs of a bin and a number of samples."""
     pairs = checks.list_of(checks.list_of(checks.whole, 2), BINS)(value, path)
     bins = [pair[0] for pair in pairs if len(pair) == 2]
     if len(bins) < len(pairs) or bins != sorted(set(bins)):
@@ -108,16 +107,16 @@ def _read_histogram(value: Any, path: str) -> dict[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Distribution(Record):
-    """A quantity of each sample, over all samples.
+    """Sums and histogram, over samples, of a quantity of each sample.
 
     Attributes:
         samples: Number of samples.
         total: Sum of the values.
         squares: Sum of their squares.
         largest: The largest value.
-        peak_step: The largest value of a single time step of a single sample; ``None`` where time
-            steps are not known.
-        histogram: Samples per bin, of bins above zero that have any.
+        peak_step: Largest value of a single time step of a single sample; ``None`` if time steps
+            are unknown.
+        histogram: Number of samples per nonempty bin above zero.
 
     Example:
         >>> values = torch.tensor([0.0, 2.0, 4.0])
@@ -136,23 +135,24 @@ class Distribution(Record):
 
     @staticmethod
     def of_nothing(samples: int) -> Distribution:
-        """That of samples that have nothing."""
+        """Distribution of samples whose values are all zero."""
         return Distribution(samples, 0.0, 0.0, 0.0, 0.0, {})
 
     @staticmethod
     def of(values: Tensor, timed: bool, seconds: float | None = None) -> Distribution:
-        """That of one batch with at least one sample.
+        """Distribution of one batch with at least one sample.
 
-        On an accelerator its figures stay there until :meth:`on_host`: 0-dim tensors, and the
-        histogram with all bins.
+        On an accelerator the figures stay there until :meth:`on_host`, as 0-dim tensors and a
+        histogram of all bins.
 
         Args:
-            values: By time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps.
+            values: By time step and sample, ``(T, B)``; if not ``timed``, ``(1, B)``, summed over
+                steps.
             timed: Whether time steps are known.
-            seconds: Duration of each sample; figures are per second then.
+            seconds: Duration of each sample; figures are then per second.
 
         Raises:
-            ValueError: On the CPU, if a sum of squares is beyond float64.
+            ValueError: On the CPU, if a sum of squares overflows float64.
         """
         each, peak = values.sum(0), values.amax()
         if seconds is not None:
@@ -163,7 +163,7 @@ class Distribution(Record):
             figures = torch.stack(figures).tolist()
             if not all(map(math.isfinite, figures[:2])):
                 raise ValueError(
-                    "per_sample: expected figures of samples whose squares float64 holds, found "
+                    "per_sample: expected squares that are finite in float64, found "
                     f"larger ones, up to {figures[2]}"
                 )
             counted: Any = Counter(bin_ for bin_ in bins.tolist() if bin_)
@@ -179,7 +179,7 @@ class Distribution(Record):
             object.__setattr__(self, "histogram", MappingProxyType(dict(self.histogram)))
 
     def add(self, other: Distribution) -> Distribution:
-        """That of the samples of both."""
+        """Merge with the distribution of other samples."""
         peaks = (self.peak_step, other.peak_step)
         histograms: Any = (self.histogram, other.histogram)
         tensors = [each for each in histograms if isinstance(each, Tensor)]
@@ -199,7 +199,7 @@ class Distribution(Record):
         )
 
     def on_host(self) -> Distribution:
-        """The same as plain numbers."""
+        """The same distribution as plain numbers."""
         if not isinstance(self.histogram, Tensor):
             return self
         figures = {
@@ -216,16 +216,17 @@ class Distribution(Record):
 
     @property
     def std(self) -> float:
-        """Standard deviation of the samples seen (divided by their number, not one less).
+        """Standard deviation of the samples (divided by their number, not one less).
 
-        From sums of squares: where samples hardly differ it is known to about 1e-8 of the mean.
+        Computed from sums of squares, so accurate to about 1e-8 of the mean if samples hardly
+        differ.
         """
         if not self.samples or self.total == self.samples * self.largest:
-            return 0.0 if self.samples else math.nan  # all are equal: no rounding to speak of
+            return 0.0 if self.samples else math.nan  # all are equal: avoid a rounding error
         return math.sqrt(max(0.0, self.squares / self.samples - self.mean * self.mean))
 
     def percentile(self, percent: float) -> float:
-        """The smallest value that at least so many percent of the samples do not exceed.
+        """Smallest value that at least ``percent`` percent of the samples do not exceed.
 
         Rounded up to the edge of a bin, by at most ``RESOLUTION``. NaN without samples.
 
@@ -240,7 +241,7 @@ class Distribution(Record):
         if not self.samples:
             return math.nan
         missing = max(1, math.ceil(percent * self.samples / 100))
-        missing -= self.samples - sum(self.histogram.values())  # those of zero
+        missing -= self.samples - sum(self.histogram.values())  # samples with zero
         if missing <= 0:
             return 0.0
         for bin_, count in sorted(self.histogram.items()):
@@ -256,14 +257,14 @@ class Distribution(Record):
 
     @property
     def zeros(self) -> int:
-        """Samples of which the value is zero."""
+        """Number of samples whose value is zero."""
         return self.samples - sum(self.histogram.values())
 
     def bars(self, most: int) -> tuple[list[float], list[float]]:
-        """Edges and counts of at most so many bars, each of several whole bins; without zeros.
+        """Histogram of at most ``most`` bars of several whole bins each, without zeros.
 
         Args:
-            most: Number of bars.
+            most: Maximum number of bars.
 
         Returns:
             Edges, one more than bars, and samples per bar; both empty if all values are zero.
@@ -275,7 +276,7 @@ class Distribution(Record):
         counts = [0.0] * math.ceil((last - first + 1) / together)
         for bin_, count in self.histogram.items():
             counts[(bin_ - first) // together] += count
-        # The outermost bins reach to zero and to infinity; here they are as wide as the others.
+        # The outermost bins extend to zero and infinity; here they are as wide as the others.
         start = upper_edge(first - 1) or upper_edge(first) / (1 + RESOLUTION)
         edges = [start * (1 + RESOLUTION) ** (together * i) for i in range(len(counts) + 1)]
         return edges, counts

@@ -1,4 +1,4 @@
-"""The base of what reports are made of: frozen records with value semantics."""
+"""Base of the records of reports: frozen dataclasses with value semantics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 class _Rows(dict[str, V]):
-    """Rows by name. A name that is not there is answered with the closest ones."""
+    """Rows by name. A ``KeyError`` lists the closest names."""
 
     def __missing__(self, name: object) -> V:
         close = get_close_matches(str(name), map(str, self), n=3)
@@ -24,7 +24,7 @@ class _Rows(dict[str, V]):
 
 
 def by_name(rows: Mapping[str, V]) -> Mapping[str, V]:
-    """A read-only view of a copy; a ``KeyError`` names the closest names.
+    """A read-only view of a copy; its ``KeyError`` lists the closest names.
 
     Example:
         >>> try:
@@ -39,8 +39,8 @@ def by_name(rows: Mapping[str, V]) -> Mapping[str, V]:
 class Record:
     """Base of frozen dataclasses that hold mappings, sequences or tensors.
 
-    They become read-only views, tuples and copies on the CPU; equality, ``pickle`` and ``copy``
-    work all the same. What is cached on an instance is not copied with it.
+    These become read-only views, tuples and copies on the CPU. Equality, ``pickle`` and ``copy``
+    work. Cached values on an instance are not copied with it.
     """
 
     def __post_init__(self) -> None:
@@ -64,13 +64,13 @@ class Record:
 
 
 def _made_of(cls: type, values: Mapping[str, Any]) -> Any:
-    """By keywords: a record may take nothing else."""
+    """Rebuild from keywords: a record may be keyword-only."""
     return cls(**values)
 
 
 def _owned(value: Any) -> Any:
     if isinstance(value, Tensor):
-        # A copy: what is still being counted into must not change a report that was made.
+        # A copy: accumulation into the original must not change a report.
         with torch.inference_mode(False), torch.no_grad():
             return value.detach().to("cpu", torch.float64, copy=True)
     if isinstance(value, Mapping):
@@ -83,7 +83,7 @@ def _same(one: Any, other: Any) -> bool:
         return torch.equal(one, other)
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return False
-    return one is other or bool(one == other)  # one NaN is itself
+    return one is other or bool(one == other)  # the same NaN object is equal
 
 
 def _picklable(value: Any) -> Any:

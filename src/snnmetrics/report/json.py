@@ -1,8 +1,8 @@
-"""Reports as dicts and JSON, and back. What comes back is checked, as it may come from anyone.
+"""Reports as dicts and JSON, and back. Input is untrusted and checked.
 
-The format is versioned and strict: every field is there, none is unknown, every value is of its
-type and range. Errors name the place, as in ``layers.conv2.counts.binary.events``. Fields and types
-are those of the dataclasses; rules between fields stand here.
+The format is versioned and strict: all fields are present and known, every value has its type and
+range. Errors name the place, as in ``layers.conv2.counts.binary.events``. Fields and types are
+those of the dataclasses; this module adds the rules between fields.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from snnmetrics.report.distribution import Distribution
 FORMAT = "snnmetrics.Report"
 VERSION = 6
 _OLDEST = 4
-"""The oldest version that is read."""
+"""Oldest version that is read."""
 MAX_TEXT = 256 * 2**20
 """Longest JSON that is read, in characters or bytes."""
 _SUFFIX = "_data"
 
 
 def to_dict(report: Any) -> dict[str, Any]:
-    """A report as dicts, lists, numbers and text."""
+    """Convert a report to dicts, lists, numbers and text."""
     values = checks.plain(report)
     return {"format": FORMAT, "version": VERSION} | {
         name.removesuffix(_SUFFIX): values[name] for name in _names(type(report))
@@ -39,12 +39,12 @@ def to_dict(report: Any) -> dict[str, Any]:
 
 
 def to_json(report: Any, indent: int | None = None) -> str:
-    """A report as JSON."""
+    """Convert a report to JSON."""
     return json.dumps(to_dict(report), indent=indent, allow_nan=False)
 
 
 def read_json(cls: type, text: str | bytes) -> dict[str, Any]:
-    """The fields of a report, from JSON that anyone may have written."""
+    """Fields of a report, from untrusted JSON."""
     if not isinstance(text, str | bytes | bytearray):
         raise TypeError(f"text: expected str or bytes, found {type(text).__name__}")
     if len(text) > MAX_TEXT:
@@ -61,9 +61,9 @@ def read_json(cls: type, text: str | bytes) -> dict[str, Any]:
 
 
 def read_dict(cls: type, data: Any) -> dict[str, Any]:
-    """The fields of a report, from what :func:`to_dict` returns."""
+    """Fields of a report, from the output of :func:`to_dict`."""
     found = dict(checks.mapping(data, ""))
-    # Which format and version it is decides what is expected of the rest.
+    # Format and version come first: they determine all other checks.
     given = found.pop("format", None)
     if type(given) is not str or given != FORMAT:
         raise checks.error("format", repr(FORMAT), given)
@@ -91,15 +91,15 @@ _ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     6: {"": {"elementwise": False}, "layers": {"scale_by": None, "level": None}},
 }
-"""Fields that a version added to a report (``""``) and to its rows, without anything in them."""
+"""Fields that a version added to a report (``""``) and to its rows, with empty values."""
 _ADDED_TO_COUNTS: dict[int, dict[str, int]] = {6: {"right_elements": 0, "right_events": 0}}
-"""Fields that a version added to the counts of layers, where they are not known."""
+"""Fields that a version added to the counts of layers, with the value for unknown counts."""
 
 
 def _as_of_today(data: dict[str, Any], version: int) -> dict[str, Any]:
-    """A report of an older version as one of today.
+    """Convert a report of an older version to the current one.
 
-    What is not as expected stays, and is refused by the checks of today's format.
+    Malformed parts are kept; the checks of the current format refuse them.
     """
     found = dict(data)
     for newer in range(version + 1, VERSION + 1):
@@ -118,7 +118,7 @@ def _as_of_today(data: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _with_counts(row: Any, nothing: dict[str, int]) -> Any:
-    """A layer whose counts have more fields."""
+    """Add fields to all counts of a layer."""
     counts = row.get("counts") if isinstance(row, Mapping) else None
     if not isinstance(counts, Mapping):
         return row
@@ -131,7 +131,7 @@ def _with_counts(row: Any, nothing: dict[str, int]) -> Any:
 
 
 def _require_whole_steps(steps: float | None, samples: int) -> None:
-    """Steps per sample are a mean: all steps, which are whole, over all samples."""
+    """Check that steps per sample are a mean: an integer number of steps over all samples."""
     if type(steps) is not float or not samples:
         return
     total = round(Fraction(steps) * samples)
@@ -148,13 +148,13 @@ def _require_distinct_keys(path: str, rows: Mapping[str, Any]) -> None:
 
 
 def checks_of_report(cls: type) -> dict[str, checks.Check[Any]]:
-    """The check of each entry, by its name in the format: ``layers_data`` is ``layers``."""
+    """Checks by name in the format: ``layers_data`` is ``layers``."""
     found = checks.checks_of(cls, _RULES)
     return {name.removesuffix(_SUFFIX): found[name] for name in _names(cls)}
 
 
 def _names(cls: type) -> list[str]:
-    """The model comes first, for people who read the text."""
+    """Put the model first, for readers of the text."""
     return sorted(checks.hints_of(cls), key=lambda name: name != "model")
 
 
@@ -182,16 +182,14 @@ def _counts(values: Mapping[str, Any], path: str) -> None:
 
 def _distribution(values: Mapping[str, Any], path: str) -> None:
     if sum(values["histogram"].values()) > values["samples"]:
-        raise checks.error(
-            checks.join(path, "histogram"), "no more than all samples", values["samples"]
-        )
+        raise checks.error(checks.join(path, "histogram"), "at most all samples", values["samples"])
 
 
 def check_operation(values: Mapping[str, Any], path: str) -> None:
-    """Refuse a geometry that no operation can have.
+    """Refuse an impossible geometry.
 
     Raises:
-        ValueError: If there is one of no convolution, or of another number of dimensions.
+        ValueError: If a non-convolution has one, or its number of dimensions is wrong.
     """
     given = [fact for fact in ("stride", "padding", "dilation") if values[fact] is not None]
     if not given:
@@ -199,7 +197,7 @@ def check_operation(values: Mapping[str, Any], path: str) -> None:
     found = _CONVOLUTION.fullmatch(values["operation"])
     if found is None:
         raise checks.error(
-            checks.join(path, given[0]), "null, since it is no convolution", values[given[0]]
+            checks.join(path, given[0]), "null, since it is not a convolution", values[given[0]]
         )
     ndim = int(found[1])
     for fact, more in _GEOMETRY.items():
@@ -245,7 +243,7 @@ _GEOMETRY = {
     **dict.fromkeys(("input_shape", "output_shape"), 1),
     "weight_shape": 2,
 }
-"""Facts of convolutions, and how many entries they have beyond those of spatial dimensions."""
+"""Facts of convolutions, and their number of entries beyond the spatial dimensions."""
 
 
 def _curve(values: Mapping[str, Any], path: str) -> None:

@@ -1,4 +1,4 @@
-"""Budgets: which figures of a report are above what they must not exceed."""
+"""Budgets: upper limits of synops, and the figures of a report that exceed them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Limit:
     Args:
         synops: Synaptic operations per sample (with ``"peak_step"``: in one time step).
         synops_per_second: Synaptic operations per second.
-        statistic: Of what over the samples: ``"mean"`` (total / samples, total / total seconds),
+        statistic: Statistic over samples: ``"mean"`` (total / samples, total / total seconds),
             ``"max"``, ``"p50"``, ``"p90"``, ``"p99"`` (percentiles, rounded up by at most 1.09 %),
             or ``"peak_step"``, the busiest time step of all samples.
 
     Raises:
-        TypeError: If a figure is not a number.
-        ValueError: If a figure is not positive, none is given, or the statistic is unknown.
+        TypeError: If a limit is not a number.
+        ValueError: If a limit is not positive, both are missing, or the statistic is unknown.
 
     Example:
         >>> Limit(synops_per_second=1e6, statistic="p99")
@@ -61,9 +61,9 @@ class Violation:
     Attributes:
         name: Name of the group, layer or core, or ``"total"``.
         figure: ``"synops"`` or ``"synops_per_second"``.
-        statistic: Of what over the samples; see :class:`~snnmetrics.Limit`.
-        value: What was found.
-        limit: What it must not exceed.
+        statistic: Statistic over samples; see :class:`~snnmetrics.Limit`.
+        value: Value in the report.
+        limit: Its upper limit.
 
     Example:
         >>> from snnmetrics.report import Violation
@@ -91,7 +91,7 @@ class Violation:
 
 
 def violations(report: Report, limits: Mapping[str, Limit]) -> list[Violation]:
-    """Figures of a report that are above their limits."""
+    """Figures of a report that exceed their limits."""
     if not isinstance(limits, Mapping):
         raise TypeError(f"limits: expected a mapping of names to Limit, found {limits!r}")
     found = []
@@ -124,7 +124,7 @@ def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
         raise ValueError(f"limits: expected names among {names}, found {name!r}")
     spread = data.per_second if figure == "synops_per_second" else data.per_sample
     value = getattr(row, figure) if statistic == "mean" else _statistic(spread, statistic)
-    if row.synops is None:  # nothing was counted: not the same as zero
+    if row.synops is None:  # not counted, which is not zero
         value = None
     if value is None or math.isnan(value):
         raise ValueError(
@@ -135,7 +135,7 @@ def _figure(report: Report, name: str, figure: str, statistic: str) -> float:
 
 
 def _load(report: Report, name: str, figure: str, statistic: str) -> float:
-    """Load of a core, of a sample at a time step."""
+    """Load of a core, per sample and time step."""
     load = report.cores_data[name].loads.get("synops")
     if figure != "synops" or load is None or not len(load.curve.samples):
         expected = "limits of synops" if figure != "synops" else "time steps that are known"
@@ -162,7 +162,7 @@ def _statistic(spread: Distribution | None, statistic: str) -> float | None:
 
 
 def _missing(report: Report, row: SynopsRow, figure: str) -> str:
-    """The data that a report lacks for the figure."""
+    """Describe the data that a report lacks for the figure."""
     if not report.samples:
         return "at least one sample"
     if row.synops is None:

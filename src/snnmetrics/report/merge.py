@@ -1,4 +1,4 @@
-"""One report of several, of shards of the data that were measured in separate jobs."""
+"""Merge reports, such as shards of a data set that were measured in separate jobs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 
     from snnmetrics.report.report import Report
 
-# What must be the same in both for counts to mean the same.
+# Facts that must agree for counts to be comparable.
 _SAME = ("model", "parameters", "dt", "integer_as", "elementwise")
 _SAME_LAYER = ("declared_kind", "input_scale", "scale_by")
 _SAME_OPERATION = ("operation", "weight_shape")
-_UNCLEAR = "analog in some of the merged reports and not in others: no figures over samples with it"
+_UNCLEAR = (
+    "analog in some of the merged reports and not in others: sums that include it have no figures "
+    "over samples"
+)
 
 
 class _Keyed(NamedTuple):
-    """Rows of a report by key; those of a report without keys have the keys of their names."""
+    """Rows of a report by key. A row without a key takes the key of the row of the same name."""
 
     report: Report
     layers: Mapping[RowKey, LayerData]
@@ -44,7 +47,7 @@ class _Keyed(NamedTuple):
 
     @staticmethod
     def of(report: Report, other: Report) -> _Keyed:
-        """The rows of a report that is to be merged with another one."""
+        """Key the rows of a report that is to be merged with another one."""
         return _Keyed(
             report,
             {
@@ -63,10 +66,10 @@ def _key_of(name: str, rows: Mapping[str, Any]) -> Any:
 
 
 def sum_of(one: Report, other: Report) -> Report:
-    """The report of the samples of both.
+    """Report over the samples of both.
 
     Raises:
-        ValueError: If they are of different models, declarations or layers.
+        ValueError: If models, declarations or layers differ.
     """
     both = _Keyed.of(one, other), _Keyed.of(other, one)
     names = {key: name for keyed in both for key, name in _names(keyed).items()}
@@ -117,7 +120,7 @@ def sum_of(one: Report, other: Report) -> Report:
 
 
 def run_data(keyed: _Keyed) -> RunData:
-    """Return the counts of a report."""
+    """Counts of a report."""
     report, until = keyed.report, keyed.report.until_data
     known: dict[Key, Distribution | None] = {}
     curves: dict[Key, Curve] = {}
@@ -179,7 +182,7 @@ def run_data(keyed: _Keyed) -> RunData:
 
 
 def _left_out(data: Report | GroupData | LayerData, report: Report) -> bool:
-    """Whether layers of a sum have synops of time steps, and the sum does not.
+    """Whether layers of a sum have synops per time step, and the sum does not.
 
     Without this the samples of the report would count as samples without synops.
     """
@@ -191,7 +194,7 @@ def _left_out(data: Report | GroupData | LayerData, report: Report) -> bool:
 
 
 def _step_samples(curves: list[Curve]) -> Tensor | None:
-    """Samples that have each time step, as any curve of a report tells."""
+    """Number of samples per time step, from any curve of a report."""
     return next((curve.samples for curve in curves if curve.timed), None)
 
 
@@ -209,7 +212,7 @@ def _require_same_facts(one: _Keyed, other: _Keyed, names: Mapping[RowKey, str])
         mine, theirs = one.layers[key], other.layers[key]
         for fact in _SAME_LAYER:
             _require_same(f"{fact} of '{names[key]}'", getattr(mine, fact), getattr(theirs, fact))
-        if mine.key is None or theirs.key is None:  # else it is the same operation
+        if mine.key is None or theirs.key is None:  # equal keys mean the same operation
             for fact in _SAME_OPERATION:
                 operations = (getattr(mine.operation, fact), getattr(theirs.operation, fact))
                 _require_same(f"{fact} of '{names[key]}'", *operations)
@@ -240,7 +243,7 @@ def _distributions(run: RunData, whose: str, name: RowKey | str = "") -> dict[st
 def _until(
     run: RunData, names: Mapping[RowKey, str], one: Report, other: Report
 ) -> UntilData | None:
-    """What was counted until the samples of both stopped, if it is known of both."""
+    """Counts until the samples of both stopped, if both reports have them."""
     if one.until_data is None or other.until_data is None:
         return None
     kept = {names[key]: totals.to_data() for key, totals in run.until.items()}
@@ -250,13 +253,13 @@ def _until(
 def curves_of(
     run: RunData, whose: str, name: RowKey | str = "", *, synops: bool = True
 ) -> dict[str, Curve]:
-    """The figures of time steps of a layer, of a group or of all, by quantity.
+    """Curves of a layer, a group or the total, by quantity.
 
     Args:
         run: All counts.
         whose: ``"layer"``, ``"group"`` or ``"total"``.
-        name: Which one.
-        synops: Whether synops have a meaning there; events always have one.
+        name: Key or name of it.
+        synops: Whether to include synops; events are always included.
     """
     found = ((what, run.curves.get((what, whose, name))) for what in CURVES)
     return {
@@ -265,13 +268,13 @@ def curves_of(
 
 
 def spikes_of(run: RunData, key: NeuronKey) -> dict[str, Curve]:
-    """The spikes of a layer of neurons at each time step, if they were kept."""
+    """Curve of the spikes of a layer of neurons, if it was kept."""
     curve = run.neuron_curves.get(key)
     return {} if curve is None else {"spikes": curve}
 
 
 def _unclear(one: _Keyed, other: _Keyed) -> list[RowKey]:
-    """Layers that have synops in one report alone, since they are analog in the other."""
+    """Layers that have synops in only one report, since they are analog in the other."""
     found = []
     for key, name in _names(one).items():
         if name in one.report.layers and key in other.layers:

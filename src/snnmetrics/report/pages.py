@@ -1,4 +1,4 @@
-"""Page of a printed report: header, tables and footnotes; and the same data as sheets."""
+"""The page of a printed report (header, tables and footnotes) and its data as sheets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ NEURON_SCALARS = (
     "silent_fraction",
     "saturated_fraction",
 )
-# All that `scalars` gives, by name.
+# All figures of `scalars`, by name.
 SCALARS = tuple(
     dict.fromkeys(
         ("vectors", *SUM_SCALARS, *(f"synops_{figure}" for figure in SPREAD), *NEURON_SCALARS)
@@ -126,12 +126,12 @@ def report_sheets(report: Report) -> dict[str, Sheet]:
 
 
 def rate_title(step_seconds: float | None) -> str:
-    """Title of a column of firing rates, with the unit."""
+    """Column title of firing rates, with the unit."""
     return "firing rate [1/step]" if step_seconds is None else "firing rate [Hz]"
 
 
 def title_of(report: Report) -> str:
-    """First line of a report, also under conventions."""
+    """First line of a report; also used under conventions."""
     return f"snnmetrics report of {report.model}" if report.model else "snnmetrics report"
 
 
@@ -198,7 +198,7 @@ def _spread_cells(row: SynopsRow) -> tuple[str, ...]:
 
 
 def spread_figures(row: SynopsRow) -> dict[str, float | None]:
-    """The figures over samples of a row, one by one; empty if there are none."""
+    """Figures over samples of a row, by name; empty if it has none."""
     if row.percentiles is None:
         return {}
     found = {"std": row.std, "max": row.max, "peak_step": row.peak_step}
@@ -258,7 +258,7 @@ def _footnotes(report: Report) -> Iterator[str]:
     if _has_steps(report):
         yield STEP_RULE
     if any(None in (data.silent, data.saturated) for data in report.neurons_data.values()):
-        yield "silent, saturated: not known of what was merged without Monitor(per_neuron=True)"
+        yield "silent, saturated: unknown for reports merged without Monitor(per_neuron=True)"
     yield from report.notes
     yield out_of_scope(report)
     for item in report.uncounted:
@@ -275,12 +275,12 @@ def _said(name: str, data: LayerData) -> Iterator[str]:
 
 
 def out_of_scope(report: Report) -> str:
-    """Say what is not counted in a report, or not by default."""
+    """Say which operations a report leaves out."""
     return f"{OUT_OF_SCOPE}; {_ELEMENTWISE[report.elementwise]}"
 
 
 def without_synops(report: Report) -> Iterator[str]:
-    """Say which layers the totals of synops leave out, if they hold others."""
+    """Say which layers the totals of synops leave out."""
     without = [name for name, row in report.layers.items() if row.synops is None]
     if without and report.total.synops is not None:
         yield (
@@ -290,11 +290,11 @@ def without_synops(report: Report) -> Iterator[str]:
 
 
 def above_dense(report: Report) -> dict[str, str]:
-    """A note on each layer with more ACs than dense MACs: integers count by their value."""
+    """Note on each layer with more ACs than dense MACs: integers are weighted by value."""
     return {
         name: (
             f"more ACs ({si(row.acs)}) than dense MACs ({si(row.dense_macs)}), since an integer of "
-            "n counts as n spikes; if these are no spike counts, such as the values of an image, "
+            "n counts as n spikes; if the input is not a spike count, such as an image, "
             f"declare Monitor(kinds={{{name!r}: 'analog'}})"
         )
         for name, row in report.layers.items()
@@ -303,7 +303,7 @@ def above_dense(report: Report) -> dict[str, str]:
 
 
 def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
-    """Say how each kind that occurs is counted."""
+    """Explain how each observed kind is counted."""
     met = {"product" if "*" in kind else kind for kind in kinds}
     for rule, text in RULES.items():
         kind, _, variant = rule.partition(", ")
@@ -312,9 +312,9 @@ def _rules(kinds: Iterable[str], integer_as: str) -> Iterator[str]:
 
 
 def two_valued(name: str, data: LayerData) -> str | None:
-    """Say that analog input held zero and one other value alone, where nothing was declared of it.
+    """Note that undeclared analog input held only zero and one other value.
 
-    On an accelerator a first input may have held spikes, which are no scaled ones.
+    On an accelerator the first input may have held unscaled spikes.
     """
     level = data.level
     if not level or is_count(level, torch.float64) or epoch_kind(data) != InputKind.ANALOG.label:
@@ -322,14 +322,14 @@ def two_valued(name: str, data: LayerData) -> str | None:
     if data.is_scaled or data.declared_kind is not None:
         return None
     return (
-        f"analog input that held 0 and one other value alone, at most {level:g}, in each call that "
-        f"was looked at; if these are spikes times a factor, declare "
+        f"analog input that held only 0 and one other value, at most {level:g}, in each call "
+        f"examined; if these are spikes times a factor, declare "
         f"input_scale={{{name!r}: {level:g}}}, a factor per channel, or a function"
     )
 
 
 def declared_scale(data: LayerData) -> str | None:
-    """Say what the input was declared to be a multiple of."""
+    """Say how the declared factor relates input and spike counts."""
     if data.scale_by is not None:
         factor = {"channel": "a factor per channel", "batch": "a factor given at each batch"}
         return f"input declared: {factor[data.scale_by]} x a spike count"
@@ -384,13 +384,13 @@ def _neuron_sheet(report: Report) -> Sheet:
 
 
 def _has_steps(report: Report) -> bool:
-    """Whether figures of time steps were kept."""
+    """Whether figures per time step were kept."""
     spikes = any(data.curves for data in report.neurons_data.values())
     return bool(report.curves) or spikes
 
 
 def _step_sheet(report: Report) -> Sheet:
-    """A line for each figure of each row at each time step, counted from 1."""
+    """One line per figure, row and time step (counted from 1)."""
     sources: list[tuple[str, str, Mapping[str, Curve], float]] = [
         *((name, "layer", data.curves, 1.0) for name, data in report.layers_data.items()),
         *((name, "group", data.curves, 1.0) for name, data in report.groups_data.items()),
@@ -412,7 +412,7 @@ def _step_sheet(report: Report) -> Sheet:
 
 
 def _core_sheet(report: Report) -> Sheet:
-    """A line for each core."""
+    """One line per core."""
     figures = ("mean", "max", "peak_step", "p99")
     titles = (
         "name",
@@ -439,7 +439,7 @@ def _core_sheet(report: Report) -> Sheet:
 def scalars(
     report: Report, prefix: str, figures: Collection[str] | None = None
 ) -> dict[str, float]:
-    """Figures that change from epoch to epoch, as a flat dict; all, or those that are named."""
+    """Figures that change between epochs, as a flat dict; all, or the requested ones."""
     kept = SCALARS if figures is None else _known_scalars(figures)
     rows: list[tuple[str, Row, tuple[str, ...]]] = [
         *((_key(name), row, ("vectors", *SUM_SCALARS)) for name, row in report.layers.items()),
@@ -464,7 +464,7 @@ def _known_scalars(figures: Collection[str]) -> frozenset[str]:
     """The names as a set.
 
     Raises:
-        TypeError: If it is one string, whose letters would be taken for names, or has no names.
+        TypeError: If it is a string, whose letters would be taken for names, or not a collection.
         ValueError: If a name is not one of ``SCALARS``.
     """
     if isinstance(figures, str) or not isinstance(figures, Collection):
@@ -475,7 +475,7 @@ def _known_scalars(figures: Collection[str]) -> frozenset[str]:
 
 
 def _key(name: str) -> str:
-    """A row called ``total`` gives way to the total of the model, and what it is called to others.
+    """Rename a row called ``total``, which would collide with the total of the model.
 
     Example:
         >>> _key("fc"), _key("total"), _key("total_layer")

@@ -1,4 +1,4 @@
-"""The report of a model: the result of a Monitor, and the input of everything else."""
+"""The report of a model: returned by a Monitor, read by all tables, exports and plots."""
 
 from __future__ import annotations
 
@@ -45,32 +45,31 @@ if TYPE_CHECKING:
 class Report(Record, Tabular):
     """Synaptic operations and activity of a model, per layer and in total.
 
-    A report holds exact totals; its rows are figures per sample (total / samples), NaN if no
-    sample was seen. It cannot be changed, and can be pickled, copied and compared with ``==``.
+    A report holds exact totals. Its rows are figures per sample (total / samples), NaN if there are
+    no samples. It is immutable, and can be pickled, copied and compared with ``==``.
     ``print(report)`` shows plain text, ``rich.print(report)`` a rich table (extra ``rich``), a
     notebook HTML.
 
     Args:
         samples: Samples seen.
         calls: Calls of the model.
-        steps: Time steps per sample (a mean, where they vary); ``None`` if time is not known.
-        dt: Seconds per step, if known. Firing rates are in Hz then, else per step.
+        steps: Time steps per sample (a mean if they vary); ``None`` if unknown.
+        dt: Seconds per step, if known. Firing rates are then in Hz, else per step.
         layers_data: Totals of each operation, by name.
         neurons_data: Totals of each layer of spiking neurons, by name.
-        uncounted: What may cause operations and was not counted.
+        uncounted: Calls that may cause operations and were not counted.
         integer_as: How integer input counts: ``"acs"``, weighted by value, or ``"macs"``.
         parameters: Elements of the model's parameters, each tensor once.
         model: Class name of the model.
-        notes: What a reader must know about the model, such as folded batch norm.
+        notes: Remarks for the reader, such as folded batch norm.
         seconds: Duration of all samples together, if known.
-        groups_data: Layers that belong together, by name of the group.
-        per_sample: Synops of each sample in the whole model, if they were kept.
+        groups_data: Groups of layers, by name of the group.
+        per_sample: Synops of each sample, summed over the model, if they were kept.
         per_second: The same per second, if durations are known.
-        curves: ``"synops"`` and ``"events"`` of the whole model at each time step, if they were
-            kept.
+        curves: ``"synops"`` and ``"events"`` of the whole model at each time step, if kept.
         until_data: Totals until each sample stopped, if the batches had such steps.
-        cores_data: What was counted of each core, by name, if layers were laid on cores.
-        core_seconds: Time that each sample takes on these cores, if their times were given.
+        cores_data: Data of each core, by name, if layers were assigned to cores.
+        core_seconds: Time that each sample takes on these cores, if their timings were given.
         elementwise: Whether element-wise products of two activations were counted.
 
     Raises:
@@ -175,10 +174,10 @@ class Report(Record, Tabular):
 
     @cached_property
     def until(self) -> UntilRow | None:
-        """Figures as if each sample had stopped at the step of its decision.
+        """Figures with each sample counted until the step of its decision.
 
-        ``None`` without ``batch.until(steps)``, and where a layer runs once for several steps: a
-        note of the report names it.
+        ``None`` without ``batch.until(steps)``, and if a layer processes several steps in one call;
+        a note of the report names that layer.
         """
         if self.until_data is None:
             return None
@@ -186,7 +185,7 @@ class Report(Record, Tabular):
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds per time step, ``dt`` or all seconds / all steps; ``None`` if not known."""
+        """Seconds per time step, ``dt`` or all seconds / all steps; ``None`` if unknown."""
         if self.dt is not None or self.seconds is None or not (self.steps and self.samples):
             return self.dt
         return self.seconds / self.samples / self.steps
@@ -196,7 +195,7 @@ class Report(Record, Tabular):
 
         Returns:
             For each layer ``"calls"``, ``"vectors"``, ``"elements"``, ``"events"``,
-            ``"magnitude"``, ``"synops"`` (``None`` where it has no meaning), ``"event_synops"``,
+            ``"magnitude"``, ``"synops"`` (``None`` if undefined), ``"event_synops"``,
             ``"effective_synops"``, ``"effective_magnitude"``, ``"dense_synops"``,
             ``"dense_macs"``, ``"output_elements"``, ``"right_elements"``, ``"right_events"``,
             ``"acs"``, ``"macs"``: integers wherever the total is integral.
@@ -207,7 +206,7 @@ class Report(Record, Tabular):
         """The figures as a flat dict of floats, for any logger.
 
         Args:
-            prefix: Put before every name, as it is.
+            prefix: Prepended to every name.
             figures: Names of the figures to give; by default all. Of layers, groups and the total:
                 ``"synops"``, ``"event_synops"``, ``"effective_synops"``, ``"dense_synops"``,
                 ``"dense_macs"``, ``"acs"``, ``"macs"``, ``"input_sparsity"``,
@@ -219,13 +218,13 @@ class Report(Record, Tabular):
 
         Returns:
             ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... A figure that is not
-            known of a row is left out there: layers of analog input have no synops. A row called
-            ``total`` is named ``total_layer``, one called ``total_layer`` is named
-            ``total_layer_layer``, and so on: no two figures share a key.
+            unknown for a row is omitted: layers of analog input have no synops. Keys are unique: a
+            row called ``total`` is named ``total_layer``, a row called ``total_layer`` is named
+            ``total_layer_layer``, and so on.
 
         Raises:
             TypeError: If ``figures`` is one string, or is not a collection.
-            ValueError: If there is no figure of that name.
+            ValueError: If a name is not one of these figures.
 
         Example:
             >>> import torch
@@ -239,20 +238,20 @@ class Report(Record, Tabular):
         return pages.scalars(self, prefix, figures)
 
     def check(self, limits: Mapping[str, Limit]) -> list[Violation]:
-        """Compare synops with budgets, as those of the cores of a chip.
+        """Compare synops with budgets, such as those of the cores of a chip.
 
         Args:
-            limits: Limits by name of a group, of a layer, of a core, or ``"total"``. The figures of
-                cores are of a sample at a time step.
+            limits: Limits by name of a group, a layer or a core, or ``"total"``. Figures of cores
+                are per sample and time step.
 
         Returns:
-            The violations, in the order of the limits, empty if no limit is exceeded. Each has the
-            figures, and describes itself with ``str``.
+            The violations, in the order of the limits; empty if all limits hold. ``str`` of a
+            violation describes it.
 
         Raises:
             TypeError: If a limit is not a :class:`~snnmetrics.Limit`.
-            ValueError: If there is no such name, or the report lacks the figure: no sample was
-                seen, durations are not known, or the figures of samples were not kept.
+            ValueError: If a name is unknown, or the report lacks the figure: it has no samples,
+                durations are unknown, or figures of samples were not kept.
 
         Example:
             >>> import torch
@@ -270,7 +269,7 @@ class Report(Record, Tabular):
         return violations(self, limits)
 
     def compare(self, other: Report) -> Comparison:
-        """Set this report beside another one, as before and after pruning.
+        """Compare this report with another one, for example before and after pruning.
 
         Args:
             other: The report to compare with.
@@ -296,18 +295,17 @@ class Report(Record, Tabular):
         return Comparison(self, other)
 
     def under(self, convention: str) -> ConventionReport:
-        """Figures that a published tool or formula would print for the same run.
+        """Figures of a published tool or formula for the same run.
 
         Args:
             convention: ``"neurobench"``, ``"spikingjelly"``, ``"sinabs"``, ``"syops"``,
                 ``"rate-x-macs"``, ``"kernel"``, ``"keras-spiking"`` or ``"norse"``.
 
         Returns:
-            Its figures per layer and in total, with its definition and source, beside the counts
-            of the report. Where the report lacks what it takes, there is no figure, but a reason.
+            of the report. A figure is replaced by a reason if the report lacks the data for it.
 
         Raises:
-            ValueError: If there is no such convention.
+            ValueError: If the convention is unknown.
 
         Example:
             >>> import torch
@@ -324,11 +322,11 @@ class Report(Record, Tabular):
     ) -> tuple[Figure, Axes]:
         """Draw the operations of each layer: ACs and MACs stacked, dense MACs as an outline.
 
-        :mod:`snnmetrics.plots` has what else can be drawn of a report. Needs the extra ``plots``.
+        :mod:`snnmetrics.plots` has further plots of reports. Needs the extra ``plots``.
 
         Args:
-            val: What to draw instead of this report, as plots of metrics take it: another report,
-                or several, such as one per epoch: their total ACs and MACs from one to the next.
+            val: Drawn instead of this report, as plots of metrics accept it: another report, or
+                several, such as one per epoch, whose total ACs and MACs are drawn as curves.
             ax: Axes to draw on; by default a new figure.
 
         Returns:
@@ -336,7 +334,7 @@ class Report(Record, Tabular):
 
         Raises:
             TypeError: If ``val`` is neither.
-            ValueError: If a report has no layer or no sample.
+            ValueError: If a report has no layers or no samples.
             ImportError: If matplotlib is not installed.
 
         Example:
@@ -348,7 +346,7 @@ class Report(Record, Tabular):
             >>> ax.get_xlabel()
             'operations per sample'
         """
-        from snnmetrics.plots.bars import layer_bars  # which are made of reports
+        from snnmetrics.plots.bars import layer_bars  # plots import reports
         from snnmetrics.plots.curves import evaluations
 
         shown = self if val is None else val
@@ -366,23 +364,23 @@ class Report(Record, Tabular):
         """Figures of the same run under all conventions of :meth:`under`, side by side.
 
         Returns:
-            Operations per sample, per layer and in total, and how far they are from the exact ones.
+            Operations per sample, per layer and in total, and their difference from exact counts.
         """
         return ConventionTable(self)
 
     def merge(self, *others: Report) -> Report:
-        """The report of everything that this one and others saw, as of shards of a data set.
+        """Merge this report with others, such as reports of shards of a data set.
 
         Args:
             others: Reports of the same model with the same declarations, from other samples.
 
         Returns:
-            As if all samples had been measured in one run. Which neurons are silent or saturated in
-            all takes maps to know (``Monitor(per_neuron=True)``); else these may be ``None``.
+            The report of one run over all samples. Numbers of silent and saturated neurons may be
+            ``None`` unless all reports hold maps (``Monitor(per_neuron=True)``).
 
         Raises:
-            TypeError: If one is not a report.
-            ValueError: If they are of different models, declarations or layers.
+            TypeError: If an argument is not a report.
+            ValueError: If models, declarations or layers differ.
 
         Example:
             >>> import torch
@@ -402,11 +400,11 @@ class Report(Record, Tabular):
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the report holds, as dicts, lists, numbers and text. Exact."""
+        """All data of the report, as dicts, lists, numbers and text. Exact."""
         return report_json.to_dict(self)
 
     def to_json(self, indent: int | None = None) -> str:
-        """Everything that the report holds, as JSON. Exact: see :meth:`from_json`.
+        """All data of the report, as JSON. Exact: see :meth:`from_json`.
 
         Args:
             indent: Spaces per level; ``None`` for one line.
@@ -415,36 +413,36 @@ class Report(Record, Tabular):
 
     @classmethod
     def from_dict(cls, data: Any) -> Report:
-        """The report that :meth:`to_dict` was called on.
+        """Rebuild a report from the output of :meth:`to_dict`.
 
         Raises:
-            ValueError: If the data are not what a report holds; the message names the place.
+            ValueError: If the data do not form a report; the message names the place.
         """
         return cls(**report_json.read_dict(cls, data))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
-        """The report that :meth:`to_json` was called on. The text need not be trusted.
+        """Rebuild a report from the output of :meth:`to_json`. The text may be untrusted.
 
         Raises:
             TypeError: If ``text`` is neither text nor bytes.
-            ValueError: If it is not JSON, longer than 256 MiB, of another version, or not what a
-                report holds; the message names the place.
+            ValueError: If it is not JSON, is longer than 256 MiB, has an unknown version, or does
+                not form a report; the message names the place.
         """
         return cls(**report_json.read_json(cls, text))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report into a file, as JSON. An interrupted export leaves the old file.
+        """Write the report into a file, as JSON. An interrupted save leaves the old file.
 
-        The text is written beside the file and moved into place once it is on the disk. The
-        permissions of a file that is replaced are kept.
+        The text is written beside the file and moved into place once it is on the disk. Permissions
+        of a replaced file are kept.
 
         Args:
             path: The file to write or to replace; its directory must exist.
 
         Raises:
             TypeError: If ``path`` is neither text nor ``os.PathLike``.
-            OSError: If the system cannot write there.
+            OSError: If the file cannot be written.
 
         Example:
             >>> import pathlib
@@ -461,15 +459,16 @@ class Report(Record, Tabular):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """The report that :meth:`save` wrote. The file need not be trusted.
+        """Read a report from a file written by :meth:`save`. The file may be untrusted.
 
         Args:
             path: The file to read.
 
         Raises:
             TypeError: If ``path`` is neither text nor ``os.PathLike``.
-            OSError: If the system cannot read it.
-            ValueError: If it holds no report; the message names the file and the place in it.
+            OSError: If the file cannot be read.
+            ValueError: If it does not hold a report; the message names the file and the place in
+                it.
 
         Example:
             >>> import os

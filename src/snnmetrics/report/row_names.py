@@ -1,4 +1,4 @@
-"""Names of rows. They follow from all keys together, never from the order in which these came."""
+"""Names of rows. They depend on the set of keys, not on the order of arrival."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from snnmetrics.report.data import NeuronKey, RowKey
 
 
 def row_names(orders: Mapping[RowKey, int]) -> dict[RowKey, str]:
-    """Name rows after their modules and operations, and number those that would share a name.
+    """Name rows after their modules and operations, and number rows that would share a name.
 
     Args:
-        orders: The order of each row, as :class:`~snnmetrics.report.LayerData` has it.
+        orders: Order of each row, as in :class:`~snnmetrics.report.LayerData`.
 
     Returns:
-        The names, in the order in which rows are listed: that of the first calls.
+        The names, sorted by first call.
 
     Example:
         >>> two = [RowKey("attn", "matmul", chain=(f"forward:{line}:4",)) for line in (8, 7)]
@@ -23,9 +23,9 @@ def row_names(orders: Mapping[RowKey, int]) -> dict[RowKey, str]:
         True
     """
     listed = sorted(orders, key=lambda key: (orders[key], key))
-    # The operation of a layer comes first, whenever it was called: the layer has its name.
+    # The operation of a layer comes first, whenever it was called: it bears the name of the module.
     stems = sorted(listed, key=lambda key: (key.module, key.part, not key.own))
-    names = {key: key.module for key in listed if not key.part}  # known by their names alone
+    names = {key: key.module for key in listed if not key.part}  # rows without keys, known by name
     taken = {*names.values(), *(key.module for key in listed if key.own)}
     for (module, part), keys in groupby(stems, key=lambda key: (key.module, key.part)):
         if not part:

@@ -1,4 +1,4 @@
-"""Figures per sample: the rows of a report, and the pure functions that make them from data."""
+"""Figures per sample: the rows of a report, and the pure functions that compute them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from snnmetrics.report.frozen_record import Record
 
 NAN = float("nan")
 SPIKING_SUMS = ("synops", "event_synops", "effective_synops")
-"""Figures that add up over the layers that have synops, per sample."""
+"""Figures summed over the layers that have synops, per sample."""
 DENSE_SUMS = ("dense_synops", "dense_macs", "acs", "macs")
-"""Figures that add up over all layers, per sample."""
+"""Figures summed over all layers, per sample."""
 SUMS = (*SPIKING_SUMS, *DENSE_SUMS)
 
 
 @dataclass(frozen=True, eq=False)
 class Row(Record):
-    """A row of a report. Figures are per sample; NaN if no sample was seen.
+    """A row of a report. Figures are per sample; NaN if there are no samples.
 
     Attributes:
-        name: Name of the module in the model, with the operation where a module has several; of
+        name: Name of the module in the model, with the operation if a module has several; name of
             the group; ``"total"``.
 
     Example:
@@ -55,36 +55,36 @@ class SynopsRow(Row):
     """Synaptic operations: of a layer, or summed over layers.
 
     Sums of synops, event synops and effective synops are over the layers that have synops, so that
-    one is a part of the other; they are ``None`` if no layer has any. Other sums are over all
-    layers.
+    the smaller sum is part of the larger; they are ``None`` if all layers lack synops. Other sums
+    are over all layers.
 
     Attributes:
         synops: Sum of ``|x_i| f_i`` with the fan-out ``f_i``; ``None`` for analog input.
-        event_synops: Sum over nonzero inputs of ``f_i``; of a layer also where they are analog.
+        event_synops: Sum over nonzero inputs of ``f_i``; for a single layer also if analog.
         effective_synops: The same over synapses whose weight is not zero.
         dense_synops: Sum of ``f_i`` over all inputs.
         dense_macs: The same with padded taps: the usual MAC count.
         acs: Accumulations.
         macs: Multiply-accumulations.
-        synapses: Synapses of one vector.
+        synapses: Sum of the fan-out over one input vector.
         input_sparsity: Fraction of inputs that are zero.
         synops_per_second: All synops / all seconds; ``None`` if durations are not known.
-        std: Standard deviation of the synops over samples; of several layers, of their sum. This
-            and what follows: ``None`` without ``Monitor(per_sample=True)``, and where synops have
-            no meaning. Not the sum of the figures of the layers.
-        max: Synops of the sample that has most.
-        percentiles: Synops that 50, 90 and 99 percent of the samples do not exceed, by percent:
-            never below the true figure, at most 1.09 % above.
-        peak_step: Most synops in a single time step of a single sample; ``None`` where the time
-            steps of the layer are not known.
-        synops_per_step: Synops of each time step, mean over the samples that have the step, as all
-            that follows ``(T,)``, float64. ``None`` without ``Monitor(per_step=True)``, where time
-            steps are not known, and of synops where these have no meaning.
+        std: Standard deviation of the synops over samples. For several layers it is that of their
+            sum, not the sum of theirs; the same holds for the following figures. They are ``None``
+            without ``Monitor(per_sample=True)``, and where synops are undefined.
+        max: Most synops of a sample.
+        percentiles: Synops that 50, 90 and 99 percent of the samples do not exceed, by percent; at
+            most 1.09 % above the exact value.
+        peak_step: Most synops in a single time step of a single sample; ``None`` if time steps are
+            unknown.
+        synops_per_step: Synops of each time step, mean over the samples that have the step. This
+            and all following figures are ``(T,)``, float64; ``None`` without
+            ``Monitor(per_step=True)``, and if time steps are unknown or synops undefined.
         synops_per_step_std: Standard deviation over samples.
-        synops_per_step_max: Synops of the sample that has most at the step.
+        synops_per_step_max: Most synops of a sample at each step.
         events_per_step: Nonzero inputs of each time step.
         events_per_step_std: Standard deviation over samples.
-        events_per_step_max: Events of the sample that has most at the step.
+        events_per_step_max: Most events of a sample at each step.
 
     Example:
         >>> import torch
@@ -120,15 +120,15 @@ class SynopsRow(Row):
 
 @dataclass(frozen=True, eq=False)
 class ActivityRow(Row):
-    """Activity of spiking neurons: of a layer, or of all.
+    """Activity of spiking neurons, in one layer or in all.
 
     Attributes:
         neurons: Number of neurons.
-        firing_rate: Spikes per neuron and step, or in Hz if the report has a ``dt``; of several
+        firing_rate: Spikes per neuron and step, or in Hz if the report has a ``dt``; for several
             layers the mean over neurons.
         spikes: Spikes per sample.
         updates: Neurons x steps per sample.
-        silent_fraction: Fraction of neurons that never spiked; ``None`` where it is not known.
+        silent_fraction: Fraction of neurons that never spiked; ``None`` if unknown.
         saturated_fraction: Fraction of neurons that spiked at every step on average, likewise.
 
     Example:
@@ -156,8 +156,8 @@ class LayerRow(SynopsRow):
 
     Attributes:
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ``"qk"``, ...
-        kind: Kind of input over everything seen, or as declared: ``"binary"``, ``"ternary"``,
-            ``"integer"`` or ``"analog"``; of a product of two activations ``"binary*analog"``.
+        kind: Loosest kind of input observed, or the declared one: ``"binary"``, ``"ternary"``,
+            ``"integer"`` or ``"analog"``; for a product of two activations ``"binary*analog"``.
         vectors: Input vectors (time x positions).
         parameters: Elements of weight and bias.
         synops_per_neuron: Synops of each input neuron, float64, if they were kept.
@@ -183,10 +183,10 @@ class LayerRow(SynopsRow):
 
 @dataclass(frozen=True, eq=False)
 class GroupRow(SynopsRow):
-    """Layers that were declared to belong together. Sums of their rows.
+    """A declared group of layers. Sums of their rows.
 
     Attributes:
-        layers: Names of the layers in it.
+        layers: Names of its layers.
 
     Example:
         >>> import torch
@@ -209,14 +209,14 @@ class NeuronRow(ActivityRow):
         type: Class name of the neurons.
         sparsity: Fraction of outputs that are zero.
         additions: Additions, subtractions and comparisons of the neurons' equation, per sample;
-            ``None`` where they are not known of the type.
+            ``None`` if unknown for the type.
         multiplications: Multiplications per sample; ``None`` as above.
         firing_rate_per_neuron: Firing rate of each neuron, float64, if maps were kept.
         firing_rate_per_step: Firing rate of the layer at each time step, mean over the samples that
-            have the step, ``(T,)``, float64; ``None`` without ``Monitor(per_step=True)``, and where
-            time steps are not known.
+            have the step, ``(T,)``, float64; ``None`` without ``Monitor(per_step=True)``, and if
+            time steps are unknown.
         firing_rate_per_step_std: Standard deviation over samples.
-        firing_rate_per_step_max: Firing rate of the sample that has the highest at the step.
+        firing_rate_per_step_max: Highest firing rate of a sample at each step.
 
     Example:
         >>> from snnmetrics.report import NeuronData, Report
@@ -260,7 +260,7 @@ class TotalRow(ActivityRow, SynopsRow):
 
 @dataclass(frozen=True, eq=False)
 class UntilLayer(Row):
-    """Operations of a layer as if each sample had stopped at the time step of its decision.
+    """Operations of a layer, with each sample counted until the time step of its decision.
 
     Attributes:
         synops: Sum of ``|x_i| f_i``; ``None`` for analog input.
@@ -279,14 +279,14 @@ class UntilLayer(Row):
 
 @dataclass(frozen=True, eq=False)
 class UntilRow(UntilLayer):
-    """Operations as if each sample had stopped at the time step of its decision. Per sample.
+    """Operations per sample, with each sample counted until the time step of its decision.
 
-    Synops are those of the layers that have any; ``None`` if none has.
+    Synops are summed over the layers that have synops; ``None`` if all layers lack them.
 
     Attributes:
-        samples: Samples of which the step is known.
+        samples: Number of samples whose step is known.
         steps: Time steps until the decision, mean over these samples.
-        layers: The same of each layer, by name.
+        layers: Operations of each layer, by name.
 
     Example:
         >>> import torch
@@ -307,7 +307,7 @@ class UntilRow(UntilLayer):
 
 
 def until_row(data: UntilData, layers: Mapping[str, LayerData], integer_as: str) -> UntilRow:
-    """Figures per sample until the samples stopped."""
+    """Figures per sample, counted until the samples stopped."""
     rows = {}
     for name, layer in layers.items():
         counts, kind = data.layers.get(name, StoppedCounts()), epoch_kind(layer)
@@ -327,20 +327,20 @@ def until_row(data: UntilData, layers: Mapping[str, LayerData], integer_as: str)
 
 
 def ratio(part: float, whole: float) -> float:
-    """Divide; NaN if there is nothing to divide by."""
+    """Divide; NaN if the divisor is zero."""
     return part / whole if whole else NAN
 
 
 def loosest(kinds: Iterable[str]) -> str:
-    """The loosest of some kinds of input."""
+    """Loosest of several kinds of input."""
     return max(kinds, key=KINDS.index)
 
 
 def epoch_kind(data: LayerData) -> str:
-    """The kind of a layer's input over all its calls: as declared, else the loosest one met.
+    """Kind of a layer's input over all calls: the declared one, else the loosest observed.
 
-    A product of two activations has one kind per operand, joined by ``*``; one declared kind
-    stands for both.
+    A product of two activations has one kind per operand, joined by ``*``; a single declared kind
+    applies to both.
     """
     met = [kind.split("*") for kind, counts in data.counts.items() if counts.calls]
     operands = len(met[0])
@@ -351,12 +351,12 @@ def epoch_kind(data: LayerData) -> str:
 
 
 def has_synops(kind: str) -> bool:
-    """Whether synaptic operations have a meaning: not if every operand is analog."""
+    """Whether synops are defined: at least one operand is not analog."""
     return any(operand != "analog" for operand in kind.split("*"))
 
 
 def counts_as(kind: str, integer_as: str) -> Literal["acs", "macs"]:
-    """The operation of a layer, which follows from the kind of its input, never from its counts.
+    """Operation of a layer, determined by the kind of its input, not by its counts.
 
     Args:
         kind: Kind of the layer over all calls.
@@ -368,7 +368,7 @@ def counts_as(kind: str, integer_as: str) -> Literal["acs", "macs"]:
 
 
 def acs_and_macs(counts: Counts | StoppedCounts, kind: str, integer_as: str) -> tuple[float, float]:
-    """Totals of accumulations and of multiply-accumulations.
+    """Total accumulations and multiply-accumulations.
 
     Args:
         counts: Totals over calls of all kinds.
@@ -384,7 +384,7 @@ def acs_and_macs(counts: Counts | StoppedCounts, kind: str, integer_as: str) -> 
 def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
     """Totals over all samples of one layer: the fields of :class:`Counts`, ``acs``, ``macs``.
 
-    ``synops`` is ``None`` where it has no meaning.
+    ``synops`` is ``None`` if undefined.
     """
     counts, kind = add_counts(data.counts.values()), epoch_kind(data)
     totals: dict[str, float | None] = {f.name: getattr(counts, f.name) for f in fields(counts)}
@@ -395,7 +395,7 @@ def exact_counts(data: LayerData, integer_as: str) -> dict[str, float | None]:
 
 
 def spread(distribution: Distribution | None) -> dict[str, Any]:
-    """The figures over samples that rows have."""
+    """Figures over samples of a row."""
     if distribution is None or not distribution.samples:
         return dict.fromkeys(("std", "max", "percentiles", "peak_step"))
     return {
@@ -407,7 +407,7 @@ def spread(distribution: Distribution | None) -> dict[str, Any]:
 
 
 def steps_of(curves: Mapping[str, Curve], has_synops: bool) -> dict[str, Any]:
-    """The figures of time steps that rows of operations have."""
+    """Figures per time step of a row of operations."""
     synops = curves.get("synops") if has_synops else None
     return figures_per_step("synops", synops) | figures_per_step("events", curves.get("events"))
 
@@ -420,7 +420,7 @@ def per_second(synops: float | None, seconds: float | None) -> float | None:
 def layer_row(
     name: str, data: LayerData, samples: int, seconds: float | None, integer_as: str
 ) -> LayerRow:
-    """Figures per sample of one layer."""
+    """Row of one layer."""
     counts, kind, operation = add_counts(data.counts.values()), epoch_kind(data), data.operation
     sums = sums_of([data], samples, seconds, integer_as)
     spiking = sums["synops"] is not None
@@ -445,20 +445,20 @@ def firing_rate(data: NeuronData, dt: float | None) -> float:
 
 
 def mean_firing_rate(neurons: Iterable[NeuronData], dt: float | None) -> float:
-    """Mean over the neurons of all layers. Layers of which nothing was seen are left out."""
+    """Mean over the neurons of all layers. Layers without outputs are left out."""
     seen = [data for data in neurons if data.elements]
     weighted = sum(firing_rate(data, dt) * data.neurons for data in seen)
     return ratio(weighted, sum(data.neurons for data in seen))
 
 
 def fraction(parts: Iterable[int | None], neurons: int) -> float | None:
-    """Of all neurons; NaN if there are none, ``None`` where it is not known of some."""
+    """Fraction of all neurons; NaN without neurons, ``None`` if a part is unknown."""
     known = list(parts)
     return None if None in known else ratio(sum(part or 0 for part in known), neurons)
 
 
 def neuron_row(name: str, data: NeuronData, samples: int, dt: float | None) -> NeuronRow:
-    """Figures of one layer of spiking neurons."""
+    """Row of one layer of spiking neurons."""
     map_, outputs = data.spikes_per_neuron, ratio(data.elements, data.neurons)
     return NeuronRow(
         name=name,
@@ -489,7 +489,7 @@ def group_row(
     seconds: float | None,
     integer_as: str,
 ) -> GroupRow:
-    """Figures per sample of the layers of a group."""
+    """Row of a group of layers."""
     members = [layers[layer] for layer in data.layers if layer in layers]
     sums = sums_of(members, samples, seconds, integer_as)
     kept = None if sums["synops"] is None else data.per_sample
@@ -500,7 +500,7 @@ def group_row(
 def sums_of(
     layers: Iterable[LayerData], samples: int, seconds: float | None, integer_as: str
 ) -> dict[str, Any]:
-    """Sums over layers; exact totals are added, then divided."""
+    """Sums over layers: add exact totals, then divide."""
     layers = list(layers)
     every = [exact_counts(data, integer_as) for data in layers]
     spiking = [counts for counts in every if counts["synops"] is not None]
@@ -528,7 +528,7 @@ def total_row(
     distribution: Distribution | None,
     curves: Mapping[str, Curve],
 ) -> TotalRow:
-    """Sums over layers and over neurons."""
+    """Row of the totals over layers and neurons."""
     seen = neurons.values()
     count = sum(data.neurons for data in seen)
     sums = sums_of(layers.values(), samples, seconds, integer_as)

@@ -1,7 +1,7 @@
-"""Everything that a run counted, and how it adds up: over batches, ranks and shards.
+"""All counts of a run, and their addition over batches, ranks and shards.
 
-On the host figures are Python numbers, exact beyond 2**53. On an accelerator they stay there as
-tensors until :meth:`RunData.on_host`: reading them would make the host wait.
+On the host, figures are Python numbers, exact beyond 2**53. On an accelerator they are tensors
+until :meth:`RunData.on_host`, since reading them would make the host wait.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 NO_MAP = "the input size varied: no map per neuron"
-"""The note of a row whose map, if it has one, is not of all its calls."""
-# Quantity ("synops" or "synops_per_second"), and of what: ("layer", key of the row),
-# ("group", name) or ("total", "").
+"""Note of a row whose map does not cover all its calls."""
+# Quantity ("synops" or "synops_per_second"), and scope: ("layer", key of the row), ("group", name)
+# or ("total", "").
 Key = tuple[str, str, RowKey | str]
-# Of fields: what does not add up although it is a number, and what is not there on the host.
+# Marks of fields: numbers that do not add up, and fields that are absent on the host.
 FACT, ON_DEVICE = "fact", "on device"
-# Columns of the totals on an accelerator, and of those that are saved; see `columns_of`.
+# Columns of totals on an accelerator and of saved totals; see `columns_of`.
 COLUMNS = TOTALS
 
 
@@ -53,12 +53,12 @@ def columns_of(operation: Operation) -> tuple[str, ...]:
 
 
 def kinds_of(operation: Operation) -> tuple[str, ...]:
-    """Kinds that a call may have: of its input, or of both factors of a product."""
+    """Possible kinds of a call: of its input, or of both factors of a product."""
     return PRODUCT_KINDS if operation.weight_shape is None else KINDS
 
 
 def exact(value: float) -> int | float:
-    """The same number, as an integer if it is one."""
+    """Convert integral floats to int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -72,16 +72,16 @@ class RowTotals:
     """Totals of one operation, by the kind of each call.
 
     Attributes:
-        operation: What is fixed about it.
-        counts: Totals by kind, of calls on the host.
-        totals: Totals of calls on an accelerator, a line per kind and a column per field.
+        operation: Static facts.
+        counts: Totals by kind, for calls on the host.
+        totals: Totals for calls on an accelerator, a line per kind and a column per field.
         synops_per_neuron: Total per input neuron.
-        notes: What a reader must know about this row.
-        order: Smallest position of its first call among the distinct rows of a call of the model.
-        names: Names that it had while its calls were recorded: declarations were looked up by them.
+        notes: Remarks for the reader.
+        order: Smallest position of its first call among the distinct rows of a model call.
+        names: Names while its calls were recorded, used to look up declarations.
         varied: Whether calls differed in the shape of their input or output vectors.
         level: As in ``LayerData``.
-        level_there: Levels that are on an accelerator, 0-dim, see ``tensors.levels.level_of``.
+        level_there: Levels on an accelerator, 0-dim, see ``tensors.levels.level_of``.
     """
 
     operation: Operation
@@ -96,7 +96,7 @@ class RowTotals:
     level_there: Annotated[Tensor | None, ON_DEVICE] = None
 
     def record(self, kind: int, figures: Mapping[str, float | Tensor]) -> None:
-        """Add calls of one kind, by its number, on the host."""
+        """Add calls of one kind, given by its index, on the host."""
         values: dict[str, Any] = {
             name: value.item() if isinstance(value, Tensor) else value
             for name, value in figures.items()
@@ -110,7 +110,7 @@ class RowTotals:
         self.totals = _either(self.totals, totals)
 
     def record_map(self, synops: Tensor) -> None:
-        """Add the synops per input neuron of calls."""
+        """Add synops per input neuron."""
         if self.synops_per_neuron is None:
             self.synops_per_neuron = synops
         elif self.synops_per_neuron.shape == synops.shape:
@@ -119,7 +119,7 @@ class RowTotals:
             self.notes |= {NO_MAP}
 
     def record_level(self, level: float | Tensor) -> None:
-        """Add what ``level_of`` found in inputs; a tensor where it lies on an accelerator."""
+        """Add a result of ``level_of``; a tensor if it is on an accelerator."""
         if isinstance(level, Tensor):
             self.level_there = _highest(self.level_there, level)
         elif level:
@@ -155,14 +155,14 @@ class RowTotals:
         )
 
     def differs_from(self, operation: Operation) -> bool:
-        """Whether vectors of another call had another shape."""
+        """Whether another call has other vector shapes."""
         shapes, others = (
             (facts.input_shape, facts.output_shape) for facts in (self.operation, operation)
         )
         return shapes != others
 
     def on_host(self) -> RowTotals:
-        """The same with all figures on the host."""
+        """The same totals with all figures on the host."""
         map_ = self.synops_per_neuron
         row = replace(
             self,
@@ -177,7 +177,7 @@ class RowTotals:
         return row
 
     def counts_of(self, totals: Tensor) -> dict[str, Counts]:
-        """Lines of totals as counts by kind; those of no call are left out."""
+        """Convert lines of totals to counts by kind, without lines of zeros."""
         lines = zip(kinds_of(self.operation), totals.tolist(), strict=True)
         return {kind: self._of_line(line) for kind, line in lines if any(line)}
 
@@ -188,7 +188,7 @@ class RowTotals:
         return _counts(figures)
 
     def totals_of(self) -> Tensor:
-        """Counts as totals."""
+        """Convert counts to totals."""
         zeros = Counts()
         lines = [self.counts.get(kind, zeros) for kind in kinds_of(self.operation)]
         columns = columns_of(self.operation)
@@ -202,7 +202,7 @@ class RowTotals:
         input_scale: float | None,
         scale_by: str | None,
     ) -> LayerData:
-        """Plain numbers, integers where they are."""
+        """Convert to plain numbers, integers where they are integral."""
         counts = {
             kind: _counts(vars(self.counts[kind]))
             for kind in kinds_of(self.operation)
@@ -225,9 +225,9 @@ class RowTotals:
 
 @dataclass
 class NeuronTotals:
-    """Outputs of one layer of spiking neurons: the fields of ``NeuronData``, as they add up.
+    """Outputs of one layer of spiking neurons: the fields of ``NeuronData`` in a form that adds up.
 
-    ``spikes``, ``silent`` and ``saturated`` are ``None`` where the map tells them.
+    ``spikes``, ``silent`` and ``saturated`` are ``None`` where the map determines them.
     """
 
     type: str
@@ -262,13 +262,13 @@ class NeuronTotals:
         )
 
     def _silent_in_both(self, other: NeuronTotals) -> int | None:
-        """Neurons that are silent in both; none, if in one of them none is."""
+        """Neurons silent in both; 0 if one run has 0 silent neurons."""
         if 0 in (self.silent, other.silent):
             return 0
         return _alike(self.silent, other.silent, self.neurons)
 
     def on_host(self) -> NeuronTotals:
-        """The same with all figures on the host."""
+        """The same totals with all figures on the host."""
         map_, events = self.spikes_per_neuron, self.events
         return replace(
             self,
@@ -279,7 +279,7 @@ class NeuronTotals:
     def to_data(
         self, key: NeuronKey | None, per_neuron: bool = True, *, curves: Mapping[str, Curve]
     ) -> NeuronData:
-        """Plain numbers, with the map if it is to be kept, and figures of time steps."""
+        """Convert to plain numbers and curves; keep the map if ``per_neuron``."""
         map_, silent, saturated = self.spikes_per_neuron, self.silent, self.saturated
         if map_ is not None and silent is None:
             steps = torch.tensor(self.elements / max(1, self.neurons), dtype=torch.float64)
@@ -299,7 +299,7 @@ class NeuronTotals:
 
 @dataclass
 class StoppedTotals:
-    """Totals of a row until each sample stopped: the fields of ``StoppedCounts``."""
+    """Totals of a row until each sample stopped: fields of ``StoppedCounts``."""
 
     synops: float | Tensor = 0.0
     effective_synops: float | Tensor = 0.0
@@ -314,45 +314,45 @@ class StoppedTotals:
         )
 
     def on_host(self) -> StoppedTotals:
-        """The same as plain numbers."""
+        """The same totals as plain numbers."""
         return StoppedTotals(*(float(value) for value in vars(self).values()))
 
     def to_data(self) -> StoppedCounts:
-        """Plain numbers, integers where they are."""
+        """Convert to plain numbers, integers where they are integral."""
         return StoppedCounts(**{name: exact(float(value)) for name, value in vars(self).items()})
 
 
 @dataclass
 class RunData:
-    """Everything that was counted.
+    """All counts of a run.
 
     Attributes:
         samples: Samples seen.
         calls: Calls of the model.
         steps: Time steps, summed over samples.
-        untimed: Samples of which the steps are not known.
+        untimed: Samples whose steps are unknown.
         seconds: Duration, summed over samples.
-        undated: Samples of which the duration is not known.
+        undated: Samples whose duration is unknown.
         rows: Totals of each operation.
         neurons: Totals of each layer of spiking neurons.
-        distributions: Figures of each sample. Missing key: every sample has zero. Value ``None``:
-            not known.
-        curves: Figures of each time step. Missing key: every sample has zero at each.
+        distributions: Figures of each sample. Missing key: zero for every sample. Value ``None``:
+            unknown.
+        curves: Figures per time step. Missing key: zero for every sample at each step.
         neuron_curves: Spikes of each layer of neurons at each time step, likewise.
-        step_samples: Samples that have each time step, ``(T,)``, float64; ``None`` if figures of
-            time steps are not kept, or no sample was seen.
-        until: Totals of the samples that were said to stop, until they did.
+        step_samples: Number of samples that have each time step, ``(T,)``, float64; ``None`` if
+            figures per time step are not kept, or without samples.
+        until: Totals of the samples with a stopping step, up to that step.
         until_samples: Number of these samples.
-        until_steps: The time steps at which they stopped, summed over samples.
-        until_unknown: Names of rows whose operations belong to no single time step.
-        core_seconds_unknown: Batches of which it is not known how long samples take on the cores.
-        cores: Loads of the cores that a row lies on; of a mapping by channels, of all, under "".
-        uncounted: What may cause operations and was not counted, by name and what it is.
+        until_steps: Stopping steps, summed over samples.
+        until_unknown: Names of rows whose calls cover several time steps.
+        core_seconds_unknown: Batches whose duration on the cores is unknown.
+        cores: Loads by row that the cores hold; for a mapping by channels one entry, under "".
+        uncounted: Calls that may cause operations and were not counted, by name and ``what``.
         called: Modules that were called.
         contracted: Parameters and buffers that took part in an operation.
-        touched: Parameters that a function took which contracts nothing.
-        expanded: Parameters that were multiplied into a larger output than the activation.
-        notes: What a reader must know about the model.
+        touched: Parameters passed to functions that do not contract them.
+        expanded: Parameters multiplied into an output larger than the activation.
+        notes: Remarks for the reader.
     """
 
     samples: int = 0
@@ -413,21 +413,21 @@ class RunData:
         )
 
     def orders(self) -> dict[RowKey, int]:
-        """The order of each row, which their names follow."""
+        """Order of each row, from which names follow."""
         return {key: row.order for key, row in self.rows.items()}
 
     def names(self) -> dict[RowKey, str]:
-        """Names of the rows, in the order in which reports list them."""
+        """Names of the rows, in the order of reports."""
         return row_names(self.orders())
 
     def _distribution(self, key: Key, other: RunData) -> Distribution | None:
-        """Return the known distribution, or that of no sample for a run without samples."""
+        """Return the known distribution; an empty one for a run without samples."""
         nothing = Distribution.of_nothing(self.samples)
         found = self.distributions.get(key, nothing)
         return nothing if found is None and not self.samples and other.samples else found
 
     def on_host(self) -> RunData:
-        """The same with all figures on the host, to be read or to travel between processes."""
+        """The same counts with all figures on the host, to be read or sent between processes."""
         return replace(
             self,
             rows={key: row.on_host() for key, row in self.rows.items()},
@@ -444,33 +444,33 @@ class RunData:
         )
 
     def steps_per_sample(self) -> float | None:
-        """Time steps of a sample, if they are known of every one."""
+        """Mean time steps of a sample; None unless known for all samples."""
         if not self.samples or self.untimed:
             return None
         whole, rest = divmod(self.steps, self.samples)
         return self.steps / self.samples if rest else whole
 
     def all_seconds(self, dt: float | None) -> float | None:
-        """Duration of all samples, if it is known of every one."""
+        """Duration of all samples; None unless known for all samples."""
         if not self.samples or self.undated:
             return None
-        # Steps are integers: the same sum, however the data is cut into batches and ranks.
+        # Steps are integers: the sum does not depend on batches and ranks.
         return self.seconds if dt is None or self.untimed else self.steps * dt
 
 
 def require_same_layers(one: RunData, other: RunData) -> None:
-    """Refuse counts of two models of one class, whose layers have other shapes.
+    """Refuse to add counts of models of one class whose layers have different shapes.
 
-    A layer that was replaced while its counts went on has several shapes in one run.
+    A layer that was replaced during a run has several shapes.
 
     Raises:
-        ValueError: If a layer has no weight shape in common.
+        ValueError: If the weight shapes of a layer are disjoint.
     """
     mine, theirs = _layer_shapes(one), _layer_shapes(other)
     for name in mine.keys() & theirs.keys():
         if mine[name].isdisjoint(theirs[name]):
             raise ValueError(
-                f"{name}: expected the same weight_shape in everything that is added up, as on all "
+                f"{name}: expected the same weight_shape in all counts to add, as on all "
                 f"ranks, found {min(mine[name])} and {min(theirs[name])}"
             )
 
@@ -491,14 +491,14 @@ def _union(mine: Mapping[K, T], theirs: Mapping[K, T], add: Callable[[T, T], T])
 
 
 def _common_level(one: float | None, other: float | None) -> float | None:
-    """The level of inputs of two rows: zero where one of them held more values."""
+    """Merge levels of two rows: zero if an input of either held more values."""
     if one is None or other is None:
         return other if one is None else one
     return max(one, other) if one and other else 0.0
 
 
 def _highest(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The larger of two numbers on accelerators, which may be different ones."""
+    """The larger of two numbers, possibly on different accelerators."""
     if one is None or other is None:
         return other if one is None else one
     return torch.maximum(one, other.to(one.device))
@@ -513,7 +513,7 @@ def _either(mine: Any, theirs: Any) -> Any:
 def _curves_of_both(
     one: RunData, other: RunData, mine: Mapping[K, Curve], theirs: Mapping[K, Curve]
 ) -> dict[K, Curve]:
-    """Curves of the samples of both; one that is in one run alone has nothing in the other."""
+    """Merge curves over samples; a curve missing in one run is zero there."""
     found = {}
     for key in {**mine, **theirs}:
         curves = mine.get(key, _nothing(one)), theirs.get(key, _nothing(other))
@@ -542,5 +542,5 @@ def _known_sum(mine: Any, theirs: Any) -> Any:
 
 
 def _alike(mine: int | None, theirs: int | None, neurons: int) -> int | None:
-    """Return a number that is 0 or all neurons in both; otherwise None: it takes a map."""
+    """Return the number if it is 0 or all neurons in both; else None: only maps tell."""
     return mine if mine == theirs and mine in (0, neurons) else None

@@ -1,8 +1,8 @@
-"""Checks of plain data that anyone may have written.
+"""Checks of untrusted plain data.
 
-A check takes a value and its place, such as ``layers.conv2.counts.binary.events``, and returns what
-the value stands for or raises. The checks of a dataclass follow from the types of its fields; where
-a type says less than is asked for it is ``Annotated`` with a check of its own.
+A check takes a value and its place, such as ``layers.conv2.counts.binary.events``, and returns the
+parsed value or raises. Checks of a dataclass follow from the types of its fields; a field with a
+narrower range is ``Annotated`` with its own check.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from snnmetrics.text import printable
 T = TypeVar("T")
 Check = Callable[[Any, str], T]
 Rule = Callable[[Mapping[str, Any], str], None]
-"""A check of what the fields of an object have to do with each other."""
+"""A check of relations between the fields of an object."""
 
 MAX_VALUE = 2**1000
-"""Largest number that is read: sums of such numbers are still finite as floats."""
+"""Largest number accepted: sums of such numbers remain finite as floats."""
 MIN_POSITIVE = 2.0**-1000
-"""Smallest number that is read where one is above zero: its inverse is still finite."""
+"""Smallest positive number accepted: its inverse is finite."""
 MAX_DIMS = 32
-"""Most dimensions of a shape that is read."""
+"""Maximum number of dimensions of a shape."""
 MISSING: Any = object()
-"""Given to a check in place of an absent value."""
+"""Passed to a check in place of an absent value."""
 
 
 def short(name: str) -> str:
-    """A name as an error may show it."""
+    """Shorten a name for an error message."""
     return printable(name if len(name) <= 200 else f"{name[:200]}...")
 
 
 def error(path: str, expected: str, found: Any) -> ValueError:
-    """The error that a check raises."""
+    """Build the error that a check raises."""
     try:
         shown = "nothing" if found is MISSING else reprlib.repr(found)
-    except ValueError:  # Python does not write integers of more than some thousand digits
+    except ValueError:  # Python refuses to print integers of several thousand digits
         shown = f"a {type(found).__name__} too long to show"
     return ValueError(f"{path or 'report'}: expected {expected}, found {shown}")
 
 
 def join(path: str, key: str) -> str:
-    """The place of an entry."""
+    """Place of an entry."""
     return f"{path}.{short(key)}" if path else short(key)
 
 
 def mapping(value: Any, path: str) -> Mapping[str, Any]:
-    """Check an object, whose names are text."""
+    """Check an object with text keys."""
     if not isinstance(value, dict):
         raise error(path, "an object", value)
     for key in value:
@@ -64,7 +64,7 @@ def mapping(value: Any, path: str) -> Mapping[str, Any]:
 
 
 def fields_of(value: Any, path: str, checks: Mapping[str, Check[Any]]) -> dict[str, Any]:
-    """Check an object that has these fields and no others."""
+    """Check an object with exactly these fields."""
     found = mapping(value, path)
     for key in found:
         if key not in checks:
@@ -73,28 +73,28 @@ def fields_of(value: Any, path: str, checks: Mapping[str, Check[Any]]) -> dict[s
 
 
 def whole(value: Any, path: str) -> int:
-    """Check an integer that counts something."""
+    """Check a non-negative integer."""
     if type(value) is not int or not 0 <= value <= MAX_VALUE:
         raise error(path, "a non-negative integer", value)
     return value
 
 
 def above_zero(value: Any, path: str) -> int:
-    """Check an integer of at least one."""
+    """Check a positive integer."""
     if whole(value, path) == 0:
         raise error(path, "a positive integer", value)
     return int(value)
 
 
 def number(value: Any, path: str) -> float:
-    """Check a finite number that is not negative."""
-    if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:  # NaN fails, too
+    """Check a finite, non-negative number."""
+    if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:  # also refuses NaN
         raise error(path, "a finite, non-negative number", value)
     return value  # type: ignore[no-any-return]
 
 
 def positive(value: Any, path: str) -> float:
-    """Check a finite number above zero, whose inverse is finite; as float, which tensors take."""
+    """Check a finite positive number with a finite inverse; returned as float for tensors."""
     if number(value, path) == 0:
         raise error(path, "a positive number", value)
     if value < MIN_POSITIVE:
@@ -110,7 +110,7 @@ def truth(value: Any, path: str) -> bool:
 
 
 def text(value: Any, path: str) -> str:
-    """Check text that can be written."""
+    """Check text without lone surrogates."""
     if type(value) is not str:
         raise error(path, "text", value)
     try:
@@ -121,19 +121,19 @@ def text(value: Any, path: str) -> str:
 
 
 def word(value: Any, path: str) -> str:
-    """Check text that is not empty."""
+    """Check nonempty text."""
     if text(value, path) == "":
         raise error(path, "text that is not empty", value)
     return str(value)
 
 
 def optional(check: Check[T]) -> Check[T | None]:
-    """A check that lets ``None`` pass."""
+    """Check that also accepts ``None``."""
     return lambda value, path: None if value is None else check(value, path)
 
 
 def list_of(check: Check[T], most: float = math.inf) -> Check[tuple[T, ...]]:
-    """A check of a list of at most so many entries, and of each of them."""
+    """Check of a list of limited length, and of each entry."""
 
     def checked(value: Any, path: str) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -146,14 +146,14 @@ def list_of(check: Check[T], most: float = math.inf) -> Check[tuple[T, ...]]:
 
 
 def by_name(check: Check[T]) -> Check[dict[str, T]]:
-    """A check of all entries of an object, whatever their names."""
+    """Check of all entries of an object with any names."""
     return lambda value, path: {
         key: check(entry, join(path, key)) for key, entry in mapping(value, path).items()
     }
 
 
 def one_of(*choices: str) -> Check[str]:
-    """A check of text that is one of some words."""
+    """Check of a choice among words."""
 
     def checked(value: Any, path: str) -> str:
         if text(value, path) not in choices:
@@ -164,7 +164,7 @@ def one_of(*choices: str) -> Check[str]:
 
 
 def at_most(values: Mapping[str, Any], path: str, part: str, whole: str) -> None:
-    """Check that one entry of an object is no larger than another."""
+    """Check that one entry of an object does not exceed another."""
     if values[part] > values[whole]:
         raise error(join(path, part), f"at most {whole} ({values[whole]})", values[part])
 
@@ -183,7 +183,7 @@ def sizes(value: Any, path: str) -> tuple[int, ...]:
 
 
 def _floats(value: Any, path: str) -> list[float]:
-    """A list of numbers that may be long."""
+    """Check a list of numbers, possibly long."""
     most = float(MAX_VALUE)
     if isinstance(value, list) and all(type(v) is float and 0 <= v <= most for v in value):
         return value
@@ -191,7 +191,7 @@ def _floats(value: Any, path: str) -> list[float]:
 
 
 def tensor(value: Any, path: str) -> Tensor:
-    """Check a map per neuron; it is no longer than its values, whatever its shape claims."""
+    """Check a map per neuron; memory depends on its values, not on the claimed shape."""
     found = fields_of(value, path, {"shape": shape, "values": _floats})
     lengths, values = found["shape"], found["values"]
     if math.prod(lengths) != len(values) or math.prod(max(size, 1) for size in lengths) >= 2**62:
@@ -216,23 +216,23 @@ _SIMPLE: dict[Any, Check[Any]] = {
 
 @cache
 def hints_of(cls: type) -> dict[str, Any]:
-    """The types of the fields of a dataclass, in their order."""
+    """Types of the fields of a dataclass, in order."""
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def checks_of(cls: type, rules: Mapping[type, Rule]) -> dict[str, Check[Any]]:
-    """The checks of the fields of a dataclass.
+    """Checks of the fields of a dataclass.
 
     Args:
         cls: The dataclass.
-        rules: What fields have to do with each other, by dataclass.
+        rules: Relations between fields, by dataclass.
     """
     return {name: check_of(hint, rules) for name, hint in hints_of(cls).items()}
 
 
 def check_of(hint: Any, rules: Mapping[type, Rule]) -> Check[Any]:
-    """The check of a type."""
+    """Check of a type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in _SIMPLE:
         return _SIMPLE[hint]
@@ -269,7 +269,7 @@ def _object(cls: Any, rules: Mapping[type, Rule]) -> Check[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, tuples and tensors as dicts, lists, numbers and text."""
+    """Convert dataclasses, tuples and tensors to dicts, lists, numbers and text."""
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         return {name: _plain_as(hint, getattr(value, name)) for name, hint in hints.items()}
@@ -281,7 +281,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain_as(hint: Any, value: Any) -> Any:
-    """The same; a mapping whose keys are not names becomes pairs."""
+    """Like ``plain``, except that a mapping with integer keys becomes a list of pairs."""
     base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(base) is Mapping and get_args(base)[0] is int:
         return [[key, entry] for key, entry in sorted(value.items())]

@@ -1,7 +1,7 @@
-"""One neutral table, and its renderers.
+"""A neutral table and its renderers.
 
-A report says what its tables hold (:class:`Page` for people, :class:`Sheet` for machines); each
-renderer knows one format and how to escape for it, and nothing of reports.
+A report fills a :class:`Page` for people and a :class:`Sheet` for machines. Each renderer
+implements one format with its escaping, and is independent of reports.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Column:
-    """A column title; numbers stand on the right."""
+    """A column title; numbers are right-aligned."""
 
     title: str
     number: bool = True
@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as people read them, and a last row of totals where rows add up."""
+    """Formatted cells, and a last row of totals where rows add up."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -40,13 +40,13 @@ class Table:
 
     @property
     def lines(self) -> tuple[tuple[str, ...], ...]:
-        """Rows, and the totals if there are any."""
+        """Rows, followed by the totals if present."""
         return (*self.rows, self.total) if self.total else self.rows
 
 
 @dataclass(frozen=True)
 class Page:
-    """A printed page: lines above, tables, notes below."""
+    """A printed page: header lines, tables, footnotes."""
 
     header: tuple[str, ...]
     tables: tuple[Table, ...]
@@ -55,16 +55,16 @@ class Page:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Values as machines read them: full precision, no totals, ``None`` where there is none."""
+    """Values at full precision, without totals; ``None`` where a value is missing."""
 
     titles: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
 
 class Tabular(ABC):
-    """Base of all that is printed and exported, by way of a page and of sheets."""
+    """Base of printed and exported classes, by way of a page and of sheets."""
 
-    _narrow: ClassVar[bool] = False  # whether its tables are wider than a page of LaTeX
+    _narrow: ClassVar[bool] = False  # True if its tables are wider than a LaTeX page
 
     @abstractmethod
     def _page(self) -> Page:
@@ -90,7 +90,7 @@ class Tabular(ABC):
     def to_latex(self) -> str:
         r"""The printed tables as a LaTeX ``table`` for the package booktabs, names escaped.
 
-        The header is the caption, footnotes stand below. No further package is needed.
+        The header is the caption; footnotes follow the table. Other packages are not needed.
         """
         return latex(self._page(), narrow=self._narrow)
 
@@ -98,19 +98,18 @@ class Tabular(ABC):
         """One table as CSV, at full precision.
 
         Args:
-            table: By default ``"layers"``, of a paper table ``"methods"``; or another table that
-                this has: ``"groups"`` or ``"neurons"`` of a report, ``"steps"`` of one with
-                figures of time steps, ``"cores"`` of one with cores, ``"neurons"`` of an estimate,
-                ``"conventions"`` of all conventions.
+            table: By default ``"layers"``; ``"methods"`` for a paper table. Others, where present:
+                ``"groups"`` and ``"neurons"`` of a report, ``"steps"`` with figures per time step,
+                ``"cores"`` with cores, ``"neurons"`` of an estimate, ``"conventions"`` of all
+                conventions.
 
         Returns:
-            Text with a line of titles and a line per row; of ``"steps"`` a line per row, figure and
-            time step, counted from 1. Titles that end in ``_sum`` are exact
-            sums over all samples, those of a paper table name the unit; an empty field means
-            that there is no such figure.
+            A line of titles, then a line per row; for ``"steps"`` a line per row, figure and time
+            step, counted from 1. Titles that end in ``_sum`` are exact sums over all samples;
+            titles of a paper table name the unit. An empty field is a missing figure.
 
         Raises:
-            ValueError: If there is no such table.
+            ValueError: If the table is unknown.
         """
         return csv_text(self._sheet(table))
 
@@ -125,7 +124,7 @@ class Tabular(ABC):
 
         Raises:
             ImportError: If pandas is not installed.
-            ValueError: If there is no such table.
+            ValueError: If the table is unknown.
         """
         sheet = self._sheet(table)
         pandas = optional_module("pandas")
@@ -142,7 +141,7 @@ class Tabular(ABC):
 
 
 def plain(page: Page) -> str:
-    """Aligned columns that any terminal shows."""
+    """Aligned columns for a terminal."""
     blocks = ["\n".join(printable(line) for line in page.header)]
     blocks += [_plain_table(table) for table in page.tables]
     notes = (
@@ -171,7 +170,7 @@ def _plain_table(table: Table) -> str:
 
 
 def rich_renderable(page: Page) -> Any:
-    """A renderable for ``rich.print``; nothing in a cell is taken for markup."""
+    """A renderable for ``rich.print``; cells are not parsed as markup."""
     box, console, tables, text = map(
         optional_module, ("rich.box", "rich.console", "rich.table", "rich.text")
     )
@@ -184,11 +183,11 @@ def rich_renderable(page: Page) -> Any:
             cells = [line[i] for line in table.lines] if column.number else []
             numbers = [number for cell in cells for number in cell.split(" -> ")]
             made.add_column(
-                text.Text(printable(column.title).replace(" [", "\n[")),  # a unit has its own line
+                text.Text(printable(column.title).replace(" [", "\n[")),  # unit on a new line
                 text.Text(printable(table.total[i]) if table.total else ""),
                 justify="right" if column.number else "left",
                 overflow="fold",
-                # In a narrow terminal titles and names are broken, numbers are not.
+                # A narrow terminal breaks titles and names, not numbers.
                 min_width=max(map(len, numbers), default=1),
             )
         for row in table.rows:
@@ -233,7 +232,7 @@ def html_tables(page: Page) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escape what Markdown would read as markup.
+    r"""Escape characters that Markdown would parse as markup.
 
     Example:
         >>> escape_markdown("a|b_c")
@@ -243,7 +242,7 @@ def escape_markdown(text: str) -> str:
 
 
 def markdown(page: Page) -> str:
-    """Markdown tables; the totals, if there are any, are the last row."""
+    """Markdown tables; totals, if present, are the last row."""
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(map(escape_markdown, cells))} |"
@@ -276,7 +275,7 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Escape what LaTeX would read as a command.
+    r"""Escape characters that LaTeX would parse as commands.
 
     Example:
         >>> escape_latex("50 % of a_b")
@@ -289,7 +288,7 @@ def latex(page: Page, narrow: bool = False) -> str:
     """A ``table`` environment with booktabs rules: header as caption, footnotes below.
 
     Args:
-        page: What it shows.
+        page: The page to render.
         narrow: For many columns: small type, titles with one word per line. Nine columns with
             their titles in one line are wider than the text of a page.
     """
@@ -328,7 +327,7 @@ NARROW = r"\small\setlength{\tabcolsep}{4pt}"
 
 
 def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
-    """Lines of a head with one word of each title per line, all of one height."""
+    """Lines of a head with one word of each title per line, padded to equal height."""
     words = [title.split(" ") for title in titles]
     height = max(map(len, words))
     padded = [[""] * (height - len(one)) + one for one in words]
@@ -336,7 +335,7 @@ def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _prose(text: str) -> str:
-    """Text with quotation marks that open and close; an apostrophe remains one.
+    """Convert straight quotation marks of a text to LaTeX quotes; an apostrophe remains one.
 
     Example:
         >>> _prose('profile "a", of 5" wide')
@@ -354,12 +353,12 @@ def csv_text(sheet: Sheet) -> str:
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
-    # The writer quotes what its own end of line holds: both characters that end lines elsewhere.
+    # The writer quotes cells that contain its own line terminator: use both common characters.
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n").writerow(cells)
     return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def sheet_of(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    """A sheet from one mapping of titles to values per row."""
+    """Build a sheet from one mapping of titles to values per row."""
     return Sheet(tuple(titles), tuple(tuple(row[title] for title in titles) for row in rows))

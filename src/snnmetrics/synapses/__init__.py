@@ -1,1 +1,1 @@
-"""Synapses of input elements: geometry, fan-out maps, weights as they are used."""
+"""Synapses of input elements: geometry, fan-out maps, effective weights."""

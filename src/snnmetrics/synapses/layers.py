@@ -1,7 +1,7 @@
-"""The exact fan-out of linear layers and of chains of them.
+"""Exact fan-out of linear layers and of chains of them.
 
-A layer type is added by one function, registered with ``_with_unit_weights``, that says how the
-layer acts once its weights are given; :mod:`snnmetrics.synapses.paths` counts the paths.
+A layer type is added by one function, registered with ``_with_unit_weights``, that applies the
+layer with given weights; :mod:`snnmetrics.synapses.paths` counts the paths.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINEAR_WITHOUT_WEIGHTS = (
     | nn.Flatten
     | nn.Identity
 )
-_MOST_ELEMENTS = 2**60  # as float64 they would be as many bytes as an address can tell apart
+_MOST_ELEMENTS = 2**60  # larger maps would exceed the address space as float64
 _Function = Callable[..., Tensor]
 # By number of spatial dimensions, less one.
 _ADAPTIVE_POOL: tuple[_Function, ...] = (
@@ -46,28 +46,28 @@ _ADAPTIVE_POOL: tuple[_Function, ...] = (
 def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = False) -> Tensor:
     """Count the synapses of every input element of a linear layer, exactly.
 
-    Padding edges, stride, dilation, groups, transposition and padding modes are exact: a tap that
-    falls outside the output map, or on padding, is no synapse. An element that reaches an output
-    twice (reflect or circular padding, overlapping pooling in a chain) has two. In a
-    ``Sequential`` paths are counted.
+    Padding edges, stride, dilation, groups, transposition and padding modes are exact: a tap
+    outside the output map, or on padding, is not a synapse. An element that reaches an output twice
+    (reflect or circular padding, overlapping pooling in a chain) has two synapses. In a
+    ``Sequential``, paths are counted.
 
     Args:
         layer: ``Linear``, ``Conv1d/2d/3d``, ``ConvTranspose1d/2d/3d`` (and subclasses), or a
-            ``Sequential`` of such with average or sum pooling (``AvgPool``, ``AdaptiveAvgPool``,
-            ``LPPool`` of norm 1), ``Flatten``, and, passed through, ``Identity``,
-            dropout and batch norm (taken as folded into the weights).
+            ``Sequential`` of these with average or sum pooling (``AvgPool``, ``AdaptiveAvgPool``,
+            ``LPPool`` of norm 1), ``Flatten``, and, passed through, ``Identity``, dropout and batch
+            norm (taken as folded into the weights).
         input_shape: Shape of one input without batch and time, for example ``(C, H, W)``.
-        effective: Whether to leave out synapses whose weight is zero now, also where
-            ``torch.nn.utils.prune``, ``parametrize``, ``weight_norm`` or ``spectral_norm`` make
-            the weight.
+        effective: Whether to leave out synapses whose weight is currently zero, including weights
+            computed by ``torch.nn.utils.prune``, ``parametrize``, ``weight_norm`` or
+            ``spectral_norm``.
 
     Returns:
         float64 tensor of shape ``input_shape`` on the device of the layer: the number of synapses
-        (in a chain: paths) of each input element. The layer is left as it was.
+        (in a chain: paths) of each input element. The layer is not changed.
 
     Raises:
-        TypeError: If the layer is not linear or not known; the message says why. If ``effective``
-            is no bool.
+        TypeError: If the layer is not linear or is unknown; the message says why. If ``effective``
+            is not a bool.
         ValueError: If ``input_shape`` is not a shape that the layer accepts.
 
     Example:
@@ -105,15 +105,15 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
 
 
 def _refuse_without_synapses(layer: nn.Module) -> None:
-    """A chain needs a layer with weights; a subclass with a forward of its own may do anything."""
+    """Require a layer with weights in a chain, and PyTorch's forward in each of its layers."""
     synaptic = [m for m in layer.modules() if isinstance(m, _SYNAPTIC)]
     for module in synaptic:
         cls = next(c for c in type(module).__mro__ if "forward" in vars(c))
         if cls.__module__.partition(".")[0] not in PACKAGES:
             raise TypeError(
                 f"layer: expected a layer of PyTorch or of a known framework, found "
-                f"{type(module).__name__}, whose forward is its own: it may pad, scale or reuse "
-                "weights. Take the fan-out of the plain layers it is made of"
+                f"{type(module).__name__}, which overrides forward: it may pad, scale or reuse "
+                "weights. Take the fan-out of its plain layers"
             )
     if not synaptic and isinstance(layer, nn.Sequential | _LINEAR_WITHOUT_WEIGHTS):
         raise TypeError(
@@ -123,7 +123,7 @@ def _refuse_without_synapses(layer: nn.Module) -> None:
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    # What has no order is no shape, and bytes would be taken for numbers.
+    # Unordered collections are not shapes, and bytes would be read as numbers.
     if isinstance(input_shape, Set | Mapping | bytes | bytearray):
         sizes: tuple[int, ...] = ()
     else:
@@ -148,9 +148,9 @@ def _with_unit_weights(layer: nn.Module, x: Tensor, effective: bool) -> Tensor:
     """Push ``x`` through a layer whose weights are one at every synapse, and without bias."""
     raise TypeError(
         f"layer: expected a linear layer (Linear, Conv, ConvTranspose, average or sum pooling, or "
-        f"a Sequential of such), found {type(layer).__name__}: which outputs an input reaches does "
-        "not follow from it alone. Spiking neurons, activations and recurrent layers emit values "
-        "of their own: take the fan-out of the linear layer after them"
+        f"a Sequential of such), found {type(layer).__name__}: outputs that an input reaches do "
+        "not depend on it alone. Spiking neurons, activations and recurrent layers emit new "
+        "values: take the fan-out of the linear layer after them"
     )
 
 
@@ -200,8 +200,8 @@ def _conv(layer: nn.Conv2d, x: Tensor, effective: bool) -> Tensor:
         geometry = geometry._replace(padding=((0, 0),) * len(geometry.padding))
     if effective:
         return geometry.convolve(x, _present(layer, x))
-    # Where all weights are one, the channels of a group act as their sum, with one kernel, and all
-    # output channels of a group are the same.
+    # With unit weights, the channels of a group act as their sum, with one kernel, and all output
+    # channels of a group are equal.
     summed = x.unflatten(1, (layer.groups, -1)).sum(2)
     ones = x.new_ones((layer.groups, 1, *layer.kernel_size))
     return geometry.convolve(summed, ones).repeat_interleave(layer.out_channels // layer.groups, 1)
@@ -234,7 +234,7 @@ def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, x: Tensor, effective: bool) 
     _require_dims(layer, x, ndim + 2)
     targets = _per_dim(layer.output_size, ndim)
     sizes = [n if n is not None else old for n, old in zip(targets, x.shape[2:], strict=True)]
-    # The mean of each window times its size, windows being uneven where sizes do not divide.
+    # Mean of each window times its size; windows are uneven if sizes do not divide.
     outputs = _ADAPTIVE_POOL[ndim - 1](x, sizes)
     for dim, (old, new) in enumerate(zip(x.shape[2:], sizes, strict=True)):
         window = [-(-(j + 1) * old // new) - j * old // new for j in range(new)]
@@ -270,8 +270,8 @@ def _flatten(layer: nn.Flatten, x: Tensor, effective: bool) -> Tensor:
 def _sequential(layer: nn.Sequential, x: Tensor, effective: bool) -> Tensor:
     if type(layer).forward is not nn.Sequential.forward:
         raise TypeError(
-            f"layer: expected a plain Sequential, found {type(layer).__name__}, whose forward is "
-            "its own: its layers may not follow each other"
+            f"layer: expected a plain Sequential, found {type(layer).__name__}, which overrides "
+            "forward: its layers may not follow each other"
         )
     for child in layer:
         x = _with_unit_weights(child, x, effective)
@@ -282,7 +282,7 @@ def _sequential(layer: nn.Sequential, x: Tensor, effective: bool) -> Tensor:
 
 
 def _present(layer: nn.Module, x: Tensor) -> Tensor:
-    """One at every weight that is not zero, in the dtype and on the device of ``x``."""
+    """One at every nonzero weight, in the dtype and on the device of ``x``."""
     with torch.no_grad():
         weight = weights.current(layer, "weight")
         if weight.is_meta:
@@ -296,7 +296,7 @@ def _present(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _require_dims(layer: nn.Module, x: Tensor, ndim: int) -> None:
-    """Refuse what PyTorch would take for an input without batch dimension."""
+    """Refuse inputs that PyTorch would read as lacking a batch dimension."""
     if x.ndim != ndim:
         raise ValueError(
             f"input_shape: {type(layer).__name__} expects {ndim - 1} dimensions "
@@ -312,7 +312,7 @@ def _require_size(what: str, expected: int, found: int) -> None:
 def _sum_pool(
     layer: nn.AvgPool2d | nn.LPPool2d, x: Tensor, padding: int | tuple[int, ...]
 ) -> Tensor:
-    """Average pooling without its division, so that every tap weighs one."""
+    """Average pooling without its division, so that every tap has weight one."""
     ndim = _spatial_dims(layer)
     _require_dims(layer, x, ndim + 2)
     stride = layer.kernel_size if layer.stride is None else layer.stride
@@ -321,7 +321,7 @@ def _sum_pool(
         return F.avg_pool3d(x, kernel, steps, pads, layer.ceil_mode, True, 1)
     if ndim == 2:
         return F.avg_pool2d(x, kernel, steps, pads, layer.ceil_mode, True, 1)
-    # One dimension has no divisor to override: a map of height one does.
+    # 1d pooling lacks a divisor to override: use a map of height one.
     flat = x.unsqueeze(2)
     pooled = F.avg_pool2d(flat, (1, *kernel), (1, *steps), (0, *pads), layer.ceil_mode, True, 1)
     return pooled.squeeze(2)

@@ -1,4 +1,4 @@
-"""Synapse maps of single operations, from the weights that a call used."""
+"""Synapse maps of single operations, from the weights used in a call."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from snnmetrics.tensors.sparsity import SparsityPattern, sparsity_pattern
 from snnmetrics.tensors.stats import InputStats, events_along
 from snnmetrics.tensors.tiles import numpy_view
 
-_MAX_MAPS = 64  # beside those of the last batch: inputs of ever new sizes must not fill the memory
+_MAX_MAPS = 64  # beyond the last batch: new input sizes must not fill the memory
 
 
 class SynapseFigures(NamedTuple):
-    """Figures of calls by their input and a map, 0-dim float64 each; ``Counts`` explains them.
+    """Figures of calls from their input and a map, 0-dim float64 each, as in ``Counts``.
 
     Attributes:
         events: Nonzero elements of the input.
@@ -48,11 +48,11 @@ class SynapseFigures(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SynapseMap:
-    """Synapses of every input neuron. A map of one channel serves all channels of a convolution.
+    """Synapses of every input neuron. A map of one channel applies to all channels.
 
     Attributes:
         dense: All synapses, float64.
-        effective: Those whose weight is not zero; None where no weight is zero.
+        effective: Synapses of nonzero weight; None if all weights are nonzero.
         synapses: Sum of all synapses over all neurons.
     """
 
@@ -80,7 +80,7 @@ class SynapseMap:
         )
 
     def before_padding(self, shape: Sequence[int], pad: Sequence[int], mode: str) -> SynapseMap:
-        """The map of what was padded by copies: an element adds up those of all its copies."""
+        """Map of an input padded by copies: each element sums the synapses of its copies."""
         key = tuple(shape), tuple(pad), mode
         known = self._before.get(key)
         if known is not None:
@@ -96,27 +96,27 @@ class SynapseMap:
 
 
 def _dot(counts: Tensor, fanout: Tensor) -> Tensor:
-    """Sum of products; a map of one channel serves all channels."""
+    """Sum of products; a map of one channel applies to all channels."""
     if counts.shape != fanout.shape:
         counts = counts.sum(0, keepdim=True)
     return torch.dot(counts.reshape(-1), fanout.reshape(-1))
 
 
 class SynapseMaps:
-    """Maps of the operations of a model, made once per shape and sparsity pattern of the weight.
+    """Maps of the operations of a model, cached by shape and sparsity pattern of the weight.
 
-    The pattern is compared once per batch and version of a weight: the version alone would not do,
-    since optimisers and assignments to ``.data`` write without leaving a trace in it.
+    The pattern is compared once per batch and version of a weight. The version alone is
+    insufficient, since optimisers and assignments to ``.data`` do not change it.
     """
 
     def __init__(self) -> None:
-        # By operation, the least recently used first: the pattern of the weight, and the map.
+        # By operation, the least recently used first: pattern of the weight, and map.
         self._maps: OrderedDict[Any, tuple[object, SynapseMap]] = OrderedDict()
-        self._used: set[Any] = set()  # keys of these in this batch
+        self._used: set[Any] = set()  # keys used in this batch
         self._patterns: dict[Any, tuple[Callable[[], Tensor | None], object]] = {}  # of this batch
 
     def invalidate(self) -> None:
-        """Compare every weight again: each may hold other zeros from now on."""
+        """Compare every weight again: its zeros may have changed."""
         self._patterns.clear()
         while len(self._maps) > max(_MAX_MAPS, len(self._used)):
             self._maps.popitem(last=False)
@@ -130,21 +130,21 @@ class SynapseMaps:
         device: torch.device,
         autapses: bool = True,
     ) -> SynapseMap:
-        """The map of an operation, a normal tensor whatever mode the model runs in.
+        """Map of an operation, a normal tensor in every mode of the model.
 
         Args:
-            row: Identity of the row: the last pattern of zeros is kept for each.
+            row: Identity of the row; the last pattern of zeros is kept per row.
             spec: The operation.
             weight: Its weight, read once per batch and version.
-            device: Where the input is.
-            autapses: Whether neurons connect to themselves; if not, the weight is square.
+            device: Device of the input.
+            autapses: Whether neurons connect to themselves; if False, the weight is square.
         """
         shapes = (spec.left_shape[1:] if spec.is_convolution else None, spec.right_shape)
         key = (row, spec.form, shapes, device, autapses)
         known, made = self._maps.get(key, (None, None))
         pattern = self._pattern(weight, known)
         if made is None or pattern is not known:
-            # Tensors of inference mode would take no part in a gradient.
+            # Tensors of inference mode cannot take part in a gradient.
             with torch.inference_mode(False), torch.no_grad():
                 if made is None:
                     made = _dense_map(spec, device, autapses)
@@ -158,12 +158,12 @@ class SynapseMaps:
         return made
 
     def _pattern(self, weight: Tensor, known: object) -> object:
-        """Sparsity pattern of a weight; None if it is known that no element is zero.
+        """Sparsity pattern of a weight; None if all elements are known to be nonzero.
 
         A tensor that the host cannot read without waiting has a new pattern in every batch.
         """
         owner, view = weight, None
-        if weight._base is not None:  # such as a transpose, which is made anew at every call
+        if weight._base is not None:  # such as a transpose, which is a new tensor at every call
             owner = weight._base
             view = (weight.dtype, weight.shape, weight.stride(), weight.storage_offset())
         key = (id(owner), version_of(weight), view)
@@ -174,7 +174,7 @@ class SynapseMaps:
         return pattern
 
     def _reference(self, owner: Tensor, key: Any) -> Callable[[], Tensor | None]:
-        """A weak reference, but for a parameter: PyTorch swaps none that has one."""
+        """A weak reference; none for a parameter, since PyTorch could not swap it then."""
         if isinstance(owner, nn.Parameter):
             return lambda: owner
         forget = self._patterns.pop
@@ -193,7 +193,7 @@ def _compare(weight: Tensor, known: object) -> object:
 
 def _dense_map(spec: OpSpec, device: torch.device, autapses: bool) -> SynapseMap:
     if spec.is_convolution:
-        # Made on the CPU, where its sum can be read without making a device wait.
+        # Created on the CPU, where its sum does not make a device wait.
         dense = convolution_paths(spec, None)
         count = spec.left_shape[1] * int(dense.sum())
         return SynapseMap(dense.to(device), None, count)
@@ -223,7 +223,7 @@ def _nonzero(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _dims(spec: OpSpec) -> tuple[tuple[int, ...], list[int]]:
-    """Dimensions that a weight has alone, and those it shares, in the order of the input."""
+    """Dimensions of a weight that its input lacks, and shared ones, in the order of the input."""
     letters, shared = spec.letters.right, spec.letters.shared
     own = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     return own, [letters.index(letter) for letter in shared]
@@ -232,12 +232,12 @@ def _dims(spec: OpSpec) -> tuple[tuple[int, ...], list[int]]:
 def convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
     """Synapses of each element of one input, channel by channel.
 
-    The map is ``(C, *spatial)``; without a weight all synapses count, all channels have the same,
-    and it is ``(1, *spatial)``.
+    The map is ``(C, *spatial)``. Without a weight all synapses count, all channels are equal, and
+    it is ``(1, *spatial)``.
 
-    What an input element reaches does not depend on the output channel, but for the weights that
-    are zero: kernels are first added up over the output channels of a group, and the map of each
-    channel follows from a kernel of its own.
+    The outputs that an input element reaches depend on the output channel only through zero
+    weights: kernels are first summed over the output channels of a group, and each channel's map
+    follows from its own kernel.
     """
     geometry, spatial, kernel = spec.geometry, spec.left_shape[2:], spec.right_shape[2:]
     outputs = spec.right_shape[1 if geometry.transposed else 0]
@@ -260,11 +260,11 @@ def convolution_paths(spec: OpSpec, weight: Tensor | None) -> Tensor:
 
 
 def _spread(taps: Tensor, spec: OpSpec) -> Tensor:
-    """Add up the taps that each input element meets, dimension by dimension.
+    """Sum the taps that each input element meets, dimension by dimension.
 
-    Which taps of a dimension lead from an input element to an output does not depend on the other
-    dimensions. So the map is a product of the taps with one small matrix per dimension, and takes
-    as many launches on an accelerator.
+    The taps that lead from an input element to an output are independent per dimension. So the map
+    is a product of the taps with one small matrix per dimension, with as many launches on an
+    accelerator.
     """
     geometry, found = spec.geometry, taps
     for d, (size, kernel) in enumerate(zip(spec.left_shape[2:], taps.shape[1:], strict=True)):

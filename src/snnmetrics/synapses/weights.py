@@ -1,9 +1,9 @@
-"""The tensors that a module computes with, whatever they are kept as.
+"""The tensors that a module computes with, independent of their storage.
 
-Pruning keeps a weight and a mask, weight normalisation a magnitude and a direction, a
-parametrization anything at all. The forward uses one tensor that is made of them, and that tensor
-alone is left once they are removed (``prune.remove``, ``remove_parametrizations``,
-``remove_weight_norm``, ``remove_spectral_norm``).
+Pruning stores a weight and a mask, weight normalisation a magnitude and a direction, a
+parametrization any tensors. The forward computes one tensor from them. Only that tensor remains
+once they are removed (``prune.remove``, ``remove_parametrizations``, ``remove_weight_norm``,
+``remove_spectral_norm``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 @dataclass(frozen=True)
 class OwnTensor:
-    """A tensor of a module (not of its children), as the next forward would use it.
+    """A tensor of a module (not of its children), as used by the next forward.
 
     Attributes:
         name: Its name in the module.
         tensor: Its value.
-        is_parameter: Whether it is, or is made of, parameters; else it is a buffer.
+        is_parameter: Whether it is a parameter or computed from parameters; else it is a buffer.
         identity: Equal for two modules that compute with the same tensor.
     """
 
@@ -38,22 +38,22 @@ class OwnTensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which every rank holds a part (FSDP2). Then all ranks must ask."""
+    """Gather a tensor that is sharded over ranks (FSDP2). All ranks must call this."""
     gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return the version of a tensor, which writes raise; 0 in inference mode: it has none."""
+    """Version of a tensor, which writes increase; 0 in inference mode, which lacks versions."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def current(module: nn.Module, name: str) -> Tensor:
-    """The tensor that the next forward would use, made without changing the module.
+    """Tensor that the next forward would use, computed without changing the module.
 
-    Pruning and the older normalisations make it in a hook before each forward: the attribute is
-    what the last forward left. Parametrizations make it on access, and may step a power iteration
-    when in training.
+    Pruning and the older normalisations compute it in a hook before each forward: the attribute
+    holds the value of the last forward. Parametrizations compute it on access, and may step a power
+    iteration in training mode.
     """
     for made in _made_by_hooks(module):
         if made.name == name:
@@ -62,12 +62,12 @@ def current(module: nn.Module, name: str) -> Tensor:
     if name not in parametrizations:
         return whole(getattr(module, name))
     with _evaluating(parametrizations[name]):
-        # Not by access: that would fill a cache of the user's with a tensor without gradient.
+        # Not by access, which would fill a user's cache with a tensor without gradient.
         return parametrizations[name]()  # type: ignore[no-any-return]
 
 
 def own_tensors(module: nn.Module) -> Iterator[OwnTensor]:
-    """Parameters and buffers of one module, those that others are made of replaced by these."""
+    """Parameters and buffers of one module; source tensors are replaced by computed ones."""
     kept: dict[str, Tensor | None] = {**module._parameters, **module._buffers}
     made_by_hooks = list(_made_by_hooks(module))
     sources = {source for made in made_by_hooks for source in made.sources}
@@ -80,14 +80,14 @@ def own_tensors(module: nn.Module) -> Iterator[OwnTensor]:
             is_parameter = any(source in module._parameters for source in made.sources)
             yield OwnTensor(made.name, made.make(), is_parameter, tuple(map(id, parts)))
     for name, parametrization in _parametrizations(module).items():
-        # The identity of what is learnt is not enough: two modules may make two tensors of it.
+        # Identity of the parameters is insufficient: two modules may compute different tensors.
         identity = (id(parametrization),)
         is_parameter = bool(parametrization._parameters)
         yield OwnTensor(name, current(module, name), is_parameter, identity)
 
 
 def modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Each module once, but none that only serves to make the tensor of another."""
+    """Each module once, without modules that only compute a tensor of another."""
     seen: set[int] = set()
     waiting = [model]
     while waiting:

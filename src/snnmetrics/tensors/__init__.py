@@ -1,1 +1,1 @@
-"""Kinds, events and exact sums of tensors, in one read."""
+"""Kinds, events and exact sums of tensors, in one read of memory."""

@@ -1,9 +1,9 @@
-"""Values that are spike counts: integers but for rounding, and not too large.
+"""Values that are spike counts: integers up to rounding, and not too large.
 
 Spikes of a straight-through estimator, ``spike.detach() + soft - soft.detach()``, are 1 up to a
 rounding or two: 0.99999994 or 1.0000001 in float32. A value within four units in the last place of
-a nonzero integer, in its own dtype, is that integer. Zero is exact: a small value is not a missing
-spike. Integers above 65,536 in magnitude are not spike counts, since large floating values are all
+a nonzero integer, in its own dtype, is that integer. Zero is exact: a small value is not a spike.
+Integers above 65,536 in magnitude are not spike counts, since all large floating values are
 integers.
 """
 
@@ -21,9 +21,9 @@ from torch import Tensor
 LARGEST_COUNT = 2**16
 HALF = frozenset({torch.float16, torch.bfloat16})
 UNITS = 4
-"""Units in the last place by which a value may be off the integer that it is taken as."""
-# A floating dtype as integers of its size, and the bits of its exponent among them: without its
-# other bits an integer is the power of two that its unit in the last place is measured by.
+"""Largest distance from an integer, in units in the last place, that is taken as rounding."""
+# Integer dtype of the same size, and its exponent bits. With the other bits cleared, an integer
+# becomes the power of two that measures its unit in the last place.
 _EXPONENT: dict[torch.dtype, tuple[torch.dtype, int]] = {
     torch.float64: (torch.int64, 0x7FF << 52),
     torch.float32: (torch.int32, 0xFF << 23),
@@ -58,15 +58,15 @@ def is_count(value: float, dtype: torch.dtype) -> bool:
 
 
 def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
-    """Mark the elements that are zero, or nearly a nonzero integer of any size.
+    """Mark elements that are zero, or nearly a nonzero integer of any size.
 
     Args:
         x: Floating tensor.
         whole: ``x.round()``.
-        eps: Unit in the last place of 1, in the dtype that the elements come from.
+        eps: Unit in the last place of 1, in the original dtype of the elements.
 
     Returns:
-        Bool tensor of the same shape. Nothing is read by the host.
+        Bool tensor of the same shape. The host is not synchronised.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ def near_counts(x: Tensor, whole: Tensor, eps: float) -> Tensor:
 
 
 class Nearness(IntEnum):
-    """Nearness of the elements of a tensor to integers: the loosest of parts is that of all."""
+    """Nearness of the elements of a tensor to integers; for parts, the loosest applies to all."""
 
     WHOLE = 0
     NEAR = 1
@@ -88,7 +88,7 @@ class Nearness(IntEnum):
 
 
 def nearness(x: Tensor) -> Nearness:
-    """Tell how near to integers up to 65,536 a floating tensor on the CPU is.
+    """Nearness of a floating tensor on the CPU to integers up to 65,536.
 
     Example:
         >>> import torch
@@ -97,7 +97,7 @@ def nearness(x: Tensor) -> Nearness:
     """
     eps = torch.finfo(x.dtype).eps
     if x.dtype in HALF:
-        x = x.to(torch.float32)  # which the CPU computes with
+        x = x.to(torch.float32)  # the CPU computes in float32
     whole = x.round()
     if x.numel() == 0:
         return Nearness.WHOLE
@@ -110,7 +110,7 @@ def nearness(x: Tensor) -> Nearness:
 
 
 def are_near_counts(tile: NDArray[Any], whole: NDArray[Any]) -> bool:
-    """The same of an array of float32 or float64, for all elements together.
+    """Nearness of an array of float32 or float64, for all elements together.
 
     Args:
         tile: The array.
@@ -124,16 +124,16 @@ def are_near_counts(tile: NDArray[Any], whole: NDArray[Any]) -> bool:
 
 
 def divided(x: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Divide values that were declared to be multiples of spike counts by their scale.
+    """Divide values declared as multiples of spike counts by their scale.
 
     Args:
         x: The values.
-        scale: What they are multiples of; a tensor is float64.
+        scale: Declared factor; a float64 tensor or a number.
 
     Returns:
-        The nearest integers, float64, and where they are the counts: the quotient is one of them
-        but for rounding in the dtype of ``x``, and not too large. Zero is exact. Nothing is read by
-        the host.
+        The nearest integers, float64, and where they are the counts: the quotient equals one of
+        them up to rounding in the dtype of ``x``, and is not too large. Zero is exact. The host is
+        not synchronised.
 
     Example:
         >>> import torch
@@ -149,7 +149,7 @@ def divided(x: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
 
 
 def counts_or_nan(x: Tensor, scale: float | Tensor) -> Tensor:
-    """Spike counts of values that were declared to be multiples of them; NaN where they are none.
+    """Spike counts of values declared as multiples of them; NaN for other values.
 
     Example:
         >>> import torch
@@ -161,7 +161,7 @@ def counts_or_nan(x: Tensor, scale: float | Tensor) -> Tensor:
 
 
 def rounded(x: Tensor) -> Tensor:
-    """The spike counts that a tensor is near to, with the gradient of the tensor.
+    """Nearest spike counts of a tensor, with the gradient of the tensor.
 
     Example:
         >>> import torch
@@ -172,5 +172,5 @@ def rounded(x: Tensor) -> Tensor:
 
 
 def with_gradient_of(x: Tensor, values: Tensor) -> Tensor:
-    """Values that do not depend on ``x``, with the gradient of ``x``."""
+    """Attach the gradient of ``x`` to values that do not depend on it."""
     return values + (x - x.detach()) if x.requires_grad else values

@@ -1,7 +1,7 @@
-"""Read activations by functions that ask nothing of the host, so that a compiler can fuse them.
+"""Readers of activations that do not synchronise the host, so that a compiler can fuse them.
 
-They become part of compiled models. Each element is read once; float32 holds the sums over 256
-vectors exactly, float64 those of more.
+They become part of compiled models. Each element is read once; float32 holds sums over 256 vectors
+exactly, float64 holds larger ones.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from snnmetrics.tensors.counts import HALF, LARGEST_COUNT, UNITS, counts_or_nan
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
-# Vectors whose spike counts float32 adds up exactly, however large they are.
+# Number of vectors whose spike counts float32 adds exactly, for all counts.
 _MOST_VECTORS = FLOAT32_INTEGERS // LARGEST_COUNT
 _BINARY, _TERNARY, _INTEGER, _ANALOG = (float(kind) for kind in InputKind)
 _WIDE = frozenset({torch.float64, torch.int64, torch.int32, torch.uint16, torch.uint32})
 
 
 class FusedSums(NamedTuple):
-    """What is known of a tensor; the sums are of each neuron, 1-dim.
+    """Statistics of a tensor; the sums are per neuron, 1-dim.
 
     Attributes:
         events: Nonzero elements.
-        whole: Sum of magnitudes, of integers where elements are near to them.
-        raw: Sum of ``|x|``; of dtypes that tell it apart from ``whole`` by rounding alone, that.
-        kind: Number of the loosest kind, 0-dim; None if only zeros and ones are possible.
+        whole: Sum of magnitudes, of the nearest integers for near elements.
+        raw: Sum of ``|x|``; equal to ``whole`` for dtypes where the two differ only by rounding.
+        kind: Index of the loosest kind, 0-dim; None if only zeros and ones are possible.
     """
 
     events: Tensor
@@ -44,9 +44,8 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
 
     Args:
         x: The tensor.
-        dims: Its dimensions that are not neurons.
-        scale: What it was declared to be a multiple of, if it was; values that are no multiples
-            give NaN.
+        dims: Dimensions other than neurons.
+        scale: Declared factor between values and spike counts, if any; other values give NaN.
 
     Example:
         >>> import torch
@@ -68,8 +67,8 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
     x, inner, outer = _parts(x, tuple(dims))
     whole = x.round()
     size = whole.abs()
-    # Adding three quarters of a number to its product with a power of two, and taking the product
-    # away, leaves the power of two that the unit in the last place of the number is measured by.
+    # Adding three quarters of a number to its product with a power of two, then subtracting the
+    # product, leaves the power of two that measures the unit in the last place of the number.
     shifted = size * (2.0**52 if x.dtype is torch.float64 else 2.0**23)
     power = (0.75 * size + shifted) - shifted
     near = (x - whole).abs() <= power * (UNITS * eps)  # false for NaN
@@ -98,13 +97,13 @@ def fused_sums(x: Tensor, dims: Sequence[int], scale: float | None = None) -> Fu
 
 
 def spike_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
-    """Read a tensor of which it is known that it holds zeros and ones: events are all there is."""
+    """Read a tensor of zeros and ones: only events are counted."""
     events = _events(x, dims, None)
     return FusedSums(events, events, events, None)
 
 
 def count_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
-    """Read a tensor of which it is known that it holds counts: integers of 0 to 65,536.
+    """Read a tensor of counts: integers of 0 to 65,536.
 
     Example:
         >>> import torch
@@ -129,12 +128,12 @@ def count_sums(x: Tensor, dims: Sequence[int]) -> FusedSums:
 
 
 def graded_sums(x: Tensor, factor: Tensor, dims: Sequence[int]) -> FusedSums:
-    """Read a tensor of which it is known that it is the product of zeros and ones with one number.
+    """Read a tensor that is the product of zeros and ones with one number.
 
     Args:
         x: The tensor.
         factor: The number, in one element.
-        dims: Its dimensions that are not neurons.
+        dims: Dimensions other than neurons.
 
     Example:
         >>> import torch
@@ -155,8 +154,8 @@ def graded_sums(x: Tensor, factor: Tensor, dims: Sequence[int]) -> FusedSums:
 def _events(x: Tensor, dims: Sequence[int], factor: Tensor | None) -> Tensor:
     """Sums of zeros and ones over some dimensions, or of their products with one number.
 
-    On the CPU a compiler's sum over the first dimension takes a few times as long as a product with
-    a matrix, which reads rows as they lie.
+    On the CPU, a compiled sum over the first dimension takes several times as long as a matrix
+    product, which reads contiguous rows.
     """
     x = x.detach()
     x = x.to(torch.float64 if x.dtype is torch.float64 else torch.float32)
@@ -171,14 +170,14 @@ def _events(x: Tensor, dims: Sequence[int], factor: Tensor | None) -> Tensor:
     else:
         x, inner, outer = _parts(x, tuple(dims))
         events = x.sum(inner) if inner else x
-    if factor is not None:  # of 256 vectors, whose sum is as good as exact
+    if factor is not None:  # of 256 vectors, with negligible rounding
         factor = factor.to(events.dtype)
         events = torch.where(factor == 0, 0.0, (events / factor).round())
     return (events.sum(outer, dtype=torch.float64) if outer else events).reshape(-1)
 
 
 def _vectors_first(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
-    """A tensor as ``(vectors, neurons)``, if it is that as it lies in memory."""
+    """View a tensor as ``(vectors, neurons)``, if its memory layout permits."""
     if not all(isinstance(size, int) for size in x.shape) or dims != tuple(range(len(dims))):
         return None
     if not x.is_contiguous() or x.numel() == 0:
@@ -187,12 +186,12 @@ def _vectors_first(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
 
 
 def over_more(found: FusedSums, shape: Sequence[int], dims: Sequence[int]) -> FusedSums:
-    """The same summed over some dimensions of the neurons, too.
+    """Sum statistics over some dimensions of the neurons.
 
     Args:
-        found: What was read.
-        shape: Of the neurons.
-        dims: Dimensions of ``shape`` that are not neurons.
+        found: Statistics to sum.
+        shape: Shape of the neurons.
+        dims: Dimensions of ``shape`` other than neurons.
     """
     over = tuple(dims)
     events, whole, raw = (
@@ -206,11 +205,11 @@ def over_more(found: FusedSums, shape: Sequence[int], dims: Sequence[int]) -> Fu
 
 
 def _parts(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
-    """Split dimensions into those of up to 256 vectors, which are added up first, and the rest.
+    """Split dimensions into a first part of up to 256 vectors, and the rest.
 
     Returns:
-        The tensor, of which a long dimension was split in two; the dimensions that are added up
-        first; those that are added up then, as numbered without the first ones.
+        The tensor, with a long dimension split in two; the dimensions to sum first; the dimensions
+        to sum next, numbered without the first ones.
     """
     if x.dtype is torch.float64:
         return x, (), dims
@@ -232,12 +231,12 @@ def _parts(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...], t
 
 
 def joined(calls: Sequence[FusedSums]) -> tuple[Tensor, Tensor | None]:
-    """Put the sums of several tensors of the same neurons side by side.
+    """Stack the sums of several tensors of the same neurons.
 
     Returns:
-        Events, and magnitudes that count, which are raw ones where the kind is analog, as
-        ``(2, calls, neurons)``, or once if they are the same; the numbers of the kinds,
-        ``(calls,)``, or None if only zeros and ones are possible.
+        Events and valid magnitudes (raw ones for the analog kind) as ``(2, calls, neurons)``, or
+        once if they are equal; the indices of the kinds, ``(calls,)``, or None if only zeros and
+        ones are possible.
     """
     parts = [FusedSums(*call) for call in calls]
     events = torch.stack([part.events for part in parts])
@@ -252,7 +251,7 @@ def joined(calls: Sequence[FusedSums]) -> tuple[Tensor, Tensor | None]:
 
 
 def with_kind(found: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """The same with its kind as a tensor, whether other kinds are possible or not."""
+    """The same statistics with the kind as a tensor, even if only one is possible."""
     events, whole, raw, kind = found
     return events, whole, raw, events.new_zeros(()) if kind is None else kind
 
@@ -265,8 +264,8 @@ def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
     """Kind, events, magnitude, operations and events of the right factor of a product, float64.
 
     Args:
-        left: Of the left factor, summed over the indices that the right one lacks.
-        right: Of the right factor, in the same order.
+        left: Statistics of the left factor, summed over the indices that the right one lacks.
+        right: Statistics of the right factor, in the same order.
     """
     sums, others = joined([left])[0].double(), joined([right])[0].double()
     kinds = _kind(left) * len(InputKind) + _kind(right)
@@ -275,8 +274,8 @@ def product_figures(left: FusedSums, right: FusedSums) -> Tensor:
     return torch.stack([kinds.double(), *left_sums, both.sum(), others[0].sum()])
 
 
-# Of each of the figures of an input: the column of its map, in a table of events with ones, with
-# the dense and with the effective map, and then of magnitudes with them.
+# Column of each figure of an input in a table: events with ones, with the dense and with the
+# effective map, then magnitudes with the same three.
 _FIGURE_COLUMNS = {2: (0, 2, 3, 1, 1, 3), 3: (0, 3, 4, 1, 2, 5)}
 
 
@@ -286,8 +285,8 @@ def input_totals(sums: Tensor, kinds: Tensor | None, maps: Tensor, facts: Tensor
     Args:
         sums: From :func:`joined`.
         kinds: From :func:`joined`.
-        maps: Columns that neurons are multiplied with: ones, dense, and effective if there is one.
-        facts: What is known of each input from shapes, ``(calls, FACTS)``.
+        maps: Columns to multiply neurons with: ones, dense, and effective if present.
+        facts: Numbers of each input determined by shapes, ``(calls, FACTS)``.
     """
     products = sums.double() @ maps
     found = torch.cat([products[0], products[-1]], 1)
@@ -301,7 +300,7 @@ def product_totals(products: Tensor, facts: Tensor) -> Tensor:
 
     Args:
         products: From :func:`product_figures`, ``(calls, 5)``.
-        facts: What is known of each from shapes, ``(calls, FACTS)``.
+        facts: Numbers of each product determined by shapes, ``(calls, FACTS)``.
     """
     kinds, events, magnitude, both, right = products.unbind(1)
     figures = torch.stack([events, magnitude, *[both] * 3, right], 1)

@@ -1,4 +1,4 @@
-"""Kinds of numbers in a tensor: spikes, signed spikes, spike counts, or any."""
+"""Kinds of numbers in a tensor: spikes, signed spikes, spike counts, other numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_FINITE = "expected finite values, found NaN or infinity"
 
 
 class InputKind(IntEnum):
-    """Kinds of input, tight to loose: a looser kind holds everything that a tighter one holds.
+    """Kinds of input, tight to loose: a looser kind includes the values of every tighter one.
 
     A value within four units in the last place of a nonzero integer is that integer.
 
@@ -23,7 +23,7 @@ class InputKind(IntEnum):
         BINARY: {0, 1}.
         TERNARY: {-1, 0, 1}.
         INTEGER: Integers from -65,536 to 65,536.
-        ANALOG: Anything.
+        ANALOG: All other numbers.
 
     Example:
         >>> max(InputKind.BINARY, InputKind.INTEGER).label
@@ -42,15 +42,15 @@ class InputKind(IntEnum):
 
     @property
     def has_unit_events(self) -> bool:
-        """Whether every event has magnitude one, so that magnitudes are events."""
+        """Whether every event has magnitude one."""
         return self <= InputKind.TERNARY
 
 
 def kind_of(x: Tensor) -> InputKind:
-    """The tightest kind that holds all elements of ``x``.
+    """Tightest kind that includes all elements of ``x``.
 
     Args:
-        x: Dense real tensor, which the host reads.
+        x: Dense real tensor, read by the host.
 
     Raises:
         ValueError: If ``x`` holds NaN or infinity.
@@ -66,13 +66,13 @@ def kind_of(x: Tensor) -> InputKind:
     if x.numel() == 0:
         return InputKind.BINARY
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        # PyTorch has no maximum of them; float64 is exact where it decides.
+        # PyTorch lacks their maximum; float64 is exact where it matters.
         return kind_within(0.0, x.to(torch.float64).max().item(), True)
     return kind_within(*_range(x))
 
 
 def kind_within(low: float, high: float, whole: bool) -> InputKind:
-    """The kind of numbers from ``low`` to ``high``, of which all or not all are near integers.
+    """Kind of numbers from ``low`` to ``high``, given whether all are near integers.
 
     Raises:
         ValueError: If a bound is NaN or infinite.

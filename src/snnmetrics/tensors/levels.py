@@ -1,4 +1,4 @@
-"""Levels: the one value beside zero that a tensor of scaled spikes holds."""
+"""Levels: the single nonzero value of a tensor of scaled spikes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def level_of(x: Tensor) -> Tensor:
-    """The positive value of a tensor that holds zero beside it alone; infinity if it holds more.
+    """The positive value of a tensor of zeros and one value; infinity if it has more values.
 
-    Of several tensors the largest level is that of all.
+    The level of several tensors is their largest level.
 
     Returns:
-        0-dim, float64; zero where the tensor holds zeros alone. Nothing is read by the host.
+        0-dim, float64; zero if the tensor is all zeros. The host is not synchronised.
 
     Example:
         >>> import torch

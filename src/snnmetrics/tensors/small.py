@@ -1,10 +1,9 @@
 """Small tensors on the CPU, read by a few PyTorch calls.
 
-Up to some 65,000 elements these calls take less time than the tiles of ``tiles.py``, whose time is
-that of Python and not of reading. The proof that all elements are 0 or 1 is ``x == x * x``, or for
-more elements ``x - x * x == 0``: in floating arithmetic, too, no other finite number fulfils one of
-them, nor does NaN. Infinity fulfils the first one, and shows in the count. The count of zeros and
-ones is exact in float32.
+Up to some 65,000 elements these calls take less time than ``tiles.py``, whose time is Python
+overhead. All elements are 0 or 1 if ``x == x * x``, or for more elements if ``x - x * x == 0``:
+other finite floating numbers and NaN do not satisfy either equation. Infinity satisfies the first
+one, and makes the count infinite. The count of zeros and ones is exact in float32.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ def read_small(
     Args:
         x: The tensor.
         dims: Dimensions to sum over, at least one.
-        expected: The kind that further tensors of this origin had; the result does not depend on
-            it.
+        expected: Kind of earlier tensors of this origin; the result does not depend on it.
 
     Returns:
-        The kind; magnitudes per neuron; events per neuron, or None where every event has magnitude
-        one; whether values were rounded to spike counts. Sums are float64, or float32 where that
-        holds all of them. None for tensors that are not read more quickly here.
+        The kind; magnitudes per neuron; events per neuron, or None if every event has magnitude
+        one; whether values were rounded to spike counts. Sums are float64, or float32 if that
+        represents all of them. None for tensors that this reader would not speed up.
 
     Raises:
         ValueError: If it is not finite.
@@ -77,7 +75,7 @@ def read_small(
     kind = kind_within(low, high, is_whole)
     positive = x.abs() if low < 0 else x
     held = is_whole and round(max(-low, high)) * x.numel() < FLOAT32_INTEGERS
-    wide = torch.float32 if held else torch.float64  # a type in which the sums are exact
+    wide = torch.float32 if held else torch.float64  # a dtype with exact sums
     magnitudes = positive.sum(dims, dtype=wide)
     if kind.has_unit_events:
         return kind, magnitudes, None, is_rounded

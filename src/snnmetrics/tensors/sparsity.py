@@ -1,9 +1,9 @@
 """Patterns of the zeros of a tensor, without a copy of its size.
 
-A weight is read at every batch: writes to ``.data``, by NumPy or by a fused optimiser leave no
-trace in its version. It is read tile by tile. NumPy compares a tile with zero many times quicker
-than PyTorch; eight results are packed into a byte and compared with the kept bytes. A tile without
-a zero keeps no bytes.
+A weight is read at every batch: writes to ``.data``, by NumPy or by a fused optimiser do not change
+its version. It is read tile by tile. NumPy compares a tile with zero many times faster than
+PyTorch; eight results are packed into a byte and compared with the kept bytes. A tile without zeros
+is stored as None.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class SparsityPattern:
     """The zeros of a tensor; patterns are compared by identity.
 
     Args:
-        layout: Shape, strides and dtype of the tensor, which say what element a bit belongs to.
-        tiles: One bit per element, set where it is not zero, for each tile in the order of the
-            memory; None for a tile without a zero.
+        layout: Shape, strides and dtype of the tensor, which map bits to elements.
+        tiles: One bit per element, set if it is not zero, for each tile in memory order; None for a
+            tile without zeros.
     """
 
     def __init__(self, layout: tuple[Any, ...], tiles: list[Bits | None]) -> None:
@@ -41,12 +41,12 @@ def sparsity_pattern(x: Tensor, known: SparsityPattern | None = None) -> Sparsit
     """Compare the zeros of a tensor with a known pattern, in one read of its memory.
 
     Args:
-        x: Tensor of which there is a ``numpy_view``.
+        x: Tensor that has a ``numpy_view``.
         known: Pattern of an earlier call.
 
     Returns:
-        ``known`` itself if no zero changed, otherwise a new pattern, which shares the tiles that
-        did not change; None if no element is zero.
+        ``known`` itself if its zeros are unchanged, otherwise a new pattern, which shares the
+        unchanged tiles; None if all elements are nonzero.
 
     Example:
         >>> import torch
@@ -65,7 +65,7 @@ def sparsity_pattern(x: Tensor, known: SparsityPattern | None = None) -> Sparsit
     tiles: list[Bits | None] = []
     flags = np.empty(min(TILE, x.numel()), np.bool_)
     magnitudes = np.empty(len(flags), np.int16) if x.dtype in _HALF else None
-    # Contiguous memory is read in place, any other through a buffer of the size of a tile.
+    # Contiguous memory is read in place, other memory through a buffer of the size of a tile.
     flow = np.nditer(array_of(viewed), ["external_loop", "buffered"], order="K", buffersize=TILE)
     for values in flow:
         tile: Values = np.asarray(values)
@@ -85,7 +85,7 @@ def sparsity_pattern(x: Tensor, known: SparsityPattern | None = None) -> Sparsit
 
 
 def nonzero(x: Tensor) -> NDArray[np.bool_] | None:
-    """Mark the elements that are not zero; None if there is no ``numpy_view`` of the tensor."""
+    """Mark nonzero elements; None if the tensor lacks a ``numpy_view``."""
     viewed = numpy_view(x)
     if viewed is None:
         return None

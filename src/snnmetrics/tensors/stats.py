@@ -1,4 +1,4 @@
-"""Statistics of a tensor per neuron, from one read; the only place that reads activations."""
+"""Statistics of a tensor per neuron, from one read; the only module that reads activations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from snnmetrics.tensors.sparsity import nonzero
 from snnmetrics.tensors.sums import all_finite, blocks, magnitude_sum
 from snnmetrics.tensors.tiles import PLAIN, read
 
-_COPIED = 2**12  # elements up to which copies that are added up together take less time than sums
+_COPIED = 2**12  # maximum number of elements for which deferred sums of copies are faster
 _WIDE = frozenset({torch.float64, torch.int64})
 LEADING = tuple(tuple(range(number)) for number in range(64))
-"""The first dimensions, by their number."""
+"""The leading dimensions, by their number."""
 
 
 class InputStats(NamedTuple):
@@ -27,12 +27,12 @@ class InputStats(NamedTuple):
 
     Attributes:
         kind: Kind of its values.
-        magnitudes: Sum of ``|x|`` per neuron, float64; a narrower dtype that holds the sums where
-            they come from :func:`summarize_narrowly`.
-        events: Nonzero elements per neuron, in the same dtype; None where every event has magnitude
+        magnitudes: Sum of ``|x|`` per neuron, float64; from :func:`summarize_narrowly` possibly a
+            narrower dtype that represents the sums.
+        events: Nonzero elements per neuron, in the same dtype; None if every event has magnitude
             one, so that magnitudes are events.
-        leading: Number of first dimensions of ``magnitudes`` that are still to be added up; 0 but
-            for small tensors that :func:`summarize_narrowly` copied.
+        leading: Number of leading dimensions of ``magnitudes`` still to be summed; nonzero only for
+            small tensors that :func:`summarize_narrowly` copied.
         rounded: Whether values were rounded to spike counts.
     """
 
@@ -48,7 +48,7 @@ class InputStats(NamedTuple):
         return self.magnitudes if self.events is None else self.events
 
     def widened(self) -> InputStats:
-        """The same, added up, in float64."""
+        """The same statistics, fully summed, in float64."""
         magnitudes, events = self.magnitudes, self.events
         if self.leading:
             magnitudes = magnitudes.sum(LEADING[self.leading], dtype=torch.float64)
@@ -58,20 +58,20 @@ class InputStats(NamedTuple):
         return InputStats(self.kind, magnitudes.double(), events, 0, self.rounded)
 
     def summed(self, dims: tuple[int, ...]) -> InputStats:
-        """The same with some dimensions of the neurons added up."""
+        """The same statistics, summed over some dimensions of the neurons."""
         assert not self.leading, "batch dimensions of a copy are still to be added up"
         events = None if self.events is None else self.events.sum(dims)
         return self._replace(magnitudes=self.magnitudes.sum(dims), events=events)
 
     def permuted(self, order: Sequence[int]) -> InputStats:
-        """The same with the dimensions of the neurons in another order."""
+        """The same statistics with permuted neuron dimensions."""
         assert not self.leading, "batch dimensions of a copy are still to be added up"
         events = None if self.events is None else self.events.permute(*order)
         return self._replace(magnitudes=self.magnitudes.permute(*order), events=events)
 
 
 def total(parts: Sequence[InputStats]) -> InputStats:
-    """The sum of statistics of tensors of the same neurons, float64; of one, itself.
+    """Add statistics of tensors of the same neurons, float64. Returns a single one itself.
 
     Example:
         >>> import torch
@@ -96,8 +96,8 @@ def total(parts: Sequence[InputStats]) -> InputStats:
 
 
 def _total(parts: list[Tensor], copies: list[Tensor]) -> Tensor:
-    """Add up tensors, and the rows of copies, whose sums float32 holds; float64."""
-    # float32 and uint8 are stacked, as float32, which holds either; int64 would be rounded by it.
+    """Add tensors, and rows of copies, whose sums float32 represents; float64."""
+    # float32 and uint8 are stacked as float32, which represents both; int64 would be rounded.
     found = [part.double() for part in parts if part.dtype in _WIDE]
     narrow = [part for part in parts if part.dtype not in _WIDE]
     if copies:
@@ -112,7 +112,7 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
 
     Args:
         x: The tensor.
-        dims: Its dimensions that are not neurons.
+        dims: Dimensions other than neurons.
 
     Raises:
         ValueError: If it is not finite.
@@ -132,14 +132,14 @@ def summarize(x: Tensor, dims: tuple[int, ...]) -> InputStats:
 def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | None) -> InputStats:
     """Read a tensor in as few calls as possible.
 
-    Sums are in a dtype that holds them; of few elements nothing is added up yet. A positive
-    infinity in a small tensor makes a sum infinite that says it is of zeros and ones: check the
+    Sums are in a dtype that represents them; sums over few elements are deferred. A positive
+    infinity in a small tensor makes a sum infinite although its kind is zeros and ones: check the
     sums.
 
     Args:
         x: The tensor.
-        dims: Its dimensions that are not neurons.
-        expected: The kind that is tried first; the result does not depend on it.
+        dims: Dimensions other than neurons.
+        expected: Kind to try first; the result does not depend on it.
 
     Raises:
         ValueError: On the CPU, if it is not finite.
@@ -158,11 +158,11 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
     ):
         if x.requires_grad:
             x = x.detach()
-        # The square, which the proof needs, is a copy of zeros and ones: many are added up at once.
+        # The square needed for the check is a copy of zeros and ones: many are summed at once.
         square = x * x
         if torch.equal(x, square):
             return InputStats(InputKind.BINARY, square, None, len(dims))
-        expected = InputKind.INTEGER  # zeros and ones alone are ruled out
+        expected = InputKind.INTEGER  # not only zeros and ones
     small = read_small(x, dims, expected)
     if small is not None:
         kind, magnitudes, events, is_rounded = small
@@ -177,7 +177,7 @@ def summarize_narrowly(x: Tensor, dims: tuple[int, ...], expected: InputKind | N
 
 
 def _summarize_others(x: Tensor, dims: tuple[int, ...]) -> InputStats:
-    """Read what is in another dtype or in another layout."""
+    """Read a tensor of another dtype or layout."""
     kind = kind_of(x)
     is_rounded = x.is_floating_point() and kind is not InputKind.ANALOG
     magnitudes = magnitude_sum(
@@ -192,7 +192,7 @@ def _summarize_others(x: Tensor, dims: tuple[int, ...]) -> InputStats:
 
 
 def as_counts(x: Tensor, stats: InputStats) -> Tensor:
-    """A tensor with the values that its statistics count, and with its own gradient.
+    """Values of a tensor as its statistics count them, with its own gradient.
 
     Example:
         >>> import torch
@@ -209,7 +209,7 @@ def events_along(x: Tensor, dims: tuple[int, ...]) -> Tensor:
         x, dims = x.unsqueeze(0), (0,)
     if not x.is_cpu:
         return magnitude_sum(x.ne(0), dims)
-    # Block by block: where events are would be a tensor of half the size of one in half precision.
+    # Block by block: a mask would take half the memory of a half-precision tensor.
     first, *others = blocks(x, dims)
     counts = _events_in_block(first, dims)
     for block in others:

@@ -1,21 +1,21 @@
-"""Sums of activations that are exact whatever the dtype.
+"""Sums of activations that are exact for every dtype.
 
 A floating dtype stops counting at some integer: bfloat16 at 256, float16 at 2,048, float32 at
-16,777,216 = 2**24. Summing in float64 is exact up to 2**53 but many times slower on a CPU. So a
-sum is taken in float32 where float32 is provably enough, and in float64 elsewhere.
+16,777,216 = 2**24. Summing in float64 is exact up to 2**53 but many times slower on a CPU. So sums
+are float32 if that is provably sufficient, and float64 otherwise.
 
-The proof for integers costs one read of the result. Magnitudes are not negative, hence no partial
-sum exceeds the total, also after rounding, which is monotone: a total below 2**24 means that every
-partial sum was below 2**24, and there float32 holds each integer.
+The proof for integers takes one read of the result. Magnitudes are non-negative, and rounding is
+monotone, so partial sums do not exceed the total: a total below 2**24 means that every partial sum
+was below 2**24, where float32 represents each integer.
 
-Graded values are not counts and have no such proof. A total that is not an integer reveals them,
-and they are summed in float64; where their totals happen to be integers, they are summed as exactly
-as float32 sums (a few parts in 10**7).
+Graded values lack such a proof. They are detected by a total that is not an integer, and summed in
+float64. If all totals happen to be integers, the error is that of float32 sums (a few parts in
+10**7).
 
-Spike counts but for rounding (``counts.py``) are summed as counts. Their totals reveal them: they
-are near integers. A small total that is an integer hides none, since the distances of all values
-from integers add up to less than one. Where larger totals are integers, the values are looked
-into, but for sums of many float32 values in float32: these round such distances off.
+Spike counts with rounding (``counts.py``) are summed as counts. They are detected by totals that
+are near integers. A small integer total cannot hide them, since the distances of all values from
+integers add up to less than one. For larger integer totals the values are examined, except in sums
+of many float32 values in float32, which lose such distances by rounding.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _UNSIGNED = frozenset({torch.bool, torch.uint8, torch.uint16, torch.uint32, torc
 _BLOCK = 2**17
 
 
-# Dtypes whose sums take longer than to count spikes byte by byte.
+# Dtypes whose sums are slower than counting spikes byte by byte.
 _COUNTED_QUICKER = frozenset({torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16})
-# Up to here float64 is as fast as any check of the data that could spare it.
+# Up to this size float64 is as fast as a check that could avoid it.
 _SMALL = 2**15
 
 
@@ -55,21 +55,21 @@ def magnitude_sum(
 ) -> Tensor:
     """Sum ``|activations|`` over ``dims`` exactly.
 
-    Where all elements are spike counts but for rounding, the counts are summed.
+    If all elements are spike counts up to rounding, the counts are summed.
 
-    The gradient with respect to an activation is 1 where it is zero or positive and -1 where it
-    is negative, so that silent neurons, too, receive a gradient.
+    The gradient with respect to an activation is 1 if it is zero or positive and -1 if it is
+    negative, so that silent neurons receive a gradient, too.
 
     Args:
         activations: Real tensor of any dtype, strided or sparse COO.
         dims: Dimensions to sum over, non-negative, without repetition.
-        negative: Whether there may be negative values, where it is known; else it is looked up.
-        counts: Whether all elements are spike counts, but for rounding, where it is known (on
-            accelerators as a 0-dim tensor); else it is looked up.
+        negative: Whether negative values are possible, if known; else it is determined.
+        counts: Whether all elements are spike counts up to rounding, if known (on accelerators a
+            0-dim tensor); else it is determined.
 
     Returns:
-        float64 tensor of the shape that remains. NaN and infinity in the input show as NaN or
-        infinity in the output. On accelerators nothing is read back to the host.
+        float64 tensor of the remaining shape. NaN and infinity in the input appear as NaN or
+        infinity in the output. On accelerators the host is not synchronised.
 
     Example:
         >>> import torch
@@ -94,24 +94,24 @@ def magnitude_sum(
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether no element is NaN or infinite, for magnitudes on the host (one reduction)."""
+    """Whether all elements are finite, for magnitudes on the host (one reduction)."""
     return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
 
 
 def coalesced(x: Tensor) -> Tensor:
     """A sparse COO tensor with each index once."""
-    # Outside of inference mode PyTorch fails to coalesce a tensor that was made in it.
+    # Outside inference mode PyTorch cannot coalesce a tensor created in it.
     with torch.inference_mode(x.is_inference()):
         return x.coalesce()
 
 
 def magnitudes(x: Tensor) -> Tensor:
-    """``|x|`` of a floating tensor, with a gradient of 1 at zero, where that of ``abs`` is 0."""
+    """``|x|`` of a floating tensor, with gradient 1 at zero, where ``abs`` has 0."""
     return F.leaky_relu(-x, -1.0) if x.requires_grad else x.abs()
 
 
 class _MagnitudeSum(torch.autograd.Function):
-    """The exact sum of a large input, with a gradient that keeps no activation alive."""
+    """Exact sum of a large input, with a gradient that does not keep the activation alive."""
 
     @staticmethod
     def forward(activations: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
@@ -138,20 +138,20 @@ class _MagnitudeSum(torch.autograd.Function):
 def _may_be_negative(x: Tensor) -> bool:
     if x.dtype in _UNSIGNED:
         return False
-    # On an accelerator the answer would make the host wait; for integers it costs more than abs().
+    # Checking would make the host wait on an accelerator, and is slower than abs() for integers.
     if not x.is_cpu or not x.is_floating_point():
         return True
     return bool(x.amin() < 0)
 
 
 def _hides_counts(x: Tensor, dims: tuple[int, ...], total: Tensor) -> bool:
-    """Whether sums of ``|x|`` are not those of the spike counts that all of ``x`` is near to."""
+    """Whether sums of ``|x|`` differ from sums of the nearest spike counts."""
     if not x.is_floating_point():
         return False
     total, eps = total.detach(), torch.finfo(x.dtype).eps
     whole = total.round()
     if torch.equal(total, whole):
-        # By less than one in all, distances from integers do not lead to another integer.
+        # Distances from integers that sum to less than one cannot reach another integer.
         if total.sum().item() < 1 / (4 * eps):
             return False
         if spike_counts(x.detach(), dims) is not None:
@@ -189,25 +189,25 @@ def _sum_of(pieces: Iterable[Tensor], dims: tuple[int, ...], negative: bool) -> 
 
 
 def _sum_float32(x: Tensor, dims: tuple[int, ...], negative: bool | None) -> Tensor | None:
-    """Sum in one read of the memory, if float32 is provably enough; None if it is not."""
+    """Sum in one read of the memory, if float32 is provably sufficient; else None."""
     total = None
     pieces = blocks(x, dims)
     for block in pieces:
-        # The sum comes first: it reads faster what is not in the cache than the look for negatives.
+        # Sum first: it reads uncached memory faster than the check for negatives.
         part = block.sum(dims)
         if _smallest(block) < 0 if negative is None else negative:
             part = block.abs().sum(dims)
         if total is None:
             total = part
             if len(pieces) > 1 and not _is_exact(total):
-                return None  # graded values, most likely
+                return None  # probably graded values
         else:
             total.add_(part)
     return None if total is None or not _is_exact(total) else total.double()
 
 
 def _smallest(x: Tensor) -> float:
-    quick = readable(x)  # NumPy looks through a block in two thirds of the time
+    quick = readable(x)  # NumPy scans a block in two thirds of the time
     return float(array_of(x.detach()).min() if quick else x.amin())
 
 
@@ -222,7 +222,7 @@ def _sum_block(block: Tensor, dims: tuple[int, ...], negative: bool) -> Tensor:
 
 
 def _sum_on_device(x: Tensor, dims: tuple[int, ...], counts: bool | Tensor | None = None) -> Tensor:
-    """Sum by fused reductions where the dtype allows; nothing is read by the host."""
+    """Sum by fused reductions if the dtype permits; the host is not synchronised."""
     if x.dtype in _UNSIGNED:
         return x.sum(dims, dtype=torch.float64)
     if x.is_floating_point():
@@ -239,7 +239,7 @@ def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _is_exact(total: Tensor) -> bool:
-    """The proof of the module's docstring: every entry an integer below 2**24."""
+    """Check of the module docstring: every entry is an integer below 2**24."""
     return bool(((total < FLOAT32_INTEGERS) & (total == total.trunc())).all())
 
 
@@ -253,7 +253,7 @@ def blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 def _sum_sparse(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Sum the stored elements; duplicates of one index are one element, their sum."""
+    """Sum the stored elements; duplicate indices form one element, their sum."""
     x = coalesced(x)
     if x.dense_dim() > 0:
         return magnitude_sum(x.to_dense(), dims)

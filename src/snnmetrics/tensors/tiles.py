@@ -1,14 +1,13 @@
 """Range, events and magnitudes of a tensor, from one read of its memory.
 
-Most activations of a spiking network are zeros and ones, and knowing that spares everything else:
-the sum is the count, the count is exact, and no event has a value. Both questions, whether all
-elements are 0 or 1 and how many ones each neuron has, are answered tile by tile, while a tile is in
-the cache of the processor: it is compared with 0 and with 1. The results of a comparison are bytes
-of 0 and 1. Eight of them are added at once, as one integer of 64 bits, in which no byte can run
-over before 255 rows are added. Only tiles with other values are read further: for their range,
-whether all are integers or nearly so, and the sums of their magnitudes.
+Most activations of a spiking network are zeros and ones. For these the sum is the exact count, and
+magnitudes are events. Two checks run tile by tile, while a tile is in the processor cache: whether
+all elements are 0 or 1, and how many ones each neuron has. A tile is compared with 0 and with 1,
+which gives bytes of 0 and 1. Eight of them are added at once, as one 64-bit integer; bytes do not
+overflow before 255 rows are added. Only tiles with other values are read further: for their range,
+nearness to integers, and sums of magnitudes.
 
-PyTorch's own comparisons and its sums of bytes are many times slower than NumPy's here.
+PyTorch's comparisons and byte sums are many times slower than NumPy's here.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 
 from snnmetrics.tensors.counts import are_near_counts, is_count
 
-# The dtype that elements are read as, and the value of 1 in it. Half precision, which NumPy lacks
-# or is slow with, is read as integers: the bits of 0 are 0, but for the negative zero, whose tiles
-# are read further.
+# Dtype to read elements as, and the value of 1 in it. Half precision, which NumPy lacks or handles
+# slowly, is read as integers: zero has the bits of 0, except negative zero, whose tiles are read
+# further.
 _ONE: dict[torch.dtype, tuple[torch.dtype, int]] = {
     torch.float64: (torch.float64, 1),
     torch.float32: (torch.float32, 1),
@@ -48,19 +47,19 @@ _TYPES = {
     torch.int8: "|i1",
     torch.uint8: "|u1",
 }
-NUMPY_FLOATS = (torch.float64, torch.float32)  # which NumPy compares and rounds quickly
+NUMPY_FLOATS = (torch.float64, torch.float32)  # NumPy compares and rounds these quickly
 PLAIN = (Tensor, nn.Parameter)  # subclasses may hold their elements anywhere
 # Elements per tile: with its comparisons it stays in the second-level cache of a core.
 TILE = 2**17
 _WIDTH = 2**16
 _SHORT = 2**12
-# Rows of bytes that may be added before one runs over.
+# Maximum number of byte rows to add before overflow.
 _ROWS = 255
-# Multiplied with the first, an integer of eight bytes has their sum in its last byte.
+# The product with the first has the sum of eight bytes in its last byte.
 _EACH_BYTE, _LAST_BYTE = np.uint64(0x0101010101010101), np.uint64(56)
-# Sums of integers that stay below are exact in float32.
+# Sums of integers below this bound are exact in float32.
 FLOAT32_INTEGERS = 2**24
-# The first dimensions.
+# The leading dimensions.
 _FIRST_DIMS = tuple(range(64))
 
 Values = NDArray[Any]
@@ -72,13 +71,13 @@ class Reading(NamedTuple):
     """Range, events and magnitudes of a tensor.
 
     Attributes:
-        low: Smallest element, or 0 if that is smaller; NaN where there is one.
-        high: Largest element, or 1 if that is larger; NaN where there is one.
-        integral: Whether all finite elements are spike counts, but for rounding.
-        magnitudes: Sums of the magnitudes, of spike counts whole numbers; float64, and where all
-            elements are 0 or 1, uint8 or int64.
-        events: Numbers of nonzero elements, float64; None where all are 0 or 1, so that magnitudes
-            are events.
+        low: Smallest element, at most 0; NaN if an element is NaN.
+        high: Largest element, at least 1; NaN if an element is NaN.
+        integral: Whether all finite elements are spike counts up to rounding.
+        magnitudes: Sums of magnitudes, of spike counts rounded to integers; float64, or uint8 or
+            int64 if all elements are 0 or 1.
+        events: Numbers of nonzero elements, float64; None if all elements are 0 or 1, so that
+            magnitudes are events.
         rounded: Whether elements were rounded to spike counts.
     """
 
@@ -91,17 +90,17 @@ class Reading(NamedTuple):
 
 
 def readable(x: Tensor) -> bool:
-    """Whether NumPy can read the elements of a tensor, and there are any."""
+    """Whether NumPy can read the elements of a tensor, and it is not empty."""
     return in_memory(x) and x.numel() > 0 and not torch.compiler.is_compiling()
 
 
 def in_memory(x: Tensor) -> bool:
-    """Whether the elements of a tensor lie in memory of the CPU as its strides say."""
+    """Whether the elements of a tensor lie in CPU memory as its strides say."""
     return x.is_cpu and is_plain(x)
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether the elements of a tensor are in memory of its device as its strides say."""
+    """Whether the elements of a tensor lie in its device's memory as its strides say."""
     return (
         x.layout is torch.strided
         and not x.is_nested
@@ -112,10 +111,10 @@ def is_plain(x: Tensor) -> bool:
 
 
 def array_of(x: Tensor) -> Values:
-    """The elements of a readable tensor as NumPy has them, to be read while the tensor lives.
+    """Elements of a readable tensor as a NumPy array, valid while the tensor lives.
 
-    ``Tensor.numpy`` would leave a mark: memory that PyTorch shares with NumPy cannot be resized any
-    more, as FSDP does with the memory of weights.
+    ``Tensor.numpy`` has a side effect: PyTorch can then no longer resize the shared memory, as FSDP
+    does with the memory of weights.
     """
     size = x.element_size()
     array: Values = np.asarray(
@@ -133,17 +132,17 @@ def array_of(x: Tensor) -> Values:
 
 
 class _Memory:
-    """Memory at an address, as NumPy takes it."""
+    """Memory at an address, as NumPy's array interface."""
 
     def __init__(self, interface: dict[str, Any]) -> None:
         self.__array_interface__ = interface
 
 
 def numpy_view(x: Tensor) -> Tensor | None:
-    """A readable tensor as a dtype that NumPy has, with the same memory.
+    """View a readable tensor in a dtype that NumPy has, with the same memory.
 
-    Half precision is viewed as int16 and bool as uint8. None where the tensor is not readable, or
-    its dtype has no such view.
+    Half precision is viewed as int16 and bool as uint8. None if the tensor is not readable, or its
+    dtype lacks such a view.
     """
     known = _ONE.get(x.dtype)
     if known is None or not readable(x):
@@ -153,16 +152,16 @@ def numpy_view(x: Tensor) -> Tensor | None:
 
 
 def spike_counts(x: Tensor, dims: tuple[int, ...]) -> Tensor | None:
-    """Count the ones along ``dims``, if all elements are 0 or 1 and a check is quick.
+    """Count the ones along ``dims``, if all elements are 0 or 1 and the check is fast.
 
     Args:
         x: Dense real tensor.
         dims: Dimensions to sum over, non-negative, without repetition.
 
     Returns:
-        float64 tensor of the shape that remains, exact; None where an element is neither, and
-        where the answer would not be quick: on accelerators, of subclasses of tensors, of layouts
-        in which rows cannot be read without a copy. None therefore says nothing about ``x``.
+        float64 tensor of the remaining shape, exact; None if an element has another value, and if
+        the check would be slow: on accelerators, for subclasses of tensors, for layouts whose rows
+        cannot be read without a copy. None is therefore inconclusive.
 
     Example:
         >>> import torch
@@ -187,9 +186,9 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
         dims: Dimensions to sum over, non-negative, without repetition.
 
     Returns:
-        What is in it; sums are over ``dims``. Those of integers are exact up to 2**53. None where
-        the answer would not be quick, as in :func:`spike_counts`; of dtypes other than float32 and
-        float64 also where an element is neither 0 nor 1.
+        The reading, with sums over ``dims``. Sums of integers are exact up to 2**53. None if
+        reading would be slow, as in :func:`spike_counts`; for dtypes other than float32 and float64
+        also if an element is neither 0 nor 1.
 
     Example:
         >>> import torch
@@ -218,15 +217,15 @@ def read(x: Tensor, dims: tuple[int, ...]) -> Reading | None:
 
 
 class _Matrices(NamedTuple):
-    """A tensor in the order of its memory, as matrices whose rows are to be added up.
+    """A tensor in memory order, as matrices whose rows are to be summed.
 
     Attributes:
         values: ``(matrices, rows, columns)``.
-        one: What 1 is among them.
-        sum_columns: Whether the columns are to be added up, not the rows.
-        folded: How many rows of the tensor are one row of the matrices.
-        shape: Shape of what remains, in the order of the memory.
-        order: Dimensions of what remains that stand where in that shape; None if all stand.
+        one: Value of 1 in them.
+        sum_columns: Whether to sum the columns instead of the rows.
+        folded: Number of tensor rows joined into one matrix row.
+        shape: Remaining shape, in memory order.
+        order: Positions of the remaining dimensions in that shape; None if unchanged.
     """
 
     values: Tensor
@@ -237,12 +236,12 @@ class _Matrices(NamedTuple):
     order: tuple[int, ...] | None
 
     def events(self, others: _OtherTiles | None) -> Values | None:
-        """Events per matrix and column, or row; as ``_count`` gives them."""
+        """Events per matrix and column, or row; as returned by ``_count``."""
         count = _count_along if self.sum_columns else _count
         return count(array_of(self.values), self.one, others)
 
     def restored(self, sums: Values) -> Tensor:
-        """Sums per matrix and column, as the tensor's own dimensions have them."""
+        """Sums per matrix and column, in the tensor's own dimensions."""
         if self.folded > 1:
             wide = np.int64 if sums.dtype == np.uint8 else sums.dtype
             sums = np.add.reduce(sums.reshape(len(sums), self.folded, -1), axis=1, dtype=wide)
@@ -275,7 +274,7 @@ def _matrices(x: Tensor, dims: tuple[int, ...]) -> _Matrices | None:
         columns = math.prod([x.shape[d] for d in rest])
         matrices = math.prod([x.shape[d] for d in first])
         if matrices > 1 and columns % 8:
-            continue  # a few bytes per row would be filled up to eight
+            continue  # few bytes per row would be padded to eight
         try:
             values = x.permute(*first, *summed, *rest).view(matrices, -1, columns)
         except RuntimeError:
@@ -293,7 +292,7 @@ def _rows_to_add(
     shape: torch.Size,
     order: tuple[int, ...],
 ) -> _Matrices | None:
-    """View a tensor as matrices whose columns are added up; None if a byte may not hold a sum."""
+    """View a tensor as matrices with summed columns; None if a byte may overflow."""
     columns = math.prod([x.shape[d] for d in summed])
     if columns > _ROWS:
         return None
@@ -316,7 +315,7 @@ def _rows_joined(values: Tensor) -> tuple[Tensor, int]:
 
 
 class _Scratch(threading.local):
-    """Memory for what is made of a tile: to ask the system for it costs as much as to use it."""
+    """Reused memory for results of a tile: allocating it takes as long as using it."""
 
     def __init__(self) -> None:
         self.flags = np.zeros((2, TILE + _ROWS * 8), np.bool_)
@@ -327,18 +326,18 @@ _scratch = _Scratch()
 
 
 class _OtherTiles:
-    """Sums and range of the tiles that are not all zeros and ones.
+    """Sums and range of the tiles with values other than zeros and ones.
 
     Args:
-        shape: ``(matrices, rows, columns)`` of what is read.
-        axis: Which of these is added up, rows or columns.
-        dtype: Of the elements.
+        shape: ``(matrices, rows, columns)`` of the tensor.
+        axis: Axis to sum, rows or columns.
+        dtype: Dtype of the elements.
 
     Attributes:
-        low: As of a ``Reading``; so are ``high``, ``integral`` and ``rounded``.
-        found: Whether there is such a tile.
-        magnitudes: Their sums over these tiles.
-        events: Their nonzero elements, not further magnitudes.
+        low: As in ``Reading``; likewise ``high``, ``integral`` and ``rounded``.
+        found: Whether such a tile exists.
+        magnitudes: Sums of magnitudes over these tiles.
+        events: Numbers of their nonzero elements; ``magnitudes`` excludes them.
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int, dtype: torch.dtype) -> None:
@@ -351,7 +350,7 @@ class _OtherTiles:
         self._axis = axis
 
     def add(self, tile: Values, events: Values, place: Place) -> None:
-        """Note a tile ``(matrices, rows, columns)``, with its events, summed."""
+        """Add a tile ``(matrices, rows, columns)`` and its summed events."""
         low, high = float(tile.min()), float(tile.max())
         if not self.found:
             self.found = True
@@ -373,13 +372,13 @@ class _OtherTiles:
         self.events[place] += events
 
     def _whole(self, tile: Values, scratch: Values) -> Values:
-        """The integers that the elements are near to, or the tile if one is near to none."""
+        """Nearest integers of the elements, or the tile if an element is not near to one."""
         same = _scratch.flags[1, : tile.size].reshape(tile.shape)
         whole = np.rint(tile, out=scratch)
         first = int(np.equal(whole, tile, out=same).argmin())
         if same.flat[first]:
             return tile
-        # Of graded values the first that is not an integer is near to none.
+        # In graded values, the first non-integer is not near to one.
         one = float(tile.flat[first])
         self.integral = is_count(one, self._dtype) and are_near_counts(tile, whole)
         if not self.integral:
@@ -393,8 +392,8 @@ def _count(values: Values, one: int, others: _OtherTiles | None) -> Values | Non
 
     Args:
         values: ``(matrices, rows, columns)``.
-        one: What 1 is among them.
-        others: Where to note tiles with anything but zeros and ones; without, they give None.
+        one: Value of 1 in them.
+        others: Collects tiles with other values; without it they give None.
     """
     matrices, rows, columns = values.shape
     if rows <= _ROWS and matrices * rows * _by_eight(columns) <= TILE:  # the usual small case
@@ -438,7 +437,7 @@ def _count_part(
 
 
 def _count_along(values: Values, one: int, others: _OtherTiles | None) -> Values | None:
-    """Events per row of one matrix, of at most 255 columns; as ``_count``."""
+    """Events per row of one matrix with at most 255 columns; as ``_count``."""
     _, rows, columns = values.shape
     height = TILE // _by_eight(columns)
     counts = np.empty((1, rows), np.uint8)
@@ -470,7 +469,7 @@ def _events(tile: Values, one: int, others: _OtherTiles | None, place: Place) ->
 
 
 def _flags(tile: Values, one: int) -> tuple[Values, Values]:
-    """Mark where a tile is not 0, and where it is 1: eight bytes of a row to an integer."""
+    """Mark where a tile is not 0, and where it is 1: eight bytes of a row per integer."""
     matrices, rows, columns = tile.shape
     width = _by_eight(columns)
     kept = _scratch.flags[:, : matrices * rows * width]

@@ -1,1 +1,1 @@
-"""Roads of an activation on an accelerator: Triton kernels, or PyTorch operations."""
+"""Readers of activations on an accelerator: Triton kernels, or PyTorch operations."""

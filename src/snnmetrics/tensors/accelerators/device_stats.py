@@ -13,12 +13,12 @@ from snnmetrics.tensors.accelerators.layout import contiguous
 
 
 class DeviceStats(NamedTuple):
-    """Events, magnitudes and kind of a tensor, in one tensor on its device.
+    """Events, magnitudes and kind of a tensor, stored in one tensor on its device.
 
     Attributes:
         sums: Events of all neurons, their magnitudes, and the number of the kind; float64.
-        shape: Of the neurons.
-        strides: Of the neurons in ``sums``; they may come in another order than they are kept in.
+        shape: Shape of the neurons.
+        strides: Strides of the neurons in ``sums``; their order may differ from that in memory.
     """
 
     sums: Tensor
@@ -27,7 +27,7 @@ class DeviceStats(NamedTuple):
 
     @staticmethod
     def of(sums: Tensor, shape: Sequence[int]) -> DeviceStats:
-        """Statistics of neurons in the order that they are kept in."""
+        """Statistics of neurons in storage order."""
         return DeviceStats(sums, tuple(shape), contiguous(shape))
 
     @property
@@ -42,22 +42,22 @@ class DeviceStats(NamedTuple):
 
     @property
     def magnitudes(self) -> Tensor:
-        """Sum of ``|x|`` per neuron; of spike counts but for rounding, their sum."""
+        """Sum of ``|x|`` per neuron; for near spike counts, the sum of the counts."""
         return self.sums.as_strided(self.shape, self.strides, math.prod(self.shape))
 
     def permuted(self, order: Sequence[int]) -> DeviceStats:
-        """The same with the dimensions of the neurons in another order."""
+        """The same statistics with permuted neuron dimensions."""
         shape, strides = (tuple(of[d] for d in order) for of in (self.shape, self.strides))
         return DeviceStats(self.sums, shape, strides)
 
     def in_order(self) -> DeviceStats:
-        """The same with the neurons kept in the order of their dimensions."""
+        """The same statistics, stored in the order of the neuron dimensions."""
         numbers = self.event_counts.flatten(), self.magnitudes.flatten(), self.sums[-1:]
         return DeviceStats.of(torch.cat(numbers), self.shape)
 
 
 def total(parts: Sequence[DeviceStats]) -> DeviceStats:
-    """The sum of statistics of the same neurons, of which the kind has no meaning; of one, itself.
+    """Add statistics of the same neurons; the kind of a sum is undefined.
 
     Example:
         >>> import torch

@@ -23,18 +23,18 @@ def vector_synops(
 ) -> Tensor:
     """Synops of each input vector, float64, in the shape of ``dims``.
 
-    The gradient with respect to an element is its fan-out where it is zero or positive, and the
-    negative fan-out where it is negative; zero where an analog input does not count. The backward
-    takes eight PyTorch operations at most.
+    The gradient with respect to an element is its fan-out if it is zero or positive, the negative
+    fan-out if it is negative, and zero if it is analog and not counted. The backward pass takes at
+    most eight PyTorch operations.
 
     Args:
-        road: The road of the input.
-        space: Whose scratch memory is used.
+        road: Reader of the input.
+        space: Workspace that provides scratch memory.
         x: The input.
-        dims: Its dimensions that are not neurons.
+        dims: Dimensions other than neurons.
         dense: Synapses of each neuron, float64, in a shape that expands to that of the neurons.
-        scale: The input is this factor times a spike count, if it was declared; float64.
-        analog_counts: Whether synops of an analog input are counted; else they are zero.
+        scale: Declared factor between input and spike count, float64; None without a declaration.
+        analog_counts: Whether synops of analog input are counted; else they are zero.
     """
     if not (x.requires_grad and torch.is_grad_enabled()):
         return road.vectors(space, x.detach(), dims, dense, scale, analog_counts)[0]
@@ -77,7 +77,8 @@ class _VectorSynops(torch.autograd.Function):
         for d in range(x.ndim):
             if d not in ctx.dims:
                 grad = grad.unsqueeze(d)
-        # The range of float16 may lack the fan-out, or the gradient, where it has their product.
+        # float16 may not represent the fan-out or the gradient, even if it represents their
+        # product.
         wide = torch.promote_types(x.dtype, torch.float32)
         grad, fanout = grad.to(wide), fanout.to(wide)
         signed = torch.where(x < 0, -grad, grad)

@@ -1,11 +1,10 @@
 """Triton kernels that read activations on an accelerator.
 
-Every kernel reads a tensor once. It counts, for each neuron or vector, the events and two sums of
-magnitudes: of the spike counts that values are near to (``whole``), and of the values as they are
-(``raw``). Which of the two is right depends on all elements: on the loosest kind among them. So
-each program writes what it found to a line of its own, and a later kernel takes the sum that the
-kind asks for. Nothing is added by atomics and nothing has to be cleared: results do not depend on
-the order in which programs run.
+Every kernel reads a tensor once. For each neuron or vector it counts events and two sums of
+magnitudes: of the nearest spike counts (``whole``) and of the values themselves (``raw``). The
+loosest kind among all elements determines which sum is valid. Therefore each program writes its
+result to its own line, and a later kernel selects the sum by kind. Kernels do not use atomics or
+cleared memory: results do not depend on the order of programs.
 
 Sums of spike counts are int32 within a program (``layout.py`` limits its rows) and float64 from
 there on, exact below 2**53.
@@ -27,14 +26,14 @@ _ANALOG = tl.constexpr(int(InputKind.ANALOG))
 _KIND, _OF_COUNTS, _OF_VALUES = tl.constexpr(KIND), tl.constexpr(OF_COUNTS), tl.constexpr(OF_VALUES)
 _WIDTH, _FACTS = tl.constexpr(WIDTH), tl.constexpr(len(FACTS))
 _FIGURES = tl.constexpr(OF_VALUES - OF_COUNTS)
-# Adding and subtracting it rounds a float32 or float64 below it to an integer, ties to even.
+# Adding and subtracting it rounds a smaller float32 or float64 to an integer, ties to even.
 _SINGLE, _DOUBLE = tl.constexpr(2.0**23), tl.constexpr(2.0**52)
 _SINGLE_EXPONENT, _DOUBLE_EXPONENT = tl.constexpr(0xFF << 23), tl.constexpr(0x7FF << 52)
 
 
 @triton.jit
 def _offsets(index, DIMS: tl.constexpr, n1, n2, s0, s1, s2):
-    """Places of the elements of a strided array of one to three dimensions."""
+    """Offsets of the elements of a strided array of one to three dimensions."""
     if DIMS == 1:
         place = index.to(tl.int64) * s0
     elif DIMS == 2:
@@ -138,7 +137,7 @@ def figures(
     first = tl.program_id(1) * rows_each
     last = tl.minimum(rows, first + rows_each)
     kinds = tl.zeros((BR, BN), tl.int32)
-    # Sums are kept as numbers, not per neuron: ten of these would fill the registers.
+    # Keep scalar sums, not one per neuron: ten of these would fill the registers.
     events = tl.sum(tl.zeros((BN,), tl.float64), 0)
     whole, raw, whole_synops, raw_synops, event_synops = events, events, events, events, events
     effective_events, effective_whole, effective_raw = events, events, events
@@ -185,7 +184,7 @@ def neuron_sums(
     ROW_DIMS: tl.constexpr, NEURON_DIMS: tl.constexpr, BR: tl.constexpr, BN: tl.constexpr,
     SCALED: tl.constexpr, FLOATS: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Read a small tensor by one program: events, magnitudes, and the kind, of all neurons."""
+    """Read a small tensor in one program: events, magnitudes and kind of all neurons."""
     kinds = tl.zeros((BR, BN), tl.int32)
     neuron = tl.arange(0, BN)
     inside = neuron < neurons
@@ -212,7 +211,7 @@ def neuron_parts(
     """Read a tensor; each part of the rows writes events and magnitudes of every neuron.
 
     The scratch memory has ``(3, parts, neurons)`` numbers: events, whole and raw magnitudes; then
-    the loosest kind that each program found.
+    the loosest kind found by each program.
     """
     first = tl.program_id(1) * rows_each
     last = tl.minimum(rows, first + rows_each)
@@ -246,7 +245,7 @@ def _loosest(kinds, programs, BLOCK: tl.constexpr):
 
 @triton.jit
 def add_parts(scratch, out, parts, neurons, programs, BN: tl.constexpr):
-    """Add up the parts of each neuron; magnitudes are those that the loosest kind asks for.
+    """Add the parts of each neuron; the loosest kind selects the magnitudes.
 
     The output has the events of all neurons, their magnitudes, and the kind.
     """
@@ -274,7 +273,7 @@ def figures_of_sums(
     NEURON_DIMS: tl.constexpr, BN: tl.constexpr, EFFECTIVE: tl.constexpr, PRODUCT: tl.constexpr,
     BY_EVENTS: tl.constexpr, KINDS: tl.constexpr,
 ):  # fmt: skip
-    """Multiply sums per neuron with the maps; of a product, with the events of the other factor.
+    """Multiply sums per neuron with the maps; for a product, with the events of the other factor.
 
     ``sums`` has the events of all neurons, their magnitudes, and the kind. The last figure of a
     product is the number of events of the other factor, or 0.
@@ -302,7 +301,7 @@ def figures_of_sums(
             effective_events += e * fanout
             effective_synops += a * fanout
     found = tl.load(sums + 2 * neurons)
-    if PRODUCT:  # which is never weighted by value
+    if PRODUCT:  # not weighted by value
         synops = event_synops
         found = found * KINDS + tl.load(other_kind)
     if not EFFECTIVE:
@@ -332,7 +331,7 @@ def vector_parts(
     """Read a tensor; each part of the neurons writes the synops of every input vector.
 
     The scratch memory has ``(2, parts, rows)`` numbers: synops by whole and by raw magnitudes; then
-    the loosest kind that each program found.
+    the loosest kind found by each program.
     """
     plane = tl.num_programs(0).to(tl.int64) * rows
     kinds = tl.zeros((BR, BN), tl.int32)
@@ -365,7 +364,7 @@ def add_vector_parts(
     scratch, synops, parts, rows, programs,
     ANALOG_COUNTS: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
-    """Add up the parts of each vector; zeros of an analog input, unless it counts.
+    """Add the parts of each vector; zeros for analog input, unless it counts.
 
     The output has the synops of all vectors, and the kind.
     """
@@ -410,11 +409,11 @@ def totals(
     lines, places, facts, row_starts, out,
     KINDS: tl.constexpr, BLOCK: tl.constexpr, LINES: tl.constexpr,
 ):  # fmt: skip
-    """Add up the calls of each row by their kinds; a program per row, in the order of the calls.
+    """Add the calls of each row by kind; one program per row, in the order of the calls.
 
-    ``LINES`` lines of a call are read at a time. ``places`` has four numbers per call: its first
-    line, its lines, its facts, its row; ``row_starts`` the first call of each row and one beyond
-    the last. The totals are ``(rows, KINDS, TOTALS)``.
+    ``LINES`` lines of a call are read at a time. ``places`` has four numbers per call: first line,
+    number of lines, index of facts, row. ``row_starts`` is the first call of each row, and the end
+    of the last. The totals are ``(rows, KINDS, TOTALS)``.
     """
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)

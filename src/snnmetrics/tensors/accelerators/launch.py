@@ -1,4 +1,4 @@
-"""Launches of Triton kernels, bound to one layout so that Python does little at each."""
+"""Launches of Triton kernels, bound to one layout to reduce Python overhead per launch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnmetrics.tensors.accelerators.lines import LINE_BYTES
 
-_AS_BYTES = torch.uint8  # Triton has no pointer to bool
+_AS_BYTES = torch.uint8  # Triton lacks pointers to bool
 
 
 @cache
@@ -21,7 +21,7 @@ def _several_devices() -> bool:
 
 
 def stream_of(device: torch.device) -> int:
-    """Handle of the current stream of a device, as the driver knows it; 0 without streams."""
+    """Handle of the current stream of a device in the driver; 0 without streams."""
     return _stream_at(device.index) if device.type == "cuda" else 0
 
 
@@ -29,19 +29,19 @@ def _current_stream_at(index: int | None) -> int:
     return torch.cuda.current_stream(index).cuda_stream
 
 
-# What Triton asks, too; the public way makes an object of each stream.
+# As Triton does it; the public function creates a stream object.
 _stream_at: Any = getattr(torch._C, "_cuda_getCurrentRawStream", _current_stream_at)
 
 
 class Launch:
     """A kernel with its grid, sizes, strides and options.
 
-    Triton compiles a kernel anew for other alignments of its pointers, and for each device. It
-    looks for the compiled kernel at every launch, which takes longer than to launch it; here it is
-    looked up by these two alone, since everything else is bound.
+    Triton compiles a kernel for each alignment of its pointers and each device, and searches for
+    the compiled kernel at every launch, which takes longer than the launch. Here it is looked up by
+    these two alone, since all other arguments are bound.
 
     Args:
-        kernel: Function of Triton, whose parameters are tensors, integers, options.
+        kernel: Triton function, whose parameters are tensors, integers, options.
         grid: Number of programs in each dimension.
         integers: Sizes and strides.
         options: ``constexpr`` parameters by name.
@@ -60,21 +60,21 @@ class Launch:
         self.grid = (*grid, 1, 1)[:3]
         self._integers, self._options, self._warps = integers, dict(options), warps
         self._tail = (*integers, *options.values())
-        # By device, since its context holds the code, and the alignments of the pointers.
+        # Keyed by device, whose context holds the code, and by alignments of the pointers.
         self._compiled: dict[tuple[int, int], Any] = {}
 
     @property
     def programs(self) -> int:
-        """Programs of a launch."""
+        """Number of programs of a launch."""
         return self.grid[0] * self.grid[1]
 
     def __call__(self, stream: int, *tensors: Tensor, line: int = 0) -> None:
         """Launch the kernel.
 
         Args:
-            stream: Handle of the current stream of the device, as the driver knows it.
-            *tensors: Of one device.
-            line: First line of the last tensor that the kernel writes to.
+            stream: Handle of the current stream of the device in the driver.
+            *tensors: Tensors on one device.
+            line: First line of the last tensor to write to.
         """
         addresses, together = [], 0
         for tensor in tensors:
@@ -90,14 +90,14 @@ class Launch:
         run(stream, *addresses, *self._tail)
 
     def _compile(self, tensors: tuple[Tensor, ...], last: Tensor) -> None:
-        """Launch the kernel by Triton's own way, which compiles it, and keep what it compiled."""
+        """Launch the kernel through Triton, which compiles it, and keep the compiled kernel."""
         tensors = *tensors, last
         typed = [t.view(_AS_BYTES) if t.dtype is torch.bool else t for t in tensors]
-        # Without fusion, by which ``a - b * c`` is rounded once instead of twice.
+        # Without fusion, which would round ``a - b * c`` once instead of twice.
         options = {"num_warps": self._warps, "enable_fp_fusion": False, **self._options}
         with torch.cuda.device_of(last):
             made = self.kernel[self.grid](*typed, *self._integers, **options)
-        if made is not None:  # the interpreter compiles nothing
+        if made is not None:  # the interpreter does not compile
             run = made[self.grid]  # which also makes the handle of the function
             unaligned = _unaligned([tensor.data_ptr() for tensor in tensors])
             launch = _direct(made, self.grid, run)
@@ -107,7 +107,7 @@ class Launch:
 
 
 def _unaligned(addresses: list[int]) -> int:
-    """One bit for each address that is no multiple of 16."""
+    """One bit per address, set if it is not a multiple of 16."""
     found = 0
     for address in addresses:
         found = found << 1 | (address & 15 != 0)
@@ -115,7 +115,7 @@ def _unaligned(addresses: list[int]) -> int:
 
 
 def _direct(made: Any, grid: tuple[int, ...], run: Any) -> Any:
-    """The launcher of a compiled kernel, without looking for device, stream and hooks again."""
+    """Launcher of a compiled kernel that skips the search for device, stream and hooks."""
     try:
         launch, function, metadata = made.run, made.function, made.packed_metadata
     except AttributeError:  # another version of Triton
@@ -127,7 +127,7 @@ def _direct(made: Any, grid: tuple[int, ...], run: Any) -> Any:
 
 
 def _on_device_of(tensor: Tensor, launch: Any) -> Any:
-    """The same launcher, with the device of a tensor as the current one."""
+    """Wrap a launcher so that the device of a tensor is the current one."""
     device = tensor.device
 
     def there(stream: int, *args: Any) -> None:

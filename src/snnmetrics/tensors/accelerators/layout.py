@@ -1,4 +1,4 @@
-"""How the rows and neurons of a tensor lie in memory, in as few dimensions as possible."""
+"""Memory layout of the rows and neurons of a tensor, in as few dimensions as possible."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MOST_DIMS = 3
-"""Dimensions that kernels can tell apart, of rows and of neurons."""
+"""Maximum number of dimensions of rows and of neurons in kernels."""
 
 
 class Axes(NamedTuple):
-    """Several dimensions as one, whose index is taken apart.
+    """Several dimensions joined into one index, which kernels split again.
 
     Attributes:
-        total: Elements.
-        sizes: Of the last two dimensions, which is all that an index needs.
-        strides: Of each of three dimensions, for every tensor that is indexed.
+        total: Number of elements.
+        sizes: Sizes of the last two dimensions, which suffice to split an index.
+        strides: Strides of three dimensions, for every indexed tensor.
         dims: Number of dimensions in use.
     """
 
@@ -37,7 +37,7 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def expanded(shape: Sequence[int], strides: Sequence[int], to: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a tensor that is expanded to another shape of as many dimensions."""
+    """Strides of a tensor expanded to a shape of as many dimensions."""
     return tuple(
         0 if size == 1 and wanted != 1 else stride
         for size, stride, wanted in zip(shape, strides, to, strict=True)
@@ -47,12 +47,12 @@ def expanded(shape: Sequence[int], strides: Sequence[int], to: Sequence[int]) ->
 def axes(
     shape: Sequence[int], *strides: Sequence[int], in_memory_order: bool = True
 ) -> Axes | None:
-    """Join dimensions that follow each other in the memory of every tensor.
+    """Join dimensions that are adjacent in the memory of every tensor.
 
     Args:
         shape: Sizes of the dimensions.
-        *strides: Of each tensor that has these dimensions, in elements.
-        in_memory_order: Whether the index may follow the memory of the first tensor; else it
+        *strides: Strides of each tensor with these dimensions, in elements.
+        in_memory_order: Whether the index may follow the memory order of the first tensor; else it
             follows the given order.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Columns of the lines that calls leave on an accelerator, and of the totals made of them.
+"""Columns of the lines that calls write on an accelerator, and of the totals.
 
-A line has the kind, then the figures with the magnitudes of the spike counts that values are near
-to, then the figures with the magnitudes of the values as they are. The loosest kind among all
-elements of a call decides which of the two its totals take.
+A line has the kind, then the figures with magnitudes of the nearest spike counts, then the figures
+with magnitudes of the values themselves. The loosest kind among all elements of a call determines
+which of the two enter the totals.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ FACTS = (
     *("calls", "vectors", "elements", "dense_synops", "dense_macs", "output_elements"),
     "right_elements",
 )
-"""Numbers of a call that follow from shapes."""
+"""Numbers of a call determined by shapes."""
 FIGURES = (
     *("events", "magnitude", "synops", "event_synops"),
     *("effective_synops", "effective_magnitude"),
 )
-"""Numbers of a call that follow from its input."""
+"""Numbers of a call determined by its input."""
 TOTALS = (*FACTS, *FIGURES)
 """Columns of the totals of a row."""
 PRODUCT_TOTALS = (*TOTALS[:-1], "right_events")
-"""Those of a product of two activations: it is never weighted by value, so that its effective
-magnitude is its effective synops, and the last figure of its lines is free for another one."""
+"""Columns of the totals of a product of two activations. It is not weighted by value: its effective
+magnitude equals its effective synops, and another figure takes the last column."""
 KIND = 0
 OF_COUNTS = 1
 OF_VALUES = OF_COUNTS + len(FIGURES)
 NEAR, LEAST, LARGEST = (OF_VALUES + len(FIGURES) + number for number in range(3))
-"""On the road of PyTorch operations, what the kind follows from: the number of elements that are
-near to spike counts, or -1 where the kind is known; the smallest; the largest magnitude."""
+"""Columns from which PyTorch operations determine the kind: the number of elements near to spike
+counts (-1 if the kind is known), the smallest element, the largest magnitude."""
 WIDTH = 16
-"""Numbers in a line: lines begin at multiples of 128 bytes."""
+"""Width of a line in numbers: lines begin at multiples of 128 bytes."""
 LINE_BYTES = 8 * WIDTH
-"""Of float64 numbers."""
+"""Width of a line in bytes, as float64."""

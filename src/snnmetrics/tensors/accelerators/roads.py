@@ -1,4 +1,4 @@
-"""Which road an activation takes: read by the host, by Triton kernels, by PyTorch operations."""
+"""Choice of the reader of an activation: host, Triton kernels or PyTorch operations."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from snnmetrics.tensors.tiles import is_plain
 Road = TritonRoad | TorchRoad
 
 _KERNELS = "snnmetrics.tensors.accelerators.kernels"
-_WITH_KERNELS = "cuda"  # type of the devices that kernels are launched on; also of AMD
+_WITH_KERNELS = "cuda"  # device type of kernel launches; also for AMD
 TORCH_ROAD = TorchRoad()
-"""The road of PyTorch operations: it reads any tensor, and adds up what compiled graphs read."""
+"""Reader by PyTorch operations: reads any tensor, and adds up results of compiled graphs."""
 ROADS: dict[str, Road | None] = {"cpu": None}
-"""Roads by type of device; None where the host reads. Others are found at their first tensor."""
+"""Readers by device type; None for the host. Other types are added at their first tensor."""
 WITHOUT_FLOAT64 = {"mps"}
-"""Types of devices whose tensors the host copies and reads: they have no exact sums."""
+"""Device types whose tensors the host copies and reads, since they lack exact sums."""
 
 
 def road_of(x: Tensor) -> Road | None:
-    """The road of a tensor; None if the host reads it.
+    """Reader of a tensor; None for the host.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def road_of(x: Tensor) -> Road | None:
     kind = x.device.type
     if kind not in ROADS:
         if kind == _WITH_KERNELS and torch.cuda.is_current_stream_capturing():
-            return TORCH_ROAD  # kernels cannot be compared with it while a CUDA graph is captured
+            return TORCH_ROAD  # the comparison is impossible while a CUDA graph is captured
         ROADS[kind] = _triton_road(kind) if kind == _WITH_KERNELS else TORCH_ROAD
     road = ROADS[kind]
     if road is None or (road.reads(x) and is_plain(x)):
@@ -49,44 +49,44 @@ def road_of(x: Tensor) -> Road | None:
 
 
 def is_copied(x: Tensor) -> bool:
-    """Whether the host reads a copy of a tensor, for which it waits."""
+    """Whether the host reads a copy of a tensor, which makes it wait."""
     return x.device.type in WITHOUT_FLOAT64
 
 
 def to_be_read(x: Tensor) -> Tensor:
-    """The tensor that is read: itself, or a copy on the CPU; of quantised values the real ones."""
+    """Tensor to read: the tensor itself or a copy on the CPU; dequantised if quantised."""
     if x.is_quantized:
         x = x.dequantize()
-    elif x.dtype.itemsize == 1 and x.dtype.is_floating_point:  # of which little can be computed
+    elif x.dtype.itemsize == 1 and x.dtype.is_floating_point:  # supports few operations
         x = x.to(torch.float32)
     return x.cpu() if is_copied(x) else x
 
 
 @cache
 def _triton_road(device_type: str) -> Road:
-    """The road of the kernels, where Triton is installed and they work on the device."""
+    """Reader by kernels, if Triton is installed and they work on the device."""
     if importlib.util.find_spec("triton") is None:
         return TORCH_ROAD
     try:
         road = TritonRoad(importlib.import_module(_KERNELS))
         found = None if _agree(road, torch.device(device_type)) else "they give other numbers"
-    except Exception as error:  # of Triton, a compiler or the driver
+    except Exception as error:  # from Triton, a compiler or the driver
         found = f"{type(error).__name__}: {error}"
     if found is None:
         return road
     warnings.warn(
-        "snnmetrics: expected Triton kernels that read activations, found that they do not work on "
-        f"{device_type}; PyTorch operations read them, with more launches ({found})",
+        "snnmetrics: expected working Triton kernels, found that they fail on "
+        f"{device_type}; PyTorch operations replace them, with more launches ({found})",
         stacklevel=2,
     )
     return TORCH_ROAD
 
 
 def _agree(road: TritonRoad, device: torch.device) -> bool:
-    """Whether kernels and PyTorch operations find the same in a small tensor.
+    """Whether kernels and PyTorch operations agree on a small tensor.
 
-    Every kernel is launched twice: the first launch compiles it, the second one takes the short
-    way. The host waits for the device, once in a process.
+    Every kernel is launched twice: the first launch compiles it, the second one uses the bound
+    launcher. The host waits for the device, once per process.
     """
     with _may_wait(device), torch.inference_mode(False), torch.no_grad():
         values = torch.arange(240 * 130, device=device).view(240, 130)
@@ -102,7 +102,7 @@ def _agree(road: TritonRoad, device: torch.device) -> bool:
 
 
 def _everything(road: Road, x: Tensor, fanout: Tensor) -> list[Tensor]:
-    """Results of every method of a road."""
+    """Results of every method of a reader."""
     space = Workspace(x.device)
     large, small = road.stats(space, x, (0,)), road.stats(space, x[:2], (0,))
     lines = [
@@ -121,7 +121,7 @@ def _everything(road: Road, x: Tensor, fanout: Tensor) -> list[Tensor]:
 
 @contextmanager
 def _may_wait(device: torch.device) -> Iterator[None]:
-    """Let the host wait for a device, whatever the user made of it."""
+    """Make the host wait for a device, regardless of sync debug modes."""
     if device.type != "cuda":
         yield
         return

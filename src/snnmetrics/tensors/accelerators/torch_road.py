@@ -1,8 +1,8 @@
-"""The road of PyTorch operations, for devices without Triton and tensors that kernels do not read.
+"""Reader by PyTorch operations, for devices without Triton and tensors unsuited to kernels.
 
-Nothing is read by the host. A floating tensor takes some 16 launches, of which eight tell how near
-its values are to spike counts. The kinds of calls are found when the batch is complete, for all of
-them together, from numbers that stand behind the figures of each line.
+It does not synchronise the host. A floating tensor takes some 16 launches, eight of which measure
+the distance of values from spike counts. Kinds of calls are determined when the batch is complete,
+for all calls together, from the last columns of each line.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from snnmetrics.tensors.counts import LARGEST_COUNT, counts_or_nan, near_counts
 from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.sums import magnitudes
 
-# Rows of the products of sums and maps: events, whole and raw magnitudes. Columns: of ones, of the
-# dense and of the effective map. The places of the figures among them, in the order of a line.
+# Rows of the products of sums and maps: events, whole and raw magnitudes. Columns: ones, dense map,
+# effective map. Positions of the figures in them, in the order of a line.
 _WITH_EFFECTIVE = (0, 3, 4, 1, 2, 5, 0, 6, 7, 1, 2, 8)
 _WITHOUT = (0, 2, 3, 1, 1, 3, 0, 4, 5, 1, 1, 5)
 _ELEMENTS = FACTS.index("elements")
@@ -44,7 +44,7 @@ class TorchRoad:
         self._places: dict[tuple[torch.device, bool], Tensor] = {}
 
     def reads(self, x: Tensor) -> bool:
-        """Whether this road can read a tensor: it can read all."""
+        """Whether this reader supports a tensor: always."""
         return True
 
     def figures(
@@ -56,7 +56,7 @@ class TorchRoad:
         effective: Tensor | None,
         scale: Tensor | None = None,
     ) -> Line:
-        """Multiply an input with its maps; arguments as of ``TritonRoad.figures``."""
+        """Multiply an input with its maps; arguments as in ``TritonRoad.figures``."""
         line = space.take(1)
         row = space.lines[line.start]
         sums = _sums(x, dims, scale, row)
@@ -80,7 +80,7 @@ class TorchRoad:
     def figures_of(
         self, space: Workspace, stats: DeviceStats, dense: Tensor, effective: Tensor | None
     ) -> Line:
-        """Multiply what was read of an input with its maps."""
+        """Multiply the statistics of an input with its maps."""
         line = space.take(1)
         row = space.lines[line.start]
         counted, events = stats.magnitudes, stats.event_counts
@@ -96,7 +96,7 @@ class TorchRoad:
         kind: Tensor,
         by_events: bool,
     ) -> Line:
-        """Count where both factors of a product are not zero; as ``TritonRoad.product``."""
+        """Count pairs of nonzero factors of a product; as ``TritonRoad.product``."""
         line = space.take(1)
         row = space.lines[line.start]
         both = (left.event_counts * met).sum()
@@ -115,7 +115,7 @@ class TorchRoad:
         scale: Tensor | None = None,
         analog_counts: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Synops of each input vector, and the kind; arguments as of ``TritonRoad.vectors``."""
+        """Synops of each input vector, and the kind; arguments as in ``TritonRoad.vectors``."""
         kind = self.stats(space, x, dims, scale).kind
         counts = counts_or_nan(x, scale) if scale is not None else _as_counts(x, kind)
         kept = [d for d in range(x.ndim) if d not in dims]
@@ -128,7 +128,7 @@ class TorchRoad:
         return synops, kind
 
     def nonzero(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        """Count the elements that are not zero, float64, summed over some dimensions."""
+        """Count nonzero elements, float64, summed over some dimensions."""
         if not dims:
             x, dims = x.unsqueeze(0), (0,)
         if x.is_floating_point():
@@ -165,7 +165,7 @@ class TorchRoad:
 
 
 def map_table(neurons: Sequence[int], dense: Tensor, effective: Tensor | None) -> Tensor:
-    """Maps of an input as columns: ones, dense, and effective if there is one; float64."""
+    """Maps of an input as columns: ones, dense, and effective if present; float64."""
     maps = [dense.new_ones(()).expand(neurons), dense.expand(neurons)]
     if effective is not None:
         maps.append(effective.expand(neurons))
@@ -173,7 +173,7 @@ def map_table(neurons: Sequence[int], dense: Tensor, effective: Tensor | None) -
 
 
 def _sums(x: Tensor, dims: tuple[int, ...], scale: Tensor | None, row: Tensor) -> Tensor:
-    """Events, whole and raw magnitudes per neuron; what the kind follows from goes to the line."""
+    """Events, whole and raw magnitudes per neuron; writes the columns of the kind to the line."""
     x = x.detach()
     if x.layout is not torch.strided:
         x = x.to_dense()
@@ -207,7 +207,7 @@ def _as_counts(x: Tensor, kind: Tensor) -> Tensor:
 
 
 def _kinds(lines: Tensor, elements: Tensor | int) -> Tensor:
-    """Numbers of the kinds of calls, from the last columns of their lines; float64."""
+    """Indices of the kinds of calls, from the last columns of their lines; float64."""
     near, least, largest = lines[:, NEAR], lines[:, LEAST], lines[:, LARGEST]
     negative = (least < 0).to(torch.float64)
     graded = (near != elements) | ~(largest <= LARGEST_COUNT)

@@ -1,4 +1,4 @@
-"""The road of Triton kernels: one launch per input that meets a map."""
+"""Reader by Triton kernels: one launch per input with a map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from snnmetrics.tensors.kinds import InputKind
 _BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 _INTEGERS = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 DTYPES = frozenset({*_BYTES, *_INTEGERS})
-"""Dtypes that the kernels read."""
+"""Dtypes that the kernels support."""
 _MOST_PROGRAMS = 512  # that write a line each: about four per multiprocessor
 _MOST_ROWS = 2**14  # of a program: 65,536 times as many stay below 2**31
 _PART_ROWS = 64  # rows that a part has at least, so that parts are small beside the input
@@ -31,12 +31,12 @@ _ONE_PROGRAM = 2**15  # elements up to which one program reads them all
 
 
 class _Grid(NamedTuple):
-    """How a tensor is cut into programs.
+    """Division of a tensor into programs.
 
     Attributes:
-        blocks: Programs along the neurons.
-        parts: Programs along the rows.
-        rows_each: Rows of each part.
+        blocks: Number of programs along the neurons.
+        parts: Number of programs along the rows.
+        rows_each: Rows per part.
         tile: Rows and neurons that a program reads at a time.
     """
 
@@ -61,10 +61,10 @@ class _Stats(NamedTuple):
     """Launches that read a tensor per neuron.
 
     Attributes:
-        read: Reads it; alone, if there is nothing to add up.
-        add: Adds up parts.
-        shape: Of the neurons.
-        strides: Of the neurons in the output.
+        read: Launch that reads; sufficient without parts to add.
+        add: Launch that adds parts.
+        shape: Shape of the neurons.
+        strides: Strides of the neurons in the output.
         size: Numbers in the output.
         scratch: Numbers in the scratch memory.
     """
@@ -91,7 +91,7 @@ def _layout(
     *others: tuple[Sequence[int], Sequence[int]],
     in_memory_order: bool = True,
 ) -> _Layout | None:
-    """Axes of a tensor and of others that have its neurons; None if there are too many."""
+    """Axes of a tensor and of others with its neurons; None if there are too many."""
     kept = [d for d in range(len(shape)) if d not in dims]
     sizes = tuple(shape[d] for d in kept)
     rows = axes(
@@ -103,7 +103,7 @@ def _layout(
 
 
 def _tiles(layout: _Layout, high: int, wide: int) -> dict[str, Any]:
-    """Options of a kernel that reads tiles of so many rows and neurons."""
+    """Options of a kernel for tiles of this many rows and neurons."""
     rows, neurons = layout
     return {"ROW_DIMS": rows.dims, "NEURON_DIMS": neurons.dims, "BR": high, "BN": wide}
 
@@ -136,7 +136,7 @@ class TritonRoad:
         self._bound_totals = lru_cache(maxsize=64)(self._bind_totals)
 
     def reads(self, x: Tensor) -> bool:
-        """Whether the kernels can read a tensor."""
+        """Whether the kernels support a tensor."""
         return x.dtype in DTYPES and x.numel() > 0
 
     def _grid(self, rows: int, neurons: int) -> _Grid:
@@ -165,19 +165,20 @@ class TritonRoad:
         """Multiply an input with its maps, in one launch.
 
         Args:
-            space: Where the lines are written.
+            space: Workspace of the lines to write.
             x: The input.
-            dims: Its dimensions that are not neurons.
+            dims: Dimensions other than neurons.
             dense: Synapses of each neuron, float64, in a shape that expands to that of the neurons.
-            effective: Synapses whose weight is not zero; None where that is all of them.
-            scale: The input is this factor times a spike count, if it was declared; float64.
+            effective: Synapses of nonzero weight; None if these are all.
+            scale: Declared factor between input and spike count, float64; None without a
+                declaration.
         """
         other = dense if effective is None else effective
         launch = self._bound_figures(
             *(x.shape, x.stride(), x.dtype, dims, dense.shape, dense.stride()),
             *(other.shape, other.stride(), effective is not None, scale is not None),
         )
-        if launch is None:  # of more dimensions than the kernels know
+        if launch is None:  # more dimensions than the kernels support
             x, dims = _rows_first(x, dims)
             neurons = x.shape[len(dims) :]
             whole = None if effective is None else _whole(effective, neurons)
@@ -219,7 +220,7 @@ class TritonRoad:
     def stats(
         self, space: Workspace, x: Tensor, dims: tuple[int, ...], scale: Tensor | None = None
     ) -> DeviceStats:
-        """Kind, magnitudes and events of a tensor per neuron, in two launches; if small, in one."""
+        """Kind, magnitudes and events of a tensor per neuron, in two launches; one if small."""
         bound = self._bound_stats(x.shape, x.stride(), x.dtype, dims, scale is not None)
         if bound is None:
             return self.stats(space, *_rows_first(x, dims), scale)
@@ -267,7 +268,7 @@ class TritonRoad:
     def figures_of(
         self, space: Workspace, stats: DeviceStats, dense: Tensor, effective: Tensor | None
     ) -> Line:
-        """Multiply what was read of an input with its maps, in one launch."""
+        """Multiply the statistics of an input with its maps, in one launch."""
         return self._figures_of_sums(space, stats, dense, effective, None)
 
     def product(
@@ -278,15 +279,16 @@ class TritonRoad:
         kind: Tensor,
         by_events: bool,
     ) -> Line:
-        """Count where both factors of a product are not zero, in one launch.
+        """Count pairs of nonzero factors of a product, in one launch.
 
         Args:
             space: Where the lines are written.
-            left: What was read of the left factor.
-            met: What its events meet of the right factor, in the shape of its neurons.
+            left: Statistics of the left factor.
+            met: Number of events of the right factor that each left element meets, in the shape of
+                the left neurons.
             kind: Kind of the right factor.
-            by_events: Whether ``met`` is made of the events of the right factor, each once, so that
-                its sum is their number; if not, that is written as 0.
+            by_events: Whether ``met`` contains each event of the right factor once, so that its sum
+                is their number; otherwise 0 is written.
         """
         return self._figures_of_sums(space, left, met, None, kind, by_events)
 
@@ -361,12 +363,13 @@ class TritonRoad:
         Also returns the kind.
 
         Args:
-            space: Whose scratch memory is used.
+            space: Workspace that provides scratch memory.
             x: The input.
-            dims: Its dimensions that are not neurons.
+            dims: Dimensions other than neurons.
             dense: Synapses of each neuron.
-            scale: The input is this factor times a spike count, if it was declared; float64.
-            analog_counts: Whether synops of an analog input are counted; else they are zero.
+            scale: Declared factor between input and spike count, float64; None without a
+                declaration.
+            analog_counts: Whether synops of analog input are counted; else they are zero.
         """
         bound = self._bound_vectors(
             *(x.shape, x.stride(), x.dtype, dims, dense.shape, dense.stride()),
@@ -422,7 +425,7 @@ class TritonRoad:
     # ----------------------------------------------------------------- weights, batches
 
     def nonzero(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        """Count the elements that are not zero, float64, summed over some dimensions."""
+        """Count nonzero elements, float64, summed over some dimensions."""
         bound = self._bound_nonzero(x.shape, x.stride(), x.dtype, dims)
         if bound is None:
             return self.nonzero(*_rows_first(x, dims))
@@ -463,7 +466,7 @@ class TritonRoad:
 
 
 def _empty(size: int, device: torch.device) -> Tensor:
-    """Numbers that later operations may take in any mode."""
+    """Numbers usable by later operations in any mode."""
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
             return torch.empty(size, dtype=torch.float64, device=device)
@@ -471,11 +474,11 @@ def _empty(size: int, device: torch.device) -> Tensor:
 
 
 def _rows_first(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """A copy whose rows come first, each with its neurons in one piece."""
+    """A copy with rows first and contiguous neurons per row."""
     kept = [d for d in range(x.ndim) if d not in dims]
     return x.permute(*dims, *kept).contiguous(), tuple(range(len(dims)))
 
 
 def _whole(map_: Tensor, shape: Sequence[int]) -> Tensor:
-    """A copy of a map with a number for every neuron."""
+    """A copy of a map expanded to every neuron."""
     return map_.expand(tuple(shape)).contiguous()

@@ -1,4 +1,4 @@
-"""Memory on an accelerator that calls write to until their batch is complete."""
+"""Memory on an accelerator for the results of calls until their batch is complete."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _FIRST_LINES = 1024
 
 
 class Line(NamedTuple):
-    """The lines that one call has: one for each program that read a part of its input."""
+    """Lines of one call: one per program that read a part of its input."""
 
     start: int
     lines: int
 
     @property
     def end(self) -> int:
-        """The line behind the last one."""
+        """End of the lines."""
         return self.start + self.lines
 
 
 class CountedCall(NamedTuple):
-    """A call whose figures are in lines of a workspace.
+    """A call whose figures are in a workspace.
 
     Attributes:
-        row: Identity of the row that it belongs to.
+        row: Identity of its row.
         operation: Its operation.
         line: Its lines.
-        facts: What is known of it from shapes, in the order of ``lines.FACTS``.
+        facts: Numbers determined by shapes, in the order of ``lines.FACTS``.
     """
 
     row: Any
@@ -45,14 +45,14 @@ class CountedCall(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """The calls of a batch as tables on the device, those of one row together.
+    """The calls of a batch as tables on the device, grouped by row.
 
     Attributes:
         rows: Number of rows.
-        kinds: Number of kinds that a call may have.
-        places: First line, number of lines, place of the facts and row of each call, int32.
+        kinds: Number of possible kinds of a call.
+        places: First line, number of lines, index of facts and row of each call, int32.
         facts: Facts of calls, float64.
-        row_starts: First call of each row, and one beyond the last, int32.
+        row_starts: First call of each row, and the end of the last, int32.
     """
 
     rows: int
@@ -67,8 +67,8 @@ class Workspace:
 
     Attributes:
         device: The device.
-        stream: The stream in whose order the memory is used; None where there is one only.
-        handle: Of the stream, as the driver knows it.
+        stream: Stream in whose order the memory is used; None for a single stream.
+        handle: Handle of the stream in the driver.
         lines: ``(lines, WIDTH)``, float64.
         used: Lines in use.
     """
@@ -94,14 +94,14 @@ class Workspace:
         return Line(start, count)
 
     def scratch(self, size: int) -> Tensor:
-        """Memory of some numbers, whose content lasts until the next call."""
+        """Scratch memory; its content lasts until the next call."""
         if size > self._scratch.numel():
             self._scratch = self._empty(size)
         return self._scratch
 
     @contextmanager
     def in_order(self) -> Iterator[None]:
-        """Compute in the order of the own stream; the current stream waits for it."""
+        """Compute on the own stream; the current stream waits for it."""
         if self.stream is None:
             yield
             return
@@ -111,7 +111,7 @@ class Workspace:
         self.join()
 
     def join(self) -> None:
-        """Let the current stream wait for the own one."""
+        """Make the current stream wait for the own one."""
         if self.stream is not None and stream_of(self.device) != self.handle:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
@@ -121,7 +121,7 @@ class Workspace:
             made.record_stream(torch.cuda.current_stream(self.device))
 
     def borrow(self, made: Tensor) -> None:
-        """Keep the memory of a tensor, maybe of another stream, until the own one has read it."""
+        """Keep the memory of a tensor of any stream until the own one has read it."""
         if self.stream is not None:
             made.record_stream(self.stream)
 
@@ -155,14 +155,14 @@ def _sent(
     device: torch.device,
     stream: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Tables on a device; batches of one kind have the same, which are sent once per stream."""
+    """Tables on a device; equal batches share them, and they are sent once per stream."""
     with torch.inference_mode(False):
         tables = [
             torch.tensor(places, dtype=torch.int32, device="cpu").reshape(-1, 4),
             torch.tensor(facts, dtype=torch.float64, device="cpu").reshape(-1, len(FACTS)),
             torch.tensor(starts, dtype=torch.int32, device="cpu"),
         ]
-        if device.type == "cuda":  # the host waits for a copy from other memory
+        if device.type == "cuda":  # pinned: the host would wait for a copy from other memory
             tables = [table.pin_memory() for table in tables]
         sent, known, first = (table.to(device, non_blocking=True) for table in tables)
     return sent, known, first
