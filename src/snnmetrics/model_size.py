@@ -1,8 +1,8 @@
 """Parameters, bytes and zero weights of a model, without running it.
 
-All three figures are of the model as it is deployed. A tensor that is pruned, parametrized or
-normalised counts as the one tensor that the forward uses, not as what it is made of; a tensor that
-several modules share counts once; a quantised weight counts as packed.
+All three figures refer to the deployed model. A pruned, parametrized or normalised tensor counts as
+the tensor that the forward uses; a tensor shared by several modules counts once; a quantised weight
+counts as packed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from snnmetrics.frameworks.neurons import neuron_type, running_state
 from snnmetrics.synapses.weights import modules, own_tensors, whole
 from snnmetrics.tensors.sums import coalesced
 
-# Their parameters scale single values, whatever their number of dimensions.
+# Their parameters scale single values, for any number of dimensions.
 _NORMALISATIONS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A tensor of a model as it is deployed."""
+    """A tensor of a deployed model."""
 
     module: nn.Module
     name: str
@@ -36,10 +36,10 @@ class _Held:
 
     @property
     def is_weight(self) -> bool:
-        """Whether it connects neurons, and is not a bias, a normalisation or a neuron's constant.
+        """Whether it connects neurons, unlike a bias, a normalisation or a constant of a neuron.
 
-        A neuron's own parameters may have the shape of the neurons, as decays have; those that
-        connect are called weights in all frameworks.
+        Parameters of neurons, such as decays, may have the shape of the neurons. Connecting
+        parameters are called weights in all frameworks.
         """
         if not self.is_parameter or self.tensor.ndim < 2 or "bias" in self.name:
             return False
@@ -49,20 +49,19 @@ class _Held:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Count the parameters of a model as it is deployed.
+    """Count the parameters of a deployed model.
 
-    The sum of the numbers of elements of all parameters: of layers, of normalisation and learnt
-    ones of neurons; trained or frozen, zero or not, called or not.
+    The total number of elements of all parameters: of layers, normalisations and learnt parameters
+    of neurons; trained or frozen, zero or not, called or not.
 
     - Shared parameters count once.
-    - A tensor under ``torch.nn.utils.prune``, ``parametrize``, ``weight_norm`` or
-      ``spectral_norm`` counts as the one tensor that it makes: the count is that after
-      ``prune.remove`` (or ``remove_parametrizations`` and the like). If shared parameters are
-      pruned or parametrized each for itself, each of them counts.
-    - Modules quantised by ``torch.ao`` hold the parameters that they had before.
+    - A tensor under ``torch.nn.utils.prune``, ``parametrize``, ``weight_norm`` or ``spectral_norm``
+      counts as the computed tensor, as after ``prune.remove`` (or ``remove_parametrizations`` and
+      the like). Shared parameters that are pruned or parametrized separately count separately.
+    - Modules quantised by ``torch.ao`` count with their original parameters.
 
     Args:
-        model: Any module, on any device; on ``meta`` too.
+        model: Any module, on any device including ``meta``.
 
     Returns:
         Number of parameters.
@@ -71,9 +70,9 @@ def parameter_count(model: nn.Module) -> int:
         TypeError: If ``model`` is not a module.
         ValueError: If a lazy module does not know its shape yet.
 
-    Source: ``ParameterCount`` of NeuroBench 2.3 is the same sum where nothing is normalised,
-    parametrized or quantised. It adds up what the model is trained with, so ``weight_norm`` counts
-    as weights and magnitudes there, and a quantised layer as nothing.
+    Source: ``ParameterCount`` of NeuroBench 2.3 is the same sum for models without normalised,
+        parametrized or quantised tensors. It adds the trained parameters: ``weight_norm`` counts as
+        weights and magnitudes, and a quantised layer as zero.
 
     Example:
         >>> import torch
@@ -86,30 +85,30 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def footprint(model: nn.Module) -> int:
-    """Measure the memory that a deployed model needs for what it has learnt.
+    """Measure the memory of a deployed model for learnt values.
 
     The sum, in bytes, over all parameters and buffers, of elements x bytes of an element. The
-    running state of neurons (membrane potentials, currents, last spikes) is left out: it grows
-    with the batch and is there after the first call only.
+    running state of neurons (membrane potentials, currents, last spikes) is excluded: it grows with
+    the batch and does not exist before the first call.
 
-    - Left out is what belongs to spiking neurons that the library knows (see
-      ``register_neuron``): every buffer that is not persistent, and all buffers of sinabs'
-      stateful layers. SpikingJelly's memories and Norse's states are not buffers.
-    - Constants of neurons (decays, thresholds) count where the framework keeps them in parameters
-      or buffers, as snnTorch does; SpikingJelly and Norse keep most as plain numbers, which do
-      not count. Running statistics of batch normalisation count.
+    - Excluded are, for spiking neurons known to the library (see ``register_neuron``): every
+      non-persistent buffer, and all buffers of sinabs' stateful layers. SpikingJelly's memories and
+      Norse's states are not buffers.
+    - Constants of neurons (decays, thresholds) count if the framework keeps them in parameters or
+      buffers, as snnTorch does; SpikingJelly and Norse keep most as plain numbers, which do not
+      count. Running statistics of batch normalisation count.
     - Shared tensors count once.
-    - A pruned weight counts as one dense weight: neither the mask nor a saving for zeros counts.
-      Parametrized and normalised tensors count as the one tensor that they make, and nothing of
-      what makes it. It is the footprint after ``prune.remove`` and the like. If shared parameters
-      are pruned or parametrized each for itself, each of them counts.
-    - Weights packed by ``torch.ao`` count with the bytes of their packed type (1 for ``qint8``)
-      and their biases as they are kept; scales and zero points of weights are left out.
+    - A pruned weight counts as one dense weight, without the mask or a saving for zeros.
+      Parametrized and normalised tensors count as the computed tensor only, as after
+      ``prune.remove`` and the like. Shared parameters that are pruned or parametrized separately
+      count separately.
+    - Weights packed by ``torch.ao`` count with the bytes of their packed type (1 for ``qint8``) and
+      their biases as stored; scales and zero points of weights are excluded.
     - Sparse tensors count with their values and indices.
-    - Metrics that the model carries along (``torchmetrics.Metric``) are left out.
+    - Metrics in the model (``torchmetrics.Metric``) are excluded.
 
     Args:
-        model: Any module, on any device; on ``meta`` too.
+        model: Any module, on any device including ``meta``.
 
     Returns:
         Bytes.
@@ -119,13 +118,13 @@ def footprint(model: nn.Module) -> int:
         ValueError: If a lazy module does not know its shape yet.
 
     Source: ``Footprint`` of NeuroBench (Yik et al., "The neurobench framework for benchmarking
-    neuromorphic computing algorithms and systems", 2025). Differences: NeuroBench adds up all
-    parameters and buffers that exist, and with them running state, masks and the tensors that
-    others are made of; quantised layers are nothing there. On its baselines, before the first
-    call, the figures are the same: 583,900 bytes for the spiking network on Speech Commands, of
-    which 4 x 145,955 are parameters and 80 the constants of its four layers of snnTorch neurons
-    (decay, threshold and graded spike factor of 4 bytes and a reset mechanism of 8). After a
-    batch of B samples NeuroBench gives 4 x 803 x B bytes more, for 803 neurons; this does not.
+    neuromorphic computing algorithms and systems", 2025). Differences: NeuroBench adds all existing
+    parameters and buffers, including running state, masks and the sources of computed tensors; it
+    counts quantised layers as zero. On its baselines, before the first call, the figures are equal:
+    583,900 bytes for the spiking network on Speech Commands, of which 4 x 145,955 are parameters
+    and 80 the constants of its four layers of snnTorch neurons (decay, threshold and graded spike
+    factor of 4 bytes and a reset mechanism of 8). After a batch of B samples NeuroBench adds 4 x
+    803 x B bytes, for 803 neurons; this function does not.
 
     Example:
         >>> import torch
@@ -146,23 +145,22 @@ def connection_sparsity(model: nn.Module) -> float:
     """Measure the fraction of connections whose weight is zero.
 
     zero weights / weights, over the whole model, without biases. Weights are all parameters of two
-    or more dimensions: of linear, convolutional, recurrent, attention and embedding layers, and
-    those that a module of one's own keeps. Biases (parameters with ``bias`` in their name),
-    normalisation, and parameters of spiking neurons that are not called weights are none; nor is
-    anything kept in a buffer. Position embeddings and the like cannot be distinguished from
-    weights and count.
+    or more dimensions: of linear, convolutional, recurrent, attention and embedding layers, and of
+    user-defined modules. Excluded are biases (parameters with ``bias`` in their name),
+    normalisation, parameters of spiking neurons that are not called weights, and buffers. Position
+    embeddings and the like cannot be distinguished from weights and count.
 
-    - Weights are taken as the next forward would use them: a pruned weight is masked, a
-      parametrized or normalised one is made.
-    - Shared weights count once. If they are pruned or parametrized each for itself, each counts.
-    - A weight packed by ``torch.ao`` is zero where its quantised value stands for zero.
+    - Weights are taken as used by the next forward: pruned weights are masked, parametrized and
+      normalised ones are computed.
+    - Shared weights count once. If pruned or parametrized separately, they count separately.
+    - A weight packed by ``torch.ao`` is zero if its dequantised value is zero.
 
     Args:
-        model: Any module whose weights have values. It is left as it was.
+        model: Any module whose weights have values. It is not changed.
 
     Returns:
-        A number in [0, 1], 0 if no weight is zero. Of a model sharded over ranks
-        (``fully_shard``) all ranks must ask, and get that of the whole.
+        A number in [0, 1], 0 if all weights are nonzero. For a model sharded over ranks
+        (``fully_shard``) all ranks must call this, and receive the figure of the whole model.
 
     Raises:
         TypeError: If ``model`` is not a module.
@@ -170,10 +168,10 @@ def connection_sparsity(model: nn.Module) -> float:
             module does not know its shape yet.
 
     Source: ``ConnectionSparsity`` of NeuroBench (as for ``footprint``). Differences: NeuroBench
-    reads Linear, Conv1d/2d/3d, RNN, LSTM, GRU and their cells alone, without those that are
-    parametrized or are themselves the model; counts biases of recurrent layers as weights and
-    shared layers as often as they are met; reads the pruned weight of the last forward; and rounds
-    to four decimals.
+        reads only Linear, Conv1d/2d/3d, RNN, LSTM, GRU and their cells, except parametrized ones
+        and a layer that is the model itself; counts biases of recurrent layers as weights, and
+        shared layers repeatedly; reads the pruned weight of the last forward; and rounds to four
+        decimals.
 
     Example:
         >>> import torch
@@ -228,14 +226,14 @@ def _held(model: nn.Module) -> list[_Held]:
 
 
 def deployed(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model without metrics that it carries along: they are not deployed."""
+    """The modules of a model without its metrics, which are not deployed."""
     metrics = [module for module in model.modules() if isinstance(module, Metric)]
     carried = {id(part) for metric in metrics for part in metric.modules()}
     return [module for module in modules(model) if id(module) not in carried]
 
 
 def _packed(module: Any) -> Iterator[_Held]:
-    """Weights and biases that a module quantised by ``torch.ao`` keeps outside of parameters."""
+    """Weights and biases that a module quantised by ``torch.ao`` does not keep in parameters."""
     if not any(cls.__module__.startswith("torch.ao.nn.") for cls in type(module).__mro__):
         return
     if callable(getattr(module, "weight", None)):
@@ -248,7 +246,7 @@ def _packed(module: Any) -> Iterator[_Held]:
     else:
         return
     for name, weight in weights.items():
-        # Half precision is handed out as float32.
+        # Half precision is returned as float32.
         size = 2 * weight.numel() if dtype is torch.float16 else weight.untyped_storage().nbytes()
         yield _Held(module, name, weight, True, size)
     for name, bias in biases.items():

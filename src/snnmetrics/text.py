@@ -13,7 +13,7 @@ SECONDS = tuple((size, unit.replace("J", "s")) for size, unit in JOULES)
 
 
 def si(value: float | None) -> str:
-    """Write a figure with an SI prefix, to four digits; below 1000 as it is.
+    """Write a figure with an SI prefix, to four digits; without prefix below 1000.
 
     Example:
         >>> si(999), si(1234567), si(0.5), si(None)
@@ -76,12 +76,12 @@ def joules(value: float) -> str:
 def uncertain(value: float, error: float | None, units: tuple[tuple[float, str], ...]) -> str:
     """Write a value with its standard error, both in one unit and with the same decimals.
 
-    The error has two digits. Without one the value stands alone, to four digits.
+    The error has two digits. Without an error the value is written alone, to four digits.
 
     Args:
-        value: What was found.
-        error: Its standard error; ``None`` if it is not known.
-        units: Units from large to small, as (one of it in base units, its name).
+        value: The value.
+        error: Its standard error; ``None`` if unknown.
+        units: Units from large to small, as (size in base units, name).
 
     Example:
         >>> uncertain(12.3456e-3, 0.42e-3, JOULES), uncertain(-2e-6, 3e-6, JOULES)
@@ -95,7 +95,7 @@ def uncertain(value: float, error: float | None, units: tuple[tuple[float, str],
     if not error:
         return f"{value / size:.4g}{'' if error is None else ' ± 0'} {unit}"
     decimals = max(1 - math.floor(math.log10(error / size)), 0)
-    if decimals > 9:  # an error that is lost beside its value
+    if decimals > 9:  # an error much smaller than its value
         return f"{value / size:.10g} ± {error / size:.2g} {unit}"
     return f"{value / size:.{decimals}f} ± {error / size:.{decimals}f} {unit}"
 
@@ -131,7 +131,7 @@ def by_holder(notes: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    r"""Write out what would move the cursor or break a line.
+    r"""Escape characters that would move the cursor or break a line.
 
     Example:
         >>> printable("fc\n\x1b[2J")
@@ -143,7 +143,7 @@ def printable(text: str) -> str:
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """Write which of some names a misspelt one is closest to, for the end of a message.
+    """Suggest the closest known name to a misspelt one, for the end of a message.
 
     Example:
         >>> closest("conv3", ["conv1", "fc"]), closest("pool", ["conv1", "fc"])

@@ -73,7 +73,7 @@ def test_a_channel_with_more_synapses_than_a_core_is_split() -> None:
 def test_a_neuron_with_more_synapses_than_a_core_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 12, the synapses of neuron 1 of 'fc', found 10"):
         laid(sm.Cores(synapses_per_core=10), "fc", (2,), synapses=torch.tensor([3.0, 12.0]))
-    with pytest.raises(ValueError, match="synapses: expected those of each neuron"):
+    with pytest.raises(ValueError, match="synapses: expected the synapses of each neuron"):
         laid(sm.Cores(synapses_per_core=10), "fc", (2,))
 
 

@@ -148,7 +148,7 @@ def test_negative_sums_are_merged_and_loaded() -> None:
     assert resumed.compute()["histogram"][0] == 1
     saved = metric.state_dict()
     saved["deviations"] = -saved["deviations"]  # a sum of squares is not negative
-    with pytest.raises(RuntimeError, match="no negative numbers in the state 'deviations'"):
+    with pytest.raises(RuntimeError, match="non-negative numbers in the state 'deviations'"):
         resumed.load_state_dict(saved)
 
 

@@ -236,7 +236,7 @@ def test_compiled_models_run_eagerly() -> None:
 
 def notes_of(batches: list[Tensor], road: str | None = None, **options: Any) -> str:
     text = " ".join(str(row_of(nn.Linear(3, 2), batches, road, **options)).split())
-    found = re.search("analog input that held 0 .* or a function", text)
+    found = re.search("analog input that held only 0 .* or a function", text)
     return "" if found is None else found[0]
 
 
@@ -244,7 +244,7 @@ def notes_of(batches: list[Tensor], road: str | None = None, **options: Any) -> 
 def test_a_note_names_the_one_other_value(road: str | None) -> None:
     spikes = counts(4, 3).clamp(max=1)
     found = notes_of([spikes * 0.3, spikes * 0.3], road)
-    assert "held 0 and one other value alone, at most 0.3," in found
+    assert "held only 0 and one other value, at most 0.3," in found
     assert "input_scale={'Linear': 0.3}" in found
 
 

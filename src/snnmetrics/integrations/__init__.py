@@ -1,4 +1,4 @@
-"""Connections to other libraries: one module each, imported by its name only.
+"""Connections to other libraries: one module each, to be imported explicitly.
 
 Example:
     >>> from snnmetrics.integrations.lightning import SNNMetricsCallback

@@ -1,8 +1,8 @@
-"""A Lightning callback that measures a network while Lightning trains, validates or tests it.
+"""A Lightning callback that measures a network during training, validation and testing.
 
-The callback owns one :class:`snnmetrics.Monitor` per stage, attached only while its stage runs:
-training is not counted while Lightning validates in the middle of it, and the sanity check counts
-nothing. What is logged are figures of a report, so that every logger takes them.
+The callback owns one :class:`snnmetrics.Monitor` per stage, attached only while its stage runs: a
+validation during training does not count as training, and the sanity check is not counted. It logs
+figures of reports as scalars, which every logger accepts.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
     Picture = Callable[[Report], tuple[Figure, Axes]]
 
-# By name of the stage, as in ``stages``: its name in the hooks of Lightning.
+# Stage, as in ``stages``, and its name in Lightning's hooks.
 STAGES = {"train": "train", "val": "validation", "test": "test"}
 
 
 def _for_each_stage(method: Callable[..., None]) -> list[Callable[..., None]]:
-    """The hook of each stage: ``method`` with the stage as its first argument."""
+    """Hook of each stage: ``method`` with the stage as its first argument."""
     return [_hook(method, stage) for stage in STAGES]
 
 
@@ -65,46 +65,46 @@ def _hook(method: Callable[..., None], stage: str) -> Callable[..., None]:
 
 
 class SNNMetricsCallback(Callback):
-    """Measures a network under a Lightning ``Trainer``, logs its figures and keeps its reports.
+    """Measure a network under a Lightning ``Trainer``, log its figures and keep its reports.
 
     At the end of each epoch of a stage it logs :meth:`snnmetrics.Report.scalars` as
-    ``"val/conv2/synops"``, ``"val/lif1/firing_rate"``, ``"val/total/acs"``, ...: names that depend
-    on the names in the model alone. Other callbacks can refer to them, as in
+    ``"val/conv2/synops"``, ``"val/lif1/firing_rate"``, ``"val/total/acs"``, ...: these names depend
+    only on names in the model, so other callbacks can refer to them, as in
     ``ModelCheckpoint(monitor="val/total/synops")``. When ``fit``, ``validate`` or ``test`` ends it
-    writes the last report of each stage as JSON and its figures as PNG, and gives the figures to
-    loggers that take some (TensorBoard, Weights & Biases).
+    writes the last report of each stage as JSON and its figures as PNG, and passes the figures to
+    loggers that accept them (TensorBoard, Weights & Biases).
 
-    With several ranks figures are over all of them. If a batch raises, nothing of it is counted and
-    the callback detaches. A checkpoint holds the last reports and what was counted of the epoch of
-    training under way, over all ranks; resuming goes on from there. In the middle of an epoch this
-    is right with a dataloader that goes on, too (one with ``state_dict`` and ``load_state_dict``).
-    With another one Lightning runs the first batches again in place of the last ones, which are
-    counted as they run, with a warning; so is a metric with states that are not persistent, which
-    has only what came after, unlike this callback.
+    With several ranks, figures are over all of them. If a batch raises, it is not counted and the
+    callback detaches. A checkpoint holds the last reports and the counts of the current training
+    epoch, over all ranks; a resumed run continues from these. In the middle of an epoch this
+    requires a resumable dataloader (one with ``state_dict`` and ``load_state_dict``). With another
+    dataloader Lightning repeats the first batches instead of running the last ones; they are
+    counted as they run, with a warning. A metric with non-persistent states also causes a warning:
+    unlike this callback, it holds only the batches after resuming.
 
     Args:
-        model: Name of the module to measure: the one in the ``LightningModule`` that is called with
-            the input (``"net"`` where ``training_step`` calls ``self.net(x)``), or None for the
-            ``LightningModule`` itself (where it calls ``self(x)``).
-        stages: When to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
-            attached a compiled model runs without its compilation.
-        every_n_steps: Log figures of training after every so many optimiser steps, of the steps
-            since the last time, instead of at the end of each epoch. They go straight to the
-            loggers, whatever ``log_every_n_steps`` of the trainer is.
-        prefix: Put before the name of the stage.
+        model: Name of the module to measure: the module in the ``LightningModule`` that is called
+            with the input (``"net"`` if ``training_step`` calls ``self.net(x)``), or None for the
+            ``LightningModule`` itself (if it calls ``self(x)``).
+        stages: Stages to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
+            attached, a compiled model runs uncompiled.
+        every_n_steps: Log figures of training after this number of optimiser steps, over the steps
+            since the last log, instead of at the end of each epoch. They are sent to the loggers
+            directly, for any ``log_every_n_steps`` of the trainer.
+        prefix: Prepended to the name of the stage.
         sizes: For a network that is called once per time step, or otherwise not once per batch: a
-            function from the batch to the number of samples in it and of time steps (or None).
-            By default they follow from the input of the model, ``batch_dim`` and ``time_dim``.
-            A batch without a call of the model raises, as in :meth:`snnmetrics.Monitor.batch`.
-        dirpath: Where to write reports and figures; by default a directory ``snnmetrics`` in that
-            of the first logger, or of the trainer. Nothing is written under ``fast_dev_run``.
-        figures: Pictures to make of each report, by name; by default
-            ``{"layers": snnmetrics.plots.layer_bars}``. An empty dict for none.
-        gradients: Whether to log, of each layer of spiking neurons in training,
-            ``"train/lif1/gradient_norm"``, ``".../gradient_zero_fraction"`` and, where its time
-            steps are known, ``".../gradient_last_to_first"``: see
-            :class:`snnmetrics.GradientStatistics`. They are of the loss that goes backward:
-            divided by accumulated batches. A resumed epoch has those that came after alone.
+            function from the batch to its number of samples and of time steps (or None). By default
+            they are inferred from the input of the model, ``batch_dim`` and ``time_dim``. A batch
+            without a call of the model raises, as in :meth:`snnmetrics.Monitor.batch`.
+        dirpath: Directory of reports and figures; by default ``snnmetrics`` in the directory of the
+            first logger, or of the trainer. Files are not written under ``fast_dev_run``.
+        figures: Plots of each report, by name; by default ``{"layers":
+            snnmetrics.plots.layer_bars}``. An empty dict for none.
+        gradients: Whether to log, for each layer of spiking neurons in training,
+            ``"train/lif1/gradient_norm"``, ``".../gradient_zero_fraction"`` and, if its time steps
+            are known, ``".../gradient_last_to_first"``: see :class:`snnmetrics.GradientStatistics`.
+            They refer to the loss of the backward pass, divided by accumulated batches. In a
+            resumed epoch they cover only the batches after resuming.
         monitor: Keyword arguments of :class:`snnmetrics.Monitor`: ``batch_dim``, ``time_dim``,
             ``dt``, ``per_sample``, ...
 
@@ -113,11 +113,11 @@ class SNNMetricsCallback(Callback):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a stage is unknown, or ``every_n_steps`` is not positive or without training,
-            as ``gradients`` must not be.
-            When the trainer starts: if the model has no module of this name; if ``gradients``
-            would be of a scaled loss (``precision="16-mixed"``), which may be infinite.
-        ImportError: If figures are to be made and matplotlib is not installed.
+        ValueError: If a stage is unknown, ``every_n_steps`` is not positive, or it or ``gradients``
+            is given without training. When the trainer starts: if the model does not have this
+            module, or ``gradients`` would be of a scaled loss (``precision="16-mixed"``), which may
+            be infinite.
+        ImportError: If figures are requested and matplotlib is not installed.
 
     Example:
         >>> from snnmetrics.integrations.lightning import SNNMetricsCallback
@@ -156,7 +156,7 @@ class SNNMetricsCallback(Callback):
         require_bool("gradients", gradients)
         if gradients and "train" not in stages:
             raise ValueError(f"gradients: expected 'train' among the stages, found {tuple(stages)}")
-        Monitor(nn.Identity(), **_without_names(monitor))  # refuses what no monitor takes
+        Monitor(nn.Identity(), **_without_names(monitor))  # refuses invalid arguments of monitors
         self.model = model
         self.stages = tuple(stages)
         self.every_n_steps = every_n_steps
@@ -176,7 +176,7 @@ class SNNMetricsCallback(Callback):
         self._logged_at = 0
         self._directory: Path | None = None
         self._resumed: Mapping[str, Any] | None = None
-        self._resumed_within = False  # the epoch under way
+        self._resumed_within = False  # the current epoch
 
     @property
     def state_key(self) -> str:
@@ -186,24 +186,24 @@ class SNNMetricsCallback(Callback):
     # ------------------------------------------------------------------------- start and end
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin with a fresh model: nothing of another run is counted on."""
+        """Discard the state of a previous run: the model may be another one."""
         self._monitors, self._attached, self._resumed = {}, set(), None
         self._gradients = {}
         self._resumed_within = False
         if self.dirpath is not None:
             self._directory = self.dirpath
         else:
-            # On all ranks, for the directory is broadcast.
+            # On all ranks, since the directory is broadcast.
             self._directory = Path(trainer.log_dir or trainer.default_root_dir) / "snnmetrics"
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave nothing attached."""
+        """Detach all monitors."""
         self._detach_all()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave nothing attached, and count nothing of the batch that was under way."""
+        """Detach all monitors, and discard the current batch."""
         self._abandon_batch()
         self._detach_all()
 
@@ -214,7 +214,7 @@ class SNNMetricsCallback(Callback):
         self._keep(trainer, ("train", "val"))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset the counts; Lightning does not call this where it resumes an epoch."""
+        """Reset the counts; Lightning does not call this when it resumes an epoch."""
         self._resumed_within = False
         if "train" in self._attached and self.every_n_steps is None:
             self._reset("train")
@@ -222,9 +222,9 @@ class SNNMetricsCallback(Callback):
     # ------------------------------------------- hooks of every stage, bound to it below
 
     def _start(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach the monitor of this stage, in place of that of training, and reset it.
+        """Attach the monitor of this stage, replacing that of training, and reset it.
 
-        Training that is resumed goes on from its counts. The sanity check attaches nothing.
+        Resumed training continues from its counts. The sanity check does not attach.
         """
         self._detach("train")
         if stage not in self.stages or trainer.sanity_checking:
@@ -233,13 +233,15 @@ class SNNMetricsCallback(Callback):
         self._reset(stage)
         if stage == "train":
             if self._resumed is not None and trainer.is_global_zero:
-                monitor.load_state_dict(self._resumed)  # of all ranks: one of them goes on with it
+                monitor.load_state_dict(
+                    self._resumed
+                )  # counts of all ranks: one rank continues with them
             progress = trainer.fit_loop.epoch_loop.batch_progress
             begun = progress.current.ready > 0 and not progress.is_last_batch
             self._resumed_within = begun and self._resumed is not None
             if self._resumed_within and self.every_n_steps is None and not _go_on(trainer):
                 rank_zero_warn(
-                    "SNNMetricsCallback: expected a dataloader that goes on where the checkpoint "
+                    "SNNMetricsCallback: expected a dataloader that resumes where the checkpoint "
                     "was saved, found one without state_dict and load_state_dict: in this epoch "
                     f"its first {progress.current.ready} batches are run and counted again, and as "
                     "many at its end are not. Resume from a checkpoint of the end of an epoch, or "
@@ -291,19 +293,19 @@ class SNNMetricsCallback(Callback):
 
     def _epoch_end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures of the epoch, all loaders together."""
-        self._abandon_batch()  # a hook of the user's may have ended the epoch in it
+        self._abandon_batch()  # a user's hook may have ended the epoch
         if stage not in self._attached or (stage == "train" and self.every_n_steps is not None):
             return
         if stage == "train" and self._resumed_within:
             _require_persistent(pl_module)
         scalars = self._scalars(stage)
-        # All ranks have the same figures, and any of them is as good as all; the maximum is exact.
+        # All ranks have the same figures; the maximum is exact, unlike a mean.
         pl_module.log_dict(
             scalars, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="max", batch_size=1
         )
 
     def _end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Detach; attach to training again, or write the report if there is no training."""
+        """Detach; attach to training again, or write the report without training."""
         self._detach(stage)
         if trainer.state.fn != TrainerFn.FITTING:
             self._keep(trainer, (stage,))
@@ -321,9 +323,9 @@ class SNNMetricsCallback(Callback):
     # ---------------------------------------------------------------------- save and resume
 
     def state_dict(self) -> dict[str, Any]:
-        """The last reports, and what was counted in training, over all ranks.
+        """The last reports, and the counts of training, over all ranks.
 
-        Lightning calls this on every rank, as it has to be.
+        Collective: Lightning calls this on every rank.
         """
         state: dict[str, Any] = {}
         if self.reports:
@@ -333,7 +335,7 @@ class SNNMetricsCallback(Callback):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Continue from the result of :meth:`state_dict`."""
         reports = state_dict.get("reports", {})
         self.reports = {stage: Report.from_dict(report) for stage, report in reports.items()}
         self._resumed = state_dict.get("train")
@@ -375,14 +377,14 @@ class SNNMetricsCallback(Callback):
                 ) from error
         if self.sizes is None and trainer.strategy.model is not pl_module:
             raise ValueError(
-                "model: expected the name of the module that is called with the input, found None: "
+                "model: expected the name of the module called with the input, found None: "
                 f"{type(trainer.strategy).__name__} calls the whole {type(pl_module).__name__} for "
                 "each step. Name a module in it, or give sizes"
             )
         return pl_module
 
     def _abandon_batch(self) -> None:
-        """Close the batch so that nothing of it is counted."""
+        """Close the batch without counting it."""
         if self._batch is not None:
             batch, self._batch = self._batch, None
             reason = RuntimeError("the batch did not end")
@@ -392,7 +394,7 @@ class SNNMetricsCallback(Callback):
         return f"{self.prefix}{stage}/"
 
     def _report(self, stage: str) -> Report:
-        """The report of a stage, over all ranks: every rank comes here."""
+        """Report of a stage, over all ranks. Collective: every rank must call this."""
         report = self.reports[stage] = self._monitors[stage].compute()
         if not report.samples:
             rank_zero_warn(
@@ -403,7 +405,7 @@ class SNNMetricsCallback(Callback):
         return report
 
     def _scalars(self, stage: str) -> dict[str, float]:
-        """Figures of a stage for loggers, over all ranks: every rank comes here."""
+        """Figures of a stage for loggers, over all ranks. Collective: every rank must call this."""
         prefix = self._prefix(stage)
         scalars = self._report(stage).scalars(prefix)
         for name, metric in self._gradients.items() if stage == "train" else ():
@@ -418,7 +420,7 @@ class SNNMetricsCallback(Callback):
             metric.reset()
 
     def _keep(self, trainer: Trainer, stages: Sequence[str]) -> None:
-        """Write reports and figures, and show figures to the loggers."""
+        """Write reports and figures, and pass figures to the loggers."""
         found = {stage: self.reports[stage] for stage in stages if stage in self.reports}
         if not found or self._directory is None or not trainer.is_global_zero:
             return
@@ -471,13 +473,13 @@ def _gradient_statistics(model: nn.Module) -> dict[str, GradientStatistics]:
 
 
 def _go_on(trainer: Trainer) -> bool:
-    """Whether the dataloaders of training go on where a checkpoint was saved."""
+    """Whether the dataloaders of training resume where a checkpoint was saved."""
     loaders = CombinedLoader(trainer.train_dataloader).flattened
     return all(hasattr(one, "state_dict") and hasattr(one, "load_state_dict") for one in loaders)
 
 
 def _require_persistent(pl_module: LightningModule) -> None:
-    """Warn of metrics that were updated in a resumed epoch and had lost what came before."""
+    """Warn about metrics updated in a resumed epoch that lost their earlier state."""
     names = [
         name
         for name, metric in pl_module.named_modules()
@@ -486,18 +488,18 @@ def _require_persistent(pl_module: LightningModule) -> None:
     if names:
         rank_zero_warn(
             "SNNMetricsCallback: expected metrics whose states are in the checkpoint that the "
-            f"epoch was resumed from, found {', '.join(names)}: they have what came after alone, "
+            f"epoch was resumed from, found {', '.join(names)}: they hold only later batches, "
             "and show other figures than this callback. Call metric.persistent(True) before fit"
         )
 
 
 def _persistence(metric: Metric) -> Iterable[bool]:
-    """Whether each state of a metric is saved with it."""
+    """Whether all states of a metric are saved with it."""
     return metric._persistent.values()
 
 
 def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None:
-    """Give a figure to a logger that takes figures or images."""
+    """Pass a figure to a logger that accepts figures or images."""
     if hasattr(logger, "log_image"):  # Weights & Biases
         logger.log_image(name, [str(path)], step=step)
     elif hasattr(logger.experiment, "add_figure"):  # TensorBoard
@@ -505,6 +507,6 @@ def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None
 
 
 def _without_names(monitor: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that can be checked without a model: those that name no part of it."""
+    """The arguments that can be checked without a model, since they do not name its parts."""
     named = ("input_scale", "kinds", "groups", "include", "exclude", "probes", "process_group")
     return {key: value for key, value in monitor.items() if key not in named}
