@@ -1033,7 +1033,7 @@ def test_figures_whose_squares_are_beyond_float64_are_refused() -> None:
         monitor.model(torch.ones(1, 2, dtype=torch.float64))
         before = monitor.compute()
         with (
-            pytest.raises(ValueError, match=r"per_sample: expected .* squares .* up to 4e\+200"),
+            pytest.raises(ValueError, match=r"per_sample: expected squares .* up to 4e\+200"),
             monitor.batch(samples=1, seconds=1e-200),
         ):
             monitor.model(torch.ones(1, 2, dtype=torch.float64))

@@ -92,7 +92,7 @@ class Layer:
 
     @property
     def is_model(self) -> bool:
-        """Whether the model is this layer or cell itself: its weights belong to the root."""
+        """Whether the model itself is this layer or cell, whose weights belong to the root."""
         key = self.data.key
         if key is None or any("." in slot for slot in key.slots):
             return False
