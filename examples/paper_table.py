@@ -52,7 +52,7 @@ MEASURED = [
     *("acs", "macs", "energy", "energy_with_memory", "measured_energy", "dynamic_energy"),
     "accuracy",
 ]
-MEMORY = PerByte.step()  # the price per byte that SpikingJelly has
+MEMORY = PerByte.spikingjelly()  # the price per byte that SpikingJelly has
 HOW_TO_MEASURE = """\
 Nothing was measured: the energy above is an estimate. To set measured energy beside it, run the
 trained networks on a device with a power meter, several times, over a known number of images, and

@@ -284,7 +284,7 @@ def test_parameters_and_states_as_spikingjelly(which: int, bias: bool) -> None:
     samples = 3
     made, theirs = both(multi_step(*modules), spikes(4, samples, *shape))
     traffic = memory_traffic(made, weight_bits=32, state_bits=32)
-    estimate = estimate_energy(made, FP32, memory=PerByte.step(), traffic=traffic)
+    estimate = estimate_energy(made, FP32, memory=PerByte.spikingjelly(), traffic=traffic)
     counts, energy = theirs.counts, theirs.breakdown_pj
     parameters = counts["weight_read_bytes"] + counts["bias_read_bytes"]
     states = counts["neuron_state_read_bytes"] + counts["neuron_state_write_bytes"]
@@ -318,7 +318,7 @@ def test_its_operations_hold_those_of_neurons_and_of_every_bias() -> None:
     """Its ACs are the synops and each element-wise addition that it sees; its energy has both."""
     model = multi_step(sj.Linear(6, 5, bias=False), neuron.IFNode())
     made, theirs = both(model, spikes(4, 1, 6))
-    estimate = estimate_energy(made, FP32, memory=PerByte.step())
+    estimate = estimate_energy(made, FP32, memory=PerByte.spikingjelly())
     assert theirs.counts["synop"] == estimate.workload.acs
     assert theirs.counts["ac"] > theirs.counts["synop"]  # additions of the neurons
     assert theirs.energy_ac_pj == close(0.9 * theirs.counts["ac"])
@@ -556,7 +556,7 @@ def test_levels() -> None:
 
 
 def test_the_price_of_spikingjelly_has_its_provenance() -> None:
-    price = PerByte.step()
+    price = PerByte.spikingjelly()
     assert price.joules == close(8 * 3.12e-12)
     assert "arXiv:2505.11151" in price.source
     assert price.via
@@ -566,7 +566,10 @@ def test_the_price_of_spikingjelly_has_its_provenance() -> None:
 def test_a_price_without_a_source_says_so() -> None:
     made = report({"fc": layer("binary", 5)})
     estimate = estimate_energy(made, FP32, memory=PerByte(24.96e-12))
-    assert estimate.total.energy == estimate_energy(made, FP32, memory=PerByte.step()).total.energy
+    assert (
+        estimate.total.energy
+        == estimate_energy(made, FP32, memory=PerByte.spikingjelly()).total.energy
+    )
     assert "without a source" in " ".join(str(estimate).split())
 
 

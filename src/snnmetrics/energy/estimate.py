@@ -122,7 +122,7 @@ def estimate_energy(
         >>> f"{estimate.total.energy:.4g}"  # 6 accumulations at 0.9 pJ
         '5.4e-12'
         >>> with_memory = sm.estimate_energy(
-        ...     monitor.compute(), "horowitz-45nm-fp32", memory=sm.energy.PerByte.step()
+        ...     monitor.compute(), "horowitz-45nm-fp32", memory=sm.energy.PerByte.spikingjelly()
         ... )
         >>> f"{with_memory.total.breakdown.parameters:.4g}"  # 6 weights, 3 biases of a byte
         '2.246e-10'

@@ -49,12 +49,12 @@ measured; one term
             raise ValueError(f"all_in: expected False of a price per byte, found {self.all_in!r}")
 
     @classmethod
-    def step(cls) -> PerByte:
+    def spikingjelly(cls) -> PerByte:
         """24.96 pJ per byte, which is 3.12 pJ per bit: the price that SpikingJelly 2.0.0 has.
 
         Example:
             >>> from snnmetrics.energy import PerByte
-            >>> f"{PerByte.step().joules / 8 * 1e12:.4g}"  # pJ per bit
+            >>> f"{PerByte.spikingjelly().joules / 8 * 1e12:.4g}"  # pJ per bit
             '3.12'
         """
         return cls(
