@@ -10,16 +10,12 @@ Run with ``python -m benchmarks.options``; ``--rounds 30``, ``--only conv``, ``-
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.machine import description
-from benchmarks.tables import options_table
-from benchmarks.timing import Timed, paired_ratios
+from benchmarks.choices import run_script
+from benchmarks.timing import Timed
 from benchmarks.workloads import WORKLOADS, Workload
 
 import snnmetrics as sm
@@ -61,38 +57,14 @@ def monitored_with(workload: Workload, **options: Any) -> Timed:
     return Timed(call, lambda: monitor, warm=True)
 
 
+def calls_of(workload: Workload) -> dict[str, Timed]:
+    """A Monitor as it is, and with each option."""
+    return {name: monitored_with(workload, **options) for name, options in OPTIONS.items()}
+
+
 def main() -> None:
     """Measure and print; write JSON and a table if asked to."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--only", choices=list(WORKLOADS), nargs="*", default=DEFAULT)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", action="store_true", help="print a table as well")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    result: dict[str, Any] = {
-        "machine": description(),
-        "rounds": args.rounds,
-        "workloads": {},
-    }
-    for key in args.only:
-        torch.manual_seed(0)
-        workload = WORKLOADS[key]()
-        timed = {name: monitored_with(workload, **options) for name, options in OPTIONS.items()}
-        with torch.no_grad():
-            ratios = paired_ratios(workload.forward, timed, args.rounds, workload.reset)
-        print(f"\n{workload.name}")
-        for name, ratio in ratios.items():
-            print(f"  {name:<14}{ratio.median:>8.3f} ({ratio.minimum:.3f})", flush=True)
-        result["workloads"][key] = {
-            "name": workload.name,
-            "ratios": {name: vars(ratio) for name, ratio in ratios.items()},
-        }
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
-    if args.markdown:
-        print(options_table(result))
+    run_script(__doc__, lambda workload: workload.forward, calls_of, DEFAULT, list(WORKLOADS))
 
 
 if __name__ == "__main__":

@@ -10,18 +10,15 @@ Run with ``python -m benchmarks.probes``; ``--rounds 30``, ``--only loop``, ``--
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.machine import description
-from benchmarks.tables import options_table
-from benchmarks.timing import Timed, paired_ratios
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.choices import run_script
+from benchmarks.timing import Timed
+from benchmarks.workloads import Workload
 from torchmetrics import Metric
 
 import snnmetrics as sm
@@ -34,9 +31,12 @@ PROBES: dict[str, dict[str, Callable[[], Metric]]] = {
 }
 
 
-def training_step(workload: Workload) -> Any:
-    """One batch forward, and the sum of its squared outputs backward."""
-    outputs = workload.forward()
+def training_step(
+    workload: Workload, listening: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Any:
+    """One batch forward within a context, and the mean of its squared outputs backward."""
+    with listening():
+        outputs = workload.forward()
     loss = torch.stack(outputs).square().mean()
     loss.backward()
     workload.model.zero_grad()
@@ -48,50 +48,23 @@ def monitored_with(workload: Workload, kinds: dict[str, Callable[[], Metric]]) -
     neurons = [name for name, _ in workload.model.named_modules() if name.startswith("neurons.")]
     probes = {f"{name}.{place}": make() for name in neurons for place, make in kinds.items()}
     monitor = sm.Monitor(workload.model, probes=probes)
+    batch = partial(monitor.batch, workload.samples, workload.steps)
+    return Timed(partial(training_step, workload, batch), lambda: monitor, warm=True)
 
-    def call() -> Any:
-        with monitor.batch(workload.samples, workload.steps):
-            outputs = workload.forward()
-        loss = torch.stack(outputs).square().mean()
-        loss.backward()
-        workload.model.zero_grad()
-        return loss
 
-    return Timed(call, lambda: monitor, warm=True)
+def plain_step(workload: Workload) -> Callable[[], object]:
+    """The training step without a Monitor."""
+    return partial(training_step, workload)
+
+
+def calls_of(workload: Workload) -> dict[str, Timed]:
+    """A Monitor as it is, and with each kind of probe."""
+    return {name: monitored_with(workload, kinds) for name, kinds in PROBES.items()}
 
 
 def main() -> None:
     """Measure and print; write JSON and a table if asked to."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--only", choices=DEFAULT, nargs="*", default=DEFAULT)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", action="store_true", help="print a table as well")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    result: dict[str, Any] = {
-        "machine": description(),
-        "rounds": args.rounds,
-        "workloads": {},
-    }
-    for key in args.only:
-        torch.manual_seed(0)
-        workload = WORKLOADS[key]()
-        timed = {name: monitored_with(workload, kinds) for name, kinds in PROBES.items()}
-        step = partial(training_step, workload)
-        ratios = paired_ratios(step, timed, args.rounds, workload.reset)
-        print(f"\n{workload.name}")
-        for name, ratio in ratios.items():
-            print(f"  {name:<14}{ratio.median:>8.3f} ({ratio.minimum:.3f})", flush=True)
-        result["workloads"][key] = {
-            "name": workload.name,
-            "ratios": {name: vars(ratio) for name, ratio in ratios.items()},
-        }
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
-    if args.markdown:
-        print(options_table(result))
+    run_script(__doc__, plain_step, calls_of, DEFAULT, DEFAULT, training=True)
 
 
 if __name__ == "__main__":
