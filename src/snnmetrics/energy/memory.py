@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
 from snnmetrics.energy.baseline import ann_baseline, layers_run_once, steps_of
 from snnmetrics.energy.memory_counts import (
@@ -17,28 +16,11 @@ from snnmetrics.energy.memory_counts import (
 )
 from snnmetrics.energy.memory_prices import MemoryPrices
 from snnmetrics.energy.memory_report import memory_report
+from snnmetrics.energy.neuron_states import TYPES, Dynamics
 from snnmetrics.energy.report import EnergyReport
 from snnmetrics.energy.workload import require_report, workload_of
 from snnmetrics.report import LayerData, Report
 from snnmetrics.report.rows import counts_as
-
-Dynamics = Literal["if", "lif"]
-
-TYPES: Mapping[str, Dynamics] = MappingProxyType(
-    {
-        "IFNode": "if",
-        "SimpleIFNode": "if",
-        "IAF": "if",
-        "IAFCell": "if",
-        "IAFSqueeze": "if",
-        "LIFNode": "lif",
-        "SimpleLIFNode": "lif",
-        "ParametricLIFNode": "lif",
-        "Leaky": "lif",
-        "LIFBoxCell": "lif",
-    }
-)
-"""Classes of neurons with one state. ``LIF`` is not one: in Norse its current is a second state."""
 
 PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
 """Operations that the model of the paper has."""

@@ -1,22 +1,36 @@
-"""State variables that classes of neurons keep from step to step, by name of the class."""
+"""Known classes of neurons, by name: their dynamics, and the state variables that they keep."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 from snnmetrics.arguments import positive_integer
 
-ONE = (
-    *("IFNode", "SimpleIFNode", "LIFNode", "SimpleLIFNode", "ParametricLIFNode"),  # SpikingJelly
-    *("Leaky", "Lapicque"),  # snnTorch
-    *("IAF", "IAFSqueeze"),  # sinabs
-    *("IAFCell", "LIFBoxCell"),  # Norse
+Dynamics = Literal["if", "lif"]
+
+TYPES: Mapping[str, Dynamics] = MappingProxyType(
+    {
+        "IFNode": "if",
+        "SimpleIFNode": "if",
+        "IAF": "if",
+        "IAFCell": "if",
+        "IAFSqueeze": "if",
+        "LIFNode": "lif",
+        "SimpleLIFNode": "lif",
+        "ParametricLIFNode": "lif",
+        "Leaky": "lif",
+        "LIFBoxCell": "lif",
+    }
 )
+"""Classes of neurons with one state. ``LIF`` is not one: in Norse its current is a second state."""
+
 STATES: Mapping[str, int] = MappingProxyType(
     {
         "ReLU": 0,
-        **dict.fromkeys(ONE, 1),
+        **dict.fromkeys(TYPES, 1),  # integrate-and-fire neurons, with a leak or without
+        "Lapicque": 1,  # snnTorch
         "Synaptic": 2,  # snnTorch: current and potential
         "LIFCell": 2,  # Norse: current and potential
         "Alpha": 3,  # snnTorch: two currents and potential
