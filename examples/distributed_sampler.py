@@ -1,12 +1,13 @@
-"""Count each sample once where two ranks share an odd number of them.
+"""Count each sample once when two ranks share an odd number of samples.
 
-``DistributedSampler`` gives all ranks equally many samples. Where they cannot be dealt out evenly,
-it appends samples from the start of its list once more: those are counted twice, and the figure is
-wrong. The metrics take a ``mask`` that says which samples count; to the ``Monitor`` the model is
-shown the others only, or a sampler is used that does not pad.
+``DistributedSampler`` gives every rank the same number of samples. If the number of samples is not
+divisible by the number of ranks, it repeats samples from the start of its list. A count that
+includes the repeated samples is wrong. There are two ways to leave them out. The metrics take a
+``mask`` of the samples to count. For a ``Monitor``, call the model without the repeated samples, or
+use a sampler that does not repeat any.
 
-Run with ``python examples/distributed_sampler.py``: it starts both ranks itself (gloo, on the CPU)
-and prints each figure beside that of a single process.
+Run with ``python examples/distributed_sampler.py``. The script starts both ranks (gloo, on the CPU)
+and prints each figure beside the figure of a single process.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import snnmetrics as sm
 
 IMAGES, BATCH, STEPS, HIDDEN, WORLD, SEED = 25, 4, 8, 64, 2, 0
 
-# What is printed of one way to count: samples, and synaptic operations of ``fc2`` per sample.
+# One line of output: number of samples, and synaptic operations of ``fc2`` per sample.
 Figures = tuple[int, float]
 Sampler = DistributedSampler[tuple[Tensor, ...]]
 
@@ -37,7 +38,7 @@ class SpikingMLP(nn.Module):
         super().__init__()
         torch.manual_seed(SEED)
         self.fc1, self.fc2 = nn.Linear(64, HIDDEN, bias=False), nn.Linear(HIDDEN, 10, bias=False)
-        # In such steps no sum rounds: an image gives the same spikes in whatever batch it is.
+        # Sums of such multiples are exact, so the spikes of an image do not depend on its batch.
         self.fc1.weight.data = (self.fc1.weight.data * 256).round() / 256
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ def digits() -> TensorDataset:
 
 
 def counts(sampler: Sampler) -> Tensor:
-    """Which samples of this rank are no padding, in their order: bool, ``(len(sampler),)``.
+    """Mask of the samples of this rank that are not repeated: bool, ``(len(sampler),)``.
 
     Sample i of rank r is number r + i * ranks of the list, and padding is at the end of the list.
     """
@@ -77,7 +78,7 @@ def batches(sampler: Any, dataset: Dataset[Any]) -> list[Tensor]:
 
 @torch.no_grad()
 def by_metric(images: list[Tensor], masks: list[Tensor] | list[None]) -> Figures:
-    """``SynOps``, with a mask per batch that says what counts."""
+    """Count with ``SynOps`` and a mask for each batch."""
     model, synops = SpikingMLP(), sm.SynOps(fanout=10, time_dim=1)
     for batch, mask in zip(images, masks, strict=True):
         synops.update(model(batch)[1], mask=mask)
@@ -88,23 +89,23 @@ def by_metric(images: list[Tensor], masks: list[Tensor] | list[None]) -> Figures
 
 @torch.no_grad()
 def by_monitor(images: list[Tensor]) -> Figures:
-    """The ``Monitor``, which counts what the model is called with."""
+    """Count with a ``Monitor``: it counts every sample that the model is called with."""
     model = SpikingMLP()
     monitor = sm.Monitor(model, batch_dim=0)
     with monitor:
         for batch in images:
             model(batch)
-    report = monitor.compute()  # every rank calls it, however many batches it had
+    report = monitor.compute()  # on every rank, also on one without batches
     synops = report.layers["fc2"].synops
-    assert synops is not None  # not analog: spikes enter
+    assert synops is not None  # the input is spikes, so the layer has synops
     return report.samples, synops
 
 
 def measure(rank: int, world: int, dataset: TensorDataset) -> dict[str, Figures]:
-    """All ways to count the data set; called on every rank."""
+    """Count the data set in all ways. Called on every rank."""
     padding: Sampler = DistributedSampler(dataset, world, rank, shuffle=True, seed=SEED)
     images, masks = batches(padding, dataset), list(counts(padding).split(BATCH))
-    not_padding = range(rank, len(dataset), world)  # the last rank may have a sample less
+    not_padding = range(rank, len(dataset), world)  # the last rank may have one sample less
     return {
         "SynOps, padding counted": by_metric(images, [None] * len(images)),
         "SynOps, mask": by_metric(images, masks),
@@ -117,7 +118,7 @@ def measure(rank: int, world: int, dataset: TensorDataset) -> dict[str, Figures]
 
 
 def on_rank(rank: int, store: str, dataset: TensorDataset) -> None:
-    """What each process runs. The figures are over all ranks: one of them prints."""
+    """Run one process. The figures are over all ranks, so only one rank prints them."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD)
     figures = measure(rank, WORLD, dataset)
@@ -127,7 +128,7 @@ def on_rank(rank: int, store: str, dataset: TensorDataset) -> None:
 
 
 def show(title: str, figures: dict[str, Figures]) -> None:
-    """A table of samples and synaptic operations per sample."""
+    """Print a table of samples and synaptic operations per sample."""
     print(f"{title:<34}{'samples':>8}{'synops per sample':>20}")
     for name, (samples, synops) in figures.items():
         print(f"{name:<34}{samples:>8}{synops:>20.2f}")

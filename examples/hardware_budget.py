@@ -1,19 +1,20 @@
-"""Fit a spiking network on the cores of a chip, whose limits hold for every sample.
+"""Keep a spiking network within the limits of the cores of a chip, for every sample.
 
-A convolutional SNN (snnTorch) learns scikit-learn's handwritten digits, and its layers go to the
-cores of a neuromorphic chip, where a time step lasts 1 ms. A core does 20 million synaptic
-operations per second at most: if it has more to do in a step, it is late. And it may do 15 million
-per second over the duration of a sample, or it gets too hot. The chip is made up, the operations
-are not: ``sm.Monitor(per_sample=True, groups=...)`` counts those of every sample and step on images
-that the network is not trained with, and ``report.check`` compares them with the limits.
+A convolutional SNN (snnTorch) learns the handwritten digits of scikit-learn. Its layers are placed
+on the cores of a neuromorphic chip with a time step of 1 ms. Each core has two limits: 20 million
+synaptic operations per second in any time step, and 15 million per second over the duration of a
+sample. The chip and its limits are invented for this example; the operations are counted.
+``sm.Monitor(per_sample=True, groups=...)`` counts the operations of every sample and time step on
+test images, and ``report.check`` compares them with the limits.
 
-On average every core is within them. But digits differ in their ink, and within a sample some steps
-are far busier than others: a high percentile and the busiest step show what the mean hides. Another
-mapping of the same layers to the same cores mends it; the network stays as it is.
+On average, every core is within its limits. Single samples and time steps are not: a high
+percentile over samples and the busiest time step show the violations that the mean hides. A
+different placement of the same layers on the same cores removes them without changing the network.
 
-A step ends when the slowest core is ready. ``sm.Monitor(cores=...)`` tells which core that is, and
-in which step: the busiest core is shown before and after the change of the mapping, and
-``examples/out/hardware_budget.png`` has the largest load of each core at each step.
+A time step ends when the slowest core has finished. ``sm.Monitor(cores=...)`` reports which core is
+the slowest in each time step. The script prints the busiest core before and after the change of the
+placement. ``examples/out/hardware_budget.png`` shows the largest load of each core at each time
+step.
 
 Run with ``python examples/hardware_budget.py [--epochs N]``.
 """
@@ -53,7 +54,7 @@ LIMITS = {
 
 
 class SpikingCNN(nn.Module):
-    """Spikes ``(T, B, 1, 8, 8)`` to scores ``(B, 10)``, with a loop over the steps inside."""
+    """Map spikes ``(T, B, 1, 8, 8)`` to scores ``(B, 10)`` in a loop over the time steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class SpikingCNN(nn.Module):
 
 
 def digits(first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images as spikes, a pixel being the probability of a spike per step."""
+    """Yield batches of images as spikes: a pixel is the probability of a spike per time step."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images[first:last] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     y = torch.tensor(labels[first:last])
@@ -89,7 +90,7 @@ def digits(first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def trained(epochs: int) -> SpikingCNN:
-    """A network that learnt from the first 1,437 images."""
+    """Train a network on the first 1,437 images."""
     torch.manual_seed(SEED)
     model = SpikingCNN()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.003)
@@ -103,13 +104,13 @@ def trained(epochs: int) -> SpikingCNN:
 
 
 def measure(model: SpikingCNN, mapping: Cores) -> sm.Report:
-    """The figures of each core over the other 360 images."""
+    """Measure each core on the other 360 images."""
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0, dt=DT, per_sample=True, groups=mapping)
     return monitor.run(digits(1437, 1797))
 
 
 def loads(model: SpikingCNN, mapping: Cores) -> sm.Report:
-    """The load of each core at each step, over the same images."""
+    """Measure the load of each core at each time step, on the same images."""
     whole = {core: dict.fromkeys(layers, slice(None)) for core, layers in mapping.items()}
     cores = sm.Cores(mapping=whole, seconds_per_synop=1 / FASTEST)
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0, dt=DT, cores=cores)
@@ -117,14 +118,14 @@ def loads(model: SpikingCNN, mapping: Cores) -> sm.Report:
 
 
 def violations(report: sm.Report) -> dict[str, list[Violation]]:
-    """Of each limit, the cores that are above it."""
+    """Return the cores above each limit."""
     return {
         when: report.check(dict.fromkeys(report.groups, limit)) for when, limit in LIMITS.items()
     }
 
 
 def show(title: str, report: sm.Report, on_cores: sm.Report) -> None:
-    """The distribution over samples, and what is above the limits, in words."""
+    """Describe the distribution over samples and the violations of the limits."""
     print(f"\n{title}\n{'=' * len(title)}")
     for name, row in report.groups.items():
         print(f"{name}: {', '.join(row.layers)}")
@@ -138,7 +139,7 @@ def show(title: str, report: sm.Report, on_cores: sm.Report) -> None:
 
 
 def busiest(report: sm.Report) -> str:
-    """The core that decides how long a step takes, in words."""
+    """Describe the core that decides the duration of a time step."""
     name, cores = report.cores.busiest, report.cores
     assert name is not None
     load, seconds = cores[name].synops, cores.seconds
@@ -147,13 +148,13 @@ def busiest(report: sm.Report) -> str:
     return (
         f"Busiest: {name}, {load.max:,.0f} synops in step {load.peak_step} of a sample, "
         f"{cores.imbalance:.2f} times the mean of the cores\n"
-        f"Time of a sample, at the pace of the slowest core: {seconds.mean * 1000:.1f} ms on "
+        f"Duration of a sample, set by the slowest core in each step: {seconds.mean * 1000:.1f} ms on "
         f"average, {seconds.largest * 1000:.1f} ms at most"
     )
 
 
 def draw(before: sm.Report, after: sm.Report) -> None:
-    """The largest load of each core at each step, of both mappings, on one scale."""
+    """Draw the largest load of each core at each time step, for both placements, on one scale."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
     loads = [row.synops for report in (before, after) for row in report.cores.values()]
     most = max(load.max for load in loads if load is not None)
@@ -166,7 +167,7 @@ def draw(before: sm.Report, after: sm.Report) -> None:
 
 
 def main(epochs: int = EPOCHS) -> None:
-    """Train, and try two mappings of the layers to the cores."""
+    """Train the network and try two placements of the layers on the cores."""
     model = trained(epochs)
     with torch.no_grad():
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in digits(1437, 1797))

@@ -1,30 +1,31 @@
-"""The same spiking network in plain PyTorch and four frameworks, counted alike in all.
+"""Count the same spiking network in plain PyTorch and in four frameworks.
 
 A small convolutional network (conv 1->8, neurons, conv 8->16 with stride 2, neurons, linear to 10)
-is built in plain PyTorch, snnTorch, SpikingJelly, Norse and sinabs, with the same random weights:
-it is untrained, since what it recognises does not change how it is counted. All see the same
-spikes, rate-coded from the test images of scikit-learn's handwritten digits, through
-``sm.Monitor``, each in a layout of its framework: an outer loop over steps, ``(T, B, ...)`` or
-``(B, T, ...)``.
+is built in plain PyTorch, snnTorch, SpikingJelly, Norse and sinabs, with the same random weights.
+The network is not trained, since training does not change how operations are counted. All networks
+receive the same spikes, rate-coded from the test images of scikit-learn's handwritten digits.
+``sm.Monitor`` counts each network in a layout of its framework: a loop over time steps outside the
+model, ``(T, B, ...)`` or ``(B, T, ...)``.
 
-The neuron is integrate-and-fire: no leak, threshold 1, which a spike takes off the potential.
+The neurons are integrate-and-fire without a leak. A spike subtracts the threshold, 1.
 
 - Plain PyTorch, SpikingJelly (``IFNode(v_reset=None)``) and sinabs (``IAFSqueeze`` with
   ``SingleSpike``; its default ``MultiSpike`` emits several spikes per step) integrate, fire at
   ``v >= 1`` and subtract.
 - snnTorch (``Leaky(beta=1.0)``) fires at ``v > 1`` and subtracts at the next step, together with
-  the next input. Nothing reads the potential in between, so the spikes are the same.
-- Norse has an ``IAFCell``, but that resets to zero: what the potential had above the threshold is
+  the next input. The potential is not used in between, so the spikes are the same.
+- Norse has an ``IAFCell``, which resets to zero: the part of the potential above the threshold is
   lost, and fewer spikes follow. Its ``LIFBoxCell`` can subtract, and computes ``v + a (x - v)``
-  with ``a = dt / tau_mem``. With ``a`` and the threshold both ``2**-60`` it is the neuron above in
-  units of ``2**-60``: the leak is so small that float32 rounds it away.
+  with ``a = dt / tau_mem``. With ``a`` and the threshold both equal to ``2**-60`` it is the neuron
+  above in units of ``2**-60``: float32 rounds the leak to zero.
 
-Two more things could set these neurons apart, and are kept out. A potential of exactly 1 fires at
-``v >= 1`` and not at ``v > 1``; and other orders of addition round otherwise. Therefore all weights
-are whole multiples of ``1/8 + 2**-13``: their sums are exact in float32, and no sum of fewer than
-8,192 such units is a whole number of thresholds, except 0. So all networks but the one of
-``IAFCell`` emit the same spikes, every one of them, and their layers must be counted alike. (Set
-``WEIGHT_UNIT`` to ``1/8``, and snnTorch and Norse need 9 % fewer synops in ``fc`` than the others.)
+Two more differences between the frameworks must not decide whether a neuron fires. First, a
+potential of exactly 1 fires at ``v >= 1`` and not at ``v > 1``. Second, a different order of
+additions may round differently. Therefore all weights are multiples of ``1/8 + 2**-13``. Their sums
+are exact in float32, and a sum of fewer than 8,192 such units is never a whole number of
+thresholds, except 0. All networks except the one with ``IAFCell`` then emit identical spikes, so
+their layers must have identical counts. (With ``WEIGHT_UNIT`` set to ``1/8``, snnTorch and Norse
+need 9 % fewer synops in ``fc`` than the others.)
 
 Run with ``python examples/monitor_frameworks.py`` (extras ``examples`` and ``frameworks``).
 """
@@ -54,14 +55,14 @@ WEIGHT_UNIT = 1 / 8 + 2**-13
 NORSE_UNIT = torch.tensor(2.0**-60)
 LAYERS, NEURONS = ("conv1", "conv2", "fc"), ("neuron1", "neuron2")
 WHY = """
-All but IAFCell are the same neuron: no leak, threshold 1, reset by subtraction. snnTorch subtracts
-one step later than the others, but before the potential is read again; Norse's LIFBoxCell has a
-leak, here too small for float32. snnTorch and Norse fire at v > 1, the others at v >= 1: with these
-weights no potential is ever exactly 1.
-Norse's IAFCell resets to zero: what exceeds the threshold is lost. conv1 sees the same spikes and
-is counted alike; behind the first neurons there are fewer.
-No weight meets an analog value: there are no MACs. A weight of zero is a synapse, but costs no AC:
-there are fewer ACs than synops. sinabs keeps its thresholds as parameters: two more in total."""
+All neurons except IAFCell are the same: no leak, threshold 1, reset by subtraction. snnTorch
+subtracts one step later than the others, but before it uses the potential again. The leak of
+Norse's LIFBoxCell is below the precision of float32 here. snnTorch and Norse fire at v > 1, the
+others at v >= 1; with these weights a potential is never exactly 1.
+Norse's IAFCell resets to zero, so it loses the part of the potential above the threshold. The counts
+of conv1 are equal, since its input is the same. The neurons emit fewer spikes to the next layers.
+There are no MACs, since no layer has analog input. There are fewer ACs than synops: a weight of zero
+is a synapse, but not an AC. sinabs has two more parameters, since its thresholds are parameters."""
 
 
 class IntegrateAndFire(nn.Module):
@@ -72,25 +73,25 @@ class IntegrateAndFire(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the potential."""
+        """Reset the potential."""
         self.potential: Tensor | float = 0.0
 
     def forward(self, current: Tensor) -> Tensor:
-        """Integrate, fire, subtract."""
+        """Integrate, fire and subtract the threshold."""
         potential = self.potential + current
         spikes = (potential >= 1).to(current.dtype)
         self.potential = potential - spikes
         return spikes
 
 
-sm.register_neuron(IntegrateAndFire, lead="B")  # those of the frameworks are known
+sm.register_neuron(IntegrateAndFire, lead="B")  # those of the frameworks are registered
 
 
 class NorseNetwork(nn.Sequential):
-    """Layers and Norse's cells, which return their state: a loop over steps hands it back."""
+    """Layers and Norse cells. A loop over time steps passes the state that a cell returns."""
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Spikes ``(T, B, ...)`` to outputs ``(T, B, 10)``."""
+        """Map spikes ``(T, B, ...)`` to outputs ``(T, B, 10)``."""
         states: dict[str, Any] = {}
         outputs = []
         for x in spikes:
@@ -104,7 +105,7 @@ class NorseNetwork(nn.Sequential):
 
 
 def layers(neurons: Callable[[], nn.Module], operations: Any = nn) -> OrderedDict[str, nn.Module]:
-    """All layers by name; ``operations`` has ``Conv2d``, ``Flatten`` and ``Linear``."""
+    """Return all layers by name; ``operations`` has ``Conv2d``, ``Flatten`` and ``Linear``."""
     return OrderedDict(
         conv1=operations.Conv2d(1, 8, 3, padding=1, bias=False),
         neuron1=neurons(),
@@ -117,7 +118,7 @@ def layers(neurons: Callable[[], nn.Module], operations: Any = nn) -> OrderedDic
 
 @dataclass(frozen=True)
 class Network:
-    """A model, the layout of its input (``"B"``: one call per step) and what clears its state."""
+    """A model, the layout of its input (``"B"``: one call per step) and its reset function."""
 
     model: nn.Module
     layout: str
@@ -133,39 +134,39 @@ def _reset_neurons(model: nn.Module) -> None:
 
 
 def plain() -> Network:
-    """Plain PyTorch, called once per step."""
+    """Build it in plain PyTorch, called once per time step."""
     return Network(nn.Sequential(layers(IntegrateAndFire)), "B", _reset_neurons)
 
 
 def snntorch() -> Network:
-    """Neurons of snnTorch that keep their state, called once per step."""
+    """Build it with snnTorch neurons that store their state, called once per time step."""
     model = nn.Sequential(layers(lambda: snn.Leaky(beta=1.0, init_hidden=True)))
     return Network(model, "B", _reset_neurons)
 
 
 def spikingjelly() -> Network:
-    """SpikingJelly with all steps in one call, time first."""
+    """Build it with SpikingJelly: all time steps in one call, time first."""
     model = nn.Sequential(layers(lambda: neuron.IFNode(v_reset=None), operations=layer))
     functional.set_step_mode(model, "m")
     return Network(model, "TB", functional.reset_net)
 
 
 def norse_box() -> Network:
-    """Norse's cell that subtracts, its leak below rounding; a loop over steps in the model."""
+    """Build it with the Norse cell that subtracts. The model loops over time steps."""
     parameters = norse.LIFBoxParameters(
         tau_mem_inv=NORSE_UNIT, v_th=NORSE_UNIT, reset_method=reset_subtract
     )
     model = NorseNetwork(layers(lambda: norse.LIFBoxCell(parameters, dt=1.0)))
-    return Network(model, "TB", lambda _: None)  # each call starts afresh
+    return Network(model, "TB", lambda _: None)  # each call starts from the initial state
 
 
 def norse_iaf() -> Network:
-    """Norse's integrate-and-fire cell, which resets to zero."""
+    """Build it with the integrate-and-fire cell of Norse, which resets to zero."""
     return Network(NorseNetwork(layers(norse.IAFCell)), "TB", lambda _: None)
 
 
 def sinabs_iaf() -> Network:
-    """Sinabs, batch first; convolutions see both dimensions as one."""
+    """Build it with sinabs, batch first. Convolutions take batch and time as one dimension."""
     neurons = layers(lambda: IAFSqueeze(num_timesteps=STEPS, spike_fn=SingleSpike))
     model = nn.Sequential(OrderedDict(merge=FlattenTime(), **neurons))
     return Network(model, "BT", sinabs.reset_states)
@@ -182,7 +183,7 @@ NETWORKS = {
 
 
 def encoded(images: int) -> Tensor:
-    """Test images as spikes ``(T, B, 1, 8, 8)``: a pixel is the probability of a spike per step."""
+    """Yield test images as spikes ``(T, B, 1, 8, 8)``: a pixel is the probability of a spike."""
     pixels, _ = load_digits(return_X_y=True)
     x = torch.tensor(pixels[1437:][:images] / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     generator = torch.Generator().manual_seed(SEED)
@@ -190,7 +191,7 @@ def encoded(images: int) -> Tensor:
 
 
 def weights() -> dict[str, Tensor]:
-    """Random weights of each layer, in whole multiples of the unit."""
+    """Draw random weights of each layer, in whole multiples of the unit."""
     generator = torch.Generator().manual_seed(SEED)
     shapes = {name: plain().model.get_parameter(f"{name}.weight").shape for name in LAYERS}
     return {
@@ -201,7 +202,7 @@ def weights() -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(network: Network, batches: Sequence[Tensor]) -> sm.Report:
-    """Set the weights, run all batches ``(T, B, ...)`` and report."""
+    """Set the weights, run all batches ``(T, B, ...)`` and return the report."""
     model = network.model
     for name, weight in weights().items():
         model.get_parameter(f"{name}.weight").copy_(weight)
@@ -217,7 +218,7 @@ def measure(network: Network, batches: Sequence[Tensor]) -> sm.Report:
 
 
 def run_step_by_step(network: Network, batches: Sequence[Tensor]) -> sm.Report:
-    """An outer loop calls the model once per step: the monitor is told what a batch is."""
+    """Call the model once per time step. ``monitor.batch`` declares which calls are one batch."""
     monitor = sm.Monitor(network.model)
     with monitor:
         for spikes in batches:
@@ -229,13 +230,13 @@ def run_step_by_step(network: Network, batches: Sequence[Tensor]) -> sm.Report:
 
 
 def measure_all(images: int) -> dict[str, sm.Report]:
-    """The report of each network on the same spikes."""
+    """Measure each network on the same spikes."""
     batches = encoded(images).split(BATCH, dim=1)
     return {title: measure(build(), batches) for title, build in NETWORKS.items()}
 
 
 def counts(report: sm.Report) -> dict[str, dict[str, float | None]]:
-    """Exact totals per layer, but for the number of calls: it is one per step or one per batch."""
+    """Return exact totals per layer without the number of calls, which depends on the layout."""
     return {
         name: {key: value for key, value in row.items() if key != "calls"}
         for name, row in report.counts().items()
@@ -243,7 +244,7 @@ def counts(report: sm.Report) -> dict[str, dict[str, float | None]]:
 
 
 def print_table(reports: dict[str, sm.Report]) -> None:
-    """SynOps per image and layer, firing rates per step, and totals, a line per network."""
+    """Print synops per image and layer, firing rates per step, and totals, a line per network."""
     heads = [f"{name:>9}" for name in LAYERS] + [f"{name:>9}" for name in NEURONS]
     print(f"{'':<20}{'synops per image':^27}{'spikes per step':^18}{'per image':^20}")
     print(f"{'network':<20}{''.join(heads)}{'ACs':>12}{'MACs':>8}")
@@ -255,7 +256,7 @@ def print_table(reports: dict[str, sm.Report]) -> None:
 
 
 def print_comparison(reports: dict[str, sm.Report]) -> None:
-    """Which networks were counted alike, and why."""
+    """Describe which networks have equal counts, and why."""
     reference = counts(reports["plain PyTorch"])
     alike = [title for title, report in reports.items() if counts(report) == reference]
     others = [title for title in reports if title not in alike]
@@ -265,7 +266,7 @@ def print_comparison(reports: dict[str, sm.Report]) -> None:
 
 
 def main(images: int = IMAGES) -> None:
-    """Measure all networks, show each report, and set them side by side."""
+    """Measure all networks, print each report and a comparison."""
     reports = measure_all(images)
     for title, report in reports.items():
         print(f"{title}\n{'=' * len(title)}\n{report}\n")

@@ -1,15 +1,15 @@
-"""The table for the paper: an ANN and an SNN of the same architecture, on real images.
+"""A table for a paper: an ANN and an SNN of the same architecture, on real images.
 
-Both learn Fashion-MNIST (files of Debian's package ``dataset-fashion-mnist``; scikit-learn's digits
-where it is not installed). A Monitor counts each on the test images; printed are the table, what
-published tools and formulas would have made of the same run, the firing rate above which the SNN
-stops paying off, and how it compares once memories are counted. The table is written to
-``examples/out/paper_table.tex``, which compiles.
+Both networks learn Fashion-MNIST (files of Debian's package ``dataset-fashion-mnist``;
+scikit-learn's digits where it is not installed). A Monitor counts the operations of each network on
+the test images. The script prints the table for the paper, the counts of the same run under the
+conventions of published tools, the break-even firing rate of the SNN, and a comparison that
+includes memory accesses. ``examples/out/paper_table.tex`` has the table in LaTeX.
 
-Run with ``python examples/paper_table.py``; ``--digits`` takes the digits, ``--epochs N`` trains
-longer or shorter. ``--measured FILE`` sets energy that was measured on a device beside the
-estimate: a JSON file with power and time of the methods ``"ANN"`` and ``"SNN"``, of one of them or
-of both. Its form is that of ``snnmetrics.energy.load_measurements``; nothing is measured here.
+Run with ``python examples/paper_table.py``. ``--digits`` uses the digits, ``--epochs N`` sets the
+length of the training. ``--measured FILE`` adds energy that was measured on a device beside the
+estimate. FILE is a JSON file with power and time of the methods ``"ANN"`` and ``"SNN"``, or of one
+of them, in the format of ``snnmetrics.energy.load_measurements``. The script measures no energy.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from snnmetrics.energy import (
 )
 
 EPOCHS, STEPS, BATCH = 3, 5, 100
-TRAIN, TEST = 12_000, 2_000  # images, of those there are
+TRAIN, TEST = 12_000, 2_000  # number of images used
 PROFILE = "horowitz-45nm-fp32"
 DATA = Path("/usr/share/datasets/fashion-mnist")
 TABLE = Path(__file__).parent / "out" / "paper_table.tex"
-# All columns would be wider than the text of an article.
+# A choice of columns: all of them are wider than the text of an article.
 COLUMNS = ["steps", "parameters", "acs", "macs", "energy", "energy_with_memory", "accuracy"]
 MEASURED = [
     *("acs", "macs", "energy", "energy_with_memory", "measured_energy", "dynamic_energy"),
     "accuracy",
 ]
-MEMORY = PerByte.spikingjelly()  # the price per byte that SpikingJelly has
+MEMORY = PerByte.spikingjelly()  # the price per byte of SpikingJelly
 HOW_TO_MEASURE = """\
 Nothing was measured: the energy above is an estimate. To set measured energy beside it, run the
 trained networks on a device with a power meter, several times, over a known number of images, and
@@ -67,7 +67,7 @@ Images = tuple[Tensor, Tensor]
 
 
 class Network(nn.Module):
-    """Two convolutions and two linear layers; between them ReLUs, or spiking neurons in a loop."""
+    """Two convolutions and two linear layers, with ReLUs or, in a time loop, spiking neurons."""
 
     def __init__(self, size: int, spiking: bool) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class Network(nn.Module):
         self.spiking = spiking
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 1, H, W)`` to class scores ``(B, 10)``."""
-        current = self.conv1(images)  # direct coding: the image enters as it is, and once
+        """Map images ``(B, 1, H, W)`` to class scores ``(B, 10)``."""
+        current = self.conv1(images)  # direct coding: the image is the input, in one call
         neurons: list[Any] = list(self.neurons)
         if not self.spiking:
             return self._step(current, neurons)
@@ -103,7 +103,7 @@ class Network(nn.Module):
 
 
 def fashion_mnist() -> tuple[Images, Images]:
-    """Training and test images of clothes, 28x28, from Debian's files."""
+    """Load training and test images of clothes, 28x28, from the files of Debian's package."""
 
     def read(part: str, count: int) -> Images:
         with gzip.open(DATA / f"{part}-images-idx3-ubyte.gz") as file:
@@ -117,7 +117,7 @@ def fashion_mnist() -> tuple[Images, Images]:
 
 
 def digits() -> tuple[Images, Images]:
-    """Training and test images of digits, 8x8: the test digits are of other writers."""
+    """Load training and test images of digits, 8x8. The test digits are by other writers."""
     pixels, labels = load_digits(return_X_y=True)
     x = torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     y = torch.tensor(labels)
@@ -125,7 +125,7 @@ def digits() -> tuple[Images, Images]:
 
 
 def trained(spiking: bool, images: Images, epochs: int) -> Network:
-    """A network after some epochs of training."""
+    """Train a network for some epochs."""
     torch.manual_seed(0)
     model = Network(images[0].shape[-1], spiking)
     loader = DataLoader(TensorDataset(*images), BATCH, shuffle=True)
@@ -145,7 +145,7 @@ def trained(spiking: bool, images: Images, epochs: int) -> Network:
 
 @torch.no_grad()
 def counted(model: Network, images: Images) -> tuple[sm.Report, float]:
-    """Counts and accuracy on the test images."""
+    """Measure counts and accuracy on the test images."""
     monitor, right = sm.Monitor(model), 0
     for x, y in DataLoader(TensorDataset(*images), BATCH):
         steps = STEPS if model.spiking else 1
@@ -155,14 +155,14 @@ def counted(model: Network, images: Images) -> tuple[sm.Report, float]:
 
 
 def main() -> None:
-    """Train both, measure both, print what a paper needs."""
+    """Train and measure both networks, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--digits", action="store_true", help="scikit-learn's digits")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--measured", metavar="FILE", help="JSON of power and time on a device")
     options = parser.parse_args()
     on_device = load_measurements(options.measured) if options.measured else {}
-    if unknown := on_device.keys() - {"ANN", "SNN"}:  # better now than after training
+    if unknown := on_device.keys() - {"ANN", "SNN"}:  # fail before the training
         parser.error(f"--measured: expected ANN or SNN, found {', '.join(sorted(unknown))}")
     small = options.digits or not DATA.exists()
     train, test = digits() if small else fashion_mnist()
@@ -196,7 +196,7 @@ def main() -> None:
 
 
 def arithmetic_alone(report: sm.Report) -> None:
-    """The SNN beside the equivalent ANN, of which operations alone are priced."""
+    """Compare the SNN with the equivalent ANN by the energy of arithmetic alone."""
     ann = ann_baseline(report, once=["conv1"])
     baseline = sm.estimate_energy(ann, PROFILE)
     ratio = sm.estimate_energy(report, PROFILE).ratio(baseline)
@@ -209,7 +209,7 @@ def arithmetic_alone(report: sm.Report) -> None:
 
 
 def with_memory(report: sm.Report) -> None:
-    """The same with memory: against a quantised ANN, and with memories by their size."""
+    """Compare with memory: with a quantised ANN, and with energy per access by memory size."""
     snn, ann = (
         sm.estimate_energy(one, "horowitz-45nm-int8", memory=MEMORY)
         for one in (report, quantised_ann_baseline(report, once=["conv1"]))

@@ -1,11 +1,12 @@
 """Count the synaptic operations of a spiking network on real images, and train it to need fewer.
 
-A small convolutional SNN (snnTorch) learns scikit-learn's handwritten digits. Forward hooks catch
-the spikes that enter each synaptic layer; one ``SynOps`` per layer, with the exact fan-out map of
-that layer, counts them over an epoch. A second run adds the synaptic operations to the loss.
+A small convolutional SNN (snnTorch) learns the handwritten digits of scikit-learn. Forward hooks
+record the spikes that enter each synaptic layer. One ``SynOps`` metric per layer, with the exact
+fan-out map of that layer, counts them over an epoch. A second run adds the synaptic operations to
+the loss.
 
-Run with ``python examples/quickstart.py [--epochs N]``: it prints both runs, a table per layer, and
-writes ``examples/out/quickstart.png``.
+Run with ``python examples/quickstart.py [--epochs N]``. The script prints both runs and a table per
+layer, and writes ``examples/out/quickstart.png``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class SpikingCNN(nn.Module):
         self.fc = nn.Linear(512, 10)
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Spikes ``(T, B, 1, 8, 8)`` to class scores ``(B, 10)``, the mean over time."""
+        """Map spikes ``(T, B, 1, 8, 8)`` to class scores ``(B, 10)``, the mean over time."""
         potential1, potential2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         scores = []
         for step in spikes:
@@ -61,7 +62,7 @@ class SpikingCNN(nn.Module):
 
 
 class LayerSynOps:
-    """One ``SynOps`` per synaptic layer, fed by hooks on the layers' inputs."""
+    """One ``SynOps`` per synaptic layer. Hooks record the input of each layer."""
 
     def __init__(self, model: nn.Module) -> None:
         self.counts: dict[str, Tensor] = {}  # spikes summed over the steps of this batch
@@ -78,12 +79,12 @@ class LayerSynOps:
         return hook
 
     def batch(self) -> Tensor:
-        """Synaptic operations of the model per sample of this batch, with gradient."""
+        """Return the synaptic operations of the model per sample of this batch, with gradient."""
         values = [metric(self.counts.pop(n))["synops"] for n, metric in self.metrics.items()]
         return torch.stack(values).sum()
 
     def epoch(self) -> dict[str, dict[str, Tensor]]:
-        """What each layer did per sample since the last call."""
+        """Return the figures of each layer per sample since the last call, and reset."""
         values = {name: metric.compute() for name, metric in self.metrics.items()}
         for metric in self.metrics.values():
             metric.reset()
@@ -104,7 +105,7 @@ class Epoch:
 
 
 def digits() -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, ...]]]:
-    """1,797 real 8x8 images: the first 1,437 to train, the rest, of other writers, to test."""
+    """Load 1,797 images, 8x8: the first 1,437 to train, the others, by other writers, to test."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     y = torch.tensor(labels)
@@ -131,7 +132,7 @@ def run(title: str, penalty: float, count: int) -> list[Epoch]:
                 loss.backward()
                 optimiser.step()
                 bar.update()
-            synops.epoch()  # training is not what is reported: start the test from zero
+            synops.epoch()  # discard the counts of training: the test is reported
             epochs.append(evaluate(model, test, synops))
             bar.set_postfix(
                 accuracy=f"{epochs[-1].accuracy:.3f}", synops=f"{epochs[-1].synops:,.0f}"
@@ -141,7 +142,7 @@ def run(title: str, penalty: float, count: int) -> list[Epoch]:
 
 @torch.no_grad()
 def evaluate(model: SpikingCNN, test: DataLoader[tuple[Tensor, ...]], synops: LayerSynOps) -> Epoch:
-    """Accuracy and synaptic operations on the test images."""
+    """Measure accuracy and synaptic operations on the test images."""
     model.eval()
     right = 0
     for x, y in test:
@@ -151,7 +152,7 @@ def evaluate(model: SpikingCNN, test: DataLoader[tuple[Tensor, ...]], synops: La
 
 
 def print_epochs(runs: dict[str, list[Epoch]]) -> None:
-    """Accuracy and synaptic operations of each run, epoch by epoch."""
+    """Print accuracy and synaptic operations of each run, epoch by epoch."""
     print(f"\n{'epoch':<6}" + "".join(f"{title:>30}" for title in runs))
     print(f"{'':<6}" + f"{'accuracy':>14}{'synops/image':>16}" * len(runs))
     for number, epochs in enumerate(zip(*runs.values(), strict=True), start=1):
@@ -160,20 +161,21 @@ def print_epochs(runs: dict[str, list[Epoch]]) -> None:
 
 
 def print_layers(runs: dict[str, list[Epoch]]) -> None:
-    """The last epoch of each run, layer by layer."""
-    print(f"\n{'layer':<8}{'neurons':>8}{'fan-out':>14}" + "".join(f"{t:>24}" for t in runs))
+    """Print the last epoch of each run, layer by layer."""
+    print("\nsynaptic operations per test image")
+    print(f"{'layer':<8}{'neurons':>8}{'fan-out':>14}" + "".join(f"{t:>26}" for t in runs))
     model = SpikingCNN()
     for name, shape in LAYERS.items():
         map_ = sm.fanout(model.get_submodule(name), shape)
         spread = f"{int(map_.min())} to {int(map_.max())}"
-        cells = [f"{epochs[-1].layers[name]['synops'].item():>24,.1f}" for epochs in runs.values()]
+        cells = [f"{epochs[-1].layers[name]['synops'].item():>26,.1f}" for epochs in runs.values()]
         print(f"{name:<8}{map_.numel():>8}{spread:>14}" + "".join(cells))
-    totals = "".join(f"{epochs[-1].synops:>24,.1f}" for epochs in runs.values())
-    print(f"{'total':<8}{'':>8}{'':>14}{totals}   synaptic operations per image")
+    totals = "".join(f"{epochs[-1].synops:>26,.1f}" for epochs in runs.values())
+    print(f"{'total':<8}{'':>8}{'':>14}{totals}")
 
 
 def draw(runs: dict[str, list[Epoch]]) -> None:
-    """Accuracy against synaptic operations, and where in the image conv2's operations arise."""
+    """Draw accuracy against synaptic operations, and a map of the operations of conv2."""
     figure, axes = plt.subplots(1, 1 + len(runs), figsize=(11, 3.4), layout="constrained")
     for (title, epochs), marker in zip(runs.items(), "os", strict=True):
         axes[0].plot(
@@ -196,7 +198,7 @@ def draw(runs: dict[str, list[Epoch]]) -> None:
 
 
 def main(epochs: int = EPOCHS) -> None:
-    """Train without and with synaptic operations in the loss, and show both."""
+    """Train without and with synaptic operations in the loss, and print both runs."""
     runs = {title: run(title, penalty, epochs) for title, penalty in RUNS.items()}
     print_epochs(runs)
     print_layers(runs)

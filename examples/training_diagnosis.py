@@ -1,20 +1,20 @@
-"""Watch neurons fall silent and saturate while a spiking network trains, and cure it.
+"""Detect silent and saturated neurons while a spiking network trains, and avoid them.
 
-A small SNN (snnTorch) learns scikit-learn's handwritten digits with a learning rate that is too
-high. The accuracy hardly tells, but large steps throw neurons far below their threshold, where the
-surrogate gradient is next to nothing, and most of those that fall silent stay so; others come to
-spike at nearly every step. ``sm.SilentNeurons`` and ``sm.FiringRate`` show it, epoch by epoch and
-layer by layer, on images that the network is not trained with. Probes of a Monitor show why they
-stay silent: ``sm.MembraneStatistics`` is given the membrane potentials, and says how many lie where
-the surrogate has a slope; ``sm.GradientStatistics`` is given the gradients at the neurons, and says
-how they change from the first time step to the last.
+A small SNN (snnTorch) learns the handwritten digits of scikit-learn with a learning rate that is
+too high. The accuracy hardly shows it. Large steps move the potentials of neurons far below the
+threshold, where the surrogate gradient is close to zero, so most silent neurons remain silent.
+Other neurons spike at nearly every time step. ``sm.SilentNeurons`` and ``sm.FiringRate`` show both,
+for each epoch and layer, on validation images. Probes of a Monitor show why neurons remain silent.
+``sm.MembraneStatistics`` measures the fraction of membrane potentials at which the surrogate has a
+slope. ``sm.GradientStatistics`` measures how the gradients at the neurons change from the first
+time step to the last.
 
-The second run differs in one thing: its loss pulls the firing rate of each neuron into a band. It
-gets the rate from ``sm.FiringRate(per_neuron=True)``, whose value of a batch has a gradient. (At a
-tenth of the learning rate few neurons would have been lost: try ``LEARNING_RATE``.)
+The second run adds one term to the loss, which pulls the firing rate of each neuron into a band.
+The rate comes from ``sm.FiringRate(per_neuron=True)``, whose value of a batch has a gradient. (At a
+tenth of the learning rate few neurons fall silent or saturate: try ``LEARNING_RATE``.)
 
-Run with ``python examples/training_diagnosis.py [--epochs N]``: it prints two tables per run and
-writes ``examples/out/training_diagnosis.png``.
+Run with ``python examples/training_diagnosis.py [--epochs N]``. The script prints two tables per
+run and writes ``examples/out/training_diagnosis.png``.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ mpl.use("Agg")
 
 EPOCHS, STEPS, BATCH, HIDDEN, SEED = 15, 10, 64, 128, 0
 LEARNING_RATE = 0.03
-# From here on a neuron counts as saturated: it spikes at 9 of 10 steps, whatever the image.
+# Firing rate from which a neuron counts as saturated: it spikes at 9 of 10 steps of each image.
 SATURATION = 0.9
 # The slope of the surrogate, 1 / (1 + SLOPE |u - threshold|)^2, is one percent of its peak at these
-# bounds: outside of them an error hardly reaches the weights.
+# bounds. Outside of them the gradient of the weights is close to zero.
 SLOPE, THRESHOLD = 25, 1.0
 WINDOW = (THRESHOLD - 9 / SLOPE, THRESHOLD + 9 / SLOPE)
-# Spikes per step between which the cure leaves a neuron alone, and the price of leaving the band.
-# Silence has to be the dearer side, as its gradient is weak: at equal prices some stay silent.
+# Band of firing rates, in spikes per step, and the weight of the loss below and above the band.
+# The weight below is larger, since silent neurons have a weak gradient: with equal weights some
+# neurons remain silent.
 FLOOR, CEILING = 0.05, 0.5
 FLOOR_WEIGHT, CEILING_WEIGHT = 0.3, 0.03
 RUNS = {"sick: learning rate too high": False, "cured: firing rates held in a band": True}
 LAYERS, FIGURES = ("hidden1", "hidden2"), ("rate", "silent_fraction", "saturated_fraction")
 INSIDE = ("hidden1/in_window", "hidden2/in_window", "gradient/norm", "gradient/last_to_first")
-LAST = 5  # epochs in the means of the closing line: the accuracy of a single one is noisy
+LAST = 5  # epochs in the means of the last line: the accuracy of a single epoch is noisy
 FIGURE = Path(__file__).parent / "out" / "training_diagnosis.png"
 
-# An epoch: its number, ``hidden1/rate`` and the like for each layer and figure, and the accuracy.
+# An epoch: its number, each figure of each layer such as ``hidden1/rate``, and the accuracy.
 Row = dict[str, float]
 Images = DataLoader[tuple[Tensor, ...]]
 
@@ -73,11 +74,11 @@ class SpikingMLP(nn.Module):
         self.fc2 = nn.Linear(HIDDEN, HIDDEN)
         self.lif2 = snn.Leaky(beta=0.9, spike_grad=spike_grad)
         self.readout = nn.Linear(HIDDEN, 10)
-        for layer in (self.fc1, self.fc2):  # else half of hidden2 would be silent from the start
+        for layer in (self.fc1, self.fc2):  # otherwise half of hidden2 is silent from the start
             layer.weight.data *= 2
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pixels ``(B, 64)`` to scores ``(B, 10)`` and the spikes ``(B, T, N)`` of each layer."""
+        """Map pixels ``(B, 64)`` to scores ``(B, 10)`` and spikes ``(B, T, N)`` of each layer."""
         potential1, potential2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         emitted: tuple[list[Tensor], list[Tensor]] = ([], [])
         current = self.fc1(images)  # the same at every step
@@ -91,7 +92,7 @@ class SpikingMLP(nn.Module):
 
 
 def digits() -> tuple[Images, Images]:
-    """1,797 real 8x8 images: the first 1,437 to train, the rest, of other writers, to validate."""
+    """Load 1,797 images, 8x8: the first 1,437 to train, the others to validate."""
     images, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
     train, validation = TensorDataset(x[:1437], y[:1437]), TensorDataset(x[1437:], y[1437:])
@@ -99,7 +100,7 @@ def digits() -> tuple[Images, Images]:
 
 
 class Diagnosis:
-    """The metrics of each hidden layer: updated with each batch, read and reset each epoch.
+    """Metrics of each hidden layer, updated in each batch, computed and reset in each epoch.
 
     Args:
         model: The network. Potentials are read in its neurons, gradients at what enters the second
@@ -117,7 +118,7 @@ class Diagnosis:
             )
             for name in LAYERS
         }
-        # Neurons are called once per time step: an update of the metric is one step.
+        # Neurons are called once per time step, so each update of the metric is one step.
         self.potentials = {
             name: sm.MembraneStatistics(time_dim=None, window=WINDOW) for name in LAYERS
         }
@@ -134,13 +135,13 @@ class Diagnosis:
         )
 
     def epoch(self, number: int, validation: Images) -> Row:
-        """What each layer did over all validation images, and how many were recognised."""
+        """Return the figures of each layer over all validation images, and the accuracy."""
         row, right = {"epoch": float(number)}, 0
         with self.monitor:
             for x, y in validation:
                 scores, spikes = self.model(x)
                 loss: Tensor = nn.functional.cross_entropy(scores, y)
-                loss.backward()  # for the gradients alone
+                loss.backward()  # only for the gradients
                 right += int((scores.argmax(1) == y).sum())
                 for name, metrics in self.layers.items():
                     metrics.update(spikes[name])
@@ -157,13 +158,13 @@ class Diagnosis:
 
 
 def outside_band(rates: Tensor) -> Tensor:
-    """The price of all rates outside the band, in proportion to how far outside they are."""
+    """Return the loss of all rates outside the band, proportional to their distance from it."""
     below, above = (FLOOR - rates).relu().sum(), (rates - CEILING).relu().sum()
     return FLOOR_WEIGHT * below + CEILING_WEIGHT * above
 
 
 def run(cure: bool, epochs: int) -> list[Row]:
-    """Train a fresh network; a row before training and one after each epoch."""
+    """Train a new network. Returns a row before training and one after each epoch."""
     torch.manual_seed(SEED)
     train, validation = digits()
     model = SpikingMLP()
@@ -186,7 +187,7 @@ def run(cure: bool, epochs: int) -> list[Row]:
 
 
 def print_table(title: str, rows: list[Row]) -> None:
-    """A run, a line per epoch: rates in spikes per step, neurons in % of the layer."""
+    """Print a run, a line per epoch: rates in spikes per step, neurons in % of the layer."""
     print(f"\n{title}\n{'':<5}" + "".join(f"{name:>28}" for name in LAYERS))
     print(f"{'epoch':<5}" + f"{'rate':>8}{'silent':>9}{'saturated':>11}" * 2 + f"{'accuracy':>11}")
     for row in rows:
@@ -198,7 +199,7 @@ def print_table(title: str, rows: list[Row]) -> None:
 
 
 def print_inside(rows: list[Row]) -> None:
-    """Potentials in the window of each layer, and gradients at the second one, per epoch."""
+    """Print potentials in the window of each layer, and gradients at the second, per epoch."""
     print(f"\n{'':<5}{'potentials in the window':>28}{'gradients at hidden2':>28}")
     print(f"{'epoch':<5}{'hidden1':>14}{'hidden2':>14}{'norm':>14}{'last / first':>14}")
     for row in rows:
@@ -208,7 +209,7 @@ def print_inside(rows: list[Row]) -> None:
 
 
 def print_comparison(runs: dict[str, list[Row]]) -> None:
-    """Both runs over their last epochs, in one line."""
+    """Print both runs over their last epochs, in one line."""
     parts = []
     for title, rows in runs.items():
         last = rows[1:][-LAST:]
@@ -222,7 +223,7 @@ def print_comparison(runs: dict[str, list[Row]]) -> None:
 
 
 def draw_inside(axis: Axes, rows: list[Row], styles: dict[str, str]) -> None:
-    """Potentials in the window, and on an axis of its own how gradients fade over time."""
+    """Draw potentials in the window, and gradients over time on a second axis."""
     epochs = [row["epoch"] for row in rows]
     for name, style in styles.items():
         values = [row[f"{name}/in_window"] for row in rows]
@@ -240,8 +241,8 @@ def draw_inside(axis: Axes, rows: list[Row], styles: dict[str, str]) -> None:
 
 
 def draw(runs: dict[str, list[Row]]) -> None:
-    """A column per run: neurons that are lost and the accuracy; below, what is inside."""
-    # Blue, vermilion and black of Okabe and Ito: told apart with any colour vision.
+    """Draw a column per run: silent and saturated neurons, accuracy, potentials and gradients."""
+    # Blue, vermilion and black of Okabe and Ito: distinguishable with any colour vision.
     colours = {"silent": "#0072B2", "saturated": "#D55E00"}
     styles = {"hidden1": "-o", "hidden2": "--s"}
     figure, axes = plt.subplots(
@@ -274,7 +275,7 @@ def draw(runs: dict[str, list[Row]]) -> None:
 
 
 def main(epochs: int = EPOCHS) -> None:
-    """Train without and with the cure, and show both."""
+    """Train without and with the term in the loss, and print both runs."""
     runs = {title: run(cure, epochs) for title, cure in RUNS.items()}
     for title, rows in runs.items():
         print_table(title, rows)

@@ -35,13 +35,21 @@ INDEX = """\
 # Gallery
 
 Every example of the folder `examples` is run when this site is built, in short mode where it has
-one. A page shows what its example printed and drew then.
+one. Its page has the printed output, the figures and the code.
 
 ```{{toctree}}
-:maxdepth: 1
+:hidden:
 
 {pages}
 ```
+
+{entries}
+"""
+
+ENTRY = """\
+## [{title}]({name}.md)
+
+{figures}
 """
 
 OUTCOME = """\
@@ -77,8 +85,8 @@ def names() -> list[str]:
     return [*ARGUMENTS, *(name for name in found if name not in ARGUMENTS)]
 
 
-def outcome(name: str) -> str:
-    """Run one example in a copy of its folder: what it printed, and the figures it drew."""
+def outcome(name: str) -> tuple[str, list[str]]:
+    """Run one example in a copy of its folder: the text of its output, and names of its figures."""
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "examples"
         shutil.copytree(EXAMPLES, copy, ignore=shutil.ignore_patterns("out", "__pycache__"))
@@ -96,19 +104,26 @@ def outcome(name: str) -> str:
         figures = sorted((copy / "out").glob("*.png"))
         for figure in figures:
             shutil.copy(figure, PAGES / figure.name)
-        return OUTCOME.format(
+        shown = OUTCOME.format(
             command=f"python {' '.join(arguments)}",
             printed=done.stdout.replace(f"{folder}/", "").strip("\n"),
             figures="\n\n".join(f"![{name}]({figure.name})" for figure in figures),
         )
+        return shown, [figure.name for figure in figures]
 
 
-def write(name: str, executed: bool) -> None:
-    """Write the page of one example."""
+def write(name: str, executed: bool) -> str:
+    """Write the page of one example. Returns its entry on the first page of the gallery."""
     title, text = described(name)
-    shown = outcome(name) if executed else "This site was built without running the examples."
+    shown, figures = "This site was built without running the examples.", list[str]()
+    if executed:
+        shown, figures = outcome(name)
     page = PAGE.format(name=name, title=title, text=text, outcome=shown)
     (PAGES / f"{name}.md").write_text(page)
+    # A figure leads to the page. An example without figures is introduced by its first sentence.
+    pictures = "\n\n".join(f"[![{title}]({figure})]({name}.md)" for figure in figures)
+    sentence = " ".join(text.split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    return ENTRY.format(name=name, title=title, figures=pictures or f"{sentence}.")
 
 
 def described(name: str) -> tuple[str, str]:
@@ -123,8 +138,9 @@ def write_all(app: Sphinx) -> None:
     shutil.rmtree(PAGES, ignore_errors=True)
     PAGES.mkdir()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(partial(write, executed=app.config.gallery_executes), names()))
-    (PAGES / "index.md").write_text(INDEX.format(pages="\n".join(names())))
+        entries = pool.map(partial(write, executed=app.config.gallery_executes), names())
+        index = INDEX.format(pages="\n".join(names()), entries="\n".join(entries))
+    (PAGES / "index.md").write_text(index)
 
 
 def link_to_pages(app: Sphinx, document: str, source: list[str]) -> None:
