@@ -148,8 +148,8 @@ def busiest(report: sm.Report) -> str:
     return (
         f"Busiest: {name}, {load.max:,.0f} synops in step {load.peak_step} of a sample, "
         f"{cores.imbalance:.2f} times the mean of the cores\n"
-        f"Duration of a sample, set by the slowest core in each step: {seconds.mean * 1000:.1f} ms on "
-        f"average, {seconds.largest * 1000:.1f} ms at most"
+        f"Duration of a sample, set by the slowest core in each step: "
+        f"{seconds.mean * 1000:.1f} ms on average, {seconds.largest * 1000:.1f} ms at most"
     )
 
 

@@ -59,10 +59,10 @@ All neurons except IAFCell are the same: no leak, threshold 1, reset by subtract
 subtracts one step later than the others, but before it uses the potential again. The leak of
 Norse's LIFBoxCell is below the precision of float32 here. snnTorch and Norse fire at v > 1, the
 others at v >= 1; with these weights a potential is never exactly 1.
-Norse's IAFCell resets to zero, so it loses the part of the potential above the threshold. The counts
-of conv1 are equal, since its input is the same. The neurons emit fewer spikes to the next layers.
-There are no MACs, since no layer has analog input. There are fewer ACs than synops: a weight of zero
-is a synapse, but not an AC. sinabs has two more parameters, since its thresholds are parameters."""
+Norse's IAFCell resets to zero, so it loses the part of the potential above the threshold. The
+counts of conv1 are equal, since its input is the same. The next layers receive fewer spikes.
+There are no MACs, since no layer has analog input. There are fewer ACs than synops: a weight of
+zero is a synapse, but not an AC. sinabs has two more parameters, its thresholds."""
 
 
 class IntegrateAndFire(nn.Module):
