@@ -212,7 +212,7 @@ def test_energy_of_events() -> None:
     )
     assert found.total == close((35.5 + 33.6 + 24 + 51.2 + 69.3 + 111 + 4.2) * PJ)
     with pytest.raises(
-        ValueError, match="hops: expected none, since profile 'loihi' has no energy"
+        ValueError, match="hops: expected None, found a count; profile 'loihi' has no energy"
     ):
         energy_of(hops=1, profile="loihi")
 
@@ -259,5 +259,5 @@ def test_a_layer_of_analog_input_is_not_said_to_be_stored_sparsely() -> None:
     assert "MACs, which have no price" in line
     spiking = sm.Monitor(model, batch_dim=0).run([torch.tensor([[1.0, 0.0, 1.0, 0.0]])])
     found = estimate_energy(spiking, LOIHI, sparse=["*"])
-    assert "stored without weights of zero: 0" in found.footnotes
+    assert "stored without zero weights: 0" in found.footnotes
     assert found.total.energy == close(2 * 2 * 33.6 * PJ)  # 2 spikes, 2 of 3 weights

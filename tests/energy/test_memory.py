@@ -526,7 +526,8 @@ def test_ratio_to_the_ann() -> None:
         replace(measured, neurons_data={**measured.neurons_data, "1": unknown})
     )
     assert mystery.left_out == (
-        "1: Mystery is not known as IF or LIF; if it is, say so with types={...}",
+        "1: Mystery is not a known class of IF or LIF neurons; declare it with types={...} if "
+        "it is one",
     )
     with pytest.raises(ValueError, match=r"expected all layers and neurons in it.*1: Mystery"):
         mystery.ratio(ann)

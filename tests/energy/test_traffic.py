@@ -178,7 +178,7 @@ def test_sign_and_count_need_more_than_a_bit() -> None:
     assert note not in memory_traffic(made).notes
     monitor = sm.Monitor(nn.Linear(4, 6), batch_dim=0, integer_as="macs")
     values = monitor.run([torch.tensor([[3.0, 0, 1, 0]])])
-    note = "1 bit does not hold a spike count, which is one value here: Linear"
+    note = "1 bit does not encode a spike count, which is one value here: Linear"
     assert note in memory_traffic(values).notes
     assert note not in memory_traffic(values, activation_bits=4).notes
 
@@ -603,7 +603,7 @@ def test_memory_is_never_counted_twice(profile: str) -> None:
         (
             {"memory": PRICE, "traffic": memory_traffic(report({"fc": layer("binary", 5)}))},
             ValueError,
-            "traffic: expected that of the same counts, found that of Net",
+            "traffic: expected the traffic of the same counts, found that of Net",
         ),
     ],
 )

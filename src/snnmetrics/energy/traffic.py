@@ -210,7 +210,7 @@ def one_bit_counts(workload: Workload, activation_bits: int) -> Iterator[str]:
     """Say where a spike count is one value, and its width is that of a spike."""
     wide = of_kind(workload, "integer") if workload.integer_as == "macs" else []
     if wide and activation_bits == 1:
-        yield f"1 bit does not hold a spike count, which is one value here: {', '.join(wide)}"
+        yield f"1 bit does not encode a spike count, which is one value here: {', '.join(wide)}"
 
 
 def _bytes(values: float, bits: int) -> float:
