@@ -57,7 +57,7 @@ def test_operations_that_a_convention_does_not_tell_apart_are_synaptic_operation
     assert sm.estimate_energy(under, "loihi").total.energy == close(48 * 27.1e-12)
     with pytest.raises(ValueError, match="profile: expected a price for every counted operation; "):
         sm.estimate_energy(under, "horowitz-45nm-fp32")
-    with pytest.raises(ValueError, match="every synapse in every time step, whatever kernel count"):
+    with pytest.raises(ValueError, match="every synapse in every time step, independently of kern"):
         sm.estimate_energy(under, "gpu-titan-black")
 
 

@@ -198,7 +198,7 @@ def test_neuron_operations_are_asked_for() -> None:
     assert estimate.neurons["lif"].breakdown.neuron_operations == close(expected)
     assert estimate.total.energy - without.total.energy == close(expected)
     assert estimate.left_out == (
-        "mystery: additions and multiplications of Mystery, which are not known",
+        "mystery: additions and multiplications of Mystery, which are unknown",
     )
     assert "neuron dynamics" in " ".join(str(without).split())
     assert "neuron dynamics" not in " ".join(str(estimate).split())

@@ -221,7 +221,7 @@ def test_neurons_write_what_the_layer_behind_reads(value: float, spikes_each: in
             for line in estimate_energy(made, "loihi-events", hops=1).left_out
             if "0: spikes of Graded" in line
         ]
-        assert line.endswith("which are not known")
+        assert line.endswith("which are unknown")
 
 
 def test_addresses_of_neurons_whose_number_is_not_known() -> None:
@@ -619,7 +619,7 @@ def test_prices_without_sense_are_refused() -> None:
         PerByte(0, "A chip")
     with pytest.raises(ValueError, match=r"state: expected one of .*, found 'cache'"):
         MemoryLevels("dram", "cache", "dram", "dram", dram=PRICE)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="sram: expected a price, since state are there, found No"):
+    with pytest.raises(ValueError, match="sram: expected a price, since state='sram', found No"):
         MemoryLevels("dram", "sram", "dram", "dram", dram=PRICE)
     with pytest.raises(TypeError, match="dram: expected a PerByte, found 1e-12"):
         MemoryLevels("dram", "dram", "dram", "dram", dram=1e-12)  # type: ignore[arg-type]
@@ -634,7 +634,7 @@ def test_operations_as_a_convention_counts_tell_no_traffic() -> None:
         bit_budget(workload_of(under))
     with pytest.raises(ValueError, match=found):
         estimate_energy(under, FP32, memory=PRICE)
-    with pytest.raises(ValueError, match="sparse: expected none beside operations as spiking"):
+    with pytest.raises(ValueError, match="sparse: expected none with operations as spiking"):
         estimate_energy(under, "loihi-events", sparse=["fc"])
     # A typed price of synapses is that of the operation.
     events = under.total.operations

@@ -43,7 +43,7 @@ METHOD = Method(
     layer=LayerWork,
     neurons=NeuronWork,
     neuron_counts=("updates", "spikes", "additions", "multiplications"),
-    complete=("a price for every counted operation", "without"),
+    complete=("a price for every counted operation", "some without"),
 )
 WITH_MEMORY = METHOD._replace(
     title="energy estimate with memory",
