@@ -62,7 +62,7 @@ def test_operations_that_a_convention_does_not_tell_apart_are_synaptic_operation
 
 
 def test_there_is_no_workload_of_a_convention_without_a_figure_of_a_layer() -> None:
-    with pytest.raises(ValueError, match=r"report: expected a figure of every layer .* of image"):
+    with pytest.raises(ValueError, match=r"report: expected a figure of every layer .* for image"):
         sm.estimate_energy(_under("keras-spiking"), "loihi")
 
 

@@ -172,7 +172,7 @@ def test_a_spike_count_of_n_is_n_events_where_it_is_n_accumulations() -> None:
 
 def test_sign_and_count_need_more_than_a_bit() -> None:
     made = sm.Monitor(nn.Linear(4, 6), batch_dim=0).run([torch.tensor([[3.0, 0, 1, 0]])])
-    note = "1 bit in a map holds neither sign nor count: Linear"
+    note = "1 bit in a map encodes neither sign nor count: Linear"
     assert note in memory_traffic(made, spikes="map").notes
     assert note not in memory_traffic(made, activation_bits=4, spikes="map").notes
     assert note not in memory_traffic(made).notes
@@ -230,7 +230,7 @@ def test_addresses_of_neurons_whose_number_is_not_known() -> None:
     traffic = memory_traffic(made)
     assert traffic.neurons["lif"].events is None
     assert traffic.left_out == (
-        "lif: addresses of spikes: its number of neurons is not known; give address_bits",
+        "lif: addresses of spikes: its number of neurons is unknown; set address_bits",
     )
     told = memory_traffic(made, address_bits=4)
     assert (told.neurons["lif"].events, told.left_out) == (3.0, ())
@@ -386,7 +386,7 @@ def test_what_is_not_known_is_none_and_named() -> None:
     assert traffic.total.state is None
     assert traffic.total.weights is not None
     (line,) = traffic.left_out
-    assert line.startswith("mystery: the state of Mystery: its number of state variables is not")
+    assert line.startswith("mystery: the state of Mystery: its number of state variables is unknown")
     told = memory_traffic(made, states={"Mystery": 2})
     assert told.neurons["mystery"].state == 2 * 2 * 16 * 2
     assert told.left_out == ()
@@ -433,9 +433,7 @@ def test_a_workload_by_hand_is_left_out() -> None:
     made = Workload("ann", {"fc": LayerWork("fc", "analog", 0.0, 5.0, None, 5.0)}, {})
     traffic = memory_traffic(made)
     assert traffic.total.total is None
-    assert traffic.left_out == (
-        "fc: what it reads is not known of this workload: it holds operations alone",
-    )
+    assert traffic.left_out == ("fc: its reads are unknown: this workload has operations only",)
 
 
 def test_an_ann_reads_once_and_keeps_no_state() -> None:

@@ -70,12 +70,14 @@ def assumed(
             raise ValueError(f"hops: expected a finite number >= 0, found {hops}")
         if profile.hop is None:
             raise ValueError(
-                f"hops: expected None, since profile '{profile.name}' has no price, found {hops}"
+                f"hops: expected None, since profile '{profile.name}' has no price per hop, found "
+                f"{hops}"
             )
     number = positive_number("messages", messages)
     if number != 1 and not any(price in profile.constants for price in MESSAGES):
         raise ValueError(
-            f"messages: expected 1, since profile '{profile.name}' has no price, found {messages}"
+            f"messages: expected 1, since profile '{profile.name}' has no price per message, "
+            f"found {messages}"
         )
     if named and workload.convention is not None:
         raise ValueError(
