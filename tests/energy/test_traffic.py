@@ -386,7 +386,7 @@ def test_what_is_not_known_is_none_and_named() -> None:
     assert traffic.total.state is None
     assert traffic.total.weights is not None
     (line,) = traffic.left_out
-    assert line.startswith("mystery: the state of Mystery: its number of state variables is unknown")
+    assert line.startswith("mystery: the state of Mystery: its number of state variables is")
     told = memory_traffic(made, states={"Mystery": 2})
     assert told.neurons["mystery"].state == 2 * 2 * 16 * 2
     assert told.left_out == ()
