@@ -20,7 +20,9 @@ ALL_IN = (
     "all-in: the figure is the total consumption of the chip per operation, at the load of the "
     "original study"
 )
-UNCLEAR = "the source as read does not state the components of the figure: nothing may be added"
+UNCLEAR = (
+    "the text that was read does not state the components of the figure: no term may be added to it"
+)
 OF_NEURONS = ("neuron_accesses", "neuron_updates", "spikes_out", "axons_out", "hops")
 
 

@@ -166,7 +166,7 @@ class Measurement:
 
     @property
     def samples_per_second(self) -> float:
-        """Execution rate: samples / mean seconds."""
+        """Execution rate, samples / mean seconds."""
         return 1 / self.seconds_per_sample
 
     @property
