@@ -49,8 +49,8 @@ def test_one_step_of_every_layer_and_the_first_as_it_is() -> None:
     assert ann.layers["fc"].macs == 1000  # 8000 of two samples in four steps
     assert ann.acs == 0
     assert (ann.neurons["lif"].updates, ann.neurons["lif"].additions) == (10, 10)
-    assert "run once per sample, MACs as they are: conv" in ann.notes
-    assert "run in each of 4 steps, MACs over steps: fc" in ann.notes
+    assert "run once per sample, MACs unchanged: conv" in ann.notes
+    assert "run in each of 4 steps, MACs divided by steps: fc" in ann.notes
     exact = ann_baseline(direct_coded(), **(papers | {"padded_taps": False}))
     assert (exact.layers["conv"].macs, exact.layers["fc"].macs) == (500, 1000)
     alike = ann_baseline(direct_coded())
@@ -167,7 +167,7 @@ def test_ratio() -> None:
     ann = estimate_energy(ann_baseline(made), FP32)
     assert snn.ratio(ann) == close((450 * 4.6 + 250 * 0.9) / (1450 * 4.6))
     assert ann.ratio(snn) == close(1 / snn.ratio(ann))
-    with pytest.raises(ValueError, match=r"expected a price for all.*conv: 450 MACs"):
+    with pytest.raises(ValueError, match=r"expected a price for every.*conv: 450 MACs"):
         estimate_energy(made, "loihi").ratio(ann)
     with pytest.raises(TypeError, match="other: expected an EnergyReport, found float"):
         snn.ratio(1.0)  # type: ignore[arg-type]
@@ -248,7 +248,7 @@ def test_break_even_against_another_baseline() -> None:
     ("call", "message"),
     [
         (lambda made: break_even_rate(made, "cpu-i7-4960x"), "profile: expected an event-driven"),
-        (lambda made: break_even_rate(made, "loihi"), "expected a price for all that was counted"),
+        (lambda made: break_even_rate(made, "loihi"), "expected a price for every counted"),
         (
             lambda made: break_even_rate(report({"fc": layer("analog", 5, vectors=4)}), FP32),
             "report: expected a layer with spikes",
@@ -256,7 +256,10 @@ def test_break_even_against_another_baseline() -> None:
         (lambda made: ann_baseline(direct_coded(steps=None)), "known number of time steps"),
         (lambda made: ann_baseline(direct_coded(samples=0)), "found 0 samples"),
         (lambda made: ann_baseline(made, once=["conv3"]), "once: .* of conv, fc, found 'conv3'"),
-        (lambda made: ann_baseline(made, activation_sparsity=1.0), r"expected one in \[0, 1\)"),
+        (
+            lambda made: ann_baseline(made, activation_sparsity=1.0),
+            r"expected a fraction in \[0, 1\)",
+        ),
         (lambda made: quantised_ann_baseline(made, bits=0), "bits: expected a positive integer"),
     ],
 )

@@ -61,9 +61,9 @@ def test_analog_values_have_a_width_of_their_own() -> None:
     ("value", "integer_as", "said"),
     [
         (1.0, "acs", None),
-        (-1.0, "acs", "1 bit does not hold the sign of a spike: Linear"),
+        (-1.0, "acs", "1 bit does not encode the sign of a spike: Linear"),
         (3.0, "acs", None),  # three accumulations of one bit
-        (3.0, "macs", "1 bit does not hold a spike count, which is one value here: Linear"),
+        (3.0, "macs", "1 bit does not encode a spike count, which is one value here: Linear"),
     ],
 )
 def test_a_bit_that_is_too_narrow_is_named(value: float, integer_as: Any, said: str | None) -> None:
@@ -86,13 +86,13 @@ def test_what_is_not_known_is_none_and_named() -> None:
     by_hand = Workload("ann", {"fc": LayerWork("fc", "analog", 0.0, 5.0, None, 5.0)}, {})
     assert bit_budget(by_hand).total.effort == 5 * 8 * 8
     assert bit_budget(by_hand).total.weight_bits is None
-    assert bit_budget(by_hand).left_out == ("fc: its number of weights is not known",)
+    assert bit_budget(by_hand).left_out == ("fc: its number of weights is unknown",)
 
 
 def test_it_says_what_was_not_read() -> None:
     text = " ".join(str(bit_budget(ran(2))).split())
     assert "arXiv:2112.00133" in text
-    assert "S-ACE and NS-ACE was not checked" in text
+    assert "not verified that dense effort and effort are its S-ACE and NS-ACE" in text
 
 
 def test_exports() -> None:

@@ -55,14 +55,14 @@ def test_operations_that_a_convention_does_not_tell_apart_are_synaptic_operation
     assert (work.acs, work.macs, work.layers["fc"].synops) == (None, None, 48)
     assert work.convention == "kernel"
     assert sm.estimate_energy(under, "loihi").total.energy == close(48 * 27.1e-12)
-    with pytest.raises(ValueError, match="profile: expected one that prices what was counted; "):
+    with pytest.raises(ValueError, match="profile: expected a price for every counted operation; "):
         sm.estimate_energy(under, "horowitz-45nm-fp32")
-    with pytest.raises(ValueError, match="every synapse in every time step, whatever kernel count"):
+    with pytest.raises(ValueError, match="every synapse in every time step, independently of kern"):
         sm.estimate_energy(under, "gpu-titan-black")
 
 
 def test_there_is_no_workload_of_a_convention_without_a_figure_of_a_layer() -> None:
-    with pytest.raises(ValueError, match=r"report: expected a figure of every layer .* of image"):
+    with pytest.raises(ValueError, match=r"report: expected a figure of every layer .* for image"):
         sm.estimate_energy(_under("keras-spiking"), "loihi")
 
 

@@ -131,7 +131,7 @@ def test_without_hops_they_are_left_out_and_named() -> None:
     made = report({"fc": layer("binary", 500)}, neurons_data={"lif": neurons(80, 10)})
     estimate = estimate_energy(made, LOIHI)
     (line,) = estimate.left_out
-    assert line.startswith("lif: hops of spike messages, which the counts do not tell")
+    assert line.startswith("lif: hops of spike messages, which the counts do not contain")
     text = " ".join(str(estimate).split())
     assert "left out: lif: hops of spike messages" in text
     assert "not in the energy: memory accesses, addressing, hops of spike messages" in text
@@ -172,7 +172,7 @@ def test_a_product_of_two_activations_is_no_synapse() -> None:
 def test_an_ann_has_no_price_there() -> None:
     made, _ = ran()
     left_out = estimate_energy(ann_baseline(made), LOIHI, hops=1).left_out
-    assert "lif1: spikes of ReLU, which are not known" in left_out
+    assert "lif1: spikes of ReLU, which are unknown" in left_out
     assert any(line.startswith("fc: ") and "MACs" in line for line in left_out)
 
 
@@ -212,7 +212,7 @@ def test_energy_of_events() -> None:
     )
     assert found.total == close((35.5 + 33.6 + 24 + 51.2 + 69.3 + 111 + 4.2) * PJ)
     with pytest.raises(
-        ValueError, match="hops: expected none, since profile 'loihi' has no energy"
+        ValueError, match="hops: expected None, found a count; profile 'loihi' has no energy"
     ):
         energy_of(hops=1, profile="loihi")
 
@@ -223,7 +223,12 @@ def test_energy_of_events() -> None:
         (LOIHI, {"hops": -1}, ValueError, "hops: expected a finite number >= 0, found -1"),
         (LOIHI, {"hops": float("nan")}, ValueError, "hops: expected a finite number >= 0"),
         (LOIHI, {"hops": "2"}, TypeError, "hops: expected a number, found '2'"),
-        ("loihi", {"hops": 2}, ValueError, "hops: expected None, since profile 'loihi' prices"),
+        (
+            "loihi",
+            {"hops": 2},
+            ValueError,
+            "hops: expected None, since profile 'loihi' has no price",
+        ),
         (LOIHI, {"messages": 0}, ValueError, "messages: expected a positive finite number"),
         ("loihi", {"messages": 2}, ValueError, "messages: expected 1, since profile 'loihi'"),
         (
@@ -259,5 +264,5 @@ def test_a_layer_of_analog_input_is_not_said_to_be_stored_sparsely() -> None:
     assert "MACs, which have no price" in line
     spiking = sm.Monitor(model, batch_dim=0).run([torch.tensor([[1.0, 0.0, 1.0, 0.0]])])
     found = estimate_energy(spiking, LOIHI, sparse=["*"])
-    assert "stored without weights of zero: 0" in found.footnotes
+    assert "stored without zero weights: 0" in found.footnotes
     assert found.total.energy == close(2 * 2 * 33.6 * PJ)  # 2 spikes, 2 of 3 weights

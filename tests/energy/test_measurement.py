@@ -71,7 +71,7 @@ def test_a_single_run_has_no_error_however_often_idle_power_was_measured() -> No
 def test_without_idle_power_nothing_is_said_of_the_dynamic_part() -> None:
     found = made(idle_power=None)
     assert found.dynamic_power is found.dynamic_energy is found.dynamic_energy_error is None
-    assert "dynamic energy: not known, since idle power was not measured" in str(found)
+    assert "dynamic energy: unknown, since idle power was not measured" in str(found)
 
 
 def test_the_error_is_the_spread_of_repeated_experiments() -> None:
@@ -140,7 +140,7 @@ def test_repeats_come_as_any_sequence(as_: Any) -> None:
         ({"idle_power": 1e300}, ValueError, "^idle_power: .*found 1e"),
         ({"samples": 10**400}, ValueError, "^samples: expected a number that float64 holds"),
         ({"seconds": 0.0}, ValueError, "^seconds: expected a positive finite number, found 0.0"),
-        ({"seconds": []}, ValueError, "^seconds: expected a number or one per run, found none"),
+        ({"seconds": []}, ValueError, "^seconds: expected a number or one per run, found an empty"),
         ({"seconds": None}, TypeError, "^seconds: expected a positive number, found None"),
         ({"seconds": "2"}, TypeError, "^seconds: expected a positive number, found '2'"),
         ({"seconds": [[1.0]]}, TypeError, r"^seconds\[0\]: expected a positive number"),

@@ -282,4 +282,4 @@ def test_they_travel_from_the_monitor_to_the_energy() -> None:
     estimate = sm.estimate_energy(both, "horowitz-45nm-fp32", neuron_operations=True)
     found = estimate.neurons["1"].energy
     assert found == pytest.approx(63 * 0.9e-12 + 21 * 3.7e-12, rel=1e-9, abs=0)
-    assert "Fire, which are not known" in estimate.left_out[0]
+    assert "Fire, which are unknown" in estimate.left_out[0]

@@ -159,7 +159,7 @@ def test_provenance_says_what_is_known_and_what_is_not() -> None:
         ({"joules": float("inf")}, "joules: expected a positive, finite number"),
         ({"joules": "1 pJ"}, "joules: expected a number, found '1 pJ'"),
         ({"joules": True}, "joules: expected a number, found True"),
-        ({"source": " "}, "source: expected who published"),
+        ({"source": " "}, "source: expected the publication"),
         ({"how": "guessed"}, "how: expected one of"),
     ],
 )
@@ -171,15 +171,18 @@ def test_constants_without_sense_are_refused(values: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ({}, "expected a price of ac, mac or synop"),
-        ({"addition": TERM}, "expected a price of ac, mac or synop"),
+        ({}, "expected a price of ac, mac or synop, found none"),
+        ({"addition": TERM}, "a price of ac, mac or synop, found addition"),
         ({"ac": TERM, "synop": TERM}, "either ac or synop, found both"),
         ({"ac": TERM, "synop_sparse": TERM}, "either ac or synop_sparse, found both"),
-        ({"synop_dense": TERM, "event_driven": False}, "expected synop, and neither ac nor mac"),
+        (
+            {"synop_dense": TERM, "event_driven": False},
+            "expected synop as the only .*found synop_dense",
+        ),
         ({"spike_out": TERM}, "expected a price of ac, mac or synop"),
         ({"synop": ALL_IN, "hop": TERM}, "is all-in: .* found hop"),
-        ({"mac": TERM, "event_driven": False}, "expected synop, and neither ac nor mac"),
-        ({"synop": TERM, "mac": TERM, "event_driven": False}, "expected synop, and neither"),
+        ({"mac": TERM, "event_driven": False}, "expected synop as the only .* found mac"),
+        ({"synop": TERM, "mac": TERM, "event_driven": False}, "the only .* found mac, synop"),
         ({"synop": TERM, "neuron_update": TERM, "addition": TERM}, "either neuron_update or addi"),
         (
             {"synop": ALL_IN, "neuron_update": TERM},

@@ -172,13 +172,13 @@ def test_a_spike_count_of_n_is_n_events_where_it_is_n_accumulations() -> None:
 
 def test_sign_and_count_need_more_than_a_bit() -> None:
     made = sm.Monitor(nn.Linear(4, 6), batch_dim=0).run([torch.tensor([[3.0, 0, 1, 0]])])
-    note = "1 bit in a map holds neither sign nor count: Linear"
+    note = "1 bit in a map encodes neither sign nor count: Linear"
     assert note in memory_traffic(made, spikes="map").notes
     assert note not in memory_traffic(made, activation_bits=4, spikes="map").notes
     assert note not in memory_traffic(made).notes
     monitor = sm.Monitor(nn.Linear(4, 6), batch_dim=0, integer_as="macs")
     values = monitor.run([torch.tensor([[3.0, 0, 1, 0]])])
-    note = "1 bit does not hold a spike count, which is one value here: Linear"
+    note = "1 bit does not encode a spike count, which is one value here: Linear"
     assert note in memory_traffic(values).notes
     assert note not in memory_traffic(values, activation_bits=4).notes
 
@@ -221,7 +221,7 @@ def test_neurons_write_what_the_layer_behind_reads(value: float, spikes_each: in
             for line in estimate_energy(made, "loihi-events", hops=1).left_out
             if "0: spikes of Graded" in line
         ]
-        assert line.endswith("which are not known")
+        assert line.endswith("which are unknown")
 
 
 def test_addresses_of_neurons_whose_number_is_not_known() -> None:
@@ -230,7 +230,7 @@ def test_addresses_of_neurons_whose_number_is_not_known() -> None:
     traffic = memory_traffic(made)
     assert traffic.neurons["lif"].events is None
     assert traffic.left_out == (
-        "lif: addresses of spikes: its number of neurons is not known; give address_bits",
+        "lif: addresses of spikes: its number of neurons is unknown; set address_bits",
     )
     told = memory_traffic(made, address_bits=4)
     assert (told.neurons["lif"].events, told.left_out) == (3.0, ())
@@ -386,7 +386,7 @@ def test_what_is_not_known_is_none_and_named() -> None:
     assert traffic.total.state is None
     assert traffic.total.weights is not None
     (line,) = traffic.left_out
-    assert line.startswith("mystery: the state of Mystery: its number of state variables is not")
+    assert line.startswith("mystery: the state of Mystery: its number of state variables is")
     told = memory_traffic(made, states={"Mystery": 2})
     assert told.neurons["mystery"].state == 2 * 2 * 16 * 2
     assert told.left_out == ()
@@ -433,9 +433,7 @@ def test_a_workload_by_hand_is_left_out() -> None:
     made = Workload("ann", {"fc": LayerWork("fc", "analog", 0.0, 5.0, None, 5.0)}, {})
     traffic = memory_traffic(made)
     assert traffic.total.total is None
-    assert traffic.left_out == (
-        "fc: what it reads is not known of this workload: it holds operations alone",
-    )
+    assert traffic.left_out == ("fc: its reads are unknown: this workload has operations only",)
 
 
 def test_an_ann_reads_once_and_keeps_no_state() -> None:
@@ -603,7 +601,7 @@ def test_memory_is_never_counted_twice(profile: str) -> None:
         (
             {"memory": PRICE, "traffic": memory_traffic(report({"fc": layer("binary", 5)}))},
             ValueError,
-            "traffic: expected that of the same counts, found that of Net",
+            "traffic: expected the traffic of the same counts, found that of Net",
         ),
     ],
 )
@@ -619,7 +617,7 @@ def test_prices_without_sense_are_refused() -> None:
         PerByte(0, "A chip")
     with pytest.raises(ValueError, match=r"state: expected one of .*, found 'cache'"):
         MemoryLevels("dram", "cache", "dram", "dram", dram=PRICE)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="sram: expected a price, since state are there, found No"):
+    with pytest.raises(ValueError, match="sram: expected a price, since state='sram', found No"):
         MemoryLevels("dram", "sram", "dram", "dram", dram=PRICE)
     with pytest.raises(TypeError, match="dram: expected a PerByte, found 1e-12"):
         MemoryLevels("dram", "dram", "dram", "dram", dram=1e-12)  # type: ignore[arg-type]
@@ -634,7 +632,7 @@ def test_operations_as_a_convention_counts_tell_no_traffic() -> None:
         bit_budget(workload_of(under))
     with pytest.raises(ValueError, match=found):
         estimate_energy(under, FP32, memory=PRICE)
-    with pytest.raises(ValueError, match="sparse: expected none beside operations as spiking"):
+    with pytest.raises(ValueError, match="sparse: expected none with operations as spiking"):
         estimate_energy(under, "loihi-events", sparse=["fc"])
     # A typed price of synapses is that of the operation.
     events = under.total.operations

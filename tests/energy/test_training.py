@@ -165,7 +165,7 @@ def test_layers_that_take_the_input_beside_each_other_are_named() -> None:
     made = measured(model, x, "mlp")
     cost = training_cost(made, without_input_gradient=["left", "right"])
     assert 2 * cost.macs * made.samples == flops(model, x)
-    assert any(note.endswith("before: left, right") for note in cost.notes)
+    assert any(note.endswith("precedes: left, right") for note in cost.notes)
     inferred = training_cost(made)  # calls do not tell what feeds what
     assert inferred.macs - cost.macs == 12
 
@@ -190,7 +190,7 @@ def test_a_recurrent_cell_has_two_layers_and_one_gradient_too_many_to_its_initia
     assert cost.layers["cell.ih"].input_gradient is None
     to_initial_state = 4 * 7 * 7  # per sample, of one step: said in the notes
     assert 2 * (cost.macs - to_initial_state) * 2 == flops(model, x)
-    assert any("the first with its initial state included" in note for note in cost.notes)
+    assert any("including the gradient of the initial state" in note for note in cost.notes)
 
 
 def test_a_product_of_two_activations_has_two_input_gradients() -> None:
@@ -518,7 +518,9 @@ def test_a_training_step_is_priced_as_any_workload() -> None:
     of_neurons = 80 * 3 * 0.9e-12 + 80 * 3.7e-12
     assert whole.total.energy == close(forward.total.energy + backward.total.energy + of_neurons)
     assert whole.workload.model == "a training step of Net"
-    assert any("the update is in no energy of the passes" in note for note in whole.footnotes)
+    assert any(
+        "energies of the passes do not include the update" in note for note in whole.footnotes
+    )
     update = cost.update
     assert update is not None
     priced = energy_of(
@@ -560,10 +562,10 @@ def test_what_is_printed_and_exported() -> None:
     assert pickle.loads(pickle.dumps(cost)) == cost
     assert repr(cost) == "TrainingCost(model='Net', acs=950, macs=5800)"
     notes = cost.notes
-    assert "no input gradient, since nothing that is trained comes before: conv" in notes
+    assert "no input gradient, since no trained layer precedes: conv" in notes
     assert "taps on padding do not count" in notes
     assert any("Kingma and Ba" in note for note in notes)
-    left_out = "the update of the parameters is left out, since no optimizer was named"
+    left_out = "the update of the parameters is left out, since no optimizer is given"
     assert left_out in training_cost(by_hand()).notes
     assert any("surrogate gradient" in note for note in notes)
 
@@ -593,11 +595,11 @@ def test_what_the_report_could_not_count_is_said() -> None:
         (
             {"report": by_hand(parameters=0), "optimizer": "sgd", "batch_size": 1},
             ValueError,
-            "parameters: expected .*, since the report knows none of the model, found None",
+            "parameters: expected .*, since the report has no number of parameters, found None",
         ),
         ({"frozen": "fc"}, TypeError, "frozen: expected a collection of names, found the string"),
         ({"frozen": ["x"]}, ValueError, "frozen: expected names or patterns of conv, fc, found 'x"),
-        ({"frozen": ["*"]}, ValueError, "frozen: expected a layer that is trained, found all of"),
+        ({"frozen": ["*"]}, ValueError, "frozen: expected at least one trained layer, found all"),
         ({"without_input_gradient": 3}, TypeError, "without_input_gradient: expected a collectio"),
         ({"without_input_gradient": ["x"]}, ValueError, "without_input_gradient: .*found 'x'"),
         ({"padded_taps": 1}, TypeError, "padded_taps: expected True or False, found 1"),

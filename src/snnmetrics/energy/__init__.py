@@ -1,4 +1,4 @@
-"""Energy estimates: operations that were counted, times constants of known provenance."""
+"""Energy estimates: counted operations times constants of published provenance."""
 
 from snnmetrics.energy.arithmetic import Energy, energy_of
 from snnmetrics.energy.baseline import ann_baseline, break_even_rate, quantised_ann_baseline
@@ -64,5 +64,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The public names, without the modules behind them."""
+    """Return the public names, without the names of submodules."""
     return __all__

@@ -1,4 +1,4 @@
-"""Counts times constants: the arithmetic of an estimate, on numbers or on tensors with gradient."""
+"""Arithmetic of an estimate: counts times constants, on numbers or on tensors with gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snnmetrics.report.frozen_record import Record
 
 Amount = float | Tensor
 
-# What each count is multiplied with, and which part of the energy it makes.
+# By count: the price (a field of EnergyProfile) and the part of the energy (a field of Energy).
 COUNTS = {
     "acs": ("ac", "acs"),
     "macs": ("mac", "macs"),
@@ -33,28 +33,28 @@ COUNTS = {
 
 
 MEMORY = ("inputs", "parameters", "potentials", "outputs", "events")
-"""Parts that are spent on accesses to memories."""
+"""Parts of the energy for accesses to memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Energy(Record):
-    """Joules by what they are spent on; zero where nothing was counted.
+    """Energy in joules, by part. A part without counts is zero.
 
     Attributes:
-        acs: On accumulations.
-        macs: On multiply-accumulations.
-        synops: On synaptic operations.
-        neuron_accesses: On accesses to neurons.
-        neuron_updates: On neuron updates.
-        spikes: On spikes, in the neurons that emit them.
-        neuron_operations: On additions and multiplications in neurons.
-        routing: On spike messages: sent, and moved on from router to router.
-        addressing: On the arithmetic that finds where to read and write.
-        inputs: On reads of inputs.
-        parameters: On reads of weights and biases.
-        potentials: On reads and writes of potentials.
-        outputs: On writes of outputs.
-        events: On reads and writes of the addresses of events.
+        acs: Accumulations.
+        macs: Multiply-accumulations.
+        synops: Synaptic operations.
+        neuron_accesses: Accesses to neurons.
+        neuron_updates: Neuron updates.
+        spikes: Spikes, in the neurons that emit them.
+        neuron_operations: Additions and multiplications in neurons.
+        routing: Spike messages: sending, and forwarding from router to router.
+        addressing: Arithmetic that computes memory addresses.
+        inputs: Reads of inputs.
+        parameters: Reads of weights and biases.
+        potentials: Reads and writes of potentials.
+        outputs: Writes of outputs.
+        events: Reads and writes of the addresses of events.
 
     Example:
         >>> from snnmetrics.energy import Energy
@@ -79,22 +79,22 @@ class Energy(Record):
     events: Amount = 0.0
 
     def __post_init__(self) -> None:
-        """Keep tensors as they are, with their gradient."""
+        """Skip the conversions of ``Record``, so that tensors keep their gradient."""
 
     @property
     def operations(self) -> Amount:
-        """On operations of layers and neurons, in joules."""
+        """Energy of the operations of layers and neurons, in joules."""
         updates = self.neuron_accesses + self.neuron_updates + self.neuron_operations
         return self.acs + self.macs + self.synops + updates + self.spikes
 
     @property
     def memory(self) -> Amount:
-        """On all accesses to memories, in joules."""
+        """Energy of all memory accesses, in joules."""
         return self.inputs + self.parameters + self.potentials + self.outputs + self.events
 
     @property
     def total(self) -> Amount:
-        """All of it, in joules."""
+        """Sum of all parts, in joules."""
         return self.operations + self.memory + self.addressing + self.routing
 
     def __add__(self, other: Energy) -> Energy:
@@ -102,7 +102,7 @@ class Energy(Record):
         return Energy(**{part: mine[part] + theirs[part] for part in mine})
 
     def to_dict(self) -> dict[str, Amount]:
-        """The parts by name."""
+        """Return the parts by name, in joules."""
         return dict(vars(self))
 
 
@@ -123,9 +123,9 @@ def energy_of(
     multiplications: Amount | None = None,
     profile: str | EnergyProfile,
 ) -> Energy:
-    """Energy of counted operations: the sum of counts times constants.
+    """Return the energy of counted operations: the sum of counts times constants.
 
-    Counts are numbers or tensors of any shape; tensors keep their gradient, so that energy can be a
+    Counts are numbers or tensors of any shape. Tensors keep their gradient, so that energy can be a
     term of a loss. Counts per sample give joules per sample.
 
     Args:
@@ -133,13 +133,13 @@ def energy_of(
         macs: Multiply-accumulations.
         synops: Synaptic operations.
         synops_dense: Synaptic operations of linear layers that store all weights.
-        synops_sparse: Synaptic operations where weights of zero are not stored.
+        synops_sparse: Synaptic operations of layers that do not store zero weights.
         synops_convolution: Synaptic operations of convolutions.
         neuron_accesses: Neurons x time steps.
         neuron_updates: Neurons x time steps.
         spikes_out: Spikes of neurons.
-        axons_out: Spike messages: one for each core that a spike goes to.
-        hops: Routers that all spike messages together pass.
+        axons_out: Spike messages: one per spike and destination core.
+        hops: Router hops, summed over all spike messages.
         additions: Additions in neurons.
         multiplications: Multiplications in neurons.
         profile: A profile or its name, see :func:`energy_profiles`.
@@ -148,11 +148,11 @@ def energy_of(
         Joules by part; ``.total`` is their sum.
 
     Raises:
-        TypeError: If ``profile`` is neither a name nor a profile, or a count neither a number nor a
-            tensor.
-        ValueError: If the name is unknown, a number is negative, or the profile has no price for
-            what was counted. A profile that is all-in has one price only: what is counted beside
-            is in it.
+        TypeError: If ``profile`` is neither a name nor a profile, or a count is neither a number
+            nor a tensor.
+        ValueError: If the name is unknown, a number is negative, or the profile has no price for a
+            given count. A profile with an all-in price has no other price, since the all-in price
+            includes all other operations.
 
     Example:
         >>> from snnmetrics.energy import energy_of
@@ -199,7 +199,7 @@ def energy_of(
 
 
 def _require_count(name: str, count: object) -> None:
-    """Refuse anything but a number or a tensor. Reading a tensor would make an accelerator wait."""
+    """Raise unless it is a number >= 0 or a tensor, whose values would need an accelerator sync."""
     if isinstance(count, Tensor):
         return
     if isinstance(count, bool) or not isinstance(count, Real):
@@ -215,17 +215,17 @@ def _joules(count: str, price: str, profile: EnergyProfile) -> float:
     if profile.closed:
         (only,) = profile.constants
         raise ValueError(
-            f"{count}: expected none, since the energy per {PRICES[only]} of profile "
-            f"'{profile.name}' is all-in or may be; it would count twice"
+            f"{count}: expected None, found a count; the energy per {PRICES[only]} of profile "
+            f"'{profile.name}' is or may be all-in, so that it would count twice"
         )
     raise ValueError(
-        f"{count}: expected none, since profile '{profile.name}' has no energy per "
-        f"{PRICES[price]}; it has {', '.join(profile.constants)}"
+        f"{count}: expected None, found a count; profile '{profile.name}' has no energy per "
+        f"{PRICES[price]}, only {', '.join(profile.constants)}"
     )
 
 
 def _wide(count: Amount) -> Amount:
-    """Half precision cannot hold joules: the smallest number of float16 is 6e-8."""
+    """Cast half precision to float32: the smallest positive float16 is 6e-8, above most joules."""
     if isinstance(count, Tensor) and count.is_floating_point() and count.element_size() < 4:
         return count.to(torch.float32)
     return count

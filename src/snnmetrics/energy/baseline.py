@@ -1,4 +1,4 @@
-"""Baselines of a spiking network: ordinary networks of the same architecture."""
+"""Baselines of a spiking network: ANNs of the same architecture."""
 
 from __future__ import annotations
 
@@ -36,39 +36,40 @@ def ann_baseline(
     zero_weights: bool = False,
     activation_sparsity: float = 0.0,
 ) -> Workload:
-    """The operations of an ANN of the same architecture, which runs once per sample.
+    """Return the operations of an ANN of the same architecture, run once per sample.
 
-    Every layer does the MACs of one step: those of all steps over ``steps`` where it ran in every
-    step. A layer that ran once, such as a direct-coded first layer outside of the loop, keeps its
-    MACs. A layer ran in every step if its input vectors divide by the steps, unless ``once`` names
-    it: 196 tokens in 4 steps look like 49 in each, and only the user knows. The notes name both.
-    Every spiking neuron becomes an activation function (ReLU) that is evaluated once.
+    Each layer has the MACs of one time step. A layer that ran in every step has the MACs of all
+    steps divided by ``steps``. A layer that ran once, such as a direct-coded first layer outside
+    the time loop, keeps its MACs. A layer is taken to have run in every step if the number of its
+    input vectors is a multiple of the steps, unless ``once`` names it: the report cannot
+    distinguish 196 tokens in one run from 49 tokens in each of 4 steps. The notes list both groups.
+    Each spiking neuron becomes an activation function (ReLU) that is evaluated once.
 
-    Both networks are counted alike by default: the spiking network has no operation on padding, at
-    weights of zero, or for a pixel of zero in an image that its first layer takes, and neither has
-    the ANN. MACs at weights of zero are left out in the share that the events of the layer met
-    (``effective_synops / event_synops``), which is exact where no weight is zero.
+    By default both networks are counted by the same rules: without operations on padding, at zero
+    weights, or for zero pixels of an image that enters the first layer. MACs at zero weights are
+    removed by the share that the events of the layer reached (``effective_synops /
+    event_synops``), which is exact where no weight is zero.
 
-    Assumed is that the ANN needs no other width or depth to reach the same accuracy.
+    The ANN is assumed to reach the same accuracy with the same width and depth.
 
     Args:
-        report: What was counted of the spiking network.
+        report: Report of the spiking network.
         once: Names or patterns of layers that ran once per sample.
-        padded_taps: Whether taps on padding count for the ANN. With this and the next two it has
-            the usual MAC count of papers, ``dense_macs``.
-        zero_inputs: Whether zeros count for the ANN that enter the first layer, where that is
-            analog: it takes the same input in both networks.
-        zero_weights: Whether weights of zero count for the ANN.
+        padded_taps: Whether taps on padding count for the ANN. With this and the next two True, the
+            result is the usual MAC count of papers, ``dense_macs``.
+        zero_inputs: Whether zeros in the input of an analog first layer count for the ANN. Both
+            networks have the same input there.
+        zero_weights: Whether zero weights count for the ANN.
         activation_sparsity: Fraction of activations that are zero and skipped, for hardware that
-            can. A ReLU network has such zeros, too.
+            can skip them. A ReLU network has such zeros, too.
 
     Returns:
         Operations per sample, for :func:`estimate_energy`.
 
     Raises:
-        TypeError: If an argument is of the wrong type, such as one string for ``once``.
-        ValueError: If the report has no samples or does not know its steps, a name fits no layer,
-            or the sparsity is not in [0, 1).
+        TypeError: If an argument has the wrong type, such as one string for ``once``.
+        ValueError: If the report has no samples or its number of steps is unknown, a name matches
+            no layer, or the sparsity is not in [0, 1).
 
     Example:
         >>> import torch
@@ -92,7 +93,7 @@ def ann_baseline(
         raise TypeError(f"activation_sparsity: expected a fraction, found {activation_sparsity!r}")
     if not 0 <= activation_sparsity < 1:
         raise ValueError(
-            f"activation_sparsity: expected one in [0, 1), found {activation_sparsity}"
+            f"activation_sparsity: expected a fraction in [0, 1), found {activation_sparsity}"
         )
     ran_once = layers_run_once(report, once)
     same_input = set() if zero_inputs else _with_the_same_input(report)
@@ -111,22 +112,25 @@ def ann_baseline(
         neurons[name] = NeuronWork(name, "ReLU", updates, updates, 0.0)
     counted = {
         "padded taps": padded_taps,
-        "zeros that enter the first layer": zero_inputs,
-        "weights of zero": zero_weights,
+        "zeros in the input of the first layer": zero_inputs,
+        "zero weights": zero_weights,
     }
     notes = [
-        f"equivalent ANN: MACs of one time step; {_listed(counted)}; {activation_sparsity:.4g} of "
-        "its activations taken as zero and skipped; one ReLU for each spiking neuron"
+        f"equivalent ANN: MACs of one time step; {_listed(counted)}; a fraction of "
+        f"{activation_sparsity:.4g} of its activations assumed to be zero and skipped; one ReLU "
+        "per spiking neuron"
     ]
     others = [name for name in report.layers if name not in ran_once]
     for what, names in (
-        ("run once per sample, MACs as they are", ran_once),
-        (f"run in each of {steps:g} steps, MACs over steps", others),
+        ("run once per sample, MACs unchanged", ran_once),
+        (f"run in each of {steps:g} steps, MACs divided by steps", others),
     ):
         if names:
             notes.append(f"{what}: {', '.join(names)}")
     if others:
-        notes.append("if one of these ran once, such as a layer of tokens, name it in once=")
+        notes.append(
+            "if one of these ran once per sample, such as a layer over tokens, name it in once="
+        )
     return Workload(
         f"the ANN equivalent to {workload.model}",
         layers,
@@ -137,7 +141,7 @@ def ann_baseline(
 
 
 def _once(reads: LayerReads, synapses: float, runs: float) -> LayerReads:
-    """What a layer reads in a single run, in which every input is read."""
+    """Return the reads of a layer in a single run, in which every input is read."""
     return replace(
         reads,
         vectors=reads.vectors / runs,
@@ -158,19 +162,19 @@ def quantised_ann_baseline(
     zero_weights: bool = False,
     activation_sparsity: float = 0.0,
 ) -> Workload:
-    """The operations of the equivalent ANN with quantised activations.
+    """Return the operations of the equivalent ANN with quantised activations.
 
-    A rate code of T steps distinguishes T + 1 values, which ``ceil(log2(T + 1))`` bits do as well:
+    A rate code of T steps distinguishes T + 1 values. ``ceil(log2(T + 1))`` bits encode as many:
     Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
-    (arXiv:2409.08290). The MACs are those of :func:`ann_baseline`; it is their price that falls
-    with the bits. Price both networks with one profile of integers that is at least so wide,
-    ``"horowitz-45nm-int8"`` up to 8 bits: a MAC of fewer bits costs less still, so that the ANN
-    comes out too expensive, never too cheap.
+    (arXiv:2409.08290). The MACs are those of :func:`ann_baseline`; the bits change only the price
+    of a MAC. Price both networks with one integer profile of at least this width, such as
+    ``"horowitz-45nm-int8"`` up to 8 bits. A MAC of fewer bits costs less, so that the estimate is
+    an upper bound of the energy of the ANN.
 
     Args:
-        report: What was counted of the spiking network.
+        report: Report of the spiking network.
         bits: Width of activations; ``None`` for ``ceil(log2(steps + 1))``.
-        once: See :func:`ann_baseline`, as for what follows.
+        once: See :func:`ann_baseline`.
         padded_taps: See :func:`ann_baseline`.
         zero_inputs: See :func:`ann_baseline`.
         zero_weights: See :func:`ann_baseline`.
@@ -208,7 +212,7 @@ def quantised_ann_baseline(
         raise ValueError(f"bits: expected a positive integer, found {bits!r}")
     else:
         note = f"quantised to {bits} bits"
-    note += "; the price of a MAC is that of the profile, whatever the bits"
+    note += "; the price of a MAC is that of the profile and does not depend on the bits"
     return replace(ann, model=f"{ann.model}, quantised", notes=(note, *ann.notes), bits=bits)
 
 
@@ -219,39 +223,40 @@ def break_even_rate(
     baseline: EnergyReport | None = None,
     neuron_operations: bool = False,
 ) -> float:
-    """Break-even firing rate of the spiking network against the equivalent ANN.
+    """Return the break-even firing rate of the spiking network against the equivalent ANN.
 
-    With a rate r (events per input and step, the same for every input of every spiking layer) the
-    network takes ``E_snn(r) = F + r S``: S is the energy of the spiking layers if every input were
-    an event in every step, ``dense_synops`` times the price of an event; F is what does not depend
-    on r: analog layers and neurons. It equals that of the ANN at
+    Let r be the rate in events per input and step, the same for every input of every spiking
+    layer. The energy of the spiking network is ``E_snn(r) = F + r S``. S is the energy of the
+    spiking layers if every input were an event in every step: ``dense_synops`` times the price of
+    an event. F is the energy of analog layers and neurons, which does not depend on r. The network
+    takes the energy of the ANN at
 
         ``r = (E_ann - F) / S``
 
-    Where all layers are spiking and run in all T steps, and neurons cost nothing, that is
-    ``E_MAC / (T E_AC)``: 4.6 / (4 x 0.9) = 1.28 in float32 of 45 nm at T = 4. To be compared with
-    the sum of ``event_synops / dense_synops`` of the spiking layers.
+    If all layers are spiking and run in all T steps, and neurons cost nothing, this is
+    ``E_MAC / (T E_AC)``: 4.6 / (4 x 0.9) = 1.28 in float32 of 45 nm at T = 4. Compare it with the
+    rate of the network: ``event_synops / dense_synops``, each summed over the spiking layers.
 
-    Assumed are spikes of value one, weights without zeros, equal rates, and what the profile leaves
-    out, which is mostly memory: with it, published break-even rates are a few percent (Yan et al.,
-    arXiv:2409.08290: below 5.7 % at T = 5).
+    The formula assumes spikes of value one, no zero weights, and equal rates. Energy that the
+    profile does not include, mostly that of memory, is not considered. With memory, published
+    break-even rates are a few percent (Yan et al., arXiv:2409.08290: below 5.7 % at T = 5).
 
     Args:
-        report: What was counted of the spiking network.
-        profile: What its operations cost; a profile or its name.
-        baseline: Energy of the ANN; by default of :func:`ann_baseline` with weights of zero and
-            the same profile. Give it where the ANN is quantised, runs on another device, or
-            ``once`` is needed.
-        neuron_operations: Whether the arithmetic in neurons is part of F, and of the ANN.
+        report: Report of the spiking network.
+        profile: Prices of its operations; a profile or its name.
+        baseline: Energy of the ANN; by default that of :func:`ann_baseline` with
+            ``zero_weights=True`` and the same profile. Pass it if the ANN is quantised, runs on
+            another device, or needs ``once``.
+        neuron_operations: Whether to include the arithmetic in neurons, in F and in the ANN.
 
     Returns:
-        The rate. Above 1 spiking pays off at any rate of binary spikes; below 0 at none.
+        The rate. Above 1, the spiking network takes less energy at any rate of binary spikes; below
+        0, at no rate.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument has the wrong type.
         ValueError: If the profile is not event-driven or has energies per spike, no layer is
-            spiking, something that was counted has no price, or the report does not know its
-            steps.
+            spiking, a counted operation has no price, or the report's number of steps is unknown.
 
     Example:
         >>> import torch
@@ -273,7 +278,7 @@ def break_even_rate(
     if per_spike:
         raise ValueError(
             f"profile: expected one whose neurons cost the same at any rate, found '{known.name}' "
-            f"with the energy per {', '.join(per_spike)}"
+            f"with an energy per {', '.join(per_spike)}"
         )
     snn = estimate_energy(report, known, neuron_operations=neuron_operations)
     if baseline is None:
@@ -281,8 +286,8 @@ def break_even_rate(
         baseline = estimate_energy(ann, known, neuron_operations=neuron_operations)
     if baseline.method != snn.method:
         raise TypeError(
-            f"baseline: expected an {snn.method.title}, found {baseline.method.title!r}: what "
-            "is in both must be the same"
+            f"baseline: expected an {snn.method.title}, found {baseline.method.title!r}: both must "
+            "include the same parts of the energy"
         )
     for energy in (snn, baseline):
         energy.require_complete()
@@ -298,23 +303,23 @@ def break_even_rate(
 
 
 def _price(layer: LayerWork, workload: Workload, profile: EnergyProfile) -> float:
-    """Joules per event and synapse of a spiking layer.
+    """Return joules per event and synapse of a spiking layer.
 
     Raises:
-        ValueError: If the profile does not have the price, also where nothing was counted.
+        ValueError: If the profile does not have the price, even if the layer had no events.
     """
     what = priced_as(layer, workload, profile)
     constant = profile.constants.get(COUNTS[what][0])
     if constant is None:
         raise ValueError(
-            f"profile: expected one with a price of the {NAMES[what]} of {layer.name}, whose input "
-            f"is {layer.kind}, found '{profile.name}' with {', '.join(profile.constants)}"
+            f"profile: expected a price for the {NAMES[what]} of {layer.name}, whose input is "
+            f"{layer.kind}, found '{profile.name}' with {', '.join(profile.constants)}"
         )
     return constant.joules
 
 
 def _listed(counted: Mapping[str, bool]) -> str:
-    """Say what counts and what does not."""
+    """Return the names that count and those that do not, as text."""
     known = [
         (what, [name for name, is_in in counted.items() if is_in == found])
         for what, found in (("with", True), ("without", False))
@@ -323,18 +328,18 @@ def _listed(counted: Mapping[str, bool]) -> str:
 
 
 def _with_the_same_input(report: Report) -> set[str]:
-    """First layers of analog input, such as an image: it is not made by neurons."""
+    """Return first layers with analog input, such as an image, which both networks share."""
     called = {name: report.layers_data[name] for name in report.layers}
     return {name for name in first_layers(called) if report.layers[name].kind == "analog"}
 
 
 def _share_of_weights(row: LayerRow) -> float:
-    """Share of synapses whose weight is not zero, of those that events met; 1 without events."""
+    """Return the share of nonzero weights among synapses that events reached; 1 without events."""
     return row.effective_synops / row.event_synops if row.event_synops else 1.0
 
 
 def steps_of(report: Report) -> float:
-    """Time steps per sample; raises where they are not known."""
+    """Return the time steps per sample; raise if they are unknown."""
     if not report.samples or not report.steps:
         raise ValueError(
             "report: expected samples and a known number of time steps (Monitor(time_dim=...) or "
@@ -344,7 +349,7 @@ def steps_of(report: Report) -> float:
 
 
 def layers_run_once(report: Report, once: Collection[str]) -> list[str]:
-    """Layers that ran once per sample, not in every step: named, or inferred from counts."""
+    """Return layers that ran once per sample, not in every step: given, or inferred from counts."""
     named = matching("once", once, report.layers)
     all_steps = round(steps_of(report) * report.samples)
     counts = report.counts()

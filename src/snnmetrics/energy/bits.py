@@ -20,25 +20,24 @@ from snnmetrics.text import named, si
 FIGURES = ("effort", "dense_effort", "weight_bits")
 SOURCE = (
     "effort: operations x bits of a weight x bits of an activation, the arithmetic computation "
-    "effort (ACE) of Zhang, Zhang and Lew, PokeBNN, CVPR 2022 (arXiv:2112.00133), as google/aqt "
-    "has it (compute_cost); edges exact"
+    "effort (ACE) of Zhang, Zhang and Lew, PokeBNN, CVPR 2022 (arXiv:2112.00133), as implemented "
+    "in google/aqt (compute_cost); edges exact"
 )
 CAVEAT = (
-    "bit budget after the abstract of Shen et al., CVPR 2024 (arXiv:2311.10802); its text was not "
-    "at hand, so whether dense effort and effort are its S-ACE and NS-ACE was not checked"
+    "bit budget after the abstract of Shen et al., CVPR 2024 (arXiv:2311.10802); the full text was "
+    "not available, so it is not verified that dense effort and effort are its S-ACE and NS-ACE"
 )
 
 
 @dataclass(frozen=True)
 class BitRow:
-    """Bits that a layer, or all, computes with and stores; ``None`` where not known.
+    """Bits of the operands and weights of a layer, or of all layers; ``None`` if unknown.
 
     Attributes:
         name: Name of the row in the report.
         kind: Kind of the input.
-        effort: Operations that were counted, ACs and MACs, times the bits of both operands, per
-            sample.
-        dense_effort: The same as if every input were an event, in every time step that is run.
+        effort: Counted operations, ACs and MACs, times the bits of both operands, per sample.
+        dense_effort: The same if every input were an event in every time step.
         weight_bits: Bits of all weights, without biases.
 
     Example:
@@ -56,14 +55,14 @@ class BitRow:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BitBudget(Record, Tabular):
-    """Bits that a model computes with and stores, per layer and in total.
+    """Bits of the operands and weights of a model, per layer and in total.
 
     Attributes:
         workload: Operations of the model.
         layers: Bits of each layer, by name; read-only.
         settings: Widths in bits.
-        left_out: What is not known, and why, in words; empty if all is known.
-        notes: What a reader must know.
+        left_out: Unknown figures, one line of text each with the reason; empty if all are known.
+        notes: Assumptions and sources, printed below the table.
 
     Example:
         >>> import torch
@@ -85,13 +84,13 @@ class BitBudget(Record, Tabular):
 
     @cached_property
     def total(self) -> BitRow:
-        """Bits of all layers; ``None`` where they are not known of one."""
+        """Bits of all layers; a figure is ``None`` if it is unknown for one of them."""
         rows = self.layers.values()
         sums = {figure: sum_if_known(getattr(row, figure) for row in rows) for figure in FIGURES}
         return BitRow("total", "", **sums)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that it holds, as dicts, lists, numbers and text."""
+        """Return all figures, settings and notes as dicts, lists, numbers and text."""
         return {
             "format": "snnmetrics.BitBudget",
             "model": self.workload.model,
@@ -106,7 +105,7 @@ class BitBudget(Record, Tabular):
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """The data of :meth:`to_dict`, as JSON.
+        """Return the data of :meth:`to_dict` as JSON.
 
         Args:
             indent: Spaces per level; ``None`` for one line.
@@ -135,35 +134,36 @@ def bit_budget(
     *,
     analog_bits: int | None = None,
 ) -> BitBudget:
-    """Bits that a model computes with and stores: operations times the widths of their operands.
+    """Return the bit budget of a model: operations times the widths of their operands.
 
     Per layer, with the bits of a weight and of an activation:
 
         ``effort = (ACs + MACs) weight_bits activation_bits``
 
-    which is the arithmetic computation effort (ACE) of Zhang, Zhang and Lew, "PokeBNN: A Binary
-    Pursuit of Lightweight Accuracy", CVPR 2022 (arXiv:2112.00133), over the operations that
-    happened; ``dense_effort`` is that of all synapses in all time steps. The formula was read in
-    the authors' code (google/aqt, ``compute_cost``). In ``dense_effort``, T time steps of one bit
-    weigh as much as one step of T bits: the view of Shen et al., "Are Conventional SNNs Really
-    Efficient? A Perspective from Network Quantization", CVPR 2024 (arXiv:2311.10802), who divide a
-    bit budget between weights, activations and time steps. Only its abstract was at hand: whether
-    its S-ACE and NS-ACE are ``dense_effort`` and ``effort`` was not checked.
+    This is the arithmetic computation effort (ACE) of Zhang, Zhang and Lew, "PokeBNN: A Binary
+    Pursuit of Lightweight Accuracy", CVPR 2022 (arXiv:2112.00133), over the counted operations.
+    ``dense_effort`` is the effort of all synapses in all time steps. The formula was read in the
+    authors' code (google/aqt, ``compute_cost``).
+
+    In ``dense_effort``, T time steps of one bit cost as much as one step of T bits. This follows
+    Shen et al., "Are Conventional SNNs Really Efficient? A Perspective from Network Quantization",
+    CVPR 2024 (arXiv:2311.10802), who divide a bit budget between weights, activations and time
+    steps. Only its abstract was available: it is not verified that its S-ACE and NS-ACE are
+    ``dense_effort`` and ``effort``.
 
     Args:
-        report: What was counted, or a baseline such as
-            :func:`snnmetrics.energy.quantised_ann_baseline`.
+        report: A report, or a baseline such as :func:`snnmetrics.energy.quantised_ann_baseline`.
         weight_bits: Width of a weight.
-        activation_bits: Width of a spike; a signed one takes 2. Where the report counts integers as
-            MACs, it must hold a spike count.
-        analog_bits: Width of an analog value; ``None`` for that of the workload, as a quantised ANN
-            has it, else 8.
+        activation_bits: Width of a spike; 2 for a signed spike. If the report counts integers as
+            MACs, the width of a spike count.
+        analog_bits: Width of an analog value; ``None`` for the ``bits`` of the workload, which a
+            quantised ANN has, else 8.
 
     Returns:
         Bits per layer and in total. Products of two activations have no weight and are left out.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument has the wrong type.
         ValueError: If a width is not positive.
 
     Example:
@@ -197,7 +197,7 @@ def bit_budget(
             left_out.append(f"{name}: a product of two activations, which has no weight")
             continue
         if weights is None:
-            left_out.append(f"{name}: its number of weights is not known")
+            left_out.append(f"{name}: its number of weights is unknown")
         stored = None if weights is None else float(weights * weight_bits)
         operations = (layer.acs or 0.0) + (layer.macs or 0.0)
         rows[name] = BitRow(
@@ -216,9 +216,9 @@ def bit_budget(
 
 
 def _narrow(workload: Workload, activation_bits: int) -> Iterator[str]:
-    """Say where one bit is less than a spike takes."""
+    """Yield notes on layers whose spikes do not fit in one bit."""
     if activation_bits == 1 and (signed := of_kind(workload, "ternary")):
-        yield f"1 bit does not hold the sign of a spike: {', '.join(signed)}"
+        yield f"1 bit does not encode the sign of a spike: {', '.join(signed)}"
     yield from one_bit_counts(workload, activation_bits)
 
 

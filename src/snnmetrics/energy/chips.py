@@ -1,6 +1,7 @@
-"""Published energies per synaptic operation of chips, one figure each: data with its source.
+"""Published energies per synaptic operation of chips, one figure per chip, with its source.
 
-What a figure contains is not stated in what was read, so that nothing may be added to any of them.
+The text that was read does not state the components of these figures. So all have ``all_in=None``,
+which forbids further terms.
 """
 
 from __future__ import annotations
@@ -38,21 +39,22 @@ def _tang(
     node: str | None = None,
     via: str | None = _TABLE_3,
 ) -> EnergyProfile:
-    """A row of the table of Tang et al.: what is in a figure differs from row to row."""
+    """Return a row of the table of Tang et al.; the components of a figure differ between rows."""
     table = "Table 3" if via is None else None
     synop = Constant(pj * _PJ, source, year, table=table, node=node, all_in=None, via=via)
     return EnergyProfile(
         f"tang-2023-{name}",
         synop=synop,
         notes=(
-            "a row of a table of chips whose authors give it for high-level comparison only: what "
-            "a synaptic operation is, and what its energy contains, differs from row to row",
+            "from a table of chips that its authors give for high-level comparison only: the "
+            "definition of a synaptic operation and the components of its energy differ between "
+            "rows",
         ),
     )
 
 
 CHIPS = (
-    EnergyProfile("sne", synop=_DI_MAURO, notes=("of the abstract: weights of 4 bits",)),
+    EnergyProfile("sne", synop=_DI_MAURO, notes=("from the abstract: 4-bit weights",)),
     _tang("odin", 12.7, ODIN, 2018, "28 nm"),
     _tang(
         "reckon",

@@ -1,4 +1,4 @@
-"""``estimate_energy``: the operations of a report, priced with a profile."""
+"""``estimate_energy``: the operations of a report, multiplied with the prices of a profile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ METHOD = Method(
     layer=LayerWork,
     neurons=NeuronWork,
     neuron_counts=("updates", "spikes", "additions", "multiplications"),
-    complete=("a price for all that was counted", "without"),
+    complete=("a price for every counted operation", "some without"),
 )
 WITH_MEMORY = METHOD._replace(
     title="energy estimate with memory",
@@ -64,52 +64,54 @@ def estimate_energy(
     messages: float = 1.0,
     sparse: Collection[str] = (),
 ) -> EnergyReport:
-    """Estimate the energy of a model from the operations that were counted.
+    """Estimate the energy of a model from its counted operations.
 
-    It is the sum of counts times constants, in joules per sample. The profile decides which counts:
+    The energy is the sum of counts times constants, in joules per sample. The constants of the
+    profile select the counts:
 
-    - with ``ac`` and ``mac``: ACs and MACs, as the report has them;
-    - with ``synop``: the synops of spiking layers; MACs of analog layers if the profile has ``mac``
-      as well, else they are left out, and the estimate says which;
-    - with ``synop_dense``, ``synop_sparse``, ``synop_convolution``: the same, by the operation of
-      the layer; a layer named in ``sparse`` has the synops at weights that are not zero alone;
-    - where it is not ``event_driven``: ``dense_synops``, that is every synapse in every time step;
-    - with ``neuron_access`` or ``neuron_update``: all updates, neurons x time steps, of the neurons
-      in the report;
-    - with ``spike_out``: spikes of these neurons; with ``axon_out``: spikes x ``messages``; with
-      ``hop``: spikes x ``messages`` x ``hops``, left out without ``hops``. Spikes that enter the
-      network from outside are not among them; those of the last neurons are sent like all others.
+    - ``ac`` and ``mac``: ACs and MACs of the report;
+    - ``synop``: synops of spiking layers, and MACs of analog layers if the profile also has
+      ``mac``. Otherwise analog layers are left out, and the estimate lists them;
+    - ``synop_dense``, ``synop_sparse``, ``synop_convolution``: the same, by the operation of the
+      layer. For a layer named in ``sparse``, only the synops at nonzero weights;
+    - not ``event_driven``: ``dense_synops``, that is every synapse in every time step;
+    - ``neuron_access`` or ``neuron_update``: all updates, neurons x time steps, of the neurons in
+      the report;
+    - ``spike_out``: spikes of these neurons; ``axon_out``: spikes x ``messages``; ``hop``: spikes x
+      ``messages`` x ``hops``, left out without ``hops``. Input spikes of the network are not
+      included. Spikes of the last layer of neurons are.
 
-    Not included, unless a figure is all-in: memory without ``memory``, addressing, leakage, idle
-    power, and routing that the profile has no price for. The footnotes say so, with the source of
+    Not included, unless a figure is all-in: memory (without ``memory``), addressing, leakage, idle
+    power, and routing without a price in the profile. The footnotes list these, and the source of
     every constant.
 
     Args:
-        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`; or
-            ``report.under(name)``: the operations that this convention counts, with the neurons of
-            the report. Its ACs have the price of synaptic operations where the profile has that
-            one; so have all its operations if it does not distinguish ACs and MACs.
+        report: A report; a baseline such as :func:`snnmetrics.energy.ann_baseline`; or
+            ``report.under(name)``: the operations as this convention counts them, with the neurons
+            of the report. If the profile has a price of a synaptic operation, it prices the ACs of
+            the convention; if the convention does not distinguish ACs and MACs, it prices all
+            operations.
         profile: A profile or its name, see :func:`energy_profiles`.
-        neuron_operations: Whether to include the additions and multiplications of the neurons'
+        neuron_operations: Whether to add the additions and multiplications of the neurons'
             equations, with the profile's prices for them.
-        memory: Price per byte of the traffic of :func:`memory_traffic`, which is added: one
+        memory: Price per byte of the traffic of :func:`memory_traffic`, whose energy is added: one
             :class:`PerByte`, or :class:`MemoryLevels`.
-        traffic: The traffic, where other widths hold than those that :func:`memory_traffic` has by
-            default; made of the same report or baseline.
-        hops: Routers that one spike message passes, on average.
-        messages: Messages that one spike is sent as, on average: one for each core that it goes to.
-        sparse: Names or patterns of layers that store no weights of zero.
+        traffic: Traffic of the same report or baseline; by default :func:`memory_traffic` with its
+            default widths.
+        hops: Mean number of router hops per spike message.
+        messages: Mean number of messages per spike: one per destination core.
+        sparse: Names or patterns of layers that do not store zero weights.
 
     Returns:
         Energy per layer and in total, to print and to export.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If the name of the profile is unknown; or it cannot price neuron operations,
-            memory, hops, messages or sparse layers: they are within its other figures or may be, or
-            it has no price for them; or the traffic is not that of the report. If the convention
-            has no figure of a layer, or not those that the profile prices, or memory or sparse
-            layers are asked for beside it.
+        TypeError: If an argument has the wrong type.
+        ValueError: If the name of the profile is unknown. If neuron operations, memory, hops,
+            messages or sparse layers have no price in the profile, or are or may be included in its
+            other prices. If the traffic is not that of the report. If the convention has no figure
+            for a layer, or not the figures that the profile prices, or is combined with memory or
+            sparse layers.
 
     Example:
         >>> import torch
@@ -124,7 +126,7 @@ def estimate_energy(
         >>> with_memory = sm.estimate_energy(
         ...     monitor.compute(), "horowitz-45nm-fp32", memory=sm.energy.PerByte.spikingjelly()
         ... )
-        >>> f"{with_memory.total.breakdown.parameters:.4g}"  # 6 weights, 3 biases of a byte
+        >>> f"{with_memory.total.breakdown.parameters:.4g}"  # 6 weights, 3 biases of 1 byte
         '2.246e-10'
     """
     known = profile_of(profile)
@@ -132,7 +134,7 @@ def estimate_energy(
         _check_neuron_operations(known)
     workload = report if isinstance(report, Workload) else workload_of(report)
     if reason := why_no_price(workload, known):
-        raise ValueError(f"profile: expected one that prices what was counted; {reason}")
+        raise ValueError(f"profile: expected a price for every counted operation; {reason}")
     assume = assumed(workload, known, neuron_operations, hops, messages, sparse)
     moved = _moved(workload, known, memory, traffic)
     layers = {n: layer_counts(of, workload, known, assume) for n, of in workload.layers.items()}
@@ -183,7 +185,7 @@ def estimate_energy(
 
 
 def _has(profile: EnergyProfile, part: str) -> bool:
-    """Whether a profile prices counts that make a part of the energy."""
+    """Return whether a profile has a price that contributes to a part of the energy."""
     return any(of == part and price in profile.constants for price, of in COUNTS.values())
 
 
@@ -214,7 +216,7 @@ def _row(
 def _without_price(
     layers: Mapping[str, Mapping[str, float]], profile: EnergyProfile
 ) -> Iterator[str]:
-    """Say which counts of layers have no price."""
+    """Yield a line for each count of a layer that has no price."""
     for name, counts in layers.items():
         for what, count in counts.items():
             if count and COUNTS[what][0] not in profile.constants:
@@ -230,7 +232,7 @@ def _moved(
     memory: MemoryPrice | None,
     traffic: MemoryTraffic | None,
 ) -> MemoryTraffic | None:
-    """The traffic to price, if there is a price."""
+    """Return the traffic to price; ``None`` without a price per byte."""
     if memory is None:
         if traffic is not None:
             raise ValueError("traffic: expected None without memory=, found a MemoryTraffic")
@@ -243,7 +245,7 @@ def _moved(
         if price not in ("ac", "mac", "addition", "multiplication") or constant.all_in is not False:
             raise ValueError(
                 f"memory: expected None, since the energy per {PRICES[price]} of profile "
-                f"'{profile.name}' contains accesses to memory or may; they would count twice"
+                f"'{profile.name}' includes or may include memory accesses; they would count twice"
             )
     if traffic is None:
         return memory_traffic(workload)
@@ -251,7 +253,8 @@ def _moved(
         raise TypeError(f"traffic: expected a MemoryTraffic, found {type(traffic).__name__}")
     if traffic.workload != workload:
         raise ValueError(
-            f"traffic: expected that of the same counts, found that of {traffic.workload.model}"
+            f"traffic: expected the traffic of the same counts, found that of "
+            f"{traffic.workload.model}"
         )
     return traffic
 
@@ -262,7 +265,7 @@ def _check_neuron_operations(profile: EnergyProfile) -> None:
         if constant and (price == "neuron_update" or constant.all_in is not False):
             raise ValueError(
                 f"neuron_operations: expected False, since the energy per {PRICES[price]} of "
-                f"profile '{profile.name}' contains them or may; they would count twice"
+                f"profile '{profile.name}' includes or may include them; they would count twice"
             )
     if profile.addition is None or profile.multiplication is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Footnotes of an estimate: sources of prices, what was assumed, and what is not in the energy."""
+"""Footnotes of an estimate: sources of prices, assumptions, and energy that is not included."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from snnmetrics.energy.workload import Workload
 from snnmetrics.text import joules, named
 
 OPERATIONS_RULE = (
-    "neuron operations: additions (comparisons among them) and multiplications of the neurons' "
+    "neuron operations: additions (including comparisons) and multiplications of the neurons' "
     "equation, in every time step"
 )
-ALL_IN = "all-in: the figure stands for all that the chip consumed where it was taken, at that load"
-UNCLEAR = "what the figure contains is not stated in what was read: nothing may be added to it"
+ALL_IN = (
+    "all-in: the figure is the total consumption of the chip per operation, at the load of the "
+    "original study"
+)
+UNCLEAR = (
+    "the text that was read does not state the components of the figure: no term may be added to it"
+)
 OF_NEURONS = ("neuron_accesses", "neuron_updates", "spikes_out", "axons_out", "hops")
 
 
@@ -30,16 +35,16 @@ def footnotes(
     memory: PerByte | MemoryLevels | None,
     traffic: MemoryTraffic | None,
 ) -> Iterator[str]:
-    """All that stands below the tables.
+    """Yield the footnotes, printed below the tables.
 
     Args:
-        workload: What was priced.
-        left_out: What is not in the energy though it was counted.
+        workload: The priced operations.
+        left_out: Counted operations that are not in the energy, one line of text each.
         profile: The prices.
-        assume: What was assumed.
-        used: Prices of layers that were looked for.
+        assume: Assumptions that the counts do not determine.
+        used: Prices that the layers need, by name of the field of the profile.
         memory: Prices per byte.
-        traffic: The bytes that were priced.
+        traffic: The priced bytes.
     """
     yield from _sources(profile, assume, used)
     yield from profile.notes
@@ -58,7 +63,7 @@ def footnotes(
 
 
 def _sources(profile: EnergyProfile, assume: Assumed, used: Collection[str]) -> Iterator[str]:
-    """Prices with their provenance; those of one provenance together."""
+    """Yield one line per provenance, with all prices of this provenance."""
     found: dict[str, list[str]] = {}
     typed = len(profile.synapses) > 1
     for price, constant in profile.constants.items():
@@ -75,15 +80,15 @@ def _sources(profile: EnergyProfile, assume: Assumed, used: Collection[str]) -> 
 
 
 def _assumptions(profile: EnergyProfile, assume: Assumed) -> Iterator[str]:
-    """How many messages and hops a spike takes, and what is stored without zeros."""
+    """Yield the assumed messages and hops per spike, and the layers that do not store zeros."""
     if profile.axon_out or assume.hops is not None:
         hops = "" if assume.hops is None else f", {named(assume.hops, 'hop')} per message"
         yield (
-            f"assumed: {named(assume.messages, 'message')} per spike, one for each core it goes to"
-            f"{hops}; spikes that enter from outside are not counted as sent"
+            f"assumed: {named(assume.messages, 'message')} per spike, one per destination core"
+            f"{hops}; input spikes of the network are not counted as sent"
         )
     if assume.sparse:
-        yield f"stored without weights of zero: {', '.join(assume.sparse)}"
+        yield f"stored without zero weights: {', '.join(assume.sparse)}"
 
 
 def _of_memory(memory: PerByte | MemoryLevels, traffic: MemoryTraffic) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Energy that was measured on a device: power times time, per sample, with standard errors."""
+"""Energy measured on a device: power times time, per sample, with standard errors."""
 
 from __future__ import annotations
 
@@ -16,47 +16,48 @@ from snnmetrics.text import JOULES, SECONDS, WATTS, named, uncertain
 
 Repeats = float | Sequence[float]
 MAX_BYTES = 16 * 2**20
-"""Longest file of measurements that is read."""
+"""Size limit of a file of measurements, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Power and time of a device that processes samples, and the energy that follows.
+    """Power and time of a device that processes samples, and the energy computed from them.
 
     Definitions are those of NeuroBench's system track (github.com/NeuroBench/system_benchmarks,
     ``ASC.md``, commit f9c0b4f, "Power / Energy" and "Execution Time"; Yik et al., "The NeuroBench
     framework for benchmarking neuromorphic computing algorithms and systems", Nature
     Communications, 2025):
 
-    - *idle power*: of the configured device that waits for its input, not of one that sleeps;
+    - *idle power*: of the configured device while it waits for input, not in a sleep mode;
     - *active power*: mean power while it processes the samples;
     - *dynamic power*: active power - idle power;
-    - energy = power x execution time, here of a run, over its samples.
+    - energy = power x execution time of a run / samples of the run.
 
-    Each of ``seconds``, ``active_power`` and ``idle_power`` is one number, or one number per
-    repeated run, as any sequence. It is stored as a tuple. The i-th time and the i-th active power
-    are those of the same run: ``energy`` is the mean of their products. Where one of them is a
-    single number, this is the product of the means. Runs that measure idle power are runs of their
-    own, of which there may be another number.
+    Each of ``seconds``, ``active_power`` and ``idle_power`` is one number, or a sequence of one
+    number per repeated run. It is stored as a tuple. The i-th time and the i-th active power belong
+    to the same run: ``energy`` is the mean of their products. If one of them is a single number,
+    this is the product of the means. Idle power is measured in separate runs, whose number may
+    differ.
 
     A standard error is that of the mean over repeats, ``s / sqrt(n)`` with the sample standard
-    deviation ``s`` (n - 1 degrees of freedom). With an idle power ``I`` that varies over its own
-    repeats, that of the dynamic energy is, to first order, ``sqrt(e**2 + (t / samples)**2 e_I**2)``
-    with the error ``e`` over the active runs, the mean time ``t`` and the error ``e_I`` of ``I``. A
-    quantity that is given as one number counts as exact. What all runs share, such as a meter
-    that is out of calibration, is in no standard error.
+    deviation ``s`` (n - 1 degrees of freedom). If the idle power ``I`` has repeats, the standard
+    error of the dynamic energy is, to first order, ``sqrt(e**2 + (t / samples)**2 e_I**2)`` with
+    the error ``e`` over the active runs, the mean time ``t`` and the error ``e_I`` of ``I``. A
+    quantity given as one number counts as exact. Errors common to all runs, such as a wrong
+    calibration of the meter, are not included in a standard error.
 
     Args:
         seconds: Duration of a run, over all its samples, in seconds.
         active_power: Mean power during a run, in watts.
         samples: Samples that each run processes.
-        idle_power: Power of the waiting device, in watts; ``None`` if it was not measured.
-        setup: The device, the meter, and which components its reading covers, in words.
+        idle_power: Power of the idle device, in watts; ``None`` if it was not measured.
+        setup: Text that names the device, the meter, and the components that the meter covers.
 
     Raises:
-        TypeError: If a number is none, ``samples`` is not an integer, or ``setup`` not text.
-        ValueError: If a number is not from 2**-300 to 2**300, there are no repeats, or seconds and
-            active power have several repeats, but not the same number.
+        TypeError: If a value is not a number, ``samples`` is not an integer, or ``setup`` is not
+            text.
+        ValueError: If a number is not from 2**-300 to 2**300, a sequence is empty, or ``seconds``
+            and ``active_power`` both have repeats and their numbers differ.
 
     Example:
         >>> from snnmetrics.energy import Measurement
@@ -86,7 +87,7 @@ class Measurement:
             if value is not None or name != "idle_power":
                 object.__setattr__(self, name, _repeats(name, value))
         positive_integer("samples", self.samples)
-        _held("samples", self.samples)
+        _in_range("samples", self.samples)
         if not isinstance(self.setup, str):
             raise TypeError(f"setup: expected text, found {self.setup!r}")
         runs = {len(self._seconds), len(self._active)}
@@ -115,7 +116,7 @@ class Measurement:
 
     @property
     def energy(self) -> float:
-        """Joules per sample, mean over runs, of active power x seconds / samples."""
+        """Active power x seconds / samples, mean over runs, in joules per sample."""
         return fmean(self._energies(0.0))
 
     @property
@@ -127,16 +128,16 @@ class Measurement:
     def dynamic_power(self) -> float | None:
         """Active - idle power, means over runs, in watts; ``None`` without idle power.
 
-        It may be negative: then the device was not found to draw more than when idle. Its error
-        says whether noise explains that, or idle power was measured under other conditions.
+        It is negative if the device drew more power when idle. ``dynamic_energy_error`` shows
+        whether noise explains this; if not, idle power was measured under other conditions.
         """
         return None if self.idle_power is None else fmean(self._active) - fmean(self._idle)
 
     @property
     def dynamic_energy(self) -> float | None:
-        """Joules per sample, mean over runs, of (active - idle power) x seconds / samples.
+        """(Active - idle power) x seconds / samples, mean over runs, in joules per sample.
 
-        ``None`` without idle power. It may be negative, as the dynamic power.
+        ``None`` without idle power. It may be negative, like the dynamic power.
         """
         return None if self.idle_power is None else fmean(self._energies(fmean(self._idle)))
 
@@ -154,23 +155,23 @@ class Measurement:
 
     @property
     def seconds_per_sample(self) -> float:
-        """Execution time of a sample, mean over runs, in seconds."""
+        """Execution time per sample, mean over runs, in seconds."""
         return fmean(self._seconds) / self.samples
 
     @property
     def seconds_per_sample_error(self) -> float | None:
-        """Standard error of ``seconds_per_sample``; ``None`` if seconds are one number."""
+        """Standard error of ``seconds_per_sample``; ``None`` if ``seconds`` is one number."""
         error = _standard_error(self._seconds)
         return None if error is None else error / self.samples
 
     @property
     def samples_per_second(self) -> float:
-        """Samples over mean seconds, the execution rate."""
+        """Execution rate, samples / mean seconds."""
         return 1 / self.seconds_per_sample
 
     @property
     def facts(self) -> str:
-        """Power, time and numbers of runs that were given, in words; without the energy."""
+        """Powers, times, number of runs and setup as text; without the energy."""
         idle = "idle power not measured"
         if self.idle_power is not None:
             idle = f"idle power {_mean(self._idle, self.repeats, WATTS)}"
@@ -182,7 +183,7 @@ class Measurement:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What it was made of, as :func:`load_measurements` reads it: lists, numbers and text."""
+        """Return the arguments as plain data, in the form that :func:`load_measurements` reads."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
@@ -191,14 +192,14 @@ class Measurement:
         how = several if self.repeats > 1 else "a single run, so without a standard error"
         lines = [f"energy: {uncertain(self.energy, self.energy_error, JOULES)} per sample ({how})"]
         if self.dynamic_energy is None:
-            lines.append("dynamic energy: not known, since idle power was not measured")
+            lines.append("dynamic energy: unknown, since idle power was not measured")
         else:
             dynamic = uncertain(self.dynamic_energy, self.dynamic_energy_error, JOULES)
             lines.append(f"dynamic energy: {dynamic} per sample")
         return "\n".join([*lines, self.facts])
 
     def _energies(self, idle: float) -> list[float]:
-        """Energy per sample of each run, above that of an idle power."""
+        """Return the energy per sample of each run, with an idle power subtracted."""
         runs = self.repeats
         seconds = self._seconds * (runs if len(self._seconds) == 1 else 1)
         powers = self._active * (runs if len(self._active) == 1 else 1)
@@ -207,17 +208,17 @@ class Measurement:
 
 
 def _repeats(name: str, value: Any) -> tuple[float, ...]:
-    """One number, or one per run, as a tuple."""
+    """Return one number, or one per run, as a tuple."""
     plain = value.tolist() if hasattr(value, "tolist") else value  # of NumPy or PyTorch
     if isinstance(plain, str | bytes) or not isinstance(plain, Sequence):
-        return (_held(name, plain),)
+        return (_in_range(name, plain),)
     if not plain:
-        raise ValueError(f"{name}: expected a number or one per run, found none")
-    return tuple(_held(f"{name}[{i}]", one) for i, one in enumerate(plain))
+        raise ValueError(f"{name}: expected a number or one per run, found an empty sequence")
+    return tuple(_in_range(f"{name}[{i}]", one) for i, one in enumerate(plain))
 
 
-def _held(name: str, value: Any) -> float:
-    """A positive number of which float64 holds products, quotients and squares."""
+def _in_range(name: str, value: Any) -> float:
+    """Return a positive number whose products, quotients and squares are finite in float64."""
     number = positive_number(name, value)
     if not 2.0**-300 <= number <= 2.0**300:
         raise ValueError(f"{name}: expected a number from 2**-300 to 2**300, found {value!r}")
@@ -229,7 +230,7 @@ def _standard_error(values: Sequence[float]) -> float | None:
 
 
 def _mean(values: Sequence[float], runs: int, units: tuple[tuple[float, str], ...]) -> str:
-    """The mean of repeats; says so where their number is not that of the runs."""
+    """Return the mean of repeats as text, with their number if it is not the number of runs."""
     text = uncertain(fmean(values), _standard_error(values), units)
     if len(values) == runs:
         return text
@@ -239,17 +240,17 @@ def _mean(values: Sequence[float], runs: int, units: tuple[tuple[float, str], ..
 def load_measurements(path: str | os.PathLike[str]) -> dict[str, Measurement]:
     """Read measurements from a JSON file, by name of the method.
 
-    The file holds one object: names of methods, and for each the arguments of
-    :class:`Measurement`, in seconds and watts. Of the form
+    The file contains one object that maps names of methods to the arguments of
+    :class:`Measurement`, in seconds and watts:
 
     ``{"SNN": {"seconds": [...], "active_power": [...], "idle_power": [...], "samples": 1000,
-    "setup": "device, meter, what it covers"}}``
+    "setup": "device, meter, components"}}``
 
-    with a number in place of a list where there are no repeats; ``idle_power`` and ``setup`` may be
-    left out. :meth:`Measurement.to_dict` gives such an entry.
+    A single number replaces a list if there are no repeats. ``idle_power`` and ``setup`` are
+    optional. :meth:`Measurement.to_dict` returns such an entry.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         The measurements, for :func:`snnmetrics.paper_table`.
@@ -257,8 +258,8 @@ def load_measurements(path: str | os.PathLike[str]) -> dict[str, Measurement]:
     Raises:
         OSError: If the file cannot be read.
         TypeError: See :class:`Measurement`; the message names file and method.
-        ValueError: If it is not such a file, a name stands twice, or an entry lacks an argument or
-            has one that is not known; and see :class:`Measurement`.
+        ValueError: If the content has another form, a name occurs twice, or an entry has a missing
+            or an unknown argument; and see :class:`Measurement`.
 
     Example:
         >>> import json, tempfile

@@ -1,4 +1,4 @@
-"""The memory-aware estimate: operations, accesses to memories by their size, and addressing."""
+"""Memory-aware estimate: operations, memory accesses priced by memory size, and addressing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from snnmetrics.report import LayerData, Report
 from snnmetrics.report.rows import counts_as
 
 PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
-"""Operations that the model of the paper has."""
+"""Operations that the model of the paper covers."""
 
 ANN = (
-    "equivalent ANN: every layer once per sample, all inputs computed; activation functions cost "
-    "nothing"
+    "equivalent ANN: every layer runs once per sample and computes all inputs; activation "
+    "functions cost nothing"
 )
 
 
@@ -39,76 +39,80 @@ def memory_aware_energy(
     types: Mapping[str, Dynamics] | None = None,
     prices: MemoryPrices | None = None,
 ) -> EnergyReport:
-    """Estimate the energy of a spiking network with its memories and its addressing.
+    """Estimate the energy of a spiking network, including memory accesses and addressing.
 
     After Lemaire et al., "An analytical estimation of spiking neural networks energy efficiency",
     ICONIP 2022 (arXiv:2210.13107):
 
         ``E = E_ops + E_mem + E_addr``
 
-    in joules per sample, for linear layers and convolutions that feed IF or LIF neurons, where
-    every layer has memories of its own. With ``s`` synapses that spikes reach, ``n`` the outputs
-    of all steps, ``u`` the updates of neurons, ``S`` spikes that come in or go out:
+    in joules per sample, for linear layers and convolutions followed by IF or LIF neurons. Each
+    layer has separate memories. Let ``s`` be the synapses that spikes reach, ``n`` the outputs of
+    all steps, ``u`` the updates of neurons, and ``S`` the input or output spikes:
 
     - **Operations, E_ops.** A layer: an accumulation per synapse, and one per output if it has a
-      bias. Neurons: an accumulation per spike (its reset), a multiply-accumulation per update if
-      they leak. The comparison with the threshold is not counted.
-    - **Memory, E_mem.** The number of accesses times the energy of one, which grows with the size
-      of the memory (:class:`MemoryPrices`). A layer: reads of inputs ``S``, from a queue; reads of
-      parameters ``s``, and ``n`` if it has a bias; reads and writes of potentials ``s`` each.
-      Neurons: reads and writes of potentials ``u`` each; writes of outputs ``S``, to a queue.
-    - **Addressing, E_addr.** An accumulation per synapse; in a convolution a
-      multiply-accumulation per spike and spatial dimension, to find its first output.
+      bias. Neurons: an accumulation per spike (its reset), and a multiply-accumulation per update
+      if they are leaky. The comparison with the threshold is not counted.
+    - **Memory, E_mem.** The number of accesses times the energy of one access, which grows with the
+      size of the memory (:class:`MemoryPrices`). A layer: ``S`` reads of inputs, from a queue;
+      ``s`` reads of parameters, and ``n`` more if it has a bias; ``s`` reads and ``s`` writes of
+      potentials. Neurons: ``u`` reads and ``u`` writes of potentials; ``S`` writes of outputs, to a
+      queue.
+    - **Addressing, E_addr.** An accumulation per synapse. In a convolution also a
+      multiply-accumulation per spike and spatial dimension, to compute the first output of a spike.
 
-    A layer adds to as many potentials as it has outputs in a step, whatever is behind it. A layer
-    whose input is analog, as where an image goes in directly, works as those of
-    :func:`memory_aware_baseline` do, as often as it ran, and neurons take up its outputs.
+    The number of potentials of a layer is its number of outputs in one step, whatever follows the
+    layer. A layer with analog input, such as an image, is computed like a layer of
+    :func:`memory_aware_baseline` in each of its runs. Its outputs go directly to the neurons,
+    without writes to memory.
 
-    ``counting`` says what ``s`` is:
+    ``counting`` selects the definition of ``s``:
 
-    - ``"exact"``: synapses as the report counted them, edges and strides exact. Operations and
-      potentials: at weights that are not zero (``effective_synops``); parameters and addressing:
-      at all weights (``event_synops``), since one is read before it is known to be zero.
+    - ``"exact"``: counted synapses of the report, exact for edges and strides. Operations and
+      potentials use synapses of nonzero weight (``effective_synops``). Parameters and addressing
+      use all synapses (``event_synops``), since a zero weight has to be read as well.
     - ``"paper"``: from shapes. ``S C prod(ceil(k / stride))`` for operations and ``S C prod(k)``
-      for all else, with ``C`` the output channels that an input reaches and ``k`` the sizes of the
-      kernel: as if there were no edges, and no stride where memories are concerned.
+      for memory and addressing, with ``C`` the output channels that an input reaches and ``k`` the
+      kernel sizes. Edges are ignored, and so are strides outside of operations.
 
-    An input of n spikes is n spikes where the report counts integers as ACs; else it is one, and
+    An input of n is n spikes if the report counts integers as ACs. Otherwise it is one spike, and
     its operations are multiply-accumulations.
 
-    The text of the paper was not at hand. The equations are those of SpikingJelly 2.0.0
-    (``estimate_lemaire_energy``), which runs beside this in the tests and gives the same figures
-    where definitions coincide. They were read beside Qualia's ``EnergyEstimationMetric``, of an
-    author of the paper, which quotes each by its number. Both count accesses, operations and
-    addresses of a spiking layer alike, and correct the paper's count of a linear layer, which has
-    its inputs twice. Qualia differs where this follows SpikingJelly:
+    The full text of the paper was not available. The equations are those of SpikingJelly 2.0.0
+    (``estimate_lemaire_energy``); tests compare both and find the same figures where definitions
+    coincide. They were also compared with the source of Qualia's ``EnergyEstimationMetric``, by an
+    author of the paper, which cites each equation by number. SpikingJelly and Qualia use the same
+    counts of accesses, operations and addresses of a spiking layer. Both correct the paper's count
+    of a linear layer, which includes its inputs twice. Qualia differs from SpikingJelly, and from
+    this function, in three points:
 
-    - an access costs 13.2 pJ and 1.09e-5 pJ per bit of the memory, the line of least squares
-      through the same three figures of Horowitz, so that small memories are not cheap
-      (:class:`MemoryPrices` can say so);
-    - analog inputs of zero cost nothing; an output is one addition per step, bias or none;
-    - addresses of a linear layer of the ANN: inputs x outputs, not inputs + outputs.
+    - an access costs 13.2 pJ plus 1.09e-5 pJ per bit of the memory: the least-squares line through
+      the same three figures of Horowitz, which makes small memories expensive
+      (:class:`MemoryPrices` can express this line);
+    - zeros in analog input cost nothing; each output costs one addition per step, with or without
+      a bias;
+    - a linear layer of the ANN has inputs x outputs addresses, not inputs + outputs.
 
-    Two products per spike find an address in both; here it is one per spatial dimension, which is
-    two in an image.
+    Both use two products per spike to compute an address. This function uses one per spatial
+    dimension, which is two for an image.
 
     Args:
-        report: What was counted.
+        report: Report of the spiking network.
         counting: ``"exact"``, or ``"paper"``.
         once: Names or patterns of layers that ran once per sample, see
             :func:`snnmetrics.energy.ann_baseline`.
-        types: Classes of neurons of your own, or that are not known: ``"if"`` or ``"lif"``.
-        prices: What to multiply with; by default 45 nm, integers of 32 bits.
+        types: Dynamics of further classes of neurons, by class name: ``"if"`` or ``"lif"``.
+        prices: Prices; by default 45 nm, integers of 32 bits.
 
     Returns:
-        Energy per layer, per layer of neurons and in total. What the model does not cover is left
-        out and named: products of two activations, recurrent cells, transposed convolutions, other
-        neurons.
+        Energy per layer, per layer of neurons and in total. Rows that the model does not cover are
+        listed in ``left_out``: products of two activations, recurrent cells, transposed
+        convolutions, other neurons.
 
     Raises:
         TypeError: If ``report`` is not a report, or ``once`` is one string.
-        ValueError: If the report does not know its steps, ``counting`` or a type is unknown, or a
-            name is not in the report.
+        ValueError: If the report's number of steps is unknown, ``counting`` or a type is unknown,
+            or a name is not in the report.
 
     Example:
         >>> from snnmetrics.report import Counts, LayerData, NeuronData, Operation, Report
@@ -149,7 +153,8 @@ def memory_aware_energy(
         if data.type in known
     ]
     others = tuple(
-        f"{name}: {data.type} is not known as IF or LIF; if it is, say so with types={{...}}"
+        f"{name}: {data.type} is not a known class of IF or LIF neurons; declare it with "
+        "types={...} if it is one"
         for name, data in report.neurons_data.items()
         if data.type not in known
     )
@@ -163,36 +168,36 @@ def memory_aware_baseline(
     once: Collection[str] = (),
     prices: MemoryPrices | None = None,
 ) -> EnergyReport:
-    """Estimate the energy of the equivalent ANN with its memories and its addressing.
+    """Estimate the energy of the equivalent ANN, including memory accesses and addressing.
 
-    The same architecture, run once per sample, without neurons; after the same paper as
-    :func:`memory_aware_energy`, which says what it was compared with. With ``m`` multiplications,
-    ``i`` inputs and ``n`` outputs:
+    The ANN has the same architecture, runs once per sample and has no neurons. The model is that
+    of the paper cited in :func:`memory_aware_energy`, which also lists the implementations that it
+    was compared with. With ``m`` multiplications, ``i`` inputs and ``n`` outputs of a layer:
 
     - **Operations.** ``m`` multiply-accumulations, and ``n`` accumulations if it has a bias.
-    - **Memory.** Reads of inputs: ``m`` in a convolution, which reads again what it needs again,
-      ``i`` in a linear layer. Reads of parameters: ``m``, and ``n`` if it has a bias. Writes of
+    - **Memory.** Reads of inputs: ``m`` in a convolution, which reads an input once per tap; ``i``
+      in a linear layer. Reads of parameters: ``m``, and ``n`` more if it has a bias. Writes of
       outputs: ``n``.
-    - **Addressing.** ``i + n`` accumulations, and one per output channel and element of the kernel
-      in a convolution.
+    - **Addressing.** ``i + n`` accumulations. In a convolution also one per output channel and
+      kernel element.
 
-    Zeros are computed like everything else. Activation functions cost nothing.
+    Zeros are computed like any other value. Activation functions cost nothing.
 
     Args:
-        report: What was counted of the spiking network.
+        report: Report of the spiking network.
         counting: ``"exact"`` without padded taps (``dense_synops``), ``"paper"`` with them
             (``dense_macs``).
         once: Names or patterns of layers that ran once per sample, see
             :func:`snnmetrics.energy.ann_baseline`.
-        prices: What to multiply with; by default 45 nm, integers of 32 bits.
+        prices: Prices; by default 45 nm, integers of 32 bits.
 
     Returns:
         Energy per layer and in total.
 
     Raises:
         TypeError: If ``report`` is not a report, or ``once`` is one string.
-        ValueError: If the report does not know its steps, ``counting`` is unknown, or a name is not
-            in the report.
+        ValueError: If the report's number of steps is unknown, ``counting`` is unknown, or a name
+            is not in the report.
 
     Example:
         >>> import torch
@@ -201,7 +206,7 @@ def memory_aware_baseline(
         >>> layer = torch.nn.Linear(4, 3, bias=False)
         >>> monitor = sm.Monitor(layer, batch_dim=1, time_dim=0)
         >>> ann = memory_aware_baseline(monitor.run([torch.ones(5, 1, 4)]))
-        >>> f"{ann.total.breakdown.operations:.4g}"  # 12 MACs at 3.2 pJ, though there are 5 steps
+        >>> f"{ann.total.breakdown.operations:.4g}"  # 12 MACs at 3.2 pJ, for any number of steps
         '3.84e-11'
     """
     _check(report, counting)
@@ -216,7 +221,7 @@ def memory_aware_baseline(
 def _layer_work(
     report: Report, name: str, runs: float, counting: Counting, prices: MemoryPrices
 ) -> MemoryWork:
-    """A layer of a spiking network: per spike, or densely where its input is analog."""
+    """Return the work of a layer of the spiking network: per spike, or dense for analog input."""
     operation, totals = report.layers_data[name].operation, report.counts()[name]
     kind, outputs = report.layers[name].kind, _outputs(report, name, runs)
     if kind != "analog":
@@ -245,7 +250,7 @@ def _layer_work(
 
 
 def _ann_work(report: Report, name: str, runs: float, counting: Counting) -> MemoryWork:
-    """A layer of the ANN: that of the spiking network over the times that it ran per sample."""
+    """Return the work of a layer of the ANN: that of one run of the same layer."""
     return dense_work(
         name,
         "analog",
@@ -265,28 +270,30 @@ def _runs(report: Report, once: Collection[str]) -> dict[str, float]:
 
 
 def _outputs(report: Report, name: str, runs: float) -> float:
-    """Outputs of a layer that are there at a time: of one sample, in one run."""
+    """Return the outputs of a layer of one sample in one run."""
     return (report.counts()[name]["output_elements"] or 0) / (report.samples * runs)
 
 
 def _covered(report: Report) -> tuple[list[str], tuple[str, ...]]:
-    """Layers that the model has; and of others, why it has not."""
+    """Return the layers that the model covers, and for each other layer the reason."""
     reasons = {name: _unsuited(report.layers_data[name]) for name in report.layers}
     covered = [name for name, why in reasons.items() if why is None]
     return covered, tuple(f"{name}: {why}" for name, why in reasons.items() if why is not None)
 
 
 def _unsuited(data: LayerData) -> str | None:
-    """Return why the model does not cover an operation; ``None`` if it does."""
+    """Return the reason that the model does not cover a layer; ``None`` if it does."""
     operation = data.operation
     if operation.weight_shape is None:
-        return f"a product of two activations ({operation.operation}): the model has none"
+        return (
+            f"a product of two activations ({operation.operation}), which the model does not cover"
+        )
     if operation.operation in ("rnn_cell", "rnn"):
-        return f"a part of a recurrent cell ({operation.module}): the model has none"
+        return f"a part of a recurrent cell ({operation.module}), which the model does not cover"
     if operation.operation not in PLAIN:
-        return f"{operation.operation}: the model has linear layers and convolutions"
+        return f"{operation.operation}: the model covers linear layers and convolutions only"
     if data.varied:
-        return "its output had more than one shape, so that the size of its memory is not known"
+        return "its output had more than one shape, so that the size of its memory is unknown"
     return None
 
 

@@ -1,7 +1,7 @@
 """Counts of the memory-aware estimate: operations, addresses, accesses, sizes of memories.
 
-Three counts, as pure functions of what a report keeps: of a spiking layer, of a layer that computes
-densely, of neurons. The equations are in :func:`snnmetrics.energy.memory_aware_energy`.
+Three pure functions compute them from the totals of a report: for a spiking layer, for a dense
+layer, and for neurons. The equations are in :func:`snnmetrics.energy.memory_aware_energy`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Totals = dict[str, float | None]
 
 @dataclass(frozen=True)
 class MemoryWork:
-    """Work of a layer, or of a layer of neurons, per sample, and the memories that it needs.
+    """Operations and memory accesses of a layer or of a layer of neurons, per sample.
 
     Attributes:
         name: Name of the row in the report.
-        kind: Kind of the input of a layer; class of neurons.
+        kind: Kind of the input of a layer; class name of neurons.
         acs: Accumulations.
         macs: Multiply-accumulations.
         address_acs: Accumulations that compute addresses.
@@ -34,9 +34,9 @@ class MemoryWork:
         potentials: Reads and writes of potentials.
         outputs: Writes of outputs: activations, or messages to a queue.
         input_words: Size of the memory of inputs, in words.
-        parameter_words: Size of the memory of parameters.
-        potential_words: Size of the memory of potentials.
-        output_words: Size of the memory of outputs.
+        parameter_words: Size of the memory of parameters, in words.
+        potential_words: Size of the memory of potentials, in words.
+        output_words: Size of the memory of outputs, in words.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ class MemoryWork:
 
     @property
     def counts(self) -> dict[str, float]:
-        """The numbers by name."""
+        """Counts and sizes, by name of the field."""
         return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
 
 
@@ -83,19 +83,19 @@ def spiking_work(
     outputs: float,
     queue: int,
 ) -> MemoryWork:
-    """A layer that works for each spike: once per synapse of the spike.
+    """Return the work of an event-driven layer: one operation per spike and synapse.
 
     Args:
         name: Name of the row.
         kind: Kind of its input.
-        operation: What is fixed about it.
+        operation: Operation and shapes of the layer.
         totals: Counts over all samples.
-        samples: What to divide by.
+        samples: Divisor of the counts.
         weighted: Whether an input of n is n spikes.
-        counted_as: Its operation.
+        counted_as: Operation per synapse: ACs or MACs.
         counting: ``"exact"``, or ``"paper"``.
-        outputs: Outputs of one run: the potentials that it adds to.
-        queue: Messages that its input queue holds.
+        outputs: Outputs of one run, which is the number of potentials.
+        queue: Capacity of the input queue, in messages.
     """
     spikes = _count(totals, "magnitude" if weighted else "events")
     synapses = _count(totals, "synops" if weighted else "event_synops")
@@ -112,7 +112,7 @@ def spiking_work(
         acs=ratio(acs + biases, samples),
         macs=ratio(macs, samples),
         address_acs=ratio(synapses, samples),
-        # One product per spatial dimension finds the first output that a spike reaches.
+        # One product per spatial dimension computes the first output that a spike reaches.
         address_macs=ratio(spikes * len(_kernel(operation)), samples),
         inputs=ratio(spikes, samples),
         parameters=ratio(synapses + biases, samples),
@@ -134,17 +134,17 @@ def dense_work(
     outputs: float,
     writes: bool,
 ) -> MemoryWork:
-    """A layer that computes every synapse, zero or not, as those of an ordinary network do.
+    """Return the work of a layer that computes every synapse, also for zeros, as in an ANN.
 
     Args:
         name: Name of the row.
         kind: Kind of its input.
-        operation: What is fixed about it.
+        operation: Operation and shapes of the layer.
         totals: Counts over all samples.
-        samples: What to divide by.
+        samples: Divisor of the counts.
         counting: ``"exact"``, or ``"paper"``: with padded taps.
         outputs: Outputs of one run.
-        writes: Whether it writes its outputs to a memory; else neurons take them up.
+        writes: Whether it writes its outputs to memory; if not, they go directly to neurons.
     """
     macs = _count(totals, "dense_macs" if counting == "paper" else "dense_synops")
     elements, written = _count(totals, "elements"), _count(totals, "output_elements")
@@ -169,15 +169,15 @@ def dense_work(
 def neuron_work(
     name: str, data: NeuronData, samples: float, *, leaky: bool, weighted: bool, queue: int
 ) -> MemoryWork:
-    """Neurons: every potential is read and written in every step, and spikes are sent.
+    """Return the work of neurons: every potential read and written in each step, spikes sent.
 
     Args:
         name: Name of the row.
-        data: What was counted of them.
-        samples: What to divide by.
+        data: Counts of the neurons over all samples.
+        samples: Divisor of the counts.
         leaky: Whether the potential decays.
-        weighted: Whether an output of n is n spikes; of fractional outputs each is a message.
-        queue: Messages that their output queue holds.
+        weighted: Whether an output of n is n spikes. A fractional output is always one message.
+        queue: Capacity of the output queue, in messages.
     """
     spikes = spikes_of(data, "acs" if weighted else "macs")
     spikes = data.events if spikes is None else spikes
@@ -202,7 +202,7 @@ def _biases(operation: Operation, totals: Totals) -> float:
 
 
 def _kernel(operation: Operation) -> tuple[int, ...]:
-    """Sizes of the kernel; a linear layer has none."""
+    """Return the kernel sizes; empty for a linear layer."""
     return () if operation.operation == "linear" else (operation.weight_shape or ())[2:]
 
 
@@ -211,12 +211,12 @@ def _channels(operation: Operation) -> int:
 
 
 def _out_channels(operation: Operation) -> int:
-    """Output channels, or neurons, that one input reaches."""
+    """Return the output channels, or neurons, that one input reaches."""
     return _channels(operation) // operation.groups
 
 
 def _outputs_per_input(operation: Operation) -> int:
-    """Positions that one input reaches, as the paper has them: no edges, rounded up."""
+    """Return the output positions that one input reaches, as in the paper: no edges, rounded up."""
     kernel = _kernel(operation)
     strides = operation.stride or (1,) * len(kernel)
     return math.prod(math.ceil(k / s) for k, s in zip(kernel, strides, strict=True))

@@ -1,4 +1,4 @@
-"""Prices of accesses to memories, which rise with the size of the memory."""
+"""Prices of memory accesses, which increase with the size of the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ADDITION, _MULTIPLICATION = _INT32["addition"], _INT32["multiplication"]
 
 
 def _access(pj: float) -> Constant:
-    """An access to a memory on chip."""
+    """Return the price of an access to on-chip memory."""
     return replace(
         _ADDITION,
         joules=pj * _PJ,
@@ -36,26 +36,27 @@ HOROWITZ_SRAM = (
 
 @dataclass(frozen=True)
 class MemoryPrices:
-    """Prices that the memory-aware estimate multiplies its counts with.
+    """Prices of the memory-aware estimate.
 
-    An access to a memory of a size between those of ``accesses`` costs what lies on the straight
-    line between both; below the smallest on the line to zero at no bytes; above the largest as much
-    as there, which is a lower bound, and the estimate says where it was needed.
+    Between two sizes of ``accesses``, the price of an access is interpolated linearly. Below the
+    smallest size it is interpolated to zero at zero bytes. Above the largest size it is the price
+    at the largest size, which is a lower bound; the estimate lists the memories concerned.
 
     Args:
         name: Name of the set of prices.
         addition: Energy of an addition. A multiply-accumulation is a multiplication and an
             addition.
         multiplication: Energy of a multiplication.
-        accesses: Sizes of memories in bytes, and the energy of one access there, by rising size.
-        word_bytes: Bytes of a weight, a potential, an activation, a message. Each is one access,
-            also where the access that was published is wider.
-        queue_words: Messages that the queue at the input or output of a spiking layer holds.
+        accesses: Pairs of the size of a memory in bytes and the energy of one access to it, by
+            increasing size.
+        word_bytes: Bytes of a weight, a potential, an activation or a message. Each is one access,
+            even if the published access is wider.
+        queue_words: Capacity of the queue at the input or output of a spiking layer, in messages.
 
     Raises:
         TypeError: If a price is not a :class:`Constant`.
-        ValueError: If the sizes are not positive and rising, or a number of words or bytes is not
-            positive.
+        ValueError: If the sizes are not positive and increasing, or ``word_bytes`` or
+            ``queue_words`` is not positive.
 
     Example:
         >>> from snnmetrics.energy import MemoryPrices
@@ -78,23 +79,21 @@ class MemoryPrices:
                 raise TypeError(f"{name}: expected a Constant, found {price!r}")
         sizes = [0, *(size for size, _ in self.accesses)]
         if len(sizes) < 2 or any(small >= large for small, large in pairwise(sizes)):
-            raise ValueError(
-                f"accesses: expected sizes that are positive and rise, found {sizes[1:]}"
-            )
+            raise ValueError(f"accesses: expected positive, increasing sizes, found {sizes[1:]}")
         for name in ("word_bytes", "queue_words"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
 
     @property
     def largest(self) -> float:
-        """Words of the largest memory whose price is known."""
+        """Size of the largest memory with a price, in words."""
         return self.accesses[-1][0] / self.word_bytes
 
     def access(self, words: float) -> float:
-        """Energy of one access to a memory of so many words, in joules.
+        """Return the energy of one access to a memory of a given size, in joules.
 
         Args:
-            words: Size of the memory.
+            words: Size of the memory, in words.
         """
         size = words * self.word_bytes
         if math.isnan(size):

@@ -1,4 +1,4 @@
-"""Price the counts of the memory-aware estimate, and say what the prices stand on."""
+"""Price the counts of the memory-aware estimate, and write its footnotes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ METHOD = Method(
     layer=MemoryWork,
     neurons=MemoryWork,
     neuron_counts=(),
-    complete=("all layers and neurons in it", "left out"),
+    complete=("an estimate of all layers and neurons", "some left out"),
 )
 SOURCE = (
     'model: Lemaire et al., "An analytical estimation of spiking neural networks energy '
-    'efficiency", ICONIP 2022 (arXiv:2210.13107), as SpikingJelly has it'
+    'efficiency", ICONIP 2022 (arXiv:2210.13107), as implemented in SpikingJelly'
 )
 COUNTING = {
-    "exact": "synapses as they were counted, edges and strides exact",
-    "paper": "synapses from shapes, as if there were no edges; strides for operations only",
+    "exact": "counted synapses, exact for edges and strides",
+    "paper": "synapses from shapes, without edges; strides for operations only",
 }
 OUT_OF_SCOPE = (
     "not in the energy: leakage and idle power, memory off the chip, routing, comparison with the "
@@ -46,15 +46,15 @@ def memory_report(
     counting: Counting,
     left_out: tuple[str, ...],
 ) -> EnergyReport:
-    """Price what layers and neurons do, and the memories that they do it in.
+    """Return the energy of the operations, memory accesses and addressing of all rows.
 
     Args:
         workload: Operations of the model.
-        layers: What each layer does, per sample.
-        neurons: What each layer of neurons does, per sample.
-        prices: What it is multiplied with.
+        layers: Work of each layer, per sample.
+        neurons: Work of each layer of neurons, per sample.
+        prices: Prices of operations and accesses.
         counting: ``"exact"``, or ``"paper"``.
-        left_out: What is not in it, and why, in words.
+        left_out: Rows that are not included, one line of text each with the reason.
     """
     layers, neurons = list(layers), list(neurons)
     return EnergyReport(
@@ -98,16 +98,16 @@ def _sources(prices: MemoryPrices, counting: Counting) -> Iterator[str]:
     accesses = ", ".join(
         f"{joules(price.joules)} at {size / 1024:g} KB" for size, price in prices.accesses
     )
-    yield f"per access to a memory {accesses}: {prices.accesses[0][1].provenance}"
+    yield f"per memory access {accesses}: {prices.accesses[0][1].provenance}"
     yield (
-        "between these sizes on straight lines, below on the line to zero; one access per word of "
+        "linear interpolation between these sizes and to zero below; one access per word of "
         f"{8 * prices.word_bytes} bits; queues of {prices.queue_words} messages"
     )
     yield f"{counting} counting: {COUNTING[counting]}"
 
 
 def _too_large(priced: Iterable[MemoryWork], prices: MemoryPrices) -> Iterator[str]:
-    """Memories that are larger than any whose price is known."""
+    """Yield a note for each memory that is larger than the largest size with a price."""
     for work in priced:
         for memory in MEMORIES:
             words = getattr(work, f"{memory}_words")
@@ -115,5 +115,5 @@ def _too_large(priced: Iterable[MemoryWork], prices: MemoryPrices) -> Iterator[s
                 size = words * prices.word_bytes / 1024**2
                 yield (
                     f"{work.name}: memory of {memory}s, {size:.4g} MB, is priced as the largest "
-                    "known: a lower bound"
+                    "size with a price: a lower bound"
                 )

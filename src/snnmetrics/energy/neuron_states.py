@@ -1,4 +1,4 @@
-"""Known classes of neurons, by name: their dynamics, and the state variables that they keep."""
+"""Known classes of neurons, by name: dynamics, and number of state variables."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TYPES: Mapping[str, Dynamics] = MappingProxyType(
         "LIFBoxCell": "lif",
     }
 )
-"""Classes of neurons with one state. ``LIF`` is not one: in Norse its current is a second state."""
+"""Classes of neurons with one state. ``LIF`` is missing: in Norse its current is a second state."""
 
 STATES: Mapping[str, int] = MappingProxyType(
     {
         "ReLU": 0,
-        **dict.fromkeys(TYPES, 1),  # integrate-and-fire neurons, with a leak or without
+        **dict.fromkeys(TYPES, 1),  # integrate-and-fire neurons, leaky or not
         "Lapicque": 1,  # snnTorch
         "Synaptic": 2,  # snnTorch: current and potential
         "LIFCell": 2,  # Norse: current and potential
@@ -37,14 +37,14 @@ STATES: Mapping[str, int] = MappingProxyType(
         "LSNNCell": 3,  # Norse: current, potential and threshold
     }
 )
-"""``LIF`` is not here: in sinabs it has one state, or two; in Norse two."""
+"""Number of state variables. ``LIF`` is missing: it has one or two in sinabs, two in Norse."""
 
 
 def states_of(given: Mapping[str, int] | None) -> dict[str, int]:
-    """States of the known classes and of those that a user tells of.
+    """Return the number of state variables by class: of known classes and of given ones.
 
     Raises:
-        TypeError: If it is not a mapping, or a number not an integer.
+        TypeError: If it is not a mapping, or a number is not an integer.
         ValueError: If a number is negative.
     """
     if given is None:
@@ -52,7 +52,6 @@ def states_of(given: Mapping[str, int] | None) -> dict[str, int]:
     if not isinstance(given, Mapping):
         raise TypeError(f"states: expected a mapping of classes to numbers, found {given!r}")
     for name, number in given.items():
-        if number != 0 or isinstance(number, bool | float):  # a class may keep none, as a ReLU
+        if number != 0 or isinstance(number, bool | float):  # 0 is valid: a ReLU has no state
             positive_integer(f"states[{name!r}]", number)
-    told = dict(given)
-    return {**STATES, **told}
+    return {**STATES, **given}

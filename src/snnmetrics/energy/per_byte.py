@@ -1,4 +1,4 @@
-"""Prices per byte of memory traffic: one for all, or by the level of memory of each part."""
+"""Prices per byte of memory traffic: one price, or one per memory level."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from snnmetrics.energy.profile import Constant, How
 
 Level = Literal["register", "sram", "dram"]
 Part = Literal["weights", "state", "activations", "events"]
-GIVEN = "a number that was given to the estimate, without a source"
+GIVEN = "given to the estimate as a number, without a source"
 PARTS: tuple[Part, ...] = get_args(Part)
-"""Parts of the traffic, as fields of a row of :class:`MemoryTraffic`."""
+"""Parts of the traffic: fields of a row of :class:`MemoryTraffic`."""
 
 
 @dataclass(frozen=True)
 class PerByte(Constant):
-    """Energy of reading or writing one byte, and how it is known.
+    """Energy of reading or writing one byte, with its provenance.
+
+    Fields other than ``joules`` are those of :class:`Constant`.
 
     Args:
-        joules: Energy per byte, in joules. A price per bit times 8, per access of 64 bits over 8.
-        source: Who published it and where; by default the footnotes say that it was given as a
-            number. See :class:`Constant`, as for what follows.
+        joules: Energy per byte, in joules: a price per bit times 8, or a price per 64-bit access
+            divided by 8.
+        source: Authors, title and venue. By default the footnotes state that the price was given as
+            a number.
         year: Year of the publication.
         table: Table or figure in the source.
         node: Technology node.
         voltage: Supply voltage in volts.
-        how: How the figure was found.
-        all_in: False: it is the price of an access alone.
-        via: The secondary source where the figure was read.
+        how: Method that produced the figure.
+        all_in: Must be False: the price of an access alone.
+        via: Secondary source in which the figure was read.
 
     Raises:
         ValueError: See :class:`Constant`; and if ``all_in`` is not False.
@@ -50,7 +53,7 @@ measured; one term
 
     @classmethod
     def spikingjelly(cls) -> PerByte:
-        """24.96 pJ per byte, which is 3.12 pJ per bit: the price that SpikingJelly 2.0.0 has.
+        """Return the price of SpikingJelly 2.0.0: 24.96 pJ per byte, which is 3.12 pJ per bit.
 
         Example:
             >>> from snnmetrics.energy import PerByte
@@ -67,7 +70,7 @@ measured; one term
         )
 
     def of(self, part: Part) -> PerByte:
-        """The price of a part of the traffic: this one.
+        """Return the price of a part of the traffic, which is this price for all parts.
 
         Args:
             part: ``"weights"``, ``"state"``, ``"activations"`` or ``"events"``.
@@ -77,24 +80,23 @@ measured; one term
 
 @dataclass(frozen=True)
 class MemoryLevels:
-    """Prices per byte by level of memory, and the level that each part of the traffic goes to.
+    """Prices per byte of each memory level, and the level of each part of the traffic.
 
-    Where weights, states, activations and events are is your choice, and the footnotes of the
-    estimate state it.
+    The assignment of parts to levels is an assumption of the user. The footnotes of the estimate
+    state it.
 
     Args:
-        weights: Level that weights and biases are read from: ``"register"``, ``"sram"`` or
-            ``"dram"``.
-        state: Level that states of neurons are in.
-        activations: Level that inputs and outputs are in.
-        events: Level that addresses of events are in.
+        weights: Level of weights and biases: ``"register"``, ``"sram"`` or ``"dram"``.
+        state: Level of the states of neurons.
+        activations: Level of inputs and outputs.
+        events: Level of the addresses of events.
         register: Price per byte of registers.
-        sram: Price per byte of memory on the chip.
-        dram: Price per byte of memory off the chip.
+        sram: Price per byte of on-chip memory.
+        dram: Price per byte of off-chip memory.
 
     Raises:
         TypeError: If a price is not a :class:`PerByte`.
-        ValueError: If a level is unknown, or used and without a price.
+        ValueError: If a level is unknown, or is used but has no price.
 
     Example:
         >>> from snnmetrics.energy import MemoryLevels, PerByte
@@ -131,10 +133,10 @@ class MemoryLevels:
             if level not in levels:
                 raise ValueError(f"{part}: expected one of {levels}, found {level!r}")
             if getattr(self, level) is None:
-                raise ValueError(f"{level}: expected a price, since {part} are there, found None")
+                raise ValueError(f"{level}: expected a price, since {part}={level!r}, found None")
 
     def of(self, part: Part) -> PerByte:
-        """The price of a part of the traffic.
+        """Return the price of a part of the traffic.
 
         Args:
             part: ``"weights"``, ``"state"``, ``"activations"`` or ``"events"``.

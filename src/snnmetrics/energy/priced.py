@@ -1,4 +1,4 @@
-"""Which counts of a workload a profile prices, and what is assumed where counts do not tell."""
+"""Select the counts of a workload that a profile prices, and check the assumptions of the user."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Assumed:
-    """What an estimate takes for granted, since counts do not tell.
+    """Assumptions of an estimate that the counts do not determine.
 
     Attributes:
-        neuron_operations: Whether the arithmetic of neurons is in it.
-        hops: Routers that one spike message passes, on average; ``None`` if not known.
-        messages: Messages per spike: the cores that it goes to, on average.
-        sparse: Names of spiking layers that store no weights of zero.
+        neuron_operations: Whether to include the arithmetic of neurons.
+        hops: Mean number of router hops per spike message; ``None`` if unknown.
+        messages: Mean number of messages per spike: one per destination core.
+        sparse: Names of spiking layers that do not store zero weights.
     """
 
     neuron_operations: bool = False
@@ -54,11 +54,11 @@ def assumed(
     messages: float,
     sparse: Collection[str],
 ) -> Assumed:
-    """Check what is assumed against the workload and the profile.
+    """Return the assumptions, checked against the workload and the profile.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If it has a value without sense, no price in the profile, or fits no layer.
+        TypeError: If an argument has the wrong type.
+        ValueError: If a value is out of range, has no price in the profile, or matches no layer.
     """
     require_bool("neuron_operations", neuron_operations)
     named = matching("sparse", sparse, workload.layers)
@@ -69,18 +69,25 @@ def assumed(
         if not 0 <= hops < float("inf"):
             raise ValueError(f"hops: expected a finite number >= 0, found {hops}")
         if profile.hop is None:
-            raise ValueError(f"hops: expected None, since profile '{profile.name}' prices none")
+            raise ValueError(
+                f"hops: expected None, since profile '{profile.name}' has no price per hop, found "
+                f"{hops}"
+            )
     number = positive_number("messages", messages)
     if number != 1 and not any(price in profile.constants for price in MESSAGES):
-        raise ValueError(f"messages: expected 1, since profile '{profile.name}' prices none")
+        raise ValueError(
+            f"messages: expected 1, since profile '{profile.name}' has no price per message, "
+            f"found {messages}"
+        )
     if named and workload.convention is not None:
         raise ValueError(
-            f"sparse: expected none beside operations as {workload.convention} counts, found "
+            f"sparse: expected none with operations as {workload.convention} counts them, found "
             f"{list(sparse)}"
         )
     if named and profile.synop_sparse is None:
         raise ValueError(
-            f"sparse: expected none, since profile '{profile.name}' has no synop_sparse"
+            f"sparse: expected none, since profile '{profile.name}' has no synop_sparse, found "
+            f"{list(sparse)}"
         )
     spiking = tuple(name for name in named if workload.layers[name].synops is not None)
     return Assumed(neuron_operations, hops, number, spiking)
@@ -92,10 +99,9 @@ def priced_as(
     profile: EnergyProfile,
     sparse: Collection[str] = (),
 ) -> str:
-    """The count of a layer that a profile is to price, whether or not it has the price.
+    """Return the name of the count to price for a layer, even if the profile lacks this price.
 
-    It follows from the kind of the input and the operation: a count that is zero does not change
-    it.
+    The name depends on the kind of the input and on the operation, not on the value of the count.
     """
     if not profile.event_driven:
         return "synops"
@@ -115,14 +121,14 @@ def priced_as(
 
 
 def why_no_price(workload: Workload, profile: EnergyProfile) -> str:
-    """Why a profile cannot price operations as a convention counts them; empty if it can."""
+    """Return why a profile cannot price the operations of a convention; empty if it can."""
     name = workload.convention
     if name is None:
         return ""
     if not profile.event_driven:
         return (
-            f"profile '{profile.name}' prices every synapse in every time step, whatever {name} "
-            "counts"
+            f"profile '{profile.name}' prices every synapse in every time step, independently of "
+            f"{name}"
         )
     if not profile.synapses and (workload.acs is None or workload.macs is None):
         return f"profile '{profile.name}' prices ACs and MACs, which {name} does not distinguish"
@@ -132,7 +138,7 @@ def why_no_price(workload: Workload, profile: EnergyProfile) -> str:
 def layer_counts(
     layer: LayerWork, workload: Workload, profile: EnergyProfile, assume: Assumed
 ) -> dict[str, float]:
-    """Counts of a layer that a profile is to price, whether or not it has the price."""
+    """Return the counts to price for a layer, even if the profile lacks their prices."""
     what = priced_as(layer, workload, profile, assume.sparse)
     if not profile.event_driven:
         return {what: layer.dense_synops}
@@ -141,19 +147,20 @@ def layer_counts(
     if what in ("acs", "macs"):
         return {what: getattr(layer, what)}
     if what == "synops_sparse":
-        return {what: (layer.acs or 0.0) + (layer.macs or 0.0)}  # at weights that are not zero
+        return {what: (layer.acs or 0.0) + (layer.macs or 0.0)}  # at nonzero weights
     return {what: layer.synops or 0.0}
 
 
 def _convention_counts(layer: LayerWork, what: str, profile: EnergyProfile) -> dict[str, float]:
-    """Counts of a layer, as a convention counts, that a profile is to price.
+    """Return the counts to price for a layer whose operations follow a convention.
 
-    It may have ACs of some calls and MACs of others. A synaptic operation is the same event as an
-    AC; where the convention does not distinguish them, all its operations are synaptic ones.
+    A layer may have ACs from some calls and MACs from others. A synaptic operation is the same
+    event as an AC. If the convention does not distinguish ACs and MACs, all its operations are
+    synaptic operations.
 
     Args:
         layer: The operations of the layer.
-        what: The count that the kind of its input asks for.
+        what: The count that follows from the kind of its input.
         profile: The prices.
     """
     first = what if what not in ("acs", "macs") else "synops" if profile.synapses else "acs"
@@ -165,7 +172,7 @@ def _convention_counts(layer: LayerWork, what: str, profile: EnergyProfile) -> d
 def neuron_counts(
     neurons: NeuronWork, profile: EnergyProfile, assume: Assumed
 ) -> dict[str, float | None]:
-    """Counts of a layer of neurons that a profile is to price; ``None`` where not known."""
+    """Return the counts to price for a layer of neurons; an unknown count is ``None``."""
     sent = None if neurons.spikes is None else neurons.spikes * assume.messages
     counts = {
         "neuron_accesses": neurons.updates,
@@ -185,19 +192,19 @@ def neuron_counts(
 def not_known(
     neurons: NeuronWork, counts: dict[str, float | None], assume: Assumed
 ) -> Iterator[str]:
-    """Say which counts of neurons are not known."""
+    """Yield a line for each unknown count of a layer of neurons."""
     for what, count in counts.items():
         if count is not None or what == "multiplications":
             continue
         if what == "additions":
             yield (
-                f"{neurons.name}: additions and multiplications of {neurons.type}, which are not "
-                "known"
+                f"{neurons.name}: additions and multiplications of {neurons.type}, which are "
+                "unknown"
             )
         elif neurons.spikes is None:
-            yield f"{neurons.name}: {NAMES[what]} of {neurons.type}, which are not known"
+            yield f"{neurons.name}: {NAMES[what]} of {neurons.type}, which are unknown"
         else:
             yield (
-                f"{neurons.name}: {NAMES[what]}, which the counts do not tell: say how many one "
-                "message takes on average with hops="
+                f"{neurons.name}: {NAMES[what]}, which the counts do not contain: set the mean "
+                "number of hops per message with hops="
             )

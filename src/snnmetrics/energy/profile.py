@@ -1,4 +1,4 @@
-"""Prices of operations on a device: constants with their provenance, and profiles of them."""
+"""Prices of operations on a device: constants with provenance, grouped in profiles."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ How = Literal["measured", "simulated", "estimated", "not stated"]
 
 @dataclass(frozen=True)
 class Constant:
-    """Price of one operation, and how it is known.
+    """Price of one operation, with its provenance.
 
     Args:
         joules: Energy of one operation, in joules.
-        source: Who published it and where: authors, title, venue.
+        source: Publication of the figure: authors, title, venue.
         year: Year of the publication.
-        table: Table or figure in the source; ``None`` if it is not stated here.
-        node: Technology node, such as ``"45 nm"``; ``None`` if it is not stated.
-        voltage: Supply voltage in volts; ``None`` if it is not stated.
+        table: Table or figure in the source; ``None`` if not stated.
+        node: Technology node, such as ``"45 nm"``; ``None`` if not stated.
+        voltage: Supply voltage in volts; ``None`` if not stated.
         how: ``"measured"`` on silicon, ``"simulated"`` (also before silicon), ``"estimated"``, or
             ``"not stated"``.
-        all_in: Whether it stands for all that the chip consumes, over the number of these
-            operations. Nothing may be added to such a figure: it would count twice. ``None`` if it
-            is not stated, which forbids it as well.
-        via: The secondary source where the figure was read, if it was not read in ``source``.
+        all_in: Whether the figure is the total energy of the chip divided by the number of these
+            operations. No other term may be added to such a figure, since it would count twice.
+            ``None`` if not stated, which also forbids further terms.
+        via: Secondary source in which the figure was read; ``None`` if it was read in ``source``.
 
     Raises:
-        ValueError: If the energy is not positive and finite, there is no source, or ``how`` is
+        ValueError: If the energy is not positive and finite, the source is empty, or ``how`` is
             unknown.
 
     Example:
@@ -54,7 +54,9 @@ class Constant:
         if not 0 < self.joules < math.inf:
             raise ValueError(f"joules: expected a positive, finite number, found {self.joules}")
         if not isinstance(self.source, str) or not self.source.strip():
-            raise ValueError(f"source: expected who published the figure, found {self.source!r}")
+            raise ValueError(
+                f"source: expected the publication of the figure, found {self.source!r}"
+            )
         if self.how not in get_args(How):
             raise ValueError(f"how: expected one of {get_args(How)}, found {self.how!r}")
 
@@ -63,7 +65,7 @@ class Constant:
 
     @property
     def provenance(self) -> str:
-        """Source of the figure and what it stands for, in one line."""
+        """Source, conditions and scope of the figure, as one line of text."""
         published = [self.source, *(str(part) for part in (self.year, self.table) if part)]
         volts = "voltage not stated" if self.voltage is None else f"{self.voltage:g} V"
         how = "measured or simulated: not stated" if self.how == "not stated" else self.how
@@ -88,22 +90,22 @@ PRICES = {
     "addition": "addition",
     "multiplication": "multiplication",
 }
-"""Fields of a profile that hold constants, and what each is the energy of."""
+"""Fields of a profile that contain constants, with the name of the operation of each."""
 SYNAPSES = ("synop", "synop_dense", "synop_sparse", "synop_convolution")
 """Prices of one synaptic operation."""
 MESSAGES = ("axon_out", "hop")
-"""Prices of what is sent from core to core."""
+"""Prices of spike messages between cores."""
 
 
 @dataclass(frozen=True)
 class EnergyProfile:
     """Energy of operations on a device.
 
-    What a profile knows decides what is summed. Spiking layers are priced by ``ac`` or by
-    ``synop``, one of the two, since an accumulation and a synaptic operation are the same event;
-    analog layers by ``mac``. A chip whose synaptic operation has a price for each type of
-    connection has ``synop_dense``, ``synop_sparse`` and ``synop_convolution``, and ``synop`` for
-    what is neither. What a profile does not know is left out, and the estimate says so.
+    The prices of a profile select the terms of an estimate. Spiking layers are priced by ``ac`` or
+    by ``synop``. A profile cannot have both, since an accumulation and a synaptic operation are the
+    same event. Analog layers are priced by ``mac``. A chip with a price for each type of connection
+    has ``synop_dense``, ``synop_sparse`` and ``synop_convolution``, and ``synop`` for all other
+    operations. Operations without a price are left out, and the estimate lists them.
 
     Args:
         name: Name of the profile.
@@ -111,26 +113,24 @@ class EnergyProfile:
         mac: Energy of a multiply-accumulation.
         synop: Energy of a synaptic operation.
         synop_dense: Energy of a synaptic operation of a linear layer, or a part of a recurrent
-            cell, all of whose weights are stored.
-        synop_sparse: Energy of a synaptic operation where only weights that are not zero are
-            stored.
+            cell, that stores all weights.
+        synop_sparse: Energy of a synaptic operation of a layer that stores only nonzero weights.
         synop_convolution: Energy of a synaptic operation of a convolution.
         neuron_access: Energy of reading and writing back one neuron, in every time step.
-        neuron_update: Energy of one update of one neuron, with all that belongs to it and is not
-            in ``neuron_access``.
-        spike_out: Energy that a neuron takes in addition where it spikes.
+        neuron_update: Energy of one update of one neuron, without the energy in ``neuron_access``.
+        spike_out: Additional energy of a neuron per spike.
         axon_out: Energy of sending one spike message, to one core.
-        hop: Energy of moving one spike message on by one router.
+        hop: Energy of forwarding one spike message by one router.
         addition: Energy of an addition, for the arithmetic of neurons.
         multiplication: Energy of a multiplication, for the arithmetic of neurons.
-        event_driven: Whether an input of zero costs nothing. If not, every synapse is computed in
-            every time step, and ``synop`` is its price, for spiking and analog layers alike.
-        notes: What a reader must know.
+        event_driven: Whether a zero input costs nothing. If False, every synapse is computed in
+            every time step, and ``synop`` is its price in spiking and in analog layers.
+        notes: Footnotes of estimates with this profile.
 
     Raises:
         TypeError: If a price is not a :class:`Constant`.
-        ValueError: If nothing has a price, the same thing has two, or a figure that is all-in, or
-            may be, stands beside others.
+        ValueError: If ``ac``, ``mac`` and all ``synop`` prices are missing, two prices cover the
+            same operation, or a figure that is or may be all-in is combined with others.
 
     Example:
         >>> import snnmetrics as sm
@@ -164,7 +164,10 @@ class EnergyProfile:
             if not isinstance(found, Constant | None):
                 raise TypeError(f"{price}: expected a Constant, found {found!r}")
         if not (self.ac or self.mac or self.synapses):
-            raise ValueError(f"profile '{self.name}': expected a price of ac, mac or synop")
+            raise ValueError(
+                f"profile '{self.name}': expected a price of ac, mac or synop, found "
+                f"{', '.join(self.constants) or 'none'}"
+            )
         if self.ac and self.synapses:
             raise ValueError(
                 f"profile '{self.name}': expected either ac or {self.synapses[0]}, found both: "
@@ -172,13 +175,13 @@ class EnergyProfile:
             )
         if not self.event_driven and (self.ac or self.mac or self.synapses != ("synop",)):
             raise ValueError(
-                f"profile '{self.name}': expected synop, and neither ac nor mac, where every "
-                "synapse is computed (event_driven=False)"
+                f"profile '{self.name}': expected synop as the only price of synapses with "
+                f"event_driven=False, found {', '.join(self.constants)}"
             )
         if self.neuron_update and (self.addition or self.multiplication):
             raise ValueError(
                 f"profile '{self.name}': expected either neuron_update or addition and "
-                "multiplication, found both: an update contains its arithmetic"
+                "multiplication, found both: an update includes its arithmetic"
             )
         self._check_all_in()
 
@@ -187,24 +190,24 @@ class EnergyProfile:
         for price, constant in constants.items():
             others = [other for other in constants if other != price]
             if constant.all_in is not False and others:
-                said = "is all-in" if constant.all_in else "may be all-in (not stated)"
+                scope = "is all-in" if constant.all_in else "may be all-in (not stated)"
                 raise ValueError(
-                    f"profile '{self.name}': the energy per {PRICES[price]} {said}: expected no "
+                    f"profile '{self.name}': the energy per {PRICES[price]} {scope}: expected no "
                     f"further terms, found {', '.join(others)}; they would count twice"
                 )
 
     @property
     def synapses(self) -> tuple[str, ...]:
-        """The prices of a synaptic operation that are known, by name of the field."""
+        """Names of the fields that price a synaptic operation and are set."""
         return tuple(price for price in SYNAPSES if getattr(self, price) is not None)
 
     @property
     def constants(self) -> dict[str, Constant]:
-        """The prices that are known, by name of the field."""
+        """Prices that are set, by name of the field."""
         found = {price: getattr(self, price) for price in PRICES}
         return {price: constant for price, constant in found.items() if constant is not None}
 
     @property
     def closed(self) -> bool:
-        """Whether a constant is all-in, or may be, so that nothing may be added to a price."""
+        """Whether a price is or may be all-in, so that no other term may be added."""
         return any(constant.all_in is not False for constant in self.constants.values())

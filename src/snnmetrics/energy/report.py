@@ -1,4 +1,4 @@
-"""The result of every energy estimate: energies per row, printed and exported as reports are."""
+"""Result of an energy estimate: energies per row, with the tables and exports of a report."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from snnmetrics.text import joules, si
 
 
 class Method(NamedTuple):
-    """Facts common to all estimates of one method.
+    """Titles, formats and row classes of one estimation method.
 
     Attributes:
-        title: What such an estimate is called.
-        prices: What its prices are called.
-        format: What its exports name as their format.
-        parts: Parts of the energy, as fields or properties of :class:`Energy`.
-        layer: Class of what layers do.
-        neurons: Class of what layers of neurons do.
-        neuron_counts: What of it is printed, instead of the parts of the energy.
-        complete: What an estimate that leaves nothing out has, and what is found else.
+        title: Title of the estimate.
+        prices: Term for the prices, printed in the header.
+        format: Value of ``"format"`` in exports.
+        parts: Parts of the energy: fields or properties of :class:`Energy`.
+        layer: Class of the work of a layer.
+        neurons: Class of the work of a layer of neurons.
+        neuron_counts: Fields of ``neurons`` that are printed instead of parts of the energy.
+        complete: The expected and the found text of the error of an incomplete estimate.
 
     Example:
         >>> import torch
@@ -53,15 +53,16 @@ class Method(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EnergyRow(Record):
-    """Energy of a layer, of a layer of neurons, or of all, in joules per sample.
+    """Energy of a layer, of a layer of neurons, or of the total, in joules per sample.
 
     Attributes:
         name: Name of the row.
-        breakdown: The energy by what it is spent on.
-        priced: Whether there is a price for it; if not, the energy is not known to be zero.
-        work: What was priced, per sample; ``None`` of a total.
-        unknown: Parts of the breakdown that are zero since they are not known: a dash where
-            they are printed, ``None`` in exports.
+        breakdown: The energy by part.
+        priced: Whether a count of the row has a price. If False, the energy of zero is unknown
+            rather than zero.
+        work: The priced operations, per sample; ``None`` for a total.
+        unknown: Unknown parts of the breakdown, which are zero there. They are printed as a dash
+            and exported as ``None``.
 
     Example:
         >>> import torch
@@ -83,11 +84,11 @@ class EnergyRow(Record):
 
     @property
     def energy(self) -> float:
-        """All of it; NaN if no sample was seen."""
+        """Sum of all parts, in joules per sample; NaN without samples."""
         return float(self.breakdown.total)
 
     def known(self, part: str) -> float | None:
-        """A part of the breakdown, in joules; ``None`` if nothing of it is known.
+        """Return a part of the breakdown, in joules; ``None`` if the part is unknown.
 
         Args:
             part: Name of a field or property of :class:`Energy`.
@@ -99,21 +100,21 @@ class EnergyRow(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EnergyReport(Record, Tabular):
-    """Energy of a model, per layer and in total, with what it stands on.
+    """Energy of a model, per layer and in total, with sources and assumptions.
 
-    Made by :func:`estimate_energy`, :func:`memory_aware_energy` and :func:`memory_aware_baseline`;
-    printed and exported as reports are.
+    Returned by :func:`estimate_energy`, :func:`memory_aware_energy` and
+    :func:`memory_aware_baseline`. Printed and exported like a report.
 
     Args:
-        method: Facts common to all estimates of its kind.
+        method: Method of the estimate.
         workload: Operations of the model.
         profile: The prices.
         layers: Energy of each layer, by name; read-only.
         neurons: Energy of each layer of neurons, by name; read-only.
-        columns: Parts of the energy that are printed, with their titles.
-        left_out: What was counted and is not in the energy, in words; empty if there is none.
-        footnotes: What a reader must know, all that stands below the printed tables.
-        settings: How it was made, as exports have it.
+        columns: Printed parts of the energy, with their titles.
+        left_out: Counts that are not in the energy, one line of text each; empty if all are.
+        footnotes: Sources and assumptions, printed below the tables.
+        settings: Arguments and prices of the estimate, as exported.
 
     Example:
         >>> import torch
@@ -145,19 +146,20 @@ class EnergyReport(Record, Tabular):
 
     @cached_property
     def total(self) -> EnergyRow:
-        """Energy of all layers and neurons that are not left out."""
+        """Energy of all layers and neurons, without counts that are left out."""
         return _sum([*self.layers.values(), *self.neurons.values()])
 
     def ratio(self, other: EnergyReport) -> float:
-        """This energy over another one, such as that of a baseline.
+        """Return the ratio of this energy to another one, such as that of a baseline.
 
         Args:
             other: The energy to divide by.
 
         Raises:
-            TypeError: If it is not an energy report, or one is memory-aware and the other is not.
-            ValueError: If one of them leaves something out (see ``left_out``): a ratio of
-                incomplete sums would say nothing.
+            TypeError: If ``other`` is not an energy report, or has another method, such as
+                memory-aware.
+            ValueError: If ``left_out`` of one of them is not empty: a ratio of incomplete sums
+                would be meaningless.
         """
         if not isinstance(other, EnergyReport):
             raise TypeError(f"other: expected an EnergyReport, found {type(other).__name__}")
@@ -171,10 +173,10 @@ class EnergyReport(Record, Tabular):
         return self.total.energy / whole if whole else math.nan
 
     def require_complete(self) -> None:
-        """Make sure that everything that was counted is in the energy.
+        """Raise if a count is not in the energy.
 
         Raises:
-            ValueError: If something is left out.
+            ValueError: If ``left_out`` is not empty.
         """
         if self.left_out:
             expected, found = self.method.complete
@@ -184,9 +186,9 @@ class EnergyReport(Record, Tabular):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the estimate holds, as dicts, lists, numbers and text.
+        """Return energies, counts, settings and footnotes as dicts, lists, numbers and text.
 
-        Energies are joules per sample, ``None`` if no sample was seen.
+        Energies are in joules per sample, ``None`` without samples.
         """
         return {
             "format": self.method.format,
@@ -201,7 +203,7 @@ class EnergyReport(Record, Tabular):
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """The data of :meth:`to_dict`, as JSON.
+        """Return the data of :meth:`to_dict` as JSON.
 
         Args:
             indent: Spaces per level; ``None`` for one line.
@@ -234,7 +236,7 @@ class EnergyReport(Record, Tabular):
         return Page(header, tuple(tables), self.footnotes)
 
     def _sheets(self) -> Mapping[str, Sheet]:
-        """Counts per sample, sizes of memories in words, joules per sample."""
+        """Return counts per sample, memory sizes in words, and energies in joules per sample."""
         return {
             "layers": _sheet(self.layers.values(), self.method.layer, self.method.parts),
             "neurons": _sheet(self.neurons.values(), self.method.neurons, self.method.parts),
@@ -256,7 +258,7 @@ def _table(
     counts: tuple[str, ...],
     columns: Mapping[str, str],
 ) -> Table:
-    """Names, kinds, counts and energies, and their sums."""
+    """Return the table of names, kinds, counts and energies, with a line of sums."""
 
     def energies(row: EnergyRow) -> tuple[str, ...]:
         values = (row.known(part) for part in columns)

@@ -1,8 +1,8 @@
-"""The profiles that come with the library: data, each constant with its source.
+"""Profiles of the library: data, with a source for each constant.
 
-A profile is added by a line in ``_ALL``; chips with a single figure are in ``chips.py``. Figures
-that were read in a secondary source say so (``via``); what the source that was read does not state
-is ``None`` or ``"not stated"``.
+Add a profile as an entry of ``_ALL``; profiles with a single figure are in ``chips.py``. A figure
+read in a secondary source names it in ``via``. Facts that the source does not state are ``None`` or
+``"not stated"``.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ _SANA_FE = replace(
 
 
 def _of(known: Constant, joules: float, table: str | None = None) -> Constant:
-    """Another figure of the same source."""
+    """Return another figure of the same source."""
     return replace(known, joules=joules, table=table or known.table)
 
 
 def _horowitz(dtype: str, add: float, multiply: float, *notes: str) -> EnergyProfile:
-    """An AC is an addition; a MAC is a multiplication and an addition, both of one width."""
+    """Return a profile where an AC is an addition, and a MAC a multiplication and an addition."""
     addition, multiplication = (_of(_HOROWITZ, pj * _PJ) for pj in (add, multiply))
     both = _of(_HOROWITZ, (add + multiply) * _PJ, "Figure 1.1.9, multiplication + addition")
     return EnergyProfile(
@@ -96,10 +96,11 @@ def _dense(name: str, nj: float, device: str, *notes: str) -> EnergyProfile:
         neuron_update=mac,
         event_driven=False,
         notes=(
-            f"{device}: a synaptic operation and a neuron update are taken as one MAC each",
-            "from the performance per watt of processors: memory and leakage may be in it in part",
-            "not event-driven: every synapse is computed in every time step, spikes or not; "
-            "keras-spiking prices a single step there, as `ann_baseline` does",
+            f"{device}: a synaptic operation and a neuron update have the price of one MAC each",
+            "from the performance per watt of processors, which may partly include memory and "
+            "leakage",
+            "not event-driven: every synapse is computed in every time step, with or without "
+            "spikes; keras-spiking prices a single step there, as `ann_baseline` does",
             *notes,
         ),
     )
@@ -112,7 +113,7 @@ _ALL = (
         "int8",
         0.03,
         0.2,
-        "sums are of 8 bits, too: an accumulator of 32 bits takes 0.1 pJ per addition",
+        "sums have 8 bits, too: a 32-bit accumulator takes 0.1 pJ per addition",
     ),
     _horowitz("int32", 0.1, 3.1),
     _dense("cpu-i7-4960x", 8.6, "Intel i7-4960X"),
@@ -122,7 +123,7 @@ _ALL = (
         "loihi",
         synop=_of(_LOIHI, (23.6 + 3.5) * _PJ),
         neuron_update=_of(_LOIHI, 81 * _PJ),
-        notes=("23.6 pJ + 3.5 pJ per synaptic operation, as keras-spiking adds them",),
+        notes=("23.6 pJ + 3.5 pJ per synaptic operation, added as in keras-spiking",),
     ),
     EnergyProfile(
         "loihi-events",
@@ -136,10 +137,10 @@ _ALL = (
         hop=_of(_SANA_FE, 4.2 * _PJ, "north or south; east or west 3.0 pJ"),
         notes=(
             "SANA-FE: a simulation with these figures was within 12 % of the energy of the chip",
-            "every neuron is read and updated in every time step: SANA-FE updates none (21.6 pJ) "
-            "whose potential, bias and input are all zero, so that this is an upper bound",
-            "every hop costs what one north or south does (4.2 pJ; east or west: 3.0 pJ): an upper "
-            "bound",
+            "every neuron is read and updated in every time step: an upper bound, since SANA-FE "
+            "does not update (21.6 pJ) neurons whose potential, bias and input are all zero",
+            "every hop has the price of a hop north or south (4.2 pJ; east or west: 3.0 pJ): an "
+            "upper bound",
         ),
     ),
     EnergyProfile(
@@ -149,10 +150,10 @@ _ALL = (
         "spinnaker2-prototype",
         synop=replace(_of(_HOEPPNER, 0.45 * _NJ), node="28 nm", how="measured"),
         neuron_update=replace(_of(_HOEPPNER, 2.19 * _NJ), node="28 nm", how="measured"),
-        notes=("a test chip, with voltages from 0.7 V to 1.0 V as the load asks for",),
+        notes=("a test chip, with load-dependent voltages from 0.7 V to 1.0 V",),
     ),
     EnergyProfile("truenorth", synop=_MEROLLA),
-    EnergyProfile("odin", synop=_FRENKEL, notes=("the least that was reached",)),
+    EnergyProfile("odin", synop=_FRENKEL, notes=("the minimum that was reached",)),
     *CHIPS,
 )
 _RENAMED = {
@@ -164,7 +165,7 @@ _PROFILES: Mapping[str, EnergyProfile] = MappingProxyType({found.name: found for
 
 
 def energy_profiles() -> Mapping[str, EnergyProfile]:
-    """The profiles that come with the library.
+    """Return the profiles of the library.
 
     Returns:
         Read-only mapping from name to profile.
@@ -180,10 +181,10 @@ def energy_profiles() -> Mapping[str, EnergyProfile]:
 
 
 def profile_of(profile: str | EnergyProfile) -> EnergyProfile:
-    """A profile by its name, or as it is.
+    """Return the profile with this name; return a profile unchanged.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is neither a name nor a profile.
         ValueError: If the name is unknown.
     """
     if isinstance(profile, EnergyProfile):

@@ -1,4 +1,4 @@
-"""``memory_traffic``: the bytes that counts move, with widths that are stated."""
+"""``memory_traffic``: bytes read and written, computed from counts and given widths."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from snnmetrics.text import named
 Spikes = Literal["events", "map"]
 Reuse = float | Literal["vector"]
 ANALOG_BITS = 8
-PRODUCT = "a product of two activations: how often an operand is read again is not known"
-BY_HAND = "what it reads is not known of this workload: it holds operations alone"
+PRODUCT = "a product of two activations: the number of reads of its operands is unknown"
+BY_HAND = "its reads are unknown: this workload has operations only"
 OUT_OF_SCOPE = (
-    "not in the traffic: outputs of layers, which neurons or the next layer take up; sums over "
-    "synapses, kept in accumulators; neurons that emit no spikes, such as a readout; "
+    "not in the traffic: outputs of layers, which go directly to neurons or the next layer; sums "
+    "over synapses, which stay in accumulators; neurons that emit no spikes, such as a readout; "
     "normalisation, pooling; caches"
 )
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths in bits, and how often and in which form things are read."""
+    """Widths in bits, reuse of weights, and representation of spikes."""
 
     weight_bits: int
     state_bits: int
@@ -51,51 +51,48 @@ def memory_traffic(
     spikes: Spikes = "events",
     states: Mapping[str, int] | None = None,
 ) -> MemoryTraffic:
-    """Bytes that the memories of a model move per sample, in four parts.
+    """Return the memory traffic of a model in bytes per sample, in four parts.
 
-    With ``b`` the widths in bits:
-
-    - **weights** (layers): ``(synapses / reuse + biases) weight_bits / 8``. ``synapses`` are those
-      that events reach, also at weights of zero, since a weight is read before it is known to be
-      zero; of an analog input all synapses, since zeros are computed like everything else. A bias
-      is read once per output.
-    - **state** (neurons): ``2 states updates state_bits / 8``: each state variable is read and
+    - **weights** (layers): ``(synapses / reuse + biases) weight_bits / 8``. ``synapses`` are the
+      synapses that events reach, including zero weights, since a zero weight has to be read as
+      well. For analog input they are all synapses, since zeros are computed like any other value. A
+      bias is read once per output.
+    - **state** (neurons): ``2 states updates state_bits / 8``. Each state variable is read and
       written once per neuron and time step.
-    - **activations**: ``values b / 8``, read by layers and written by neurons. A spike has
-      ``activation_bits``, an analog value ``analog_bits``, also an output of neurons that is no
-      whole number.
+    - **activations**: ``values b / 8``, read by layers and written by neurons. The width ``b`` is
+      ``activation_bits`` for a spike and ``analog_bits`` for an analog value. A non-integer output
+      of neurons is an analog value.
     - **events**: ``events address_bits / 8``, read by layers and written by neurons: the address of
       each spike.
 
-    ``spikes`` says in which form spikes are held: as ``"events"``, ``values`` are the spikes; as a
-    ``"map"``, ``values`` are all elements in all time steps, and there are no addresses. Analog
-    values are a map in any case. A spike count of n is n events where the report counts integers as
-    ACs; else it is one, and ``activation_bits`` must hold it.
+    ``spikes`` selects the representation of spikes. With ``"events"``, ``values`` are the spikes.
+    With ``"map"``, ``values`` are all elements in all time steps, without addresses. Analog values
+    are always a map. A spike count of n is n events if the report counts integers as ACs. Otherwise
+    it is one event, and ``activation_bits`` must be the width of a count.
 
     Args:
-        report: What was counted, or a baseline such as :func:`snnmetrics.energy.ann_baseline`, of
-            which a ReLU has no state and writes an analog value.
+        report: A report, or a baseline such as :func:`snnmetrics.energy.ann_baseline`. The ReLUs of
+            a baseline have no state and write analog values.
         weight_bits: Width of weights and biases.
         state_bits: Width of a state variable of a neuron.
-        activation_bits: Width of a spike, beside its address. A signed spike in a map takes 2.
-        analog_bits: Width of an analog value, such as of a pixel; ``None`` for that of the
-            workload, as a quantised ANN has it, else 8.
-        address_bits: Width of the address of an event; ``None`` for ``ceil(log2(n))``, and at least
+        activation_bits: Width of a spike, without its address. A signed spike in a map needs 2.
+        analog_bits: Width of an analog value, such as a pixel; ``None`` for the ``bits`` of the
+            workload, which a quantised ANN has, else 8.
+        address_bits: Width of the address of an event; ``None`` for ``ceil(log2(n))`` and at least
             1, with n the elements of an input vector, or the neurons.
-        reuse: Operations that a weight serves once it was read: 1 for a read per synapse and
-            event, a larger number for an average; ``"vector"`` if each weight of a layer is read
-            once per input vector, that is once per time step in a convolution and in a linear
-            layer without tokens.
+        reuse: Mean number of operations per read of a weight: 1 for one read per synapse and event.
+            ``"vector"`` if each weight of a layer is read once per input vector, that is once per
+            time step in a convolution and in a linear layer without tokens.
         spikes: ``"events"``, or ``"map"``.
-        states: Number of state variables of classes of neurons of your own, or that are not known;
-            0 where they keep none.
+        states: Number of state variables of further classes of neurons, by class name; 0 for
+            neurons without state.
 
     Returns:
-        Bytes per layer, per layer of neurons, and in total. What is not known is ``None``, with the
+        Bytes per layer, per layer of neurons, and in total. Unknown figures are ``None``, with the
         reason in ``left_out``: products of two activations, and states of neurons of unknown class.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument has the wrong type.
         ValueError: If a width is not positive, ``reuse`` is below 1, or ``spikes`` is unknown.
 
     Example:
@@ -113,9 +110,9 @@ def memory_traffic(
         ...     samples=1, calls=1, steps=2, layers_data=layers, neurons_data=neurons
         ... )
         >>> traffic = sm.energy.memory_traffic(report)
-        >>> traffic.layers["fc"].weights  # 3 spikes x 3 weights of a byte
+        >>> traffic.layers["fc"].weights  # 3 spikes x 3 weights of 1 byte
         9.0
-        >>> traffic.neurons["lif"].state  # 3 neurons x 2 steps, read and written, of 2 bytes
+        >>> traffic.neurons["lif"].state  # 3 neurons x 2 steps, read and written, 2 bytes
         24.0
         >>> traffic.layers["fc"].events, traffic.layers["fc"].activations  # 3 spikes of 2 + 1 bits
         (0.75, 0.375)
@@ -202,15 +199,15 @@ def _neuron_row(neurons: NeuronWork, states: Mapping[str, int], widths: Widths) 
 
 
 def of_kind(workload: Workload, *kinds: str) -> list[str]:
-    """Names of layers whose input is of one of these kinds."""
+    """Return the names of layers whose input has one of these kinds."""
     return [name for name, layer in workload.layers.items() if layer.kind in kinds]
 
 
 def one_bit_counts(workload: Workload, activation_bits: int) -> Iterator[str]:
-    """Say where a spike count is one value, and its width is that of a spike."""
+    """Yield a note on layers whose spike counts are single values with the width of a spike."""
     wide = of_kind(workload, "integer") if workload.integer_as == "macs" else []
     if wide and activation_bits == 1:
-        yield f"1 bit does not hold a spike count, which is one value here: {', '.join(wide)}"
+        yield f"1 bit does not encode a spike count, which is one value here: {', '.join(wide)}"
 
 
 def _bytes(values: float, bits: int) -> float:
@@ -218,12 +215,12 @@ def _bytes(values: float, bits: int) -> float:
 
 
 def _address(elements: int, widths: Widths) -> int:
-    """Bits that tell elements apart."""
+    """Return the width of the address of an element, in bits."""
     return widths.address_bits or max(1, (elements - 1).bit_length())
 
 
 def _address_of_neurons(neurons: NeuronWork, widths: Widths) -> int | None:
-    """Bits that tell neurons apart; ``None`` if their number is not known."""
+    """Return the width of the address of a neuron, in bits; ``None`` if unknown."""
     if neurons.neurons is None:
         return widths.address_bits
     return _address(int(neurons.neurons), widths)
@@ -241,13 +238,12 @@ def _left_out(
     for name, row in neurons.items():
         if row.state is None:
             yield (
-                f"{name}: the state of {row.kind}: its number of state variables is not known; "
-                "say it with states={...}"
+                f"{name}: the state of {row.kind}: its number of state variables is unknown; set "
+                "it with states={...}"
             )
         if row.events is None:
             yield (
-                f"{name}: addresses of spikes: its number of neurons is not known; give "
-                "address_bits"
+                f"{name}: addresses of spikes: its number of neurons is unknown; set address_bits"
             )
 
 
@@ -256,10 +252,10 @@ def _notes(widths: Widths, workload: Workload) -> Iterator[str]:
     often = "each weight of a layer read once per input vector"
     if reuse != "vector":
         often = (
-            "one read per synapse that an event reaches, at weights of zero too, and per synapse "
+            "one read per synapse that an event reaches, including zero weights, and per synapse "
             "of an analog input"
         )
-        often += "" if reuse == 1 else f"; a read serves {reuse:g} of them"
+        often += "" if reuse == 1 else f"; a read is reused for {reuse:g} of them"
     yield f"weights: {width}; {often}; a bias once per output"
     yield (
         f"state: {named(widths.state_bits, 'bit')} per variable, read and written once per neuron "
@@ -268,20 +264,20 @@ def _notes(widths: Widths, workload: Workload) -> Iterator[str]:
     spike, analog = (named(bits, "bit") for bits in (widths.activation_bits, widths.analog_bits))
     if widths.spikes == "map":
         yield (
-            f"activations: a map of {spike} per element and time step, {analog} where they are "
-            "analog, read by each layer and written by neurons; no addresses"
+            f"activations: a map of {spike} per element and time step, {analog} if analog; read by "
+            "each layer and written by neurons; no addresses"
         )
         if widths.activation_bits == 1 and (wide := of_kind(workload, "ternary", "integer")):
-            yield f"1 bit in a map holds neither sign nor count: {', '.join(wide)}"
+            yield f"1 bit in a map encodes neither sign nor count: {', '.join(wide)}"
     else:
         yield from one_bit_counts(workload, widths.activation_bits)
         yield (
-            f"activations: {spike} per spike, {analog} per analog value, zero or not; read by each "
-            "layer and written by neurons"
+            f"activations: {spike} per spike, {analog} per analog value, including zeros; read by "
+            "each layer and written by neurons"
         )
         address = (
             "ceil(log2(n)) bits, n the elements of an input vector, or the neurons"
             if widths.address_bits is None
             else named(widths.address_bits, "bit")
         )
-        yield f"events: an address of {address}, per spike that is read or written"
+        yield f"events: an address of {address} per spike read or written"

@@ -1,4 +1,4 @@
-"""Bytes that memories move, per row: what :func:`memory_traffic` returns."""
+"""Memory traffic in bytes, per row: the result of :func:`memory_traffic`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from snnmetrics.text import si
 
 @dataclass(frozen=True)
 class TrafficRow:
-    """Bytes of a layer, of a layer of neurons, or of all, per sample; ``None`` where not known.
+    """Bytes of a layer, of a layer of neurons, or of all, per sample; ``None`` if unknown.
 
     Attributes:
         name: Name of the row in the report.
-        kind: Kind of the input of a layer; class of neurons.
+        kind: Kind of the input of a layer; class name of neurons.
         weights: Reads of weights and biases.
         state: Reads and writes of the state of neurons.
         activations: Reads of inputs by layers; writes of outputs by neurons.
-        events: The addresses of those that are sent as events.
+        events: Addresses of activations that are represented as events.
 
     Example:
         >>> from snnmetrics.energy import TrafficRow
@@ -43,21 +43,21 @@ class TrafficRow:
 
     @property
     def total(self) -> float | None:
-        """All bytes; ``None`` if a part is not known."""
+        """Sum of all parts; ``None`` if a part is unknown."""
         return sum_if_known(getattr(self, part) for part in PARTS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MemoryTraffic(Record, Tabular):
-    """Bytes that the memories of a model move per sample. Printed and exported as reports are.
+    """Memory traffic of a model in bytes per sample. Printed and exported like a report.
 
     Attributes:
         workload: Operations of the model.
         layers: Bytes of each layer, by name; read-only.
         neurons: Bytes of each layer of neurons, by name; read-only.
-        settings: Widths in bits, and what else was assumed.
-        left_out: What is not known, and why, in words; empty if all is known.
-        notes: What a reader must know, all that stands below the printed tables.
+        settings: Widths in bits, and the other arguments.
+        left_out: Unknown figures, one line of text each with the reason; empty if all are known.
+        notes: Assumptions, printed below the tables.
 
     Example:
         >>> import torch
@@ -77,19 +77,19 @@ class MemoryTraffic(Record, Tabular):
 
     def __repr__(self) -> str:
         total = self.total.total
-        known = "not known" if total is None else f"{total:.6g}"
+        known = "unknown" if total is None else f"{total:.6g}"
         return f"MemoryTraffic(model={self.workload.model!r}, bytes={known})"
 
     @cached_property
     def total(self) -> TrafficRow:
-        """Bytes of all layers and neurons; a part is ``None`` if it is not known of one of them."""
+        """Bytes of all layers and neurons; a part is ``None`` if it is unknown for one of them."""
         rows = (*self.layers.values(), *self.neurons.values())
         return _total("total", rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that it holds, as dicts, lists, numbers and text.
+        """Return figures, settings and notes as dicts, lists, numbers and text.
 
-        Figures are bytes per sample, ``None`` if they are not known or no sample was seen.
+        Figures are in bytes per sample, ``None`` if unknown or without samples.
         """
         return {
             "format": "snnmetrics.MemoryTraffic",
@@ -104,7 +104,7 @@ class MemoryTraffic(Record, Tabular):
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """The data of :meth:`to_dict`, as JSON.
+        """Return the data of :meth:`to_dict` as JSON.
 
         Args:
             indent: Spaces per level; ``None`` for one line.
@@ -114,7 +114,7 @@ class MemoryTraffic(Record, Tabular):
     def _page(self) -> Page:
         header = (
             f"snnmetrics memory traffic of {self.workload.model}",
-            "bytes per sample; from counts and widths, not from a memory that was watched",
+            "bytes per sample; computed from counts and widths, not measured",
         )
         layers, neurons = self.layers.values(), self.neurons.values()
         tables = [_table(("layer", "kind"), layers, self.total)]

@@ -1,10 +1,10 @@
-"""Operations of a training step: both passes of backpropagation, and the optimizer's update.
+"""Operations of a training step: forward pass, backward pass, and the optimizer's update.
 
-They follow from the counts of the forward pass. Of a layer ``y = W x`` with the output gradient
-``g = dL/dy`` the chain rule gives ``dL/dW = g x^T`` and ``dL/dx = W^T g`` (Rumelhart, Hinton and
+They follow from the counts of the forward pass. For a layer ``y = W x`` with the output gradient
+``g = dL/dy``, the chain rule gives ``dL/dW = g x^T`` and ``dL/dx = W^T g`` (Rumelhart, Hinton and
 Williams, "Learning representations by back-propagating errors", Nature, 1986), in every time step
-of an unrolled network. A product ``g_j x_i`` or ``W_ji g_j`` is needed at each synapse from input i
-to output j: the synapses that the report has counted.
+of an unrolled network. Each synapse from input i to output j needs a product ``g_j x_i`` or
+``W_ji g_j``. These are the counted synapses of the report.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from snnmetrics.text import named, si
 
 PASSES = ("forward", "weight_gradient", "input_gradient")
 RULES = (
-    "weight gradient: input x output gradient at each synapse of a nonzero input, whatever its "
-    "weight: an AC where the input is a spike, a MAC where it is analog",
-    "input gradient: a MAC at each synapse, whatever its weight, in every time step, the first "
-    "with its initial state included",
-    "output gradients are taken as dense: where a surrogate derivative is zero, fewer operations "
-    "are needed",
+    "weight gradient: input x output gradient at each synapse of a nonzero input, for any weight: "
+    "an AC for a spike, a MAC for an analog input",
+    "input gradient: a MAC at each synapse, for any weight, in every time step, including the "
+    "gradient of the initial state in the first step",
+    "output gradients are taken as dense: if surrogate derivatives are zero, fewer operations are "
+    "needed",
     "not counted: element-wise arithmetic of the backward pass (derivatives of neurons with their "
     "surrogate gradient and leak, normalisation), pooling, gradients of biases, the loss; memory "
-    "for the activations that are kept; a forward pass that checkpointing repeats",
+    "for stored activations; a forward pass that checkpointing repeats",
 )
 PRODUCTS = "product of two activations: two input gradients, dense: zeros of operands are computed"
 
@@ -41,8 +41,8 @@ PRODUCTS = "product of two activations: two input gradients, dense: zeros of ope
 class OptimizerUpdate:
     """Operations of one update of one parameter.
 
-    Arithmetic that is the same for all parameters is not in it, such as the bias corrections of
-    Adam; constants that it makes are known.
+    Arithmetic that is done once for all parameters, such as the bias corrections of Adam, is not
+    included. Its results count as constants.
 
     Args:
         name: Name of the optimizer.
@@ -50,12 +50,12 @@ class OptimizerUpdate:
         multiplications: Multiplications.
         divisions: Divisions.
         square_roots: Square roots.
-        equation: The update that these are operations of.
-        source: Where it was published.
+        equation: Equation of the update.
+        source: Publication of the update.
 
     Raises:
         TypeError: If a number of operations is not an integer.
-        ValueError: If one is negative.
+        ValueError: If a number of operations is negative.
 
     Example:
         >>> from snnmetrics.energy import OptimizerUpdate
@@ -122,7 +122,7 @@ OPTIMIZERS = {
         ),
     )
 }
-"""Updates by name. An optimizer is added by an entry here."""
+"""Updates by name. Add an optimizer as an entry here."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ class TrainingLayer:
 
     Attributes:
         name: Name of the row in the report.
-        forward: Those of the forward pass.
-        weight_gradient: Those of the gradient of its weight; ``None`` if it has no weight or is
-            frozen.
-        input_gradient: Those of the gradient of its input, of a product of two activations of both;
-            ``None`` if no gradient needs to pass.
+        forward: Operations of the forward pass.
+        weight_gradient: Operations of the gradient of its weight; ``None`` if it has no weight or
+            is frozen.
+        input_gradient: Operations of the gradient of its input, or of both inputs of a product of
+            two activations; ``None`` if no gradient with respect to the input is needed.
 
     Example:
         >>> import torch
@@ -154,19 +154,19 @@ class TrainingLayer:
 
     @property
     def backward(self) -> tuple[LayerWork, ...]:
-        """The gradients that it has."""
+        """Operations of its gradients, without those that are ``None``."""
         both = (self.weight_gradient, self.input_gradient)
         return tuple(work for work in both if work is not None)
 
 
 @dataclass(frozen=True)
 class UpdateWork:
-    """Operations of the optimizer's update, per sample: those of a step over its samples.
+    """Operations of the optimizer's update, per sample: operations of a step / its samples.
 
     Attributes:
-        name: The optimizer.
+        name: Name of the optimizer.
         parameters: Parameters that a step updates.
-        batch_size: Samples of a step.
+        batch_size: Samples per step.
         additions: Additions and subtractions.
         multiplications: Multiplications.
         divisions: Divisions.
@@ -193,19 +193,19 @@ class UpdateWork:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingCost(Record, Tabular):
-    """Operations of a training step, per sample. Made by :func:`training_cost`.
+    """Operations of a training step, per sample. Returned by :func:`training_cost`.
 
-    Printed and exported as reports are. ``workload``, ``forward`` and ``backward`` are what
-    :func:`estimate_energy` prices; the update is priced by :func:`energy_of`.
+    Printed and exported like a report. :func:`estimate_energy` prices ``workload``, ``forward`` and
+    ``backward``; :func:`energy_of` prices the update.
 
     Attributes:
-        model: What is trained.
+        model: Name of the model.
         layers: Operations of layers, by name; read-only.
         neurons: Updates of neurons in the forward pass, by name; read-only.
-        update: Those of the optimizer; ``None`` if none was named.
-        notes: What a reader must know of the counts.
-        forward_notes: Those that hold for the forward pass alone as well.
-        integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
+        update: Operations of the optimizer; ``None`` without an optimizer.
+        notes: Notes on the counts.
+        forward_notes: Those notes that also apply to the forward pass alone.
+        integer_as: Operation of layers with integer input: ``"acs"`` or ``"macs"``.
 
     Example:
         >>> import torch
@@ -233,30 +233,30 @@ class TrainingCost(Record, Tabular):
 
     @property
     def acs(self) -> float:
-        """Accumulations of all passes, without the update."""
+        """Accumulations of both passes, without the update."""
         return self.workload.acs or 0.0
 
     @property
     def macs(self) -> float:
-        """Multiply-accumulations of all passes, without the update."""
+        """Multiply-accumulations of both passes, without the update."""
         return self.workload.macs or 0.0
 
     @cached_property
     def forward(self) -> Workload:
-        """The forward pass, with the neurons."""
+        """Operations of the forward pass, with the neurons."""
         layers = {name: layer.forward for name, layer in self.layers.items()}
         return Workload(self.model, layers, self.neurons, self.forward_notes, self.integer_as)
 
     @cached_property
     def backward(self) -> Workload:
-        """The gradients; rows are named ``"fc: weight gradient"``, ``"fc: input gradient"``."""
+        """Gradients, in rows named ``"fc: weight gradient"`` and ``"fc: input gradient"``."""
         rows = {work.name: work for layer in self.layers.values() for work in layer.backward}
         model = f"the backward pass of {self.model}"
         return Workload(model, rows, {}, self.notes, self.integer_as)
 
     @cached_property
     def workload(self) -> Workload:
-        """Both passes; the update of the optimizer is not in it."""
+        """Operations of both passes, without the update of the optimizer."""
         rows = dict(self.forward.layers) | dict(self.backward.layers)
         model = f"a training step of {self.model}"
         return Workload(model, rows, self.neurons, self.notes, self.integer_as)
@@ -322,54 +322,55 @@ def training_cost(
     without_input_gradient: Collection[str] | None = None,
     padded_taps: bool = False,
 ) -> TrainingCost:
-    """Operations of a training step by backpropagation (through time), from the forward counts.
+    """Return the operations of a training step by backpropagation (through time).
 
-    Per layer and sample, over all time steps:
+    They are computed from the counts of the forward pass, per layer and sample, over all time
+    steps:
 
-    - *weight gradient* ``dL/dW = g x^T``: the output gradient is added up at each synapse of a
-      nonzero input: ``event_synops``, as ACs where the input is a spike, as MACs where it is
-      analog. A spike count of n is n ACs (``synops``) where it is in the forward pass.
+    - *weight gradient* ``dL/dW = g x^T``: the output gradient is accumulated at each synapse of a
+      nonzero input. These are ``event_synops``, as ACs if the input is a spike, as MACs if it is
+      analog. A spike count of n is n ACs (``synops``) if it is n ACs in the forward pass.
     - *input gradient* ``dL/dx = W^T g``: ``dense_synops`` MACs, since gradients are dense. A
-      product of two activations has two of them and no weight gradient.
-    - *update*: operations per parameter of the optimizer's equation, once per step: divided by
-      ``batch_size``, so that all figures are per sample. A step of a batch has that many times
-      the figures.
+      product of two activations has two input gradients and no weight gradient.
+    - *update*: operations per parameter of the optimizer's equation, once per step. They are
+      divided by ``batch_size``, so that all figures are per sample. For a whole step, multiply the
+      figures with ``batch_size``.
 
-    A layer needs no input gradient if nothing that is trained comes before it. By default these are
-    the layers that were called first, which take the model's input, and those that were called
-    before the first layer that is trained. Calls do not tell which layers feed which: name the
-    layers yourself where several take the model's input, or where one that is called first takes
-    its own outputs of the step before.
+    A layer needs no input gradient if no trained layer precedes it. By default these are the layers
+    called first, which have the model's input, and those called before the first trained layer. The
+    order of calls does not determine the data flow. Set ``without_input_gradient`` if several
+    layers have the model's input, or if the input of a layer called first contains its own outputs
+    of the previous step.
 
-    Recurrent cells are counted: each of their two weights is a layer of its own.
+    Recurrent cells are counted; each of their two weights is a separate layer.
 
-    FlopCounterMode of PyTorch counts 2 FLOPs per MAC, padded taps included, and skips no zeros: of
-    inputs and weights without zeros its count of a forward and backward pass is ``2 (acs + macs)``
-    with ``padded_taps=True``; of others twice the ``dense_synops`` of all rows of ``workload``.
-    Weight gradients of grouped convolutions count there as if there were no groups.
+    FlopCounterMode of PyTorch counts 2 FLOPs per MAC, includes padded taps and does not skip zeros.
+    For inputs and weights without zeros its count of a forward and backward pass is ``2 (acs +
+    macs)`` with ``padded_taps=True``; otherwise it is twice the ``dense_synops`` of all rows of
+    ``workload``. It counts weight gradients of grouped convolutions without the groups.
 
     Args:
-        report: What was counted, of training data in training mode.
-        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``, or operations of another
-            update; ``None`` to leave the update out.
-        batch_size: Samples of a training step; needed with an optimizer.
+        report: Report of training data, in training mode.
+        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``, or the operations of another
+            update; ``None`` to leave out the update.
+        batch_size: Samples of a training step; required with an optimizer.
         parameters: Elements that the optimizer updates, ``sum(p.numel() for p in
-            model.parameters() if p.requires_grad)``; by default all parameters of the model. Needed
-            with an optimizer where layers are frozen.
-        frozen: Names or patterns of layers whose weights are not trained: the report cannot see
-            ``requires_grad``, and a weight may be a buffer. They have no weight gradient.
-        without_input_gradient: Names or patterns of layers that need no input gradient, in place of
-            those that were inferred.
-        padded_taps: Whether taps on padding count as operations, in all three.
+            model.parameters() if p.requires_grad)``; by default all parameters of the model.
+            Required with an optimizer if layers are frozen.
+        frozen: Names or patterns of layers whose weights are not trained. They have no weight
+            gradient. The report does not contain ``requires_grad``, and a weight may be a buffer.
+        without_input_gradient: Names or patterns of layers that need no input gradient; replaces
+            the default.
+        padded_taps: Whether taps on padding count, in the forward pass and in both gradients.
 
     Returns:
         Operations per layer and in total, to print, to export and to price.
 
     Raises:
-        TypeError: If an argument is of the wrong type, such as one string for ``frozen``.
-        ValueError: If the report has no samples; a name fits no layer; all layers with weights are
-            frozen; a number is not positive; the optimizer is not known, or ``batch_size`` or
-            ``parameters`` is missing with it.
+        TypeError: If an argument has the wrong type, such as one string for ``frozen``.
+        ValueError: If the report has no samples, a name matches no layer, all layers with weights
+            are frozen, a number is not positive, the optimizer is unknown, or ``batch_size`` or
+            ``parameters`` is missing with an optimizer.
 
     Example:
         >>> import torch
@@ -383,7 +384,7 @@ def training_cost(
         6.0
         >>> cost.layers["1"].weight_gradient.macs, cost.layers["1"].input_gradient.macs
         (6.0, 6.0)
-        >>> cost.update.multiplications  # a parameter each
+        >>> cost.update.multiplications  # one per parameter
         23.0
     """
     require_report(report)
@@ -394,7 +395,7 @@ def training_cost(
     weighted = {n for n in report.layers if report.layers_data[n].operation.weight_shape}
     not_trained = [name for name in matching("frozen", frozen, report.layers) if name in weighted]
     if weighted and weighted == set(not_trained):
-        raise ValueError("frozen: expected a layer that is trained, found all of them frozen")
+        raise ValueError("frozen: expected at least one trained layer, found all layers frozen")
     for name, given in (("batch_size", batch_size), ("parameters", parameters)):
         if given is not None:
             positive_integer(name, given)
@@ -418,7 +419,7 @@ def training_cost(
     notes = (
         *RULES,
         *([PRODUCTS] if len(weighted) < len(layers) else []),
-        *_named("no input gradient, since nothing that is trained comes before", ends),
+        *_named("no input gradient, since no trained layer precedes", ends),
         *_named("frozen, so without weight gradient", not_trained),
         *_of_update(update),
     )
@@ -443,14 +444,14 @@ def _layer(
     input_: bool,
     padding: float,
 ) -> TrainingLayer:
-    """The passes of one layer.
+    """Return the operations of one layer in the forward pass and in both gradients.
 
     Args:
-        forward: Its operations in the forward pass.
-        row: What was counted of it.
-        integer_as: The operation of integer input.
-        weight: Whether its weight is trained; ``None`` for a product of two activations.
-        input_: Whether its input needs a gradient.
+        forward: Operations in the forward pass.
+        row: Row of the layer in the report.
+        integer_as: Operation of integer input.
+        weight: Whether the weight is trained; ``None`` for a product of two activations.
+        input_: Whether the input needs a gradient.
         padding: Taps on padding that count as operations.
     """
     what = counts_as(row.kind, integer_as)
@@ -478,7 +479,7 @@ def _layer(
 def _without_input_gradient(
     report: Report, trained: Collection[str], given: Collection[str] | None
 ) -> list[str]:
-    """Layers whose input needs no gradient: named, or inferred from the order of calls."""
+    """Return layers whose input needs no gradient: given, or inferred from the order of calls."""
     if given is not None:
         return matching("without_input_gradient", given, report.layers)
     called = {name: report.layers_data[name] for name in report.layers}
@@ -509,7 +510,9 @@ def _update_work(
             "per step, found None"
         )
     if not parameters:
-        why = "layers are frozen" if parameters is None else "the report knows none of the model"
+        why = (
+            "layers are frozen" if parameters is None else "the report has no number of parameters"
+        )
         raise ValueError(
             "parameters: expected the number of elements that the optimizer updates, since "
             f"{why}, found None"
@@ -520,7 +523,7 @@ def _update_work(
 
 def _of_update(update: OptimizerUpdate | None) -> Iterator[str]:
     if update is None:
-        yield "the update of the parameters is left out, since no optimizer was named"
+        yield "the update of the parameters is left out, since no optimizer is given"
         return
     per = ", ".join(
         named(count, kind.removesuffix("s").replace("_", " "))
@@ -529,7 +532,7 @@ def _of_update(update: OptimizerUpdate | None) -> Iterator[str]:
     )
     source = f"; {update.source}" if update.source else ""
     yield f"update by {update.name}: {per} per parameter: {update.equation}{source}"
-    yield "the update is in no energy of the passes: price it with energy_of"
+    yield "energies of the passes do not include the update: price it with energy_of"
 
 
 def _named(what: str, names: Collection[str]) -> Iterator[str]:

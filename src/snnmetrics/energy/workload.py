@@ -1,4 +1,4 @@
-"""Operations of a model per sample, to be priced: as counted, or of an equivalent network."""
+"""Operations of a model per sample, as counted or of an equivalent network, for pricing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class LayerWork:
     Attributes:
         name: Name of the row in the report.
         kind: Kind of its input.
-        acs: Accumulations; ``None`` as a convention counts that does not distinguish them.
-        macs: Multiply-accumulations, likewise.
+        acs: Accumulations; ``None`` under a convention that does not distinguish ACs and MACs.
+        macs: Multiply-accumulations; ``None`` under such a convention.
         synops: Synaptic operations; ``None`` if the input is analog.
-        dense_synops: As if every input were an event, in every time step that is run. It follows
-            from shapes: no convention changes it.
+        dense_synops: Synaptic operations if every input were an event in every time step. They
+            follow from shapes and do not depend on a convention.
 
     Example:
         >>> import torch
@@ -53,11 +53,11 @@ class NeuronWork:
         name: Name of the row in the report.
         type: Class name of the neurons.
         updates: Neurons x time steps.
-        additions: Additions, subtractions and comparisons; ``None`` if not known of the type.
-        multiplications: Multiplications; ``None`` if not known of the type.
-        spikes: Spikes out: an output of n is n spikes where the report counts integers as ACs;
-            ``None`` of what emits analog values, such as a ReLU.
-        neurons: Number of neurons; ``None`` if not known.
+        additions: Additions, subtractions and comparisons; ``None`` if unknown for the type.
+        multiplications: Multiplications; ``None`` if unknown for the type.
+        spikes: Output spikes; an output of n is n spikes if the report counts integers as ACs.
+            ``None`` for analog outputs, such as those of a ReLU.
+        neurons: Number of neurons; ``None`` if unknown.
 
     Example:
         >>> from snnmetrics.energy import workload_of
@@ -82,19 +82,18 @@ class NeuronWork:
 
 @dataclass(frozen=True)
 class LayerReads:
-    """Inputs and weights that one layer needs, per sample, whatever memories they are in.
+    """Inputs and weights of one layer, per sample, independent of a model of the memory.
 
     Attributes:
         operation: ``"linear"``, ``"conv2d"``, ``"matmul"``, ...
         vectors: Input vectors.
-        inputs: Elements of the input, zero or not.
-        events: Inputs that are not zero; an input of n is n events where the report counts integers
-            as ACs.
-        synapses: Synapses that these events reach, at weights of zero too; of an analog input all
-            synapses, since zeros are computed like everything else.
+        inputs: Elements of the input, including zeros.
+        events: Nonzero inputs; an input of n is n events if the report counts integers as ACs.
+        synapses: Synapses that these events reach, including zero weights. For analog input all
+            synapses, since zeros are computed like any other value.
         neurons: Elements of one input vector.
-        weights: Elements of the weight; ``None`` of a product of two activations.
-        biases: Outputs that a bias is added to.
+        weights: Elements of the weight; ``None`` for a product of two activations.
+        biases: Additions of a bias: one per output if the layer has a bias.
 
     Example:
         >>> import torch
@@ -118,17 +117,17 @@ class LayerReads:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Workload(Record, Tabular):
-    """Operations of a model, per sample. Printed and exported as reports are.
+    """Operations of a model, per sample. Printed and exported like a report.
 
     Attributes:
-        model: What it is.
+        model: Name of the model.
         layers: Operations of layers, by name; read-only.
         neurons: Updates of neurons, by name; read-only.
-        notes: What a reader must know of the counts, such as what was not counted.
-        integer_as: The operation of layers whose input is integer: ``"acs"`` or ``"macs"``.
-        bits: Width of activations, where it is part of what the model is.
-        reads: What each layer reads, by name; read-only, empty if it is not known.
-        convention: Name of the convention by which layers are counted; ``None`` for exact counts.
+        notes: Notes on the counts, such as operations that were not counted.
+        integer_as: Operation of layers with integer input: ``"acs"`` or ``"macs"``.
+        bits: Width of activations of a quantised model, else ``None``.
+        reads: Reads of each layer, by name; read-only, empty if unknown.
+        convention: Name of the convention of the counts; ``None`` for exact counts.
 
     Example:
         >>> import torch
@@ -155,12 +154,12 @@ class Workload(Record, Tabular):
 
     @property
     def macs(self) -> float | None:
-        """Multiply-accumulations of all layers; ``None`` where they are not distinguished."""
+        """Multiply-accumulations of all layers; ``None`` if ACs and MACs are not distinguished."""
         return sum_if_known(layer.macs for layer in self.layers.values())
 
     @property
     def acs(self) -> float | None:
-        """Accumulations of all layers; ``None`` where they are not distinguished."""
+        """Accumulations of all layers; ``None`` if ACs and MACs are not distinguished."""
         return sum_if_known(layer.acs for layer in self.layers.values())
 
     def _page(self) -> Page:
@@ -182,7 +181,7 @@ class Workload(Record, Tabular):
 
 
 def sum_if_known(values: Iterable[float | None]) -> float | None:
-    """The sum; ``None`` if a value is not known."""
+    """Return the sum; ``None`` if a value is ``None``."""
     known = list(values)
     return None if None in known else float(sum(value or 0 for value in known))
 
@@ -203,7 +202,7 @@ _NEURON_TITLES = {
 
 
 def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[str, str]) -> Table:
-    """Rows, and sums of the figures that all rows have."""
+    """Return the table of rows, with the sums of figures that all rows have."""
     kind, *figures = titles
     columns = (
         Column(what, number=False),
@@ -221,19 +220,19 @@ def _table(what: str, rows: Sequence[LayerWork | NeuronWork], titles: Mapping[st
 
 
 def workload_of(report: Report | ConventionReport) -> Workload:
-    """The operations that a report has counted, as :func:`estimate_energy` prices them.
+    """Return the operations of a report, as :func:`estimate_energy` prices them.
 
     Args:
-        report: What was counted; or the same as a convention counts, ``report.under(name)``: its
-            ACs and MACs. Its synops are the ACs, or all operations where it does not distinguish
-            them. Neurons are those of the report.
+        report: A report, or ``report.under(name)`` for the ACs and MACs of a convention. The synops
+            of a convention are its ACs, or all its operations if it does not distinguish ACs and
+            MACs. Neurons are those of the report.
 
     Returns:
         Operations per sample, by layer.
 
     Raises:
-        TypeError: If it is not a report.
-        ValueError: If the convention has no figure of a layer.
+        TypeError: If ``report`` is not a report.
+        ValueError: If the convention has no figure for a layer.
 
     Example:
         >>> import torch
@@ -277,20 +276,20 @@ def workload_of(report: Report | ConventionReport) -> Workload:
 
 
 def require_report(report: object) -> None:
-    """Refuse what is no report of a run.
+    """Raise unless ``report`` is a :class:`Report`.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is not.
     """
     if not isinstance(report, Report):
         raise TypeError(f"report: expected a Report, found {type(report).__name__}")
 
 
 def spikes_of(data: NeuronData, integer_as: str) -> float | None:
-    """Spikes over all samples: an output of n is n spikes where integers count as ACs.
+    """Return the spikes over all samples; an output of n is n spikes if integers count as ACs.
 
-    ``None`` where outputs are fractional, which the layer behind takes as analog: their sum is no
-    whole number, or less than one per output that is not zero.
+    Return ``None`` for fractional outputs, which are analog input of the next layer. Outputs are
+    fractional if their sum is not an integer, or is less than the number of nonzero outputs.
     """
     if data.spikes < data.events or not float(data.spikes).is_integer():
         return None
@@ -323,26 +322,26 @@ def _reads(
 
 
 def exact_workload_of(report: Report | Workload) -> Workload:
-    """The operations that a report has counted, or a workload, if they are exact counts.
+    """Return the operations of a report, or a workload unchanged, if they are exact counts.
 
     Raises:
-        TypeError: If it is neither.
-        ValueError: If they are operations as a convention counts.
+        TypeError: If it is neither a report nor a workload.
+        ValueError: If the operations follow a convention.
     """
     workload = report if isinstance(report, Workload) else workload_of(report)
     if workload.convention is not None:
         raise ValueError(
-            f"report: expected exact counts, found operations as {workload.convention} counts, "
-            "which do not tell what is read and written"
+            f"report: expected exact counts, found operations as {workload.convention} counts "
+            "them, from which reads and writes do not follow"
         )
     return workload
 
 
 def _as_counted_by(under: ConventionReport) -> Workload:
-    """Operations of layers as a convention counts them; the rest as the report has it."""
+    """Return the operations of layers as a convention counts them; all else is exact."""
     if under.missing:
         raise ValueError(
-            f"report: expected a figure of every layer as {under.name} counts, found none of "
+            f"report: expected a figure of every layer as {under.name} counts it, found none for "
             f"{', '.join(under.missing)}"
         )
     exact, name = workload_of(under.report), under.name
@@ -355,7 +354,7 @@ def _as_counted_by(under: ConventionReport) -> Workload:
         )
         for row in under.layers.values()
     }
-    note = f"operations as {name} counts: {under.convention.formula}"
+    note = f"operations as {name} counts them: {under.convention.formula}"
     return replace(exact, layers=layers, notes=(note, *exact.notes), convention=name)
 
 
