@@ -201,7 +201,7 @@ def test_states_that_go_on_from_batch_to_batch_are_noted(
     model = multi_step()
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
     (note,) = monitor.run(batches[:2], prepare=repeated).notes
-    assert note.startswith("1, 3: the state of these neurons goes on from batch to batch")
+    assert note.startswith("1, 3: the state of these neurons is carried over from batch to batch")
     assert "run(..., before_batch=...)" in note
     assert note in " ".join(str(monitor.compute()).split())
 
@@ -216,7 +216,7 @@ def test_states_that_go_on_over_recordings_of_varying_length_are_noted() -> None
     model = nn.Sequential(neuron.IFNode(step_mode="m"))
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
     (note,) = monitor.run([x[:1], x[:2]]).notes
-    assert note.startswith("0: the state of these neurons goes on from batch to batch")
+    assert note.startswith("0: the state of these neurons is carried over from batch to batch")
     functional.reset_net(model)
     monitor.reset()
     assert monitor.run([x[:1], x[:2]], before_batch=functional.reset_net).notes == ()
