@@ -97,7 +97,7 @@ class Gradients:
             self._call = around
 
     def release(self) -> None:
-        """Remove hooks that were not called from leaf tensors of the user, such as parameters."""
+        """Remove hooks that have not run from the user's leaf tensors, such as parameters."""
         for handle in self._leaves:
             handle.remove()
         self._leaves.clear()

@@ -83,9 +83,9 @@ def _elementwise_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Li
     left = _stats(space, call.left, LEADING[call.left.ndim])
     right = _stats(space, call.right, LEADING[call.right.ndim])
     both, one = _pairs(call).sum(dtype=torch.float64), torch.ones_like(left.kind)
-    # `road.product` sums, over neurons, the left events times the right events (`met`). Here these
-    # are three: the pairs, each with one right event; the left events without a right event; and
-    # the remaining right events, without a left event.
+    # `road.product` sums, over neurons, the left events times the right events (`met`). It is given
+    # three neurons: one for the pairs, with one right event; one for the left events without a
+    # right event; and one for the remaining right events, without left events.
     others, none, events = left.event_counts - both, one - one, right.event_counts
     sums = [both, others, none, left.magnitudes, none, none, left.kind]
     left = DeviceStats.of(torch.stack([found.reshape(()) for found in sums]), (3,))
