@@ -445,7 +445,7 @@ def test_neurons_that_may_be_of_several_layers_are_of_none() -> None:
         report = run_parts(forward, {"a": 1, "b": 1})
         assert [row.events_out for row in report.cores.values()] == [None, None]
         assert [row.updates for row in report.cores.values()] == [None, None]
-        assert sum("take in its output alone" in note for note in report.notes) == 2
+        assert sum("read only its output" in note for note in report.notes) == 2
 
 
 def test_neurons_of_a_layer_that_is_left_out_are_not_of_the_one_before() -> None:

@@ -247,7 +247,7 @@ def test_states_of_sinabs_and_states_that_the_caller_keeps() -> None:
     model = nn.Sequential(nn.Linear(4, 3), layers.IAF())
     monitor, x = sm.Monitor(model, batch_dim=0, time_dim=1), torch.rand(2, 5, 4)
     (note,) = monitor.run([x, x]).notes
-    assert note.startswith("1: the state of these neurons goes on")
+    assert note.startswith("1: the state of these neurons is carried over")
     monitor.reset()
     assert monitor.run([x, x], before_batch=lambda net: net[1].reset_states()).notes == ()
 
@@ -359,6 +359,6 @@ def test_looking_at_states_adds_no_rows() -> None:
             model(x)
     functional.reset_net(model)
     report = sm.Monitor(model, batch_dim=1, time_dim=0).run([x, x, x])
-    assert report.notes[0].startswith("0.lif: the state of these neurons goes on")
+    assert report.notes[0].startswith("0.lif: the state of these neurons is carried over")
     assert report.layers_data == by_hand.compute().layers_data
     assert set(report.layers) == {"0.q", "0.matmul", "0.matmul_1"}

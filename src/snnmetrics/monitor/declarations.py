@@ -180,7 +180,7 @@ class Declarations:
         checked = dict(named or {})
         for key in checked:
             if not isinstance(key, str):
-                raise TypeError(f"{argument}: expected module names of type str, found {key!r}")
+                raise TypeError(f"{argument}: expected module names as text, found {key!r}")
             name, _, place = key.rpartition(".") if places else (key, "", "")
             known = name in self.modules
             if not places:  # a pattern, or a row of a module such as 'attn.qk'
@@ -200,7 +200,7 @@ class Declarations:
         grouped = {}
         for name, layers in (groups or {}).items():
             if not isinstance(name, str):
-                raise TypeError(f"groups: expected group names of type str, found {name!r}")
+                raise TypeError(f"groups: expected group names as text, found {name!r}")
             if not isinstance(layers, list | tuple | set):
                 raise TypeError(f"groups[{name!r}]: expected a list of names, found {layers!r}")
             if not layers:
