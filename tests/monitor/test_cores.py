@@ -167,7 +167,7 @@ def test_automatic_cores_have_the_loads_of_their_neurons(cut: bool) -> None:
             if name not in NEURONS:
                 assert (row.events_out, row.updates) == (None, None)
     assert len(report.cores) == number
-    assert any("out: no neurons are known that take in" in note for note in report.notes)
+    assert any("out: no core events_out and updates" in note for note in report.notes)
     synops = sum(row.synops.per_step for row in report.cores.values() if row.synops is not None)
     lasting = torch.tensor([6.0, 6.0, 6.0, 2.0, 2.0]) / 6
     layers = sum(report.layers[name].effective_synops for name in LAYERS)
@@ -355,7 +355,7 @@ def test_layers_that_run_once_for_several_steps_have_no_loads() -> None:
     assert report.cores["core1"].synops is None
     assert report.cores["core1"].neurons == 2
     assert report.cores.seconds is None
-    assert any("out: its calls are not one per time step" in note for note in report.notes)
+    assert any("out: no core loads, because it was not called" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def test_neurons_that_may_be_of_several_layers_are_of_none() -> None:
         report = run_parts(forward, {"a": 1, "b": 1})
         assert [row.events_out for row in report.cores.values()] == [None, None]
         assert [row.updates for row in report.cores.values()] == [None, None]
-        assert sum("take in its output alone" in note for note in report.notes) == 2
+        assert sum("read only its output" in note for note in report.notes) == 2
 
 
 def test_neurons_of_a_layer_that_is_left_out_are_not_of_the_one_before() -> None:
@@ -507,7 +507,7 @@ def test_sizes_that_vary_leave_no_loads() -> None:
                 conv(torch.ones(2, 1, size))
     report = monitor.compute()
     assert report.cores["core0"].synops is None
-    assert any("the size of its output varied" in note for note in report.notes)
+    assert any("because the size of its output varied" in note for note in report.notes)
 
 
 def test_layers_that_did_not_run_are_named() -> None:

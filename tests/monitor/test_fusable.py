@@ -18,7 +18,7 @@ from tests.helpers.toy import Fire
 def sources(model: nn.Module, x: Tensor, batches: int = 1, **options: Any) -> dict[str, str]:
     """The layer that each layer reads the output of, as the notes of a report have it."""
     report = sm.Monitor(model, batch_dim=0, **options).run([x] * batches)
-    begin, end = "reads the output of ", " with nothing but batch normalisation"
+    begin, end = "reads the output of ", " with at most batch normalisation"
     return {
         name: note.removeprefix(begin).partition(end)[0]
         for name, data in report.layers_data.items()

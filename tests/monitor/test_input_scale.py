@@ -158,7 +158,7 @@ def test_data_that_contradict_the_factors_are_refused(road: str | None) -> None:
         (torch.tensor([True]), TypeError, "expected real numbers, found torch.bool"),
         (torch.tensor([1.0, 0.0, 1.0]), ValueError, "expected positive finite factors"),
         (torch.tensor(torch.inf), ValueError, "expected positive finite factors"),
-        (nn.Parameter(FACTORS), ValueError, "give a function that returns it"),
+        (nn.Parameter(FACTORS), ValueError, "pass a function that returns it"),
         (lambda: None, TypeError, "the function's result: expected a positive number, found None"),
         (lambda: -1.0, ValueError, "the function's result: expected a positive finite number"),
         (FACTORS[:2], ValueError, "expected one factor per channel \\(3\\)"),

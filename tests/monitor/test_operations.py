@@ -534,7 +534,7 @@ def test_a_declaration_that_met_nothing_is_noted() -> None:
     model.forward = lambda x: model[0](x)  # type: ignore[method-assign]
     with sm.Monitor(model, batch_dim=0, input_scale={"1": 0.5}) as monitor:
         model(X)
-    assert "input_scale: no row of the name '1' was seen" in monitor.compute().notes
+    assert "input_scale: no row matches '1'" in monitor.compute().notes
 
 
 class TwoActivations(nn.Module):

@@ -201,7 +201,7 @@ def test_states_that_go_on_from_batch_to_batch_are_noted(
     model = multi_step()
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
     (note,) = monitor.run(batches[:2], prepare=repeated).notes
-    assert note.startswith("1, 3: the state of these neurons goes on from batch to batch")
+    assert note.startswith("1, 3: the state of these neurons is carried over from batch to batch")
     assert "run(..., before_batch=...)" in note
     assert note in " ".join(str(monitor.compute()).split())
 
@@ -216,7 +216,7 @@ def test_states_that_go_on_over_recordings_of_varying_length_are_noted() -> None
     model = nn.Sequential(neuron.IFNode(step_mode="m"))
     monitor = sm.Monitor(model, batch_dim=1, time_dim=0)
     (note,) = monitor.run([x[:1], x[:2]]).notes
-    assert note.startswith("0: the state of these neurons goes on from batch to batch")
+    assert note.startswith("0: the state of these neurons is carried over from batch to batch")
     functional.reset_net(model)
     monitor.reset()
     assert monitor.run([x[:1], x[:2]], before_batch=functional.reset_net).notes == ()
@@ -247,7 +247,7 @@ def test_states_of_sinabs_and_states_that_the_caller_keeps() -> None:
     model = nn.Sequential(nn.Linear(4, 3), layers.IAF())
     monitor, x = sm.Monitor(model, batch_dim=0, time_dim=1), torch.rand(2, 5, 4)
     (note,) = monitor.run([x, x]).notes
-    assert note.startswith("1: the state of these neurons goes on")
+    assert note.startswith("1: the state of these neurons is carried over")
     monitor.reset()
     assert monitor.run([x, x], before_batch=lambda net: net[1].reset_states()).notes == ()
 
@@ -359,6 +359,6 @@ def test_looking_at_states_adds_no_rows() -> None:
             model(x)
     functional.reset_net(model)
     report = sm.Monitor(model, batch_dim=1, time_dim=0).run([x, x, x])
-    assert report.notes[0].startswith("0.lif: the state of these neurons goes on")
+    assert report.notes[0].startswith("0.lif: the state of these neurons is carried over")
     assert report.layers_data == by_hand.compute().layers_data
     assert set(report.layers) == {"0.q", "0.matmul", "0.matmul_1"}

@@ -1,7 +1,7 @@
-"""Outputs of linear layers that reach another one unchanged but for batch normalisation.
+"""Detect linear layers whose input is the output of another one after at most batch normalisation.
 
-At inference such layers can be one: re-parameterised convolutions are trained apart and merged.
-Followed are outputs of operations that are recorded for the first time, until the root call ends.
+Such layers can be merged into one at inference, as in re-parameterised convolutions. Only outputs
+of operations that are recorded for the first time are followed, until the root call ends.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from snnmetrics.monitor.lineage import address_of
 FUSABLE = frozenset(
     {"linear", *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))}
 )
-"""Operations of which one can be merged into the next."""
-# Modules and functions that leave a linear layer's output a linear function of its input.
+"""Operations that can be merged with a following one of this set."""
+# Modules and functions after which the output of a linear layer is still affine in its input.
 MODULES = (
     *(nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.modules.dropout._DropoutNd, nn.modules.padding._ConstantPadNd),
@@ -38,43 +38,47 @@ _FUNCTIONS = frozenset(
 
 
 class AffineOutputs:
-    """Names of linear layers by the tensors that are their outputs, in one root call."""
+    """Names of linear layers by their output tensors, in one root call."""
 
     def __init__(self) -> None:
         self._names: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def keep(self, output: Any, name: str) -> None:
-        """Keep the output of a linear layer."""
+        """Register a tensor as output of a linear layer."""
         if isinstance(output, Tensor):
             self._names[_owner(output)] = name, _version(output)
 
     def source_of(self, x: Tensor) -> str | None:
-        """The linear layer that a tensor is the output of; None if it was changed since."""
+        """Return the linear layer that output a tensor; None if unknown or changed since."""
         found = self._names.get(_owner(x))
         if found is None or found[1] != _version(x):
             return None
         return str(found[0])
 
     def pass_on(self, x: Any, output: Any) -> None:
-        """Keep an output that is an affine function of a tensor, if that is one of these."""
+        """Register ``output``, an affine function of ``x``, if ``x`` is registered."""
         if isinstance(x, Tensor) and isinstance(output, Tensor):
             source = self.source_of(x)
             if source is not None:
                 self.keep(output, source)
 
     def follow(self, func: Callable[..., Any], args: tuple[Any, ...], output: Any) -> None:
-        """Follow a function that was called with activations first, and gave this output."""
+        """Update the registered outputs after a function call whose first argument is activations.
+
+        The output is registered if the function is affine, and removed otherwise.
+        """
         if func in _FUNCTIONS and args:
             self.pass_on(args[0], output)
         elif isinstance(output, Tensor):
             self._names.pop(_owner(output), None)  # it was written in place
 
     def wrote(self, target: Any, keeps: bool) -> None:
-        """Follow a write into a tensor.
+        """Update the registered outputs after a write into a tensor.
 
         Args:
             target: The tensor.
-            keeps: Whether what was written depends on no activation, such as a padding.
+            keeps: Whether the written values are independent of activations, such as padding. The
+                tensor then stays registered.
         """
         if not isinstance(target, Tensor):
             return
@@ -89,12 +93,12 @@ class AffineOutputs:
                 self._names[x] = found[0], _version(x)
 
     def clear(self) -> None:
-        """The root call ended, or writes can no longer be detected."""
+        """Drop all outputs: the root call has ended, or writes can no longer be detected."""
         self._names.clear()
 
 
 def _owner(x: Tensor) -> Tensor:
-    """The tensor that a view of all of its elements is of."""
+    """Return the base of a view that has all elements of the base, else the tensor itself."""
     base = x._base
     return x if base is None or base.numel() != x.numel() else base
 

@@ -1,7 +1,8 @@
-"""Call sites: what all calls of one operation with one weight and inputs of one shape share.
+"""Call sites: data shared by all calls of one operation with one weight and one input shape.
 
-It is found out once. Of each further call only the input is read and added up, neuron by neuron;
-the sums meet the synapse map when the batch is complete, or when the weight has changed.
+A call site is created at the first call. Each further call only reads its input and adds it to sums
+per neuron. The sums are multiplied with the synapse map when the batch is complete, or earlier if
+the weight has changed.
 """
 
 from __future__ import annotations
@@ -31,33 +32,33 @@ from snnmetrics.tensors.kinds import InputKind
 from snnmetrics.tensors.stats import InputStats, total
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
-# Parts that wait to be added up, and their elements.
+# Maximum number of statistics kept before they are added up, and of their elements together.
 _MOST_PARTS, _MOST_ELEMENTS = 64, 2**17
 
 
 class InputSums:
-    """Statistics of tensors, summed: of complete root calls, and of the one that runs.
+    """Summed statistics of tensors, separate for complete root calls and the current one.
 
-    Statistics of few neurons are kept in lists of limited length and added up together, since each
-    call of PyTorch costs more than what it adds.
+    Statistics of few neurons are kept in lists of limited length and added up together, since the
+    overhead of a PyTorch call exceeds the cost of the addition.
 
     Attributes:
-        calls: Tensors in complete root calls.
-        vectors: Their vectors.
-        open_calls: Tensors in the root call that runs.
+        calls: Number of tensors in complete root calls.
+        vectors: Number of their vectors.
+        open_calls: Number of tensors in the current root call.
     """
 
     __slots__ = ("_most", "_open", "_open_vectors", "_parts", "calls", "open_calls", "vectors")
 
     def __init__(self) -> None:
         self.calls = self.vectors = self.open_calls = self._open_vectors = 0
-        self._most = 1  # parts that are added up; not known before the first one
+        self._most = 1  # parts to add up together; set after the first one
         self._parts: list[Any] = []
         self._open: list[Any] = []
 
     @property
     def stats(self) -> InputStats | DeviceStats | None:
-        """The sum over complete root calls, float64; None before the first one."""
+        """Sum over complete root calls, float64; None before the first one."""
         if not self._parts:
             return None
         summed = _total(self._parts)
@@ -65,7 +66,7 @@ class InputSums:
         return self._parts[0]  # type: ignore[no-any-return]
 
     def add(self, stats: InputStats | DeviceStats, vectors: int) -> None:
-        """Add one tensor of the root call that runs."""
+        """Add one tensor of the current root call."""
         self.open_calls += 1
         self._open_vectors += vectors
         self._open.append(stats)
@@ -75,7 +76,7 @@ class InputSums:
             self._open = [_total(self._open)]
 
     def settle(self) -> None:
-        """Add the sums of the root call, which is complete."""
+        """Add the sums of the current root call, which has completed, to the batch."""
         self._parts += self._open
         self.calls += self.open_calls
         self.vectors += self._open_vectors
@@ -84,7 +85,7 @@ class InputSums:
         self._open, self.open_calls, self._open_vectors = [], 0, 0
 
     def discard(self) -> None:
-        """Drop the sums of the root call, which failed."""
+        """Drop the sums of the current root call, which failed."""
         self._open, self.open_calls, self._open_vectors = [], 0, 0
 
 
@@ -99,36 +100,38 @@ Sums = dict[InputKind, InputSums]
 
 @dataclass(eq=False)
 class CallSite:
-    """An operation with its weight, and what all its calls have in common.
+    """An operation with its weight, and the data that all its calls share.
 
     Attributes:
         key: Key of the row.
-        name: Name of the row, as far as rows are known.
-        operation: Its facts.
+        name: Name of the row; may change when further rows appear.
+        operation: The operation as reported.
         input_shape: Shape of the input with batch dimensions.
         batch_dims: Dimensions of the input that are not neurons.
-        vectors: Input vectors of one call.
-        elements: Elements of the input.
-        dense_macs: Of one call.
-        outputs: Elements of the output.
+        vectors: Number of input vectors of one call.
+        elements: Number of elements of the input.
+        dense_macs: Dense MACs of one call.
+        outputs: Number of elements of the output.
         declared: Declared kind of the input, if any.
-        weight: The weight. Held with the site: another one may get its address.
-        map_of: Makes the map, from the weight as it is.
-        sources: Paths of the parameters that the weight is made of.
-        samples_first: Whether the first dimension of the input is the batch, and no other.
+        weight: The weight. The reference keeps it alive, so that its address is not reused.
+        map_of: Function that makes the map from the current values of the weight.
+        sources: Paths of the parameters from which the weight is computed.
+        samples_first: Whether only the first dimension of the input is the batch.
         scale: Declared scale of the input, if any.
-        road: The road of inputs on an accelerator; None where the host reads them.
-        copied: Whether the host reads a copy of the input, whose device has no float64.
-        map: The map of the weight as it is; None where it must be compared again.
-        version: Of the weight, when the map was made.
+        road: Reader of inputs on an accelerator; None if the host reads them.
+        copied: Whether the host reads a copy of the input, because its device lacks float64.
+        map: Map of the current weight; None if the weight must be compared again.
+        version: Version of the weight when the map was made.
         expected: Kind of the last input.
-        loads_of: Makes the loads of the cores that the neurons lie on, from the weight as it is.
-        sums: Statistics of the inputs that met this map, by kind.
-        closed: Earlier maps with what met them.
-        reads: Name of the linear layer whose output it reads, changed by batch normalisation alone.
+        loads_of: Function that makes the core loads of the layer from the current weight.
+        sums: Statistics of the inputs to be multiplied with ``map``, by kind.
+        closed: Earlier maps, each with the statistics to be multiplied with it.
+        reads: Name of the linear layer whose output is the input, with at most batch normalisation
+            in between.
         level: Largest level of analog inputs on the host, see ``level_of``.
         level_there: Level of an input on an accelerator, until it is added to the row.
-        looked: Whether no level is looked for: one on an accelerator was, or none is wanted.
+        skips_level: Whether to skip further levels: one was taken on an accelerator, or the kind or
+            scale is declared.
     """
 
     key: RowKey
@@ -156,14 +159,14 @@ class CallSite:
     reads: str | None = None
     level: float = 0.0
     level_there: Tensor | None = None
-    looked: bool = False
+    skips_level: bool = False
     loads_of: Callable[[Tensor], CoreLoads | None] | None = None
     _loads: CoreLoads | None = None
     _loads_of: SynapseMap | None = None
     _columns: tuple[Tensor, ...] = ()
     _columns_of: SynapseMap | None = None
     _number: float | None = None
-    _number_there: Tensor | None = None  # the number as a tensor, where the input lies
+    _number_there: Tensor | None = None  # the number as a tensor on the device of the input
 
     @property
     def neurons(self) -> list[int]:
@@ -171,21 +174,21 @@ class CallSite:
         return [size for d, size in enumerate(self.input_shape) if d not in self.batch_dims]
 
     def update_map(self) -> SynapseMap:
-        """Make the map of the weight as it is; sums that belong to another map are closed."""
+        """Make the map of the current weight, after setting aside the sums of the previous map."""
         made = self.map_of(self.weight)
         self.close()
         self.version, self.map = version_of(self.weight), made
         return made
 
     def close(self) -> None:
-        """Set the map and its sums aside: the weight must be compared before the next call."""
+        """Set the map and its sums aside, so that the weight is compared before the next call."""
         if self.map is not None and self.sums:
             self.closed.append((self.map, self.sums))
             self.sums = {}
         self.map = None
 
     def take_sums(self) -> list[tuple[SynapseMap, Sums]]:
-        """Return the maps with the sums of their inputs, and hold these no longer."""
+        """Return the maps with the sums of their inputs, and drop these sums."""
         found, self.closed = self.closed, []
         if self.map is not None and self.sums:
             found.append((self.map, self.sums))
@@ -193,9 +196,11 @@ class CallSite:
         return found
 
     def vector_synops(self, x: Tensor, kind: int | Tensor) -> Tensor:
-        """Synops of each input vector, in the shape of the batch dimensions, with gradient.
+        """Compute the synops of each input vector, with gradient.
 
-        float32 where it is exact: of inputs of zeros and ones whose synops are below 2**24.
+        Returns:
+            Tensor in the shape of the batch dimensions. It is float32 if that is exact (inputs of
+            zeros and ones, synops below 2**24), else float64.
         """
         assert self.map is not None
         if self.is_exact(x, kind):
@@ -203,33 +208,33 @@ class CallSite:
         return vector_synops(x, self.batch_dims, self.map.dense)
 
     def is_exact(self, x: Tensor, kind: int | Tensor) -> bool:
-        """Whether products of an input with :meth:`columns` are exact in float32."""
+        """Return whether products of an input with :meth:`columns` are exact in float32."""
         assert self.map is not None
         return (
             kind is InputKind.BINARY
             and x.dtype is torch.float32
             and self.batch_dims == tuple(range(len(self.batch_dims)))
             and self.map.synapses < FLOAT32_INTEGERS
-            and not torch.is_autocast_enabled("cpu")  # which leaves float64 alone
+            and not torch.is_autocast_enabled("cpu")  # does not cast float64
             and torch.get_float32_matmul_precision() == "highest"
         )
 
     def flat(self, x: Tensor) -> Tensor:
-        """An input whose first dimensions are not neurons, with its neurons in one dimension."""
+        """Flatten the neurons of an input whose leading dimensions are the batch dimensions."""
         leading = len(self.batch_dims)
         return x if x.ndim == leading + 1 else x.flatten(leading)
 
     @property
     def loads(self) -> CoreLoads | None:
-        """Loads of the cores that the neurons lie on; None without cores."""
+        """Loads of the cores of the layer; None without cores."""
         if self.loads_of is not None and self._loads_of is not self.map:
             self._loads, self._loads_of = self.loads_of(self.weight), self.map
         return self._loads
 
     def columns(self, number: int) -> Tensor:
-        """What an input vector is multiplied with: fan-outs, then ones; float32.
+        """Return the columns that input vectors are multiplied with: fan-outs, then ones.
 
-        The same object as long as the map is the same.
+        The tensor is float32, ``(neurons, number)``, and the same object while the map is the same.
 
         Args:
             number: Number of columns, 1 or 2.
@@ -243,7 +248,7 @@ class CallSite:
         return self._columns[number - 1]
 
     def known(self, calls: int) -> dict[str, Any]:
-        """Fields of :class:`~snnmetrics.report.Counts` that follow from shapes, for some calls."""
+        """Return the fields of :class:`~snnmetrics.report.Counts` determined by shapes."""
         return {
             "calls": calls,
             "vectors": self.vectors * calls,
@@ -256,12 +261,16 @@ class CallSite:
 
     @cached_property
     def facts(self) -> tuple[int, ...]:
-        """What is known of one call, in the order of ``FACTS``."""
+        """Numbers of one call determined by shapes, in the order of ``FACTS``."""
         known = self.known(calls=1)
         return tuple(known[name] for name in FACTS)
 
     def factor(self, given: Factor) -> Factor:
-        """A factor of the input as it divides the input: a number, or a float64 tensor there."""
+        """Return a factor by which the input can be divided.
+
+        A number is returned unchanged. A tensor is returned as float64 on the device of the input,
+        in a shape that broadcasts with the input.
+        """
         if not isinstance(given, Tensor):
             return given
         assert self.scale is not None
@@ -271,7 +280,7 @@ class CallSite:
             return self.scale.placed(given, self.input_shape, self.batch_dims, device)
 
     def factor_there(self, given: Factor) -> Tensor:
-        """The same as a tensor, on the device of the input."""
+        """Return :meth:`factor` as a tensor on the device of the input."""
         if isinstance(given, Tensor):
             placed = self.factor(given)
             assert isinstance(placed, Tensor)
@@ -285,7 +294,7 @@ class CallSite:
         return self._number_there
 
     def reset(self) -> None:
-        """Drop what the batch added. An input that held more values needs no further look."""
+        """Drop the sums of the batch. An infinite level stays, since it cannot change any more."""
         self.sums, self.closed = {}, []
         self.level_there = None
         if self.level != math.inf:
@@ -293,7 +302,7 @@ class CallSite:
 
 
 def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
-    """Refuse data that contradict the declared kind of the input of a row.
+    """Raise if data contradict the declared kind of the input of a row.
 
     Raises:
         ValueError: If a kind is looser than the declared one.
@@ -305,16 +314,16 @@ def check_kind(name: str, declared: str | None, *kinds: int | Tensor) -> None:
 
 
 def declared_kind(label: str) -> InputKind:
-    """The kind that a user declared by its name."""
+    """Return the kind with a declared name."""
     return InputKind[label.upper()]
 
 
 def unscaled(name: str, x: Tensor, scale: Factor) -> Tensor:
-    """Spike counts from an input that was declared to be ``scale`` times a spike count.
+    """Return the spike counts of an input that is declared to be ``scale`` times a spike count.
 
     Raises:
-        ValueError: If the input is not such a multiple, but for rounding, or the count
-            is above 65,536 in magnitude.
+        ValueError: If the input is not such a multiple, except for rounding, or a count is above
+            65,536 in magnitude.
     """
     whole, fits = divided(x.detach(), scale)
     if not bool(fits.all()):
@@ -323,7 +332,7 @@ def unscaled(name: str, x: Tensor, scale: Factor) -> Tensor:
 
 
 def no_multiple(name: str, scale: Factor) -> str:
-    """Say that an input is no multiple of its declared scale."""
+    """Return the start of the error message for an input that contradicts its declared scale."""
     if isinstance(scale, Tensor):
         shown = f"{scale.item():g}" if scale.numel() == 1 else "a factor per channel"
     else:

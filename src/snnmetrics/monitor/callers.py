@@ -1,7 +1,7 @@
-"""Where an operation was called: the calls that lead to it, and whether they begin in a hook.
+"""Call chain of an operation, and detection of operations in hooks.
 
-An operation that is traced live has Python frames. In a compiled graph it has the text of a stack
-trace, which PyTorch's compiler keeps with every node.
+For an operation of an eager forward pass, the chain is read from Python frames. For a node of a
+compiled graph, it is read from the text of the stack trace that PyTorch's compiler stores there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import nn
 
-# Modules whose functions only forward a call: they are left out of call chains.
+# Modules whose functions only forward a call. Call chains do not contain them.
 _PASSING_ON = frozenset(
     {
         *("torch.overrides", "torch.functional", "torch.nn.functional"),
@@ -24,43 +24,44 @@ _PASSING_ON = frozenset(
     }
 )
 _PASSING_PACKAGES = ("torch._dynamo", "torch.nn.modules.")
-# PyTorch's functions that call the forward of a module and its hooks.
+# Code of PyTorch's functions that call the forward of a module and its hooks.
 _CALLERS = frozenset(
     {
         nn.Module._call_impl.__code__,
         *(c for c in nn.Module._call_impl.__code__.co_consts if isinstance(c, CodeType)),
     }
 )
-# The compiler's name for the rest of a function, behind a graph break in it.
+# Name given by the compiler to the part of a function after a graph break.
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+")
 _LINE = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)')
 
 
 class Caller(Protocol):
-    """What called an operation."""
+    """Caller of an operation."""
 
     def chain(self) -> tuple[str, ...]:
-        """Calls that lead from the forward of a module to the operation, innermost last."""
+        """Return the calls from the forward of a module to the operation, innermost last."""
 
     def is_hook(self, module: nn.Module) -> bool:
-        """Whether a function that a module with hooks called is not its forward."""
+        """Return whether a hook of the module called the operation, instead of its forward."""
 
 
 class LiveCaller(NamedTuple):
-    """Frames of an operation that has just run.
+    """Caller of an operation of an eager forward pass, by its Python frames.
 
     Attributes:
-        frame: The innermost one.
-        end: The function that calls a module, where the chain ends.
+        frame: Innermost frame.
+        end: Code of the function that calls modules, at which the chain ends.
     """
 
     frame: FrameType | None
     end: CodeType
 
     def chain(self) -> tuple[str, ...]:
-        """Calls that lead to the operation.
+        """Return the calls from the forward of a module to the operation, innermost last.
 
-        Each is there once, so that a recursion does not make a chain, and a row, for each depth.
+        Each call appears once, so that a recursive function does not produce a different chain, and
+        thus a different row, for each depth.
         """
         chain: dict[str, None] = {}
         frame = self.frame
@@ -73,7 +74,7 @@ class LiveCaller(NamedTuple):
         return tuple(reversed(chain))
 
     def is_hook(self, module: nn.Module) -> bool:
-        """Whether a function that a module with hooks called is not its forward."""
+        """Return whether a hook of the module called the operation, instead of its forward."""
         frame = self.frame
         while frame is not None and frame.f_back is not None:
             if frame.f_back.f_code in _CALLERS and frame.f_code not in _CALLERS:
@@ -84,11 +85,11 @@ class LiveCaller(NamedTuple):
 
 
 class GraphCaller:
-    """The stack trace of a node of a compiled graph.
+    """Caller of an operation of a compiled graph, by the stack trace of its node.
 
     Args:
-        trace: Its text; None where there is none.
-        module: The innermost module in whose call it happened.
+        trace: Text of the stack trace; None if the node has none.
+        module: Innermost module that ran the operation.
     """
 
     def __init__(self, trace: str | None, module: nn.Module) -> None:
@@ -98,21 +99,21 @@ class GraphCaller:
         self._in_hook = bool(called and self._places) and _is_hook(self._places[0], module)
 
     def chain(self) -> tuple[str, ...]:
-        """Calls that lead to the operation, as of a :class:`LiveCaller`."""
+        """Return the calls that lead to the operation, as :meth:`LiveCaller.chain` does."""
         kept = [p.text for p in self._places if not p.file.startswith((*_PASSING_FILES, _MODULES))]
         return tuple(reversed(dict.fromkeys(reversed(kept))))
 
     def is_hook(self, module: nn.Module) -> bool:
-        """Whether a function that a module with hooks called is not its forward."""
+        """Return whether a hook of the module called the operation, instead of its forward."""
         return self._in_hook
 
 
 def _is_hook(place: _Place, module: nn.Module) -> bool:
-    """Whether the first call in the call of a module, as a stack trace shows it, is a hook's."""
+    """Return whether the first call that a module made, according to a stack trace, is a hook."""
     code = _forward_code(module)
     if code is None or place.is_in(code):
         return False
-    # The trace leaves out functions of PyTorch's own modules.
+    # Stack traces do not contain functions of PyTorch's own modules.
     return not (code.co_filename.startswith(_MODULES) and place.file in _PASSING_FILES)
 
 
@@ -129,7 +130,7 @@ class _Place(NamedTuple):
         return f"{self.name}:{self.line}:{self.column}"
 
     def is_in(self, code: CodeType) -> bool:
-        """Whether it is in a function."""
+        """Return whether the call is in a function."""
         same = self.file == code.co_filename and self.name == code.co_name
         lines = [line for *_, line in code.co_lines() if line is not None]
         return same and min(lines) <= self.line <= max(lines)
@@ -149,9 +150,9 @@ def _places_in(trace: str) -> list[_Place]:
 
 
 def _column(file: str, line: int, shown: list[str]) -> int:
-    """Column of a call, from the line that is shown and the marks below it.
+    """Return the column of a call, from its source line and the marks below it in the trace.
 
-    Without marks it is the whole line.
+    Without marks, the call is the whole line.
     """
     source = linecache.getline(file, line)
     indent = len(source) - len(source.lstrip())
@@ -163,7 +164,7 @@ def _column(file: str, line: int, shown: list[str]) -> int:
 
 
 def _place_of(frame: FrameType) -> str:
-    """Function, line and column; where Python does not know the column, the instruction."""
+    """Return function, line and column; the instruction if Python does not provide the column."""
     code, column = frame.f_code, None
     if hasattr(code, "co_positions"):  # from Python 3.11 on
         at = next(islice(code.co_positions(), frame.f_lasti // 2, None), None)
@@ -173,7 +174,7 @@ def _place_of(frame: FrameType) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """Name of a function, also of what the compiler made of its rest."""
+    """Return the name of a function, without the compiler's addition after a graph break."""
     resumed = _RESUMED.fullmatch(name)
     return name if resumed is None else resumed[1]
 

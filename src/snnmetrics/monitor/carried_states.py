@@ -1,4 +1,4 @@
-"""Find neurons whose state goes on from one batch to the next."""
+"""Detect neurons whose state is carried over from one batch to the next."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _MOST_NAMES = 3
 
 
 class CarriedStates:
-    """Looks at the states of known neurons in one batch, when each is called for the first time.
+    """Checks the states of known neurons at their first calls in one batch.
 
-    A state that is not zero then is that of the batch before: neither the model nor its caller has
-    reset it, and the call was given no other. The batch must have the size of the one before, but
-    for the number of steps, since neurons begin anew with an input of another size.
+    A nonzero state at the first call is left over from the previous batch: neither the model nor
+    its caller has reset it, and no state was passed to the call. The batch must have the same shape
+    as the previous one, except for the number of steps, since neurons reset their state if the size
+    of their input changes.
 
     Args:
         model: The model.
@@ -42,7 +43,7 @@ class CarriedStates:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at the states of the batch that runs inside."""
+        """Check the states in the batch that runs in this context."""
         self._waiting, self._found = dict(self._names), []
         interception.intercept(self)
         try:
@@ -57,9 +58,9 @@ class CarriedStates:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Look at the state of neurons before their first call."""
+        """Check the state of neurons before their first call, then make the call."""
         name = self._waiting.pop(id(module), None)
-        if name is not None and len(args) + len(kwargs) == 1:  # else it is called with a state
+        if name is not None and len(args) + len(kwargs) == 1:  # no state among the arguments
             with torch._C.DisableTorchFunction(), unseen_by_modes():
                 if any(bool(state.any()) for state in _states(module)):
                     self._found.append(name)
@@ -67,28 +68,28 @@ class CarriedStates:
 
     @property
     def counter(self) -> None:
-        """Compiled code runs eagerly in the batch that is looked at."""
+        """Always None, so that compiled code runs eagerly in the checked batch."""
         return None
 
     def called_script(self, func: Any) -> None:
-        """Scripted functions are not neurons."""
+        """Do nothing: scripted functions are not neurons."""
 
     def notes(self) -> frozenset[str]:
-        """The note of a report, if a state was carried over."""
+        """Return the note for the report, if a state was carried over."""
         if not self._found:
             return frozenset()
         names = ", ".join(self._found[:_MOST_NAMES])
         more = len(self._found) - _MOST_NAMES
         note = (
-            f"{names}{f' and {more} more' if more > 0 else ''}: the state of these neurons goes on "
-            "from batch to batch, so that counts depend on the batches before; "
-            "run(..., before_batch=...) takes a function of the model that resets it"
+            f"{names}{f' and {more} more' if more > 0 else ''}: the state of these neurons is "
+            "carried over from batch to batch, so counts depend on the previous batches; to reset "
+            "it, pass a function of the model as run(..., before_batch=...)"
         )
         return frozenset({note})
 
 
 def _states(module: nn.Module) -> Iterator[Tensor]:
-    """Tensors that hold the running state of neurons: buffers, and SpikingJelly's memories."""
+    """Yield the tensors of the running state of neurons: buffers, and SpikingJelly's memories."""
     buffers = {name: module._buffers.get(name) for name in running_state(module)}
     for state in (*buffers.values(), *vars(module).get("_memories", {}).values()):
         if isinstance(state, Tensor) and not state.is_meta:

@@ -1,6 +1,6 @@
-"""Loads of cores, from what the layers that lie on them take in and what their neurons emit.
+"""Loads of cores, from the inputs of their layers and the outputs of their neurons.
 
-What is read of each call is kept with the figures of input vectors, and attributed to samples and
+The loads of each call are kept with the figures of input vectors, and attributed to samples and
 time steps in the same way. When the batch is complete, the loads of all layers of a core are added.
 """
 
@@ -22,21 +22,21 @@ from snnmetrics.report.data import RowKey
 from snnmetrics.report.distribution import Distribution
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
-_FEW_RANGES = 64  # up to which slices are summed one by one
+_FEW_RANGES = 64  # maximum number of slices to sum one by one
 
 Ran = tuple[RowKey | None, tuple[int, ...]]
-"""A layer that ran, None if it is not laid on cores, and the shape of its output."""
+"""Key of a layer that ran (None if it is not placed on cores), and the shape of its output."""
 
 
 class _Layer(NamedTuple):
-    """A layer on its cores.
+    """A layer placed on cores.
 
     Attributes:
         name: Name of its row.
-        layout: Where its neurons lie.
-        loads: Loads of its cores, with the weight as it is.
-        held: What each core holds, the most so far, ``(held, cores)``.
-        core_of: Core of each neuron, where slices would be many; else None.
+        layout: Placement of its neurons.
+        loads: Loads of its cores, with the current weight.
+        held: Maximum contents of each core so far, ``(held, cores)``.
+        core_of: Core of each neuron; None if the placement consists of few slices.
     """
 
     name: str
@@ -47,17 +47,17 @@ class _Layer(NamedTuple):
 
 
 class LaidOut:
-    """The layers of a model on cores.
+    """The layers of a model, placed on cores.
 
     Args:
-        cores: How they are laid on cores.
+        cores: Rules of the placement.
     """
 
     def __init__(self, cores: Cores) -> None:
         self.cores = cores
         self._layers: dict[RowKey, _Layer] = {}
-        self._varied: set[str] = set()  # rows whose output has several shapes
-        self._without_neurons: set[RowKey] = set()  # of which it is not known which neurons follow
+        self._varied: set[str] = set()  # rows with outputs of several shapes
+        self._without_neurons: set[RowKey] = set()  # layers whose following neurons are ambiguous
         self._untimed: set[str] = set()
         self._must_fit = False
         self._known_neurons: dict[str, bool] = {}
@@ -72,18 +72,19 @@ class LaidOut:
         copies: Copies | None,
         device: torch.device,
     ) -> CoreLoads | None:
-        """The loads of the cores of a layer; None if it lies on none.
+        """Place a layer on cores and return the loads of its cores; None if it is not on cores.
 
         Args:
             key: Key of its row.
             name: Name of the row.
             spec: The operation.
-            mask: Where the weight is not zero; None if it is zero nowhere.
-            copies: How the input is padded by copies of itself, if it is.
-            device: Where the input lies.
+            mask: Nonzero weights; None if all weights are nonzero.
+            copies: Padding of the input by copies of itself, as in :class:`CoreLoads`; None without
+                such padding.
+            device: Device of the input.
 
         Raises:
-            ValueError: If it does not fit on the cores.
+            ValueError: If the layer does not fit on the cores.
         """
         shape, known = neuron_shape(spec), self._layers.get(key)
         if known is not None and known.layout.shape != shape:
@@ -107,20 +108,22 @@ class LaidOut:
         return loads
 
     def layer_before(self, ran: Sequence[Ran], shape: tuple[int, ...]) -> RowKey | None:
-        """The layer whose neurons these are; None if there is none, or it may be several.
+        """Return the layer whose output some neurons read; None if there is not exactly one.
 
         Args:
             ran: Layers that ran since the last neurons.
-            shape: Shape of the neurons.
+            shape: Shape of the neurons. The output of the layer must end with it.
         """
-        alike = [key for key, output in ran if output[max(0, len(output) - len(shape)) :] == shape]
-        if len(alike) == 1:
-            return alike[0]
-        self._without_neurons.update(key for key in alike if key is not None)
+        matching = [
+            key for key, output in ran if output[max(0, len(output) - len(shape)) :] == shape
+        ]
+        if len(matching) == 1:
+            return matching[0]
+        self._without_neurons.update(key for key in matching if key is not None)
         return None
 
     def emitted(self, key: RowKey, spikes: Tensor, lead: int, is_binary: bool) -> Tensor:
-        """Nonzero outputs of the neurons behind a layer, on each core: ``(*lead, cores)``."""
+        """Count the nonzero outputs of a layer's neurons on each core, ``(*lead, cores)``."""
         layer, events = self._layers[key], spikes.flatten(lead)
         if not (is_binary and spikes.dtype is torch.float32 and spikes.numel() < FLOAT32_INTEGERS):
             events = events != 0
@@ -133,22 +136,25 @@ class LaidOut:
         return found.index_add_(-1, layer.core_of.to(events.device), events.to(torch.float64))
 
     def updated(self, key: RowKey, lead: Sequence[int]) -> Tensor:
-        """Neurons behind a layer on each of its cores, for each output: ``(*lead, cores)``."""
+        """Return the number of a layer's neurons on each core, ``(*lead, cores)``.
+
+        Every output vector updates each neuron once.
+        """
         neurons = self._layers[key].loads.neurons
         return neurons.expand(*lead, -1)
 
     def totals(
         self, figures: Mapping[Place, list[VectorFigures]], batch: Batch
     ) -> tuple[dict[RowKey | str, CoreTotals], Distribution | None]:
-        """Loads of a complete batch, and the time that its samples take, None if not known.
+        """Compute the loads of a complete batch, and the time of its samples (None if unknown).
 
         Args:
-            figures: What was read of its calls.
-            batch: The batch, of known time steps.
+            figures: Figures of the calls of the batch.
+            batch: The batch; its time steps are known.
 
         Raises:
-            ValueError: If what lies on a core does not fit, or leading dimensions do not tell
-                samples from steps.
+            ValueError: If the contents of a core exceed its limits, or samples and steps cannot be
+                distinguished by the leading dimensions.
         """
         self._require_fit()
         loads: dict[RowKey, Tensor | None] = {}
@@ -166,13 +172,14 @@ class LaidOut:
         if self._by_name:
             known = [self._on_named_cores(loads)] if is_timed else []
             labels = tuple(self.cores.mapping or {})
-            nothing = torch.zeros(len(HELD), len(labels), dtype=torch.float64)  # layers hold it
+            # The contents of the cores are in the totals of the layers.
+            nothing = torch.zeros(len(HELD), len(labels), dtype=torch.float64)
             total = known[0] if known else None
             found[""] = CoreTotals.of(labels, total, nothing, all(has_neurons.values()))
         for key, values in loads.items():
             layer, neurons = self._layers[key], has_neurons[key]
             labels = tuple(map(str, layer.layout.labels))
-            if self._by_name:  # what cores hold of it
+            if self._by_name:  # only the contents that belong to this layer
                 found[key] = CoreTotals(labels, True, neurons, held=layer.held)
             else:
                 found[key] = CoreTotals.of(labels, values, layer.held, neurons)
@@ -184,12 +191,12 @@ class LaidOut:
 
     @property
     def has_times(self) -> bool:
-        """Whether times of the cores were given."""
+        """Whether the timings of the cores were given."""
         return bool(self._prices)
 
     @property
     def _prices(self) -> dict[str, float]:
-        """Seconds that a core takes for one of each load, of loads that take time."""
+        """Seconds per unit of each load, for loads with a given timing."""
         prices = {
             "synops": self.cores.seconds_per_synop,
             "events_in": self.cores.seconds_per_event,
@@ -198,16 +205,16 @@ class LaidOut:
         return {load: price for load, price in prices.items() if price is not None}
 
     def notes(self) -> list[str]:
-        """Notes on layers without figures of cores."""
-        reasons = dict.fromkeys(self._untimed, "its calls are not one per time step")
+        """Return notes on layers with missing core loads."""
+        reasons = dict.fromkeys(self._untimed, "it was not called once per time step")
         reasons |= dict.fromkeys(self._varied, "the size of its output varied")
         known = self._known_neurons.items()
         without = [name for name, has_neurons in known if not (has_neurons or name in reasons)]
         return [
-            *(f"{name}: {reason}: no loads of its cores" for name, reason in reasons.items()),
+            *(f"{name}: no core loads, because {reason}" for name, reason in reasons.items()),
             *(
-                f"{name}: no neurons are known that take in its output alone: no events_out and no "
-                "updates of its cores"
+                f"{name}: no core events_out and updates, because no neurons were found that read "
+                "only its output"
                 for name in without
             ),
         ]
@@ -231,12 +238,12 @@ class LaidOut:
         figures: Mapping[Place, list[VectorFigures]],
         batch: Batch,
     ) -> tuple[Tensor | None, bool]:
-        """Loads of the cores of one layer, and whether its neurons are known.
+        """Return the loads of the cores of one layer, and whether its neurons are known.
 
-        Loads are ``(figures, T, B, cores)``; None without known steps.
+        Loads are ``(figures, T, B, cores)``; None if time steps are unknown.
         """
-        seen = [figures[f"core_{what}", key] for what in OF_INPUTS]
-        series = [series_of(layer.name, vectors, batch) for vectors in seen]
+        of_inputs = [figures[f"core_{what}", key] for what in OF_INPUTS]
+        series = [series_of(layer.name, vectors, batch) for vectors in of_inputs]
         if not all(one.timed for one in series):
             return None, False
         values = [one.values for one in series]
@@ -249,7 +256,7 @@ class LaidOut:
         return torch.stack([*values, *nothing]), False
 
     def _on_named_cores(self, loads: Mapping[RowKey, Tensor | None]) -> Tensor:
-        """Loads of cores with a part of several layers: their sums, ``(figures, T, B, cores)``."""
+        """Add the loads of all layers on cores that layers share, ``(figures, T, B, cores)``."""
         labels = list(self.cores.mapping or {})
         total = torch.zeros(len(FIGURES), 0, 1, len(labels), dtype=torch.float64)
         for number, (key, values) in enumerate(loads.items()):
@@ -261,7 +268,10 @@ class LaidOut:
         return total
 
     def _seconds(self, known: Sequence[Tensor], batch: Batch) -> Distribution:
-        """Time of each sample: at each step that of the slowest core, its largest term."""
+        """Return the time of each sample.
+
+        The time of a step is that of the slowest core. The time of a core is its largest term.
+        """
         terms = [
             values[FIGURES.index(load)].amax(-1) * price
             for values in known
@@ -274,7 +284,7 @@ class LaidOut:
 
 
 def _core_of(layout: LayerLayout, device: torch.device) -> Tensor | None:
-    """Core of each neuron, ``(neurons,)``; None where slices are few."""
+    """Return the core of each neuron, ``(neurons,)``; None if there are few slices."""
     if sum(map(len, layout.ranges)) <= _FEW_RANGES:
         return None
     found = torch.empty(sum(layout.neurons), dtype=torch.int64, device="cpu")

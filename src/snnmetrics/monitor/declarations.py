@@ -1,4 +1,4 @@
-"""Declarations of the user about the modules of a model: selection, kinds of inputs, groups."""
+"""User declarations about the modules of a model: selection, kinds and scales of inputs, groups."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from snnmetrics.monitor.names import plain_name
 from snnmetrics.report.data import KINDS
 from snnmetrics.text import closest
 
-# Containers without operations of their own, and so without rows.
+# Containers without operations of their own, and thus without rows.
 _CONTAINERS = frozenset({nn.Sequential, nn.ModuleList, nn.ModuleDict})
 
 Choice = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
 
 class Declarations:
-    """Declarations about the modules of a model, checked against their names.
+    """Declarations about the modules of a model, checked against the names of the modules.
 
     Args:
         model: The model.
-        kinds: Kinds of input by name or pattern.
-        input_scale: Scales of input by name or pattern.
-        groups: Names or patterns by group.
-        include: What to count.
-        exclude: What to leave out.
+        kinds: Kind of the input by name or pattern of rows or modules.
+        input_scale: Scale of the input by name or pattern of rows or modules.
+        groups: Names or patterns of rows or modules, by name of the group.
+        include: Modules or rows to count; all if None or empty.
+        exclude: Modules or rows not to count.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument has an unknown value or names no module of the model.
+        ValueError: If an argument has an unknown value or does not match a module of the model.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class Declarations:
     # --------------------------------------------------------------------------- answers
 
     def kind(self, row: str) -> str | None:
-        """Declared kind of the input of a row."""
+        """Return the declared kind of the input of a row, if any."""
         kind: str | None = _lookup(self._kinds, row)
         return kind
 
     def scale(self, row: str) -> InputScale | None:
-        """Declared scale of the input of a row."""
+        """Return the declared scale of the input of a row, if any."""
         scale: InputScale | None = _lookup(self._scales, row)
         return scale
 
     @property
     def has_varying_scales(self) -> bool:
-        """Whether a scale of an input is not one number for good."""
+        """Whether a scale varies by channel or batch, that is, is not one constant number."""
         return any(scale.by is not None for scale in self._scales.values())
 
     def of_row(self, row: str) -> tuple[Any, ...]:
-        """All that was declared of a row: kind, scale and groups."""
+        """Return all declarations of a row: kind, scale and groups."""
         scale, groups = self.scale(row), [g for g in self.groups if self.members(g, [row])]
         return self.kind(row), None if scale is None else (scale.facts(), scale.function), groups
 
@@ -90,7 +90,7 @@ class Declarations:
         return [name for name in rows if _lookup(chosen, name)]
 
     def is_counted(self, name: str, module: nn.Module) -> bool:
-        """Whether operations and neurons of a module, or some of them, are to be counted."""
+        """Return whether any operations or neurons of a module are to be counted."""
         included = (
             not self._include
             or self._chosen_by(self._include, name, module)
@@ -99,16 +99,16 @@ class Declarations:
         return included and not self._chosen_by(self._exclude, name, module)
 
     def _may_include_rows(self, choice: Choice, name: str, module: nn.Module) -> bool:
-        """Whether a name or pattern to be counted may be that of rows of a module."""
+        """Return whether an included name or pattern may match rows of a module."""
         if not isinstance(choice, str) or not _may_be_row_of(choice, name):
             return False
         if choice not in self._rows["include"] and not _is_pattern(choice.rpartition(".")[2]):
-            return False  # it is of modules
-        # A pattern such as '*.qk' may be of any module; it does not ask for neurons.
+            return False  # it matches modules, not rows
+        # A pattern such as '*.qk' may match rows of any module, but does not select neurons.
         return choice.startswith(f"{name}.") or neuron_type(module) is None
 
     def is_row_counted(self, row: str, name: str) -> bool:
-        """Whether a row of a module that is counted is to be reported.
+        """Return whether to report a row of a counted module.
 
         Args:
             row: Name of the row.
@@ -119,13 +119,13 @@ class Declarations:
         module = self.modules.get(name)
         return (
             not self._include
-            or module is None  # it was added to the model since
+            or module is None  # added to the model after the declarations
             or self._chosen_by(self._include, name, module)
             or _chooses_row(self._include, row)
         )
 
     def left_out(self, called: Iterable[str]) -> list[str]:
-        """Those of some modules that are not counted, in the order of the model."""
+        """Return the called modules that are not counted, in the order of the model."""
         called = set(called)
         return [
             name
@@ -134,7 +134,7 @@ class Declarations:
         ]
 
     def idle(self, rows: Iterable[str]) -> Iterator[str]:
-        """Yield a note for each declaration that matches none of the rows."""
+        """Yield a note for each declared name or pattern that does not match any row."""
         named = {"kinds": list(self._kinds), "input_scale": list(self._scales)}
         named |= {f"groups[{group!r}]": list(names) for group, names in self.groups.items()}
         named |= self._rows
@@ -142,14 +142,14 @@ class Declarations:
         for argument, names in named.items():
             for name in names:
                 if not any(_lookup({name: True}, row) for row in rows):
-                    yield f"{argument}: no row of the name {name!r} was seen{closest(name, rows)}"
+                    yield f"{argument}: no row matches {name!r}{closest(name, rows)}"
 
     def facts(self) -> dict[str, Any]:
-        """Return what must be the same wherever counts are added up, as plain data."""
+        """Return the declarations as plain data. Counts are only added up if these are equal."""
         groups = {group: sorted(names) for group, names in sorted(self.groups.items())}
         counted = {name: self.is_counted(name, module) for name, module in self.modules.items()}
         return {
-            # Of several patterns the first one counts, so that their order matters.
+            # A list, since order matters: the first matching pattern applies.
             "kinds": [[name, kind] for name, kind in self._kinds.items()],
             "input_scale": [[name, scale.facts()] for name, scale in self._scales.items()],
             "groups": groups,
@@ -165,19 +165,28 @@ class Declarations:
     def by_name(
         self, argument: str, named: Mapping[str, Any] | None, places: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Refuse names and patterns that lead to no module of the model."""
+        """Raise if a name or pattern does not match a module of the model or a possible row of one.
+
+        Args:
+            argument: Name of the argument, for errors.
+            named: Values by name or pattern; by ``"<module>.<place>"`` if there are places.
+            places: Accepted places in a module; empty if keys are names or patterns.
+
+        Returns:
+            A copy of ``named``.
+        """
         if named is not None and not isinstance(named, Mapping):
-            raise TypeError(f"{argument}: expected a mapping by names of modules, found {named!r}")
+            raise TypeError(f"{argument}: expected a mapping keyed by module name, found {named!r}")
         checked = dict(named or {})
         for key in checked:
             if not isinstance(key, str):
-                raise TypeError(f"{argument}: expected names of modules as text, found {key!r}")
+                raise TypeError(f"{argument}: expected module names as text, found {key!r}")
             name, _, place = key.rpartition(".") if places else (key, "", "")
             known = name in self.modules
-            if not places:  # a pattern, or a part of a module such as 'attn.qk'
+            if not places:  # a pattern, or a row of a module such as 'attn.qk'
                 known = known or self._is_module(name) or self._may_be_row(name)
             if not known or (places and place not in places):
-                expected = " and ".join(f"'<module>.{p}'" for p in places) or "names"
+                expected = " or ".join(f"'<module>.{p}'" for p in places) or "names"
                 raise ValueError(
                     f"{argument}: expected {expected} of modules among {sorted(self.modules)}, "
                     f"found {key!r}{closest(name, self.modules)}"
@@ -185,13 +194,13 @@ class Declarations:
         return checked
 
     def _grouped(self, groups: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-        """Refuse empty groups, and names that stand for a module or the total."""
+        """Raise if a group is empty, or its name is that of a module or of the total."""
         if groups is not None and not isinstance(groups, Mapping):
-            raise TypeError(f"groups: expected a mapping of lists of names, found {groups!r}")
+            raise TypeError(f"groups: expected a mapping to lists of names, found {groups!r}")
         grouped = {}
         for name, layers in (groups or {}).items():
             if not isinstance(name, str):
-                raise TypeError(f"groups: expected names of groups as text, found {name!r}")
+                raise TypeError(f"groups: expected group names as text, found {name!r}")
             if not isinstance(layers, list | tuple | set):
                 raise TypeError(f"groups[{name!r}]: expected a list of names, found {layers!r}")
             if not layers:
@@ -203,7 +212,7 @@ class Declarations:
         return grouped
 
     def _chosen(self, argument: str, choice: Choice | Sequence[Choice] | None) -> list[Choice]:
-        """Refuse choices of another type, and choices that match no module."""
+        """Raise if a choice is of another type or does not match a module or a possible row."""
         if choice is None:
             return []
         listed = isinstance(choice, list | tuple | set)
@@ -217,7 +226,7 @@ class Declarations:
             if not chooses and not (isinstance(one, str) and self._may_be_row(one)):
                 hint = closest(one, self.modules) if isinstance(one, str) else ""
                 raise ValueError(
-                    f"{argument}: expected what chooses some of {sorted(self.modules)}, "
+                    f"{argument}: expected a choice that matches some of {sorted(self.modules)}, "
                     f"found {one!r}{hint}"
                 )
         return choices
@@ -226,23 +235,23 @@ class Declarations:
         return any(fnmatchcase(name, pattern) for name in self.modules)
 
     def _may_be_row(self, name: str) -> bool:
-        """Whether a name may be that of a row of several in a module, such as ``attn.qk``."""
+        """Return whether a name may be that of one of several rows of a module, such as attn.qk."""
         return any(
             _may_be_row_of(name, path) and type(module) not in _CONTAINERS
             for path, module in self.modules.items()
         )
 
     def _rows_in(self, choices: Iterable[Choice]) -> list[str]:
-        """Names and patterns of rows alone: they choose no module."""
+        """Return the names and patterns that do not match modules, and thus select rows."""
         return [one for one in choices if isinstance(one, str) and not self._is_module(one)]
 
     def _chosen_by(self, choices: list[Choice], name: str, module: nn.Module) -> bool:
-        """Whether a module, or one that it is part of, is among the choices."""
+        """Return whether a module or one of its ancestors is among the choices."""
         line = [(name, module), *self._above(name)]
         return any(_matches(choice, *one) for choice in choices for one in line)
 
     def _above(self, name: str) -> Iterator[tuple[str, nn.Module]]:
-        """The modules that a module is part of, but for the root."""
+        """Yield the ancestors of a module, without the root."""
         while "." in name:
             name = name.rpartition(".")[0]
             if name in self.modules:
@@ -262,7 +271,7 @@ def _chooses_row(choices: Iterable[Choice], row: str) -> bool:
 
 
 def _may_be_row_of(row: str, module: str) -> bool:
-    """Whether a name or pattern may be that of a row in a module: ``"*.qk"`` of any module."""
+    """Return whether a name or pattern may match rows of a module; ``"*.qk"`` matches any."""
     return row.startswith(f"{module}.") or fnmatchcase(module, row.rpartition(".")[0])
 
 
@@ -271,7 +280,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _lookup(named: Mapping[str, Any], name: str) -> Any:
-    """The entry of a row: by its name, by the first pattern, or by the module it is part of."""
+    """Look up a row by its name, by the first matching pattern, or by its closest ancestor."""
     if name in named:
         return named[name]
     for key, value in named.items():

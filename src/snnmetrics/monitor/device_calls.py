@@ -1,7 +1,7 @@
-"""Calls whose inputs lie on an accelerator: read there, and added up when the batch is complete.
+"""Calls whose inputs are on an accelerator: read there, and added up when the batch is complete.
 
-A call leaves lines in a workspace of its device and stream. Those of a root call that fails are
-given back. The host reads nothing.
+Each call writes lines to a workspace of its device and stream. The lines of a failed root call are
+released. The host does not read device memory.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from snnmetrics.tensors.accelerators.roads import Road
 from snnmetrics.tensors.accelerators.workspace import CountedCall, Line, Workspace
 from snnmetrics.tensors.kinds import InputKind
 
-_MOST_LINES = 2**15  # in use between two root calls: 4 MiB
+_MOST_LINES = 2**15  # lines in use after a root call: 4 MiB
 
 
 class Place(NamedTuple):
-    """A workspace with the road that reads into it, and the calls with lines in it.
+    """A workspace with its reader, and the calls that wrote lines to it.
 
     Attributes:
-        road: The road.
+        road: The reader.
         space: The workspace.
         batch: Calls of complete root calls.
-        root: Calls of the root call that runs.
+        root: Calls of the current root call.
     """
 
     road: Road
@@ -38,31 +38,31 @@ class Place(NamedTuple):
     root: list[CountedCall]
 
     def add(self, key: RowKey, operation: Operation, line: Line, facts: tuple[int, ...]) -> None:
-        """Add a call of the root call that runs."""
+        """Add a call of the current root call."""
         self.root.append(CountedCall(key, operation, line, facts))
 
     def discard(self) -> None:
-        """Give back the lines of the root call that runs."""
+        """Release the lines of the current root call."""
         self.root.clear()
         self.space.used = self.batch[-1].line.end if self.batch else 0
 
 
 @dataclass
 class DeviceCalls:
-    """Calls on accelerators, in the batch that is open.
+    """Calls on accelerators in the open batch.
 
     Attributes:
-        places: By road, device and stream.
+        places: Workspaces and their calls, by reader, device and stream.
     """
 
     places: dict[tuple[Road, torch.device, int], Place] = field(default_factory=dict)
-    _last: Place | None = None  # in the root call that runs
+    _last: Place | None = None  # last place of the current root call
 
     def place(self, road: Road, device: torch.device) -> Place:
-        """Where calls on a device, in its current stream, leave their lines.
+        """Return the place for lines of calls on a device in its current stream.
 
         Raises:
-            RuntimeError: While a CUDA graph is captured, whose replays would not be counted.
+            RuntimeError: If a CUDA graph is being captured. Its replays would not be counted.
         """
         handle, last = stream_of(device), self._last
         if (
@@ -77,17 +77,17 @@ class DeviceCalls:
             known = self.places[road, device, handle] = Place(road, Workspace(device), [], [])
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
-                "Monitor: expected to count calls as they run, found the capture of a CUDA graph, "
-                "whose replays no monitor sees; capture it while none is attached"
+                "Monitor: expected eager calls, found the capture of a CUDA graph, whose replays "
+                "cannot be counted; capture the graph while no monitor is attached"
             )
         self._last = known
         return known
 
     def settle(self) -> bool:
-        """The root call returned: its calls count.
+        """Add the calls of the current root call, which has returned, to the batch.
 
         Returns:
-            Whether calls have so many lines that they are to be added up before the batch ends.
+            Whether there are so many lines that calls must be added up before the batch ends.
         """
         is_full, self._last = False, None
         for place in self.places.values():
@@ -98,20 +98,20 @@ class DeviceCalls:
         return is_full
 
     def discard(self) -> None:
-        """The root call failed: its calls do not count."""
+        """Drop the calls of the current root call, which failed."""
         self._last = None
         for place in self.places.values():
             place.discard()
 
     def clear(self) -> None:
-        """The batch is complete, or it failed."""
+        """Drop all calls: the batch is complete or failed, or its calls have been added up."""
         self._last = None
         for place in self.places.values():
             place.batch.clear()
             place.discard()
 
     def totals(self) -> Iterator[tuple[RowKey, list[Operation], Tensor]]:
-        """Rows of the batch: key, operations of its calls, totals ``(kinds, TOTALS)``."""
+        """Yield key, operations of the calls and totals ``(kinds, TOTALS)`` of each row."""
         for road, space, batch, _ in self.places.values():
             if not batch:
                 space.join()

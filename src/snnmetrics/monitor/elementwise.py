@@ -1,7 +1,7 @@
-"""Trace element-wise products of two activations, too, as ``Monitor(elementwise=True)`` asks for.
+"""Tracer that also records element-wise products of two activations: ``Monitor(elementwise=True)``.
 
-Only what the forward functions of a model multiply is counted. Neurons, normalisation, dropout,
-activation functions and pooling are taken for what they are as a whole.
+Only products in the forward functions of the model itself are counted. Products inside neurons,
+normalisation, dropout, activation functions and pooling are not.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ from snnmetrics.ops.parsers import refused_operand
 from snnmetrics.ops.scripts import read_script
 
 _IN_GRAPH = (
-    "an element-wise product in a graph of operations, which does not tell neurons from the rest"
+    "an element-wise product in a graph of operations, where neurons cannot be distinguished from "
+    "other operations"
 )
-_GATES = "its gates are element-wise products of two activations, which cannot be seen"
-_COPIES = frozenset({"tensor", "new_tensor"})  # of what they are given
+_GATES = "its gates are element-wise products of two activations inside one call of PyTorch"
+_COPIES = frozenset({"tensor", "new_tensor"})  # creation functions that copy their argument
 _nothing = nullcontext()
 
 
 class _Product(NamedTuple):
-    """Two activations that are multiplied, as they are before."""
+    """Two activations, with their values before they are multiplied."""
 
     left: Tensor
     right: Tensor
 
 
 class ElementwiseTracer(Tracer):
-    """A tracer that passes element-wise products of two activations to the recorder, too."""
+    """A tracer that also passes element-wise products of two activations to the recorder."""
 
-    _inside = False  # a function runs that is traced already
+    _inside = False  # a traced function is running; its inner calls are not recorded again
     _constants: WeakTensorKeyDictionary | None = None
 
     def needs_eager(self) -> str | None:
-        """Return why compiled parts of the model run eagerly."""
+        """Return the option that makes compiled parts of the model run eagerly."""
         return super().needs_eager() or "elementwise"
 
     def called_script(self, func: Any) -> None:
-        """Record that a scripted function was called."""
+        """Record the call of a scripted function; as uncounted if it multiplies."""
         super().called_script(func)
-        if self._hears() and self._is_models_own() and read_script(func).multiplies:
+        if self._is_tracing() and self._is_models_own() and read_script(func).multiplies:
             reason = "a scripted function with aten::mul, which may multiply two activations"
             self._recorder.record_uncounted(self._stack[-1].name, func.name, reason)
 
@@ -63,8 +64,8 @@ class ElementwiseTracer(Tracer):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, then record it if it is one that counts."""
-        if self._inside or not self._hears():
+        """Run an operation, then record it if it is a counted operation."""
+        if self._inside or not self._is_tracing():
             return super().__torch_function__(func, types, args, kwargs)
         given, frame, product = kwargs or {}, sys._getframe(1), None
         with torch._C.DisableTorchFunction(), _unseen():
@@ -86,11 +87,11 @@ class ElementwiseTracer(Tracer):
                 self._follow_write(given.get("out", args[0] if args else None), constant)
         return output
 
-    def _hears(self) -> bool:
+    def _is_tracing(self) -> bool:
         return bool(self._stack) and not (self._paused or self._quiet) and self.runs_here()
 
     def _is_models_own(self) -> bool:
-        """Whether products are those of a forward function of the model."""
+        """Return whether the current products belong to a forward function of the model."""
         scope = self._stack[-1]
         own = all(around.own_arithmetic for around in self._stack)
         return scope.counted and own and not scope.makes_weight
@@ -98,7 +99,7 @@ class ElementwiseTracer(Tracer):
     def _product_of(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> _Product | None:
-        """The operands, if both are activations; copies of those that the function may write to."""
+        """Return the operands if both are activations; copies if the function may write to them."""
         if not self._is_models_own():
             return None
         operands = operands_of(args, kwargs)
@@ -138,10 +139,10 @@ class ElementwiseTracer(Tracer):
     def _makes_constant(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bool:
-        """Whether an output is made of numbers alone, in the shape of an activation.
+        """Return whether an output depends on constants only, not on values of activations.
 
-        To the lineage an output of ``zeros_like(x)`` is an activation, as is a mask drawn with
-        ``rand_like(x)``.
+        The lineage regards the output of ``zeros_like(x)``, or a mask drawn with ``rand_like(x)``,
+        as an activation.
         """
         role = role_of(func)
         if role is Role.CREATION:
@@ -159,11 +160,15 @@ class ElementwiseTracer(Tracer):
         for tensor in tensors_in((output,)):
             if constant and tensor.ndim:
                 self._constants[tensor] = versions_of(tensor)
-            elif tensor in self._constants:  # written to; an inference tensor has no version
+            elif tensor in self._constants:  # explicit, since an inference tensor has no version
                 del self._constants[tensor]
 
     def _follow_write(self, target: Any, constant: bool) -> None:
-        """A write, also through a view or ``.data``, makes of constants what was written."""
+        """Update the tensors that share memory with the target of a write.
+
+        They stay constants if the written values are constants, and become activations otherwise.
+        Views and ``.data`` are included.
+        """
         if not isinstance(target, Tensor) or self._constants is None:
             return
         address = address_of(target)
@@ -176,7 +181,7 @@ class ElementwiseTracer(Tracer):
 
 
 def _may_share(one: Tensor, other: Any) -> bool:
-    """Whether two tensors may lie in the same memory."""
+    """Return whether two tensors may share memory."""
     if not isinstance(other, Tensor):
         return True
     addresses = {address_of(one), address_of(other)}
@@ -184,7 +189,7 @@ def _may_share(one: Tensor, other: Any) -> bool:
 
 
 def _unseen() -> AbstractContextManager[None]:
-    """Compute unseen by dispatch modes of the user, if there are any."""
+    """Disable dispatch modes of the user, if there are any."""
     if torch._C._len_torch_dispatch_stack():
         unseen: AbstractContextManager[None] = torch._C._DisableTorchDispatch()
         return unseen

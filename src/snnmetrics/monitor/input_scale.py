@@ -1,4 +1,4 @@
-"""Declared factors between the input of a layer and spike counts."""
+"""Declared scale factors of layer inputs: input = factor times spike count."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ Given = float | Tensor | Callable[[], float | Tensor]
 
 @dataclass(frozen=True, eq=False)
 class InputScale:
-    """Factor that a layer's input is times a spike count: a number, one per channel, or a function.
+    """Factor of a layer's input, which is the factor times a spike count.
+
+    Exactly one of ``number``, ``factors`` and ``function`` is set.
 
     Attributes:
-        argument: How messages name it, such as ``"input_scale['fc']"``.
-        number: The factor, if it is one number for good.
-        factors: Factors per channel, float64, if they are given once and for all.
-        function: Asked at each batch, if the factor may change from one to the next.
+        argument: Name of the argument in messages, such as ``"input_scale['fc']"``.
+        number: Constant factor.
+        factors: Constant factors per channel, float64.
+        function: Function that returns the factor or factors, called for each batch.
     """
 
     argument: str
@@ -34,20 +36,20 @@ class InputScale:
 
     @classmethod
     def of(cls, argument: str, given: Any) -> InputScale:
-        """Check what was declared.
+        """Check the declared scale and return it as an :class:`InputScale`.
 
         Raises:
-            TypeError: If it is neither a number, a tensor, nor a function.
-            ValueError: If a factor is not a positive finite number, or a tensor has a gradient or
-                is not dense.
+            TypeError: If the scale is not a number, a tensor or a function.
+            ValueError: If a factor is not a positive finite number, or a tensor requires a gradient
+                or is not dense.
         """
         if isinstance(given, Real):
             return cls(argument, number=invertible_number(argument, given))
         if isinstance(given, Tensor):
             if given.requires_grad:
                 raise ValueError(
-                    f"{argument}: expected a tensor without gradient, found one of a learned "
-                    "factor, which changes; give a function that returns it (lambda: ...)"
+                    f"{argument}: expected a tensor without gradient, found requires_grad=True; "
+                    "for a learned factor, pass a function that returns it (lambda: ...)"
                 )
             factors = _checked(argument, given)
             if not factors.ndim:
@@ -57,23 +59,26 @@ class InputScale:
             return cls(argument, function=given)
         raise TypeError(
             f"{argument}: expected a number, a tensor with a factor per channel, or a function "
-            f"that returns one of both at each batch, found {given!r}"
+            f"that returns one of these for each batch, found {given!r}"
         )
 
     @property
     def by(self) -> str | None:
-        """What the factor varies by: ``"channel"`` or ``"batch"``; None if it is one number."""
+        """Dimension over which the factor varies: ``"channel"`` or ``"batch"``; None if constant.
+
+        It is ``"batch"`` for a function, and None for one number.
+        """
         if self.number is not None:
             return None
         return "channel" if self.function is None else "batch"
 
     def factor(self) -> Factor:
-        """The factor as it is now; a tensor is a detached copy, on its own device.
+        """Return the current factor; a tensor as a detached copy on its device.
 
         Raises:
-            TypeError: If the function returns neither a number nor a tensor.
-            ValueError: If a factor that the host can see is not a positive finite number, or a
-                tensor is not dense.
+            TypeError: If the function does not return a number or a tensor.
+            ValueError: If a factor is not a positive finite number (on the CPU only), or a tensor
+                is not dense.
         """
         if self.function is None:
             known = self.factors if self.number is None else self.number
@@ -85,7 +90,7 @@ class InputScale:
         return invertible_number(f"{self.argument}: the function's result", found)
 
     def facts(self) -> Any:
-        """Return what must be the same wherever counts are added up, as plain data."""
+        """Return the scale as plain data. Counts are only added up if these are equal."""
         if self.factors is not None:
             return {"shape": list(self.factors.shape), "values": self.factors.flatten().tolist()}
         return self.number if self.function is None else "a function"
@@ -93,17 +98,20 @@ class InputScale:
     def placed(
         self, factor: Tensor, shape: Sequence[int], batch_dims: Sequence[int], device: torch.device
     ) -> Tensor:
-        """A tensor of factors so that it divides an input.
+        """Reshape factors so that an input can be divided by them.
 
         Args:
-            factor: The factors: of channels, which are the first dimension of the neurons, or of a
-                shape that broadcasts with the neurons.
+            factor: One factor per channel (the first neuron dimension), or factors in a shape that
+                broadcasts with the neurons.
             shape: Shape of the input.
             batch_dims: Dimensions of the input that are not neurons.
             device: Device of the input.
 
+        Returns:
+            float64 tensor on ``device`` that broadcasts with the input.
+
         Raises:
-            ValueError: If there is not one factor per channel.
+            ValueError: If the shape of ``factor`` is neither of these.
         """
         factor = factor.to(device, torch.float64, non_blocking=True)
         if not factor.ndim:
@@ -130,13 +138,13 @@ class InputScale:
 
 
 def _checked(argument: str, given: Tensor) -> Tensor:
-    """Factors as float64, detached; checked where the host can see them."""
+    """Return a detached float64 copy of factors; values are checked on the CPU only."""
     if given.is_complex() or given.is_quantized or given.dtype is torch.bool:
         raise TypeError(f"{argument}: expected real numbers, found {given.dtype}")
     if given.layout is not torch.strided or given.is_meta:
         found = "one on the meta device" if given.is_meta else f"layout {given.layout}"
         raise ValueError(f"{argument}: expected a dense tensor with values, found {found}")
-    factors = given.detach().to(torch.float64, copy=True)  # the user's may be written to
+    factors = given.detach().to(torch.float64, copy=True)  # the user may change the original
     if factors.is_cpu and not bool(((factors >= 2.0**-1000) & (factors <= 2.0**1000)).all()):
         raise ValueError(
             f"{argument}: expected positive finite factors (2**-1000 to 2**1000), found "

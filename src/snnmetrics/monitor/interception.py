@@ -1,14 +1,14 @@
 """Intercept module calls without registering hooks.
 
-Hooks would have to be registered on every module, change what ``deepcopy`` and ``pickle`` see, and
-are not run for a ``KeyboardInterrupt``. ``nn.Module.__call__`` is patched while a monitor is
-attached and restored when the last one detaches; so is ``__call__`` of scripted functions, which no
-mode of PyTorch sees.
+Hooks would have to be registered on every module, would appear in copies and pickles of the model,
+and are not run after a ``KeyboardInterrupt``. Instead, ``nn.Module.__call__`` is patched while a
+monitor is attached and restored when the last one detaches. ``__call__`` of scripted functions is
+patched as well, since PyTorch's modes do not intercept these.
 
-A call may outlive the patch: ``model.__call__`` that was bound while a monitor was attached, which
-``torch.compile(model)`` does, a call in another thread, or a patch that another library put on top.
-The patched function therefore reads its interceptors once per call, and without any it makes the
-call alone.
+The patched function may be called after the last monitor has detached: through a ``model.__call__``
+that was bound in the meantime (as ``torch.compile(model)`` does), in another thread, or through a
+patch that another library applied on top. It therefore reads the interceptors once per call, and
+makes the plain call if there are none.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class Interceptor(Protocol):
     def around(
         self, call: ModuleCall, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Make the call of a module, and what is to be done before and after it."""
+        """Make the call of a module, with any work before and after it, and return its output."""
 
     def called_script(self, func: Any) -> None:
         """Receive a scripted function or method after it was called."""
 
     @property
     def counter(self) -> Counter | None:
-        """What counts compiled code; None if it must run eagerly to be heard."""
+        """Counter of compiled code; None if compiled code must run eagerly to be intercepted."""
 
 
 _is_compiling = torch.compiler.is_compiling
 _TORCH_CALL: ModuleCall = nn.Module.__call__
 _lock = threading.RLock()
-_interceptors: tuple[Interceptor, ...] = ()  # replaced, never changed: other threads read it
+_interceptors: tuple[Interceptor, ...] = ()  # replaced, never mutated, since other threads read it
 _original: ModuleCall = _TORCH_CALL
-_scripted_calls: dict[Any, ModuleCall] = {}  # of the types of scripted functions
-_patched_over = False  # another library's patch of ours remained when the last monitor detached
+_scripted_calls: dict[Any, ModuleCall] = {}  # original calls by type of scripted function
+_patched_over = False  # another library had patched our patch when the last monitor detached
 
 
 def intercept(interceptor: Interceptor) -> None:
@@ -72,7 +72,7 @@ def intercept(interceptor: Interceptor) -> None:
 
 
 def release(interceptor: Interceptor) -> None:
-    """Pass no more calls to an interceptor; the last one restores ``nn.Module.__call__``."""
+    """Stop passing calls to an interceptor; restore ``nn.Module.__call__`` after the last one."""
     global _interceptors, _patched_over
     with _lock:
         _interceptors = tuple(one for one in _interceptors if one is not interceptor)
@@ -88,10 +88,10 @@ def release(interceptor: Interceptor) -> None:
 
 
 def count_compiled_modules() -> None:
-    """Have compiled modules counted while a monitor is attached, if there may be any.
+    """Count compiled modules while a monitor is attached, if there may be any.
 
-    PyTorch's compiler is not imported for it, which takes seconds: as long as it is not imported,
-    nothing is compiled.
+    There are none unless PyTorch's compiler has been imported. It is not imported here, since that
+    takes seconds.
     """
     if not compiler.is_entered and "torch._dynamo" in sys.modules:
         with _lock:
@@ -102,16 +102,16 @@ def count_compiled_modules() -> None:
 
 
 def _road_of_compiled() -> Counter | compiler.Road:
-    """How code that is compiled runs where it is called now."""
+    """Return how compiled code called now is to run: with a counter, eagerly, or uncounted."""
     if torch._C._current_graph_task_id() != -1:
-        return compiler.Road.PLAIN  # a backward, which is not counted
+        return compiler.Road.PLAIN  # backward passes are not counted
     counters = [interceptor.counter for interceptor in _interceptors]
     running = [counter for counter in counters if counter is not None and counter.runs_here()]
     if len(running) != 1:
-        return compiler.Road.EAGER  # the model may be called by what is compiled
+        return compiler.Road.EAGER  # the compiled code may call a monitored model
     (counter,) = running
     if any(other is None or counter.has(other.model) for other in counters if other is not counter):
-        return compiler.Road.EAGER  # that calls a part of the model is to be heard, too
+        return compiler.Road.EAGER  # another monitor must intercept calls in this model as well
     if counter.is_quiet:
         return compiler.Road.PLAIN
     if (option := counter.needs_eager()) is not None:
@@ -125,13 +125,13 @@ def _intercepted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if _is_compiling():
             return _traced(module, args, kwargs)
         if (callback := compiler.pause()) is not None:
-            # What is called in a compiled model is compiled itself; what is done here is not.
+            # Modules called by a compiled model are compiled, but this function must not be.
             try:
                 return _through_all(compiler.resuming(callback, _original), module, args, kwargs)
             finally:
                 compiler.resume(callback)
     interceptors = _interceptors
-    if len(interceptors) == 1:  # the usual case, in short
+    if len(interceptors) == 1:  # fast path for the usual case
         return interceptors[0].around(_original, module, args, kwargs)
     return _through_all(_original, module, args, kwargs)
 
@@ -145,7 +145,7 @@ def _through_all(
 
 
 def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The call of a module as the compiler traces it: outputs of neurons are marked."""
+    """Make the call of a module while the compiler traces it, and mark outputs of neurons."""
     output = _original(module, *args, **kwargs)
     if marks.emits_spikes(type(module)):
         marks.mark(output)
@@ -153,7 +153,7 @@ def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def _reporting(call: ModuleCall) -> ModuleCall:
-    """Wrap the call of a scripted function: interceptors are notified after it."""
+    """Wrap the call of a scripted function to notify interceptors after it."""
 
     def intercepted(func: Any, *args: Any, **kwargs: Any) -> Any:
         return _reported(call, func, args, kwargs)

@@ -1,4 +1,4 @@
-"""A batch of several calls of the model, while it is open."""
+"""An open batch of several calls of the model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class OpenBatch:
-    """What ``with monitor.batch(...) as batch`` gives.
+    """The open batch of ``with monitor.batch(...) as batch``.
 
     Args:
         samples: Number of samples.
-        steps: Time steps of each, if known.
+        steps: Number of time steps of each sample, if known.
         keeps_samples: Whether figures of single samples are kept.
 
     Example:
@@ -34,23 +34,25 @@ class OpenBatch:
         self._has_ended = False
 
     def until(self, steps: Tensor | Sequence[int]) -> None:
-        """Say at which time step each sample of the batch stops, such as at its decision.
+        """Set the time step at which each sample of the batch stops, such as that of its decision.
 
-        ``report.until`` has the operations as if each had stopped there.
+        ``report.until`` counts each sample up to and including that step.
 
         Args:
-            steps: Number of steps that each sample takes, ``(samples,)``, whole numbers from 1 to
+            steps: Number of time steps until each sample stops, ``(samples,)``, integers from 1 to
                 the steps of the batch.
 
         Raises:
             RuntimeError: If the batch has ended.
-            ValueError: If the monitor does not keep figures of samples, the steps of the batch are
-                not known, or these are not such numbers.
+            ValueError: If the monitor was not created with ``per_sample=True``, the steps of the
+                batch are not known, or ``steps`` has another shape or other values.
         """
         if self._has_ended:
             raise RuntimeError("until: expected an open batch, found one that has ended")
         if not self._keeps_samples:
-            raise ValueError("until: expected Monitor(..., per_sample=True), found False")
+            raise ValueError(
+                "until: expected Monitor(..., per_sample=True), found per_sample=False"
+            )
         if self._steps is None:
             raise ValueError("until: expected batch(samples=..., steps=...), found no steps")
         found = torch.as_tensor(steps).detach().cpu()
@@ -70,6 +72,6 @@ class OpenBatch:
         self._stops = stops
 
     def end(self) -> Tensor | None:
-        """End the batch; returns the steps that each sample takes, ``(samples,)``, if given."""
+        """End the batch and return the steps given to :meth:`until`, ``(samples,)``, if any."""
         self._has_ended = True
         return self._stops

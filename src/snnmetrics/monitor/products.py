@@ -1,4 +1,4 @@
-"""Operations of products of two activations: where both operands are not zero."""
+"""Count the operations of products of two activations: those with two nonzero operands."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Kinds = tuple[int | Tensor, int | Tensor]
 
 
 def product_of(call: Call) -> tuple[Kinds, SynapseFigures, float | Tensor]:
-    """Count a product of two activations: one operation where both operands are not zero.
+    """Count a product of two activations: one operation per pair of nonzero operands.
 
     Returns:
-        The kinds of both, the figures, and the events of the right operand; 0 of a convolution.
+        The kinds of both operands, the figures, and the events of the right operand (0 for a
+        convolution).
     """
     if call.spec.is_convolution:
         return _convolution_of(call)
@@ -38,7 +39,7 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
     """Count a product of two activations on an accelerator.
 
     Returns:
-        The kinds of both, and the lines with the figures.
+        The kinds of both operands, and the lines with the figures.
     """
     if call.spec.is_convolution:
         left = _stats(space, call.left, (0,))
@@ -58,9 +59,9 @@ def product_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Line]:
 
 
 def _stats(space: Workspace, factor: Tensor, dims: tuple[int, ...]) -> DeviceStats:
-    """Read a factor; one of both may be such that kernels do not read it."""
+    """Read an operand with its own reader, since kernels may be unable to read one of the two."""
     road = road_of(factor)
-    assert road is not None  # on an accelerator
+    assert road is not None  # the operand is on an accelerator
     return road.stats(space, factor, dims)
 
 
@@ -82,8 +83,9 @@ def _elementwise_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Li
     left = _stats(space, call.left, LEADING[call.left.ndim])
     right = _stats(space, call.right, LEADING[call.right.ndim])
     both, one = _pairs(call).sum(dtype=torch.float64), torch.ones_like(left.kind)
-    # As if of three neurons: one that meets all pairs, one that meets nothing, and one without
-    # events that meets the remaining events of the right operand.
+    # `road.product` sums, over neurons, the left events times the right events (`met`). It is given
+    # three neurons: one for the pairs, with one right event; one for the left events without a
+    # right event; and one for the remaining right events, without left events.
     others, none, events = left.event_counts - both, one - one, right.event_counts
     sums = [both, others, none, left.magnitudes, none, none, left.kind]
     left = DeviceStats.of(torch.stack([found.reshape(()) for found in sums]), (3,))
@@ -92,27 +94,27 @@ def _elementwise_on(road: Road, space: Workspace, call: Call) -> tuple[Kinds, Li
 
 
 def _pairs(call: Call) -> Tensor:
-    """Mark the output elements of an element-wise product where both operands are not zero."""
+    """Mark the output elements of an element-wise product whose operands are both nonzero."""
     return _spread(call, call.left, call.spec.letters.left).ne(0) & (
         _spread(call, call.right, call.spec.letters.right).ne(0)
     )
 
 
 def _spread(call: Call, operand: Tensor, letters: str) -> Tensor:
-    """An operand with a dimension for each of the output."""
+    """Add dimensions of size 1 to an operand, so that it has all dimensions of the output."""
     every = call.spec.letters.batch
     return operand[tuple(slice(None) if letter in letters else None for letter in every)]
 
 
 def _by_step(figures: Tensor) -> Tensor:
-    """Sum of figures over all dimensions but the first two, float64."""
+    """Sum figures over all dimensions except the first two, float64."""
     if figures.ndim > 2:
         figures = figures.flatten(2).sum(2, dtype=torch.float64)
     return figures.to(torch.float64)
 
 
 def _figures(left: InputStats, both: Tensor) -> SynapseFigures:
-    """Figures of a product, which is never weighted by value."""
+    """Return the figures of a product. Products are never weighted by value."""
     return SynapseFigures(
         events=left.event_counts.sum(),
         magnitude=left.magnitudes.sum(),
@@ -130,7 +132,7 @@ def _met(call: Call) -> Tensor:
 
 
 def dense_products(call: Call) -> int:
-    """Count operations as if no element were zero; padded taps of convolutions are left out."""
+    """Count operations as if all elements were nonzero, without padded taps of convolutions."""
     spec = call.spec
     if not spec.is_convolution:
         return spec.dense_macs
@@ -139,13 +141,13 @@ def dense_products(call: Call) -> int:
 
 
 def _factor(operand: Tensor, letters: str, shared: list[str]) -> InputStats:
-    """Read a factor, summed over the letters that the other factor lacks."""
+    """Read an operand, summed over the letters that the other operand lacks."""
     dims, order = _summed(letters, shared)
     return summarize(operand, dims).permuted(order)
 
 
 def _summed(letters: str, shared: list[str]) -> tuple[tuple[int, ...], list[int]]:
-    """Dimensions of a factor that the other one lacks, and the order of those of both."""
+    """Return the dimensions that the other operand lacks, and the order of the shared ones."""
     dims = tuple(d for d, letter in enumerate(letters) if letter not in shared)
     kept = [letter for letter in letters if letter in shared]
     return dims, [kept.index(letter) for letter in shared]
@@ -154,14 +156,15 @@ def _summed(letters: str, shared: list[str]) -> tuple[tuple[int, ...], list[int]
 def vector_products(call: Call) -> Tensor:
     """Count the operations of each vector of the left operand of a product, float64.
 
-    Of an element-wise product they are those of each pair of indices of the first two dimensions.
+    A vector of an element-wise product has the elements with the same indices in the first two
+    dimensions.
     """
     if call.spec.is_convolution:
         return (call.left.ne(0) * _met(call)).flatten(1).sum(1)
     if call.spec.letters.is_elementwise:
         return _by_step(_pairs(call))
     left, right, _, leading = call.spec.letters
-    # Where the left operand is one for all samples, the batch is the right one's.
+    # If the left operand is shared by all samples, the batch dimensions are those of the right one.
     batch = [c for c in leading if c in right and c not in left]
     kept = [c for c in right if c in left or c in batch]
     letters = _vector_letters(call.spec.letters)
@@ -182,26 +185,26 @@ def vector_events(call: Call) -> Tensor:
     if call.spec.letters.is_elementwise:
         spread = _spread(call, call.left, left).ne(0)
         shape = torch.broadcast_shapes(spread.shape, _spread(call, call.right, right).shape)
-        share: float = spread.numel() / max(1, math.prod(shape))  # of each that it meets
+        share: float = spread.numel() / max(1, math.prod(shape))  # so that each event counts once
         return _by_step(spread.expand(shape)) * share
     batch = {c: call.right.shape[right.index(c)] for c in leading if c in right and c not in left}
     dims = tuple(d for d, letter in enumerate(left) if letter in contracted)
     events = events_along(call.left, dims)
     letters = _vector_letters(call.spec.letters)
     spread = events[tuple(None if letter in batch else slice(None) for letter in letters)]
-    # One left operand for all samples has its events once: each sample has its share.
+    # The events of a left operand shared by all samples count once, divided among the samples.
     return spread.expand([batch.get(letter, -1) for letter in letters]) / math.prod(batch.values())
 
 
 def _vector_letters(letters: Letters) -> list[str]:
-    """Letters of the vectors of a product: batch dimensions of either operand come first."""
+    """Return the letters of the vectors of a product; batch dimensions of either operand first."""
     left, right, contracted, leading = letters
     batch = [c for c in leading if c in left or c in right]
     return batch + [c for c in left if c not in contracted and c not in batch]
 
 
 def tighter(one: int | Tensor, other: int | Tensor) -> int | Tensor:
-    """The tighter kind of two operands: synops have no meaning only where both are analog."""
+    """Return the tighter kind of two operands; synops are undefined only if both are analog."""
     if isinstance(one, int) and isinstance(other, int):
         return min(one, other)
     return torch.minimum(torch.as_tensor(one), torch.as_tensor(other))

@@ -1,6 +1,7 @@
-"""Record the operations of one batch, until the batch is complete.
+"""Record the operations of one batch.
 
-What a root call adds is kept apart until it has returned: one that fails adds nothing.
+The additions of a root call are kept apart until it has returned. A root call that fails adds
+nothing.
 """
 
 from __future__ import annotations
@@ -61,11 +62,17 @@ from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_n
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
 
 _MOST_SITES = 1024
-_MOST_READ = 2**20  # numbers that compiled graphs have read and that wait to be added up
+_MOST_READ = 2**20  # maximum number of elements from compiled graphs kept before they are added up
 
 
 class Padded(NamedTuple):
-    """An input that a module padded by copies of itself before it was convolved."""
+    """An input that a module pads by copies of itself before a convolution.
+
+    Attributes:
+        source: The input without padding.
+        pad: Padding as in ``F.pad``.
+        mode: Padding mode.
+    """
 
     source: Tensor
     pad: tuple[int, ...]
@@ -73,24 +80,32 @@ class Padded(NamedTuple):
 
 
 class _Emitted(NamedTuple):
-    """Spikes that neurons of one layer emitted in this batch."""
+    """Output of the neurons of one layer in this batch."""
 
     type: str
     sums: InputSums
 
 
 class _Output(NamedTuple):
-    """Outputs of neurons in one shape: the sums they are added to, vectors in each, their road."""
+    """Data shared by all outputs of one shape of the neurons of a layer.
+
+    Attributes:
+        sums: Sums that the outputs are added to.
+        vectors: Number of vectors of one output.
+        road: Reader of outputs on an accelerator; None if the host reads them.
+        key: Key of the row.
+        copied: Whether the host reads a copy, because the device lacks float64.
+    """
 
     sums: InputSums
     vectors: int
     road: Road | None
     key: NeuronKey
-    copied: bool  # the host reads a copy: its device has no float64
+    copied: bool
 
 
 class _Counted(NamedTuple):
-    """A call whose figures are known at once: a product, or a scaled input."""
+    """A call whose figures are computed immediately: a product, or one with a scaled input."""
 
     key: RowKey
     operation: Operation
@@ -100,12 +115,12 @@ class _Counted(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """An operation of a compiled graph, and what every run of the graph adds of it.
+    """An operation of a compiled graph.
 
     Attributes:
         key: Key of the row.
         operation: The operation.
-        facts: What is known of one call, in the order of ``FACTS``.
+        facts: Numbers of one call determined by shapes, in the order of ``FACTS``.
         site: Its weight and map; None for a product of two activations.
     """
 
@@ -117,10 +132,10 @@ class Planned(NamedTuple):
 
 @dataclass(eq=False)
 class PlannedInputs:
-    """Inputs of the same neurons that meet the same weight in a compiled graph.
+    """Inputs of one shape that are multiplied with the same weight in a compiled graph.
 
     Attributes:
-        operations: One for each input, in order; None where it is not counted.
+        operations: The operation of each input, in order; None if it is not counted.
         site: Weight and map.
     """
 
@@ -132,7 +147,7 @@ class PlannedInputs:
     _counted: Tensor | None = None
 
     def table(self, synapse_map: SynapseMap) -> Tensor:
-        """The map as columns that sums are multiplied with."""
+        """Return the map as columns that the sums are multiplied with."""
         if self._table is None or self._table_of is not synapse_map:
             with torch.inference_mode(False), torch.no_grad():
                 dense, effective = synapse_map.dense, synapse_map.effective
@@ -141,13 +156,13 @@ class PlannedInputs:
         return self._table
 
     def facts_on(self, device: torch.device) -> Tensor:
-        """What is known of each input from shapes; zeros where it is not counted."""
+        """Return :func:`facts_of` the operations on a device."""
         if self._facts is None:
             self._facts = facts_of(self.operations, device)
         return self._facts
 
     def counted_on(self, device: torch.device) -> Tensor | None:
-        """Marks of the inputs that are counted; None if all are."""
+        """Return a mask of the counted inputs, ``(inputs,)``; None if all are counted."""
         if None not in self.operations:
             return None
         if self._counted is None:
@@ -156,18 +171,30 @@ class PlannedInputs:
 
 
 def facts_of(operations: Sequence[Planned | None], device: torch.device) -> Tensor:
-    """What is known of operations from shapes, ``(operations, FACTS)``, float64."""
+    """Return the numbers of operations determined by shapes.
+
+    Returns:
+        float64 tensor ``(operations, FACTS)`` on ``device``; zeros for operations not counted.
+    """
     nothing = (0,) * len(FACTS)
     rows = [nothing if planned is None else planned.facts for planned in operations]
     with torch.inference_mode(False):
         found = torch.tensor(rows, dtype=torch.float64, device="cpu")
-        if device.type == "cuda":  # the host waits for a copy from other memory
+        if device.type == "cuda":  # copies from unpinned memory block the host
             found = found.pin_memory()
         return found.to(device, non_blocking=True)
 
 
 class PlannedOutputs(NamedTuple):
-    """Outputs of neurons in a compiled graph: module, class, shape, leading dimensions, number."""
+    """Outputs of one shape of the neurons of a layer in a compiled graph.
+
+    Attributes:
+        name: Path of the module.
+        type: Class name of the neurons.
+        shape: Shape of one output.
+        lead: Number of leading dimensions that are batch and time, not neurons.
+        calls: Number of outputs per run of the graph.
+    """
 
     name: str
     type: str
@@ -177,7 +204,7 @@ class PlannedOutputs(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """Inputs that a compiled graph has read, with the map that they meet."""
+    """Inputs that a compiled graph has read, with the map that they are multiplied with."""
 
     space: Workspace
     inputs: PlannedInputs
@@ -196,10 +223,10 @@ class _Products(NamedTuple):
 
 @dataclass
 class _RootCall:
-    """Additions of the root call that runs; dropped if it fails."""
+    """Additions of the current root call; dropped if it fails."""
 
-    order: dict[RowKey, int] = field(default_factory=dict)  # rows by their first call
-    sites: list[CallSite] = field(default_factory=list)  # called for the first time in the batch
+    order: dict[RowKey, int] = field(default_factory=dict)  # position of the first call of each row
+    sites: list[CallSite] = field(default_factory=list)  # first called in this root call
     sums: list[InputSums] = field(default_factory=list)
     counted: list[_Counted] = field(default_factory=list)
     maps: list[tuple[RowKey, Operation, Tensor]] = field(default_factory=list)
@@ -213,8 +240,8 @@ class _RootCall:
     read: list[_Read] = field(default_factory=list)
     products: list[_Products] = field(default_factory=list)
     outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
-    behind: list[Ran] = field(default_factory=list)  # layers since the last neurons
-    levels: dict[CallSite, float] = field(default_factory=dict)  # of sites, as they were before
+    behind: list[Ran] = field(default_factory=list)  # layers that ran since the last neurons
+    levels: dict[CallSite, float] = field(default_factory=dict)  # levels before this root call
     checkpointed: bool = False
 
     def clear(self) -> None:
@@ -232,30 +259,32 @@ class _RootCall:
 
 @dataclass
 class BatchRecorder:
-    """Counts what happens in one batch.
+    """Records the operations and neuron outputs of one batch.
 
     Attributes:
-        declared_kind: Declared kind of the input of a row, by its name.
-        input_scale: Declared scale of the input of a row, by its name.
-        scales_vary: Whether one of them is not one number for good.
+        declared_kind: Returns the declared kind of the input of a row, by name of the row.
+        input_scale: Returns the declared scale of the input of a row, by name of the row.
+        scales_vary: Whether a declared scale varies by channel or batch.
         per_neuron: Whether rows keep a map per neuron.
         per_sample: Whether synops of input vectors are kept until the batch is complete.
-        per_step: Whether their synops and events are, and the spikes of neurons.
-        keeps_effective: Whether what their ACs and MACs follow from is, in the batch that is open.
-        laid_out: The layers on cores, whose loads are kept.
+        per_step: Whether synops and events of input vectors, and spikes of neurons, are kept.
+        keeps_effective: Whether the figures that determine ACs and MACs of input vectors are kept
+            in the open batch.
+        laid_out: Layers placed on cores, to keep their loads; None without cores.
         differentiable: Whether synops of the batch keep their gradient.
-        maps: Synapse maps, over all batches while attached.
-        cache: Statistics of the tensors of the root call that runs.
-        sites: Call sites by what identifies further calls, while attached.
-        device_calls: Calls whose inputs lie on an accelerator.
-        root: What the root call that runs adds.
-        names: Names of rows, as far as rows are known.
+        maps: Synapse maps of all batches while attached.
+        cache: Statistics of the tensors of the current root call.
+        sites: Call sites while attached, by a key that identifies further calls.
+        device_calls: Calls whose inputs are on an accelerator.
+        root: Additions of the current root call.
+        names: Names of rows; may change when further rows appear.
         synops: Synops of input vectors of the batch by row, with gradient.
-        vectors: Figures of input vectors of the batch, and of outputs of neurons.
-        prepares_roots: Whether :meth:`begin_root` has anything to do.
-        checkpointed: Whether synops of the batch lack a gradient that its backward made too late.
-        plans: What runs of compiled graphs add, while attached.
-        comparisons: How often all weights were compared.
+        vectors: Figures of input vectors and of neuron outputs of the batch.
+        prepares_roots: Whether :meth:`begin_root` must be called.
+        checkpointed: Whether synops lack a gradient because their forward ran in a reentrant
+            checkpoint, whose graph exists only during the backward pass.
+        plans: Plans of compiled graphs while attached: the rows that a run adds to.
+        comparisons: Number of times that all weights were compared.
         keeps_vectors: Whether figures of single input vectors are kept until the batch is complete.
     """
 
@@ -278,10 +307,10 @@ class BatchRecorder:
     _active: dict[CallSite, None] = field(default_factory=dict)  # sites called in this batch
     _emitted: dict[NeuronKey, _Emitted] = field(default_factory=dict)
     _outputs: dict[tuple[str, torch.Size, int], _Output] = field(default_factory=dict)
-    _ones: dict[Place, Tensor] = field(default_factory=dict)  # columns of outputs of neurons
-    _factors: dict[InputScale, Factor] = field(default_factory=dict)  # in this batch
-    _not_finite: str | None = None  # the message, until the batch is complete
-    _orders: dict[RowKey, int] = field(default_factory=dict)  # of rows in this batch
+    _ones: dict[Place, Tensor] = field(default_factory=dict)  # columns for outputs of neurons
+    _factors: dict[InputScale, Factor] = field(default_factory=dict)  # current factors
+    _not_finite: str | None = None  # error message to raise when the batch is complete
+    _orders: dict[RowKey, int] = field(default_factory=dict)  # positions of rows in this batch
     checkpointed: bool = False
     prepares_roots: bool = False
     keeps_effective: bool = False
@@ -289,16 +318,19 @@ class BatchRecorder:
     plans: dict[Any, Any] = field(default_factory=dict)
     comparisons: int = 0
     _plan_sites: dict[CallSite, None] = field(default_factory=dict)
-    _read_inputs: list[_Read] = field(default_factory=list)  # by compiled graphs, in the batch
+    # Results of compiled graphs in this batch that are not yet added up.
+    _read_inputs: list[_Read] = field(default_factory=list)
     _read_products: list[_Products] = field(default_factory=list)
     _read_outputs: list[tuple[PlannedOutputs, Tensor]] = field(default_factory=list)
-    _read_numbers: int = 0  # in all of these
+    _read_numbers: int = 0  # number of their elements
     _weights_may_differ: bool = False
-    _shares_memory: bool = False  # a weight of the batch, with NumPy: writes leave no trace
-    _with_gradient: bool = False  # the root call that runs
+    # Whether a weight of the batch shares memory with NumPy, so that writes cannot be detected.
+    _shares_memory: bool = False
+    # Whether synops need a gradient and gradients were enabled when the root call began.
+    _with_gradient: bool = False
 
     def detached(self) -> BatchRecorder:
-        """The same declarations, without anything of a batch or of the model."""
+        """Return a recorder with the same declarations, without data of a batch or model."""
         return BatchRecorder(
             self.declared_kind,
             self.input_scale,
@@ -320,7 +352,8 @@ class BatchRecorder:
 
         Args:
             weights_may_differ: Whether weights may have changed since the last batch.
-            may_stop: Whether samples may be said to stop before its last time step.
+            may_stop: Whether ``batch.until`` may be called, so that samples stop before the last
+                time step.
         """
         self.clear()
         self.keeps_effective = self.per_sample and may_stop
@@ -331,13 +364,13 @@ class BatchRecorder:
             self.compare_weights()
 
     def fail(self) -> None:
-        """Forget what is known of the batch beside its sums: it failed."""
+        """Drop the differentiable synops and the levels of the batch, which failed."""
         self.synops.clear()
         for site in self._active:
             site.level = 0.0
 
     def clear(self) -> None:
-        """Drop the batch: it is complete, or it failed."""
+        """Drop all data of the batch, which is complete or failed."""
         self._staged, self.root = RunData(), _RootCall()
         self.vectors.clear()
         self.cache.clear()
@@ -346,7 +379,7 @@ class BatchRecorder:
         self._read_numbers = 0
         for site in self._active:
             site.reset()
-        if len(self.sites) > _MOST_SITES:  # inputs of ever new sizes: keep the most recent ones
+        if len(self.sites) > _MOST_SITES:  # input sizes vary: keep the latest sites of this batch
             self.sites = {key: s for key, s in self.sites.items() if s in self._active}
             for key in list(self.sites)[:-_MOST_SITES]:
                 del self.sites[key]
@@ -359,7 +392,7 @@ class BatchRecorder:
         self._not_finite = None
 
     def forget_names(self) -> None:
-        """Forget all rows, and call sites, which have their names."""
+        """Drop the names of all rows, with the call sites and plans, which contain names."""
         self.sites.clear()
         self._forget_plans()
         self.names.clear()
@@ -373,7 +406,7 @@ class BatchRecorder:
         self.maps.invalidate()
 
     def keep_plan(self, key: Any, plan: Any, sites: Sequence[CallSite]) -> None:
-        """Keep what a run of a compiled graph adds, and its sites, whose weights are compared."""
+        """Keep the plan of a compiled graph, and its sites, whose weights must be compared."""
         if len(self._plan_sites) > _MOST_SITES:
             self._forget_plans()
         self.plans[key] = plan
@@ -384,12 +417,12 @@ class BatchRecorder:
         self._plan_sites.clear()
 
     def weights_may_differ(self, now: bool = False) -> None:
-        """Compare the zeros of all weights before their next use: they may have been written.
+        """Have the zeros of all weights compared before their next use, after a possible write.
 
-        Factors of inputs may have been, too, and are asked again.
+        Scale factors of inputs may have changed as well, and are computed again.
 
         Args:
-            now: Whether that may be in the root call that runs; else it is in the next one.
+            now: Whether the next use may be in the current root call; else it is in the next one.
         """
         self._weights_may_differ = self.prepares_roots = True
         self._factors.clear()
@@ -399,7 +432,11 @@ class BatchRecorder:
             self.compare_weights(again=True)
 
     def compare_weights(self, again: bool = False) -> None:
-        """Compare the zeros of all weights before their next use, in this root call, too."""
+        """Have the zeros of all weights compared before their next use.
+
+        Args:
+            again: Whether the next root call must compare them once more.
+        """
         self._weights_may_differ = again
         self.comparisons += 1
         self.maps.invalidate()
@@ -407,10 +444,10 @@ class BatchRecorder:
             site.close()
 
     def require_same_weights(self) -> None:
-        """Refuse counts of batches between which weights were not compared, and changed.
+        """Raise if weights changed between batches without being compared.
 
         Raises:
-            RuntimeError: If other weights are zero than were at the first batch.
+            RuntimeError: If the set of zero weights differs from that of the first batch.
         """
         before = [
             (site, site.map)
@@ -421,20 +458,20 @@ class BatchRecorder:
         for site, synapse_map in before:
             if not _same(site.map_of(site.weight).effective, synapse_map.effective):
                 raise RuntimeError(
-                    f"{site.name}: expected the same weights in all batches of run(), found others "
-                    "that are zero; write to weights before or after run(), or count with "
-                    "'with monitor:'"
+                    f"{site.name}: expected the same weights in all batches of run(), found a "
+                    "different set of zero weights; change weights before or after run(), or count "
+                    "with 'with monitor:'"
                 )
 
     def begin_root(self) -> None:
-        """Begin a root call; compare weights that may have been written."""
+        """Begin a root call, and have weights compared that may have been written."""
         self._with_gradient = self.differentiable and torch.is_grad_enabled()
         if self._weights_may_differ or self._shares_memory:
             self.compare_weights()
         self.prepares_roots = self.differentiable or self._shares_memory
 
     def settle_root(self) -> None:
-        """The root call returned: add what it counted to the batch."""
+        """Add the counts of the current root call, which has returned, to the batch."""
         root, staged = self.root, self._staged
         for key, position in root.order.items():
             if position < self._orders.get(key, position + 1):
@@ -472,10 +509,10 @@ class BatchRecorder:
         staged.notes |= root.notes
         root.clear()
         self.cache.last = None
-        self.cache.entries.clear()  # what happens to tensors until the next root call is not seen
+        self.cache.entries.clear()  # writes to tensors between root calls are not detected
 
     def discard_root(self) -> None:
-        """The root call failed: it adds nothing."""
+        """Drop the additions of the current root call, which failed."""
         for sums in self.root.sums:
             sums.discard()
         for site, level in self.root.levels.items():
@@ -490,11 +527,16 @@ class BatchRecorder:
 
     @property
     def calls(self) -> int:
-        """Complete root calls of this batch."""
+        """Number of complete root calls of this batch."""
         return self._staged.calls
 
     def flush(self) -> RunData:
-        """Multiply the sums with their maps; returns all that the batch adds."""
+        """Multiply the sums with their maps, and return all data of the batch.
+
+        Raises:
+            ValueError: If an input or an output of neurons is not finite, or an input that a
+                compiled graph read contradicts a declaration.
+        """
         for site in self._active:
             self._flush_site(site)
         self._add_read()
@@ -517,7 +559,7 @@ class BatchRecorder:
         return self._staged
 
     def _add_device_calls(self) -> None:
-        """Add up the calls that left lines so far; the lines are free again."""
+        """Add up the calls on accelerators so far, and release their lines."""
         for key, operations, totals in self.device_calls.totals():
             for operation in operations:
                 row = self._row(key, operation)
@@ -525,7 +567,13 @@ class BatchRecorder:
         self.device_calls.clear()
 
     def _check_totals(self, key: RowKey, operation: Operation, totals: Tensor) -> None:
-        """Refuse what a compiled graph read and the host can see, when the batch is complete."""
+        """Check totals of a compiled graph on the CPU.
+
+        Values that are not finite raise when the batch is complete.
+
+        Raises:
+            ValueError: If the data contradict the declared kind.
+        """
         name, shape = self.names[key], operation.input_shape
         if not bool(totals.isfinite().all()):
             found = f"{name}: input of shape {shape}: {NOT_FINITE}"
@@ -550,11 +598,11 @@ class BatchRecorder:
             row.record_level(site.level)
             if site.level_there is not None:
                 row.record_level(site.level_there)
-                site.looked = True
+                site.skips_level = True
         for synapse_map, by_kind in site.take_sums():
             for kind, sums in by_kind.items():
                 stats = sums.stats
-                if not isinstance(stats, InputStats):  # a root call that failed
+                if not isinstance(stats, InputStats):  # None: only failed root calls added to it
                     continue
                 row = self._row(site.key, site.operation)
                 self._staged.contracted |= site.sources
@@ -562,7 +610,7 @@ class BatchRecorder:
                     row.notes |= {reads_output_of(site.reads)}
                 figures = synapse_map.figures(stats)
                 if not math.isfinite(figures.magnitude):
-                    # Raised when the batch is complete: a root call adds all that it counted.
+                    # Raised only when the batch is complete, so that a root call is added whole.
                     shape = tuple(site.input_shape)
                     found = f"{site.name}: input of shape {shape}: {NOT_FINITE}"
                     self._not_finite = self._not_finite or found
@@ -596,15 +644,15 @@ class BatchRecorder:
 
         Args:
             key: Key of the row.
-            module: Class name of the module in whose forward it happened.
+            module: Class name of the module whose forward ran the operation.
             call: The operation with its operands.
             output: Its output.
-            sources: Paths of the parameters that the weight is made of.
-            padded: What its input was made of by padding, if so.
+            sources: Paths of the parameters from which the weight is computed.
+            padded: The input before its padding by copies of itself, if it was padded so.
             autapses: Whether neurons connect to themselves.
 
         Returns:
-            The site, for :meth:`record_again`; None for a product of two activations.
+            The call site, for :meth:`record_again`; None for a product of two activations.
         """
         name = self.names.name(key, self.root.order.setdefault(key, len(self.root.order)))
         if not call.spec.weighted:
@@ -625,7 +673,10 @@ class BatchRecorder:
         padded: Padded | None = None,
         autapses: bool = True,
     ) -> Planned:
-        """Find out what :meth:`record` would, and read nothing. Arguments as there."""
+        """Prepare an operation of a compiled graph, without reading its input.
+
+        Arguments are those of :meth:`record`.
+        """
         name = self.names.name(key, self.root.order.setdefault(key, len(self.root.order)))
         if not call.spec.weighted:
             operation, known = _product(module, call, output)
@@ -645,7 +696,7 @@ class BatchRecorder:
         padded: Padded | None,
         autapses: bool,
     ) -> tuple[CallSite, Tensor]:
-        """The site of a call with a weight, and its input."""
+        """Create the call site of an operation with a weight; return it with the input."""
         spec, x = call.spec, call.left if padded is None else padded.source
         copied = is_copied(x)
         device = torch.device("cpu") if copied else call.left.device
@@ -653,7 +704,8 @@ class BatchRecorder:
         facts = spec.facts()
         if padded is not None:
             facts["input_shape"] = tuple(x.shape[1:])
-            facts["padding"] = tuple(reversed(padded.pad[::2]))  # `F.pad` begins with the last
+            # `F.pad` starts with the last dimension.
+            facts["padding"] = tuple(reversed(padded.pad[::2]))
             facts["padding_mode"] = padded.mode
 
         def map_of(weight: Tensor) -> SynapseMap:
@@ -689,7 +741,7 @@ class BatchRecorder:
             scale=self.input_scale(name),
             road=None if copied else road_of(x),
             copied=copied,
-            looked=self.declared_kind(name) is not None or self.input_scale(name) is not None,
+            skips_level=self.declared_kind(name) is not None or self.input_scale(name) is not None,
             map=synapse_map,
             version=version_of(call.right),
             loads_of=None if self.laid_out is None else loads_of,
@@ -697,7 +749,7 @@ class BatchRecorder:
         return site, x
 
     def record_again(self, site: CallSite, x: Tensor) -> None:
-        """Record one more call of a site.
+        """Record a call of an existing call site.
 
         Raises:
             ValueError: If the input is not finite, or contradicts a declaration.
@@ -721,9 +773,9 @@ class BatchRecorder:
             self._record_scaled(site, x, factor, synapse_map)
             return
         stats = self.cache.get(x, site.batch_dims) or self._read(site, x)
-        assert isinstance(stats, InputStats)  # which the host read
+        assert isinstance(stats, InputStats)  # the host read the input
         kind = site.expected = stats.kind
-        if kind is InputKind.ANALOG and not site.looked and site.level != math.inf:
+        if kind is InputKind.ANALOG and not site.skips_level and site.level != math.inf:
             root.levels.setdefault(site, site.level)
             site.level = max(site.level, level_of(x).item())
         sums = site.sums.get(kind)
@@ -739,7 +791,7 @@ class BatchRecorder:
             self._keep_gradient(site, as_counts(x, stats), kind)
 
     def _begin(self, site: CallSite) -> SynapseMap:
-        """Begin a call of a site; returns the map of its weight as it is."""
+        """Prepare a site for a call, and return the map of its current weight."""
         synapse_map, weight, root = site.map, site.weight, self.root
         if synapse_map is None or site.version != (0 if weight.is_inference() else weight._version):
             synapse_map = site.update_map()
@@ -751,7 +803,7 @@ class BatchRecorder:
         return synapse_map
 
     def _factor(self, scale: InputScale) -> Factor:
-        """The declared factor of an input in this batch."""
+        """Return the current value of a declared scale."""
         found = self._factors.get(scale)
         if found is None:
             with torch.inference_mode(False), torch.no_grad():
@@ -761,7 +813,7 @@ class BatchRecorder:
     def _record_scaled(
         self, site: CallSite, x: Tensor, scale: Factor, synapse_map: SynapseMap
     ) -> None:
-        """Record a call whose input is a multiple of spike counts."""
+        """Record a call whose input is declared as a multiple of spike counts."""
         counts = unscaled(site.name, x, scale)
         live = with_gradient_of(x / scale, counts)
         with torch.no_grad():
@@ -779,14 +831,15 @@ class BatchRecorder:
     def _record_on_device(
         self, site: CallSite, road: Road, x: Tensor, synapse_map: SynapseMap
     ) -> None:
-        """Record a call whose input lies on an accelerator; the host does not wait for it."""
+        """Record a call whose input is on an accelerator, without synchronising the host."""
         place = self.device_calls.place(road, x.device)
         space, dims, scale = place.space, site.batch_dims, None
-        if not site.looked and site.level_there is None:
-            site.level_there = level_of(x)  # of one call: the host does not wait for its kind
+        if not site.skips_level and site.level_there is None:
+            # Of one call only, whatever its kind: reading the kind would synchronise the host.
+            site.level_there = level_of(x)
         if site.scale is not None:
             scale = site.factor_there(self._factor(site.scale))
-            if scale.ndim:  # kernels divide by one number
+            if scale.ndim:  # kernels divide by one number only
                 x, scale = with_gradient_of(x / scale, counts_or_nan(x.detach(), scale)), None
         dense, effective = synapse_map.dense, synapse_map.effective
         stats = None if site.scale is not None else self.cache.get(x, dims)
@@ -816,7 +869,7 @@ class BatchRecorder:
             counts = x.detach() if scale is None else x.detach() / scale
             self._keep_effective(site, synops_of, counts)
         if site.declared == InputKind.ANALOG.label:
-            return  # synops have no meaning
+            return  # synops are undefined
         options = dims, dense, scale, site.declared is not None
         if self.per_sample or self.per_step:
             synops = device_synops(road, space, x.detach(), *options)
@@ -851,14 +904,14 @@ class BatchRecorder:
                 both, kind = products.vector_products(call), products.tighter(*kinds)
                 self._keep(key, declared, both, kind, call.spec.samples_first)
                 effective = "effective_synops", "effective_magnitude"
-                for figure in effective if self.keeps_effective else ():  # of samples alone
+                for figure in effective if self.keeps_effective else ():
                     self._keep_figure(figure, key, both, call.spec.samples_first)
             if self.per_step:
                 events = products.vector_events(call)
                 self._keep_figure("events", key, events, call.spec.samples_first)
 
     def _read(self, site: CallSite, x: Tensor) -> InputStats:
-        """Read an input, and cache its statistics for other layers that take it in."""
+        """Read an input, and cache its statistics for other layers with the same input."""
         try:
             stats = summarize_narrowly(x, site.batch_dims, site.expected)
         except ValueError as error:
@@ -870,7 +923,7 @@ class BatchRecorder:
     # ------------------------------------------------------- samples, gradient of synops
 
     def _keep_vectors(self, site: CallSite, x: Tensor, stats: InputStats) -> None:
-        """Keep the synops of input vectors, unless the input is analog, and their events."""
+        """Keep the events of input vectors, and their synops unless the input is analog."""
         kind, x = stats.kind, x.detach()
         assert site.map is not None
         if self.laid_out is not None:
@@ -923,7 +976,7 @@ class BatchRecorder:
         self._keep_figure("events", site.key, events, site.samples_first)
 
     def _keep_loads(self, site: CallSite, x: Tensor, is_binary: bool = False) -> None:
-        """Keep what an input puts on each core that its layer lies on."""
+        """Keep the loads that an input causes on each core of its layer."""
         loads = site.loads
         ran = None if loads is None else site.key, site.operation.output_shape
         if ran not in self.root.behind:
@@ -941,7 +994,10 @@ class BatchRecorder:
             self.vectors.keep_cores((what, site.key), values)
 
     def _keep_emitted(self, spikes: Tensor, lead: int, is_binary: bool) -> None:
-        """Keep what neurons emit on each core of the layer before them, if its shape is theirs."""
+        """Keep the outputs and updates of neurons on each core of the layer that they read.
+
+        That layer is the only one since the last neurons with an output of their shape.
+        """
         assert self.laid_out is not None
         shape = tuple(spikes.shape[lead:])
         key = self.laid_out.layer_before(self.root.behind, shape)
@@ -953,19 +1009,19 @@ class BatchRecorder:
         self.root.behind.clear()
 
     def pass_by(self, output: Any) -> None:
-        """An operation with a weight ran that is not counted: neurons behind it may be its own."""
+        """Register an uncounted operation with a weight, whose output neurons may read."""
         if self.laid_out is not None and isinstance(output, Tensor):
             self.root.behind.append((None, tuple(output.shape)))
 
     def _keep_effective(
         self, site: CallSite, synops_of: Callable[[Tensor, Tensor], Tensor], x: Tensor
     ) -> None:
-        """Keep what ACs and MACs of input vectors follow from.
+        """Keep the figures that determine ACs and MACs of input vectors.
 
         Args:
             site: The call site.
-            synops_of: Gives the synops of each vector of an input, by a map.
-            x: The input, in spike counts where a scale was declared.
+            synops_of: Computes the synops of each vector of an input, given a map.
+            x: The input; in spike counts if a scale is declared.
         """
         synapse_map = site.map
         assert synapse_map is not None
@@ -983,13 +1039,13 @@ class BatchRecorder:
 
     def _keep_gradient(self, site: CallSite, x: Tensor, kind: InputKind) -> None:
         if kind is InputKind.ANALOG and site.declared is None:
-            return  # synops have no meaning
+            return  # synops are undefined
         x = self._with_gradient_of(x)
         with own_saved_tensors() if x.requires_grad else nullcontext():
             self.root.synops.append((site.key, site.vector_synops(x, kind)))
 
     def _with_gradient_of(self, x: Tensor) -> Tensor:
-        """An input as its synops take it: with its gradient, where the forward has one."""
+        """Return an input for synops: with its gradient if the forward pass has one."""
         if x.requires_grad and torch.is_grad_enabled():
             return x
         if self._with_gradient and not torch.is_grad_enabled():
@@ -1039,7 +1095,7 @@ class BatchRecorder:
     def _keep_spikes(
         self, place: Place, spikes: Tensor, lead: int, stats: InputStats | DeviceStats
     ) -> None:
-        """Keep the sums of magnitudes of the outputs of neurons, of each sample and step."""
+        """Keep the summed magnitudes of outputs of neurons for each sample and step."""
         if isinstance(stats, InputStats) and stats.kind is InputKind.BINARY:
             if stats.leading:
                 ones = self._ones.get(place)
@@ -1069,9 +1125,10 @@ class BatchRecorder:
         """Record inputs that a compiled graph has read.
 
         Args:
-            inputs: The operations they are of.
-            sums: Events and magnitudes, ``(2, inputs, neurons)``; or once if they are the same.
-            kinds: Numbers of the kinds, ``(inputs,)``; None if they hold zeros and ones alone.
+            inputs: The inputs and their operations.
+            sums: Events and magnitudes, ``(2, inputs, neurons)``; ``(1, inputs, neurons)`` if they
+                are equal.
+            kinds: Numbers of the kinds, ``(inputs,)``; None if all inputs are zeros and ones.
         """
         site = inputs.site
         synapse_map, weight = site.map, site.weight
@@ -1089,9 +1146,9 @@ class BatchRecorder:
         """Record products of two activations that a compiled graph has read.
 
         Args:
-            operations: The operations; None where one is not counted.
-            products: Kind, events, magnitude, operations and events of the right factor of each,
-                ``(products, 5)``.
+            operations: The operation of each product; None if it is not counted.
+            products: Kind, events, magnitude, operations and events of the right operand of each
+                product, ``(products, 5)``.
         """
         place = self.device_calls.place(TORCH_ROAD, products.device)
         self.root.products.append(_Products(place.space, operations, products))
@@ -1101,13 +1158,13 @@ class BatchRecorder:
 
         Args:
             outputs: The neurons.
-            sums: Events and magnitudes of its calls, ``(2, calls, neurons)``, or once if they are
-                the same.
+            sums: Events and magnitudes of the calls, ``(2, calls, neurons)``;
+                ``(1, calls, neurons)`` if they are equal.
         """
         self.root.outputs.append((outputs, sums))
 
     def _keep_read(self, root: _RootCall) -> None:
-        """Keep what compiled graphs have read until there is enough to be added up together."""
+        """Keep the results of compiled graphs, and add them up together once there are enough."""
         self._read_inputs += root.read
         self._read_products += root.products
         self._read_outputs += root.outputs
@@ -1117,7 +1174,7 @@ class BatchRecorder:
             self._add_read()
 
     def _add_read(self) -> None:
-        """Multiply what compiled graphs have read with the maps, all calls of one kind together."""
+        """Add up the results of compiled graphs; inputs with the same map in one product."""
         reads: dict[Any, list[_Read]] = {}
         for read in self._read_inputs:
             key = id(read.space), id(read.inputs), id(read.map)
@@ -1172,7 +1229,7 @@ class BatchRecorder:
 
     def _add_totals(self, key: RowKey, operation: Operation, totals: Tensor) -> None:
         row = self._row(key, operation)
-        if totals.is_cpu and ROADS["cpu"] is None:  # not where a test has kernels read it
+        if totals.is_cpu and ROADS["cpu"] is None:  # tests may replace the reader of the CPU
             self._check_totals(key, operation, totals)
         row.record_totals(totals)
 
@@ -1192,13 +1249,19 @@ class BatchRecorder:
     # ------------------------------------------------------------------------- the rest
 
     def record_uncounted(self, name: str, what: str, reason: str) -> None:
-        """Record a call that is known to contract something and cannot be counted."""
+        """Record a call that contracts tensors but cannot be counted.
+
+        Args:
+            name: Path of the module.
+            what: The function or operation.
+            reason: Why it cannot be counted.
+        """
         known = self.root.uncounted.get((name, what), Uncounted(name, what, reason))
         self.root.uncounted[name, what] = replace(known, calls=known.calls + 1)
 
 
 def _product(module: str, call: Call, output: Any) -> tuple[Operation, dict[str, Any]]:
-    """Facts of a product of two activations, and what is known of one call."""
+    """Return a product of two activations as an operation, and its numbers known from shapes."""
     spec = call.spec
     operation = Operation(
         operation=spec.operation,
@@ -1220,16 +1283,16 @@ def _product(module: str, call: Call, output: Any) -> tuple[Operation, dict[str,
 
 
 def reads_output_of(layer: str) -> str:
-    """Note of a linear layer that reads the output of another one."""
+    """Return the note for a linear layer that reads the output of another one."""
     return (
-        f"reads the output of {layer} with nothing but batch normalisation between them: at "
-        "inference both can be one operation, as of re-parameterised convolutions; if they are "
+        f"reads the output of {layer} with at most batch normalisation between them: both can be "
+        "merged into one operation for inference, as in re-parameterised convolutions; if they are "
         "merged there, merge them before counting"
     )
 
 
 def _is_freed(weight: Tensor) -> bool:
-    """Whether a weight has no memory at present, as between the forwards of FSDP."""
+    """Return whether a weight has no memory at present, as between forward passes under FSDP."""
     return weight.numel() > 0 and weight.untyped_storage().size() == 0
 
 
