@@ -320,7 +320,7 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
     unknown = sm.paper_table({"a": full_report(), "b": other()}, convention="keras-spiking")
     assert unknown.rows["a"].synops is None
     found = notes(unknown)
-    assert any(note.startswith("a: image: no spikes enter") for note in found)
+    assert any(note.startswith("a: image: its input is not spikes") for note in found)
     (dash,) = [note for note in found if note.startswith("a: no ACs, MACs, SynOps, energy: ")]
     subtotal = full_report().under("keras-spiking").subtotal.operations
     assert subtotal is not None
