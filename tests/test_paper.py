@@ -168,7 +168,7 @@ def test_energy_is_the_estimate_of_the_report(made: Report, profile: str) -> Non
 def test_energy_of_what_has_no_price_is_a_dash_and_no_zero() -> None:
     table = sm.paper_table({"ann": report({"fc": layer("analog", 5)})}, profile="truenorth")
     assert table.rows["ann"].energy is None
-    assert "no energy: nothing that was counted has a price in profile 'truenorth'" in notes(table)
+    assert "no energy: no counted operation has a price in profile 'truenorth'" in notes(table)
 
 
 def test_columns_are_chosen_and_ordered() -> None:
@@ -195,15 +195,15 @@ def test_firing_rates_are_in_hertz_where_all_know_how_long_a_step_lasts() -> Non
     mixed = sm.paper_table({"a": known, "b": ours()}, columns=["firing_rate"])
     assert mixed.rows["a"].firing_rate == 0.15
     assert "firing rate [1/step]" in lines(mixed)[0]
-    assert "firing rates are per step: how long it lasts is not known of b" in notes(mixed)
+    assert "firing rates are per step: the step length of b is not known" in notes(mixed)
 
 
 def test_without_samples_there_are_dashes() -> None:
     table = sm.paper_table({"empty": ours(samples=0, steps=None)})
     shown = lines(table)[1]
     assert shown[:5] == ["empty", "-", "11.2", "-", "-"]
-    assert "no T: not known of the run" in notes(table)
-    assert "no ACs, MACs, SynOps, energy: no sample was seen" in notes(table)
+    assert "no T: not known for this run" in notes(table)
+    assert "no ACs, MACs, SynOps, energy: no samples" in notes(table)
 
 
 def test_accuracies_may_be_tensors() -> None:
@@ -227,7 +227,7 @@ def test_footnotes_say_what_the_numbers_stand_on() -> None:
         "energy: 0.9 pJ per AC: Horowitz, ",
         "energy: 4.6 pJ per MAC: Horowitz, ",
         "not in the energy: memory accesses, addressing and routing, leakage",
-        "accuracy: as given",
+        "accuracy: given by the user",
         "b: no accuracy: not given",
         "b: no firing rate: no spiking neurons were found",
     ):
@@ -260,7 +260,7 @@ def test_what_is_special_of_a_run_is_said() -> None:
     found = notes(sm.paper_table({"a": full_report(), "b": other()}))
     for note in (
         "a: block.conv: input declared: 0.25 x a spike count; dropout was active",
-        "a: image: kind of input declared: analog",
+        "a: image: declared kind of input: analog",
         "a: bn1 is folded into conv",
     ):
         assert note in found
@@ -298,10 +298,10 @@ def test_operations_and_energy_follow_a_convention() -> None:
     assert row.energy == pytest.approx(acs * 0.9e-12 + macs * 4.6e-12, rel=1e-15)
     assert row.energy != sm.estimate_energy(made, PROFILE).total.energy
     found = notes(table)
-    assert "SynOps: what spikingjelly calls SynOps" in found
-    assert "ACs, MACs, SynOps: as spikingjelly counts, per sample; not the exact count" in found
-    (note,) = [note for note in found if note.startswith("energy: of the operations")]
-    assert "as spikingjelly counts them, not of the exact count" in note
+    assert "SynOps: SynOps of spikingjelly" in found
+    assert "ACs, MACs, SynOps: counted as in spikingjelly, per sample; not the exact count" in found
+    (note,) = [note for note in found if note.startswith("energy: of operations")]
+    assert "counted as in spikingjelly, not of the exact count" in note
     assert any("SpikingJelly 2.0.0" in note for note in found)
     assert not any(note.startswith("exact count") for note in found)
 
@@ -315,12 +315,12 @@ def test_what_a_convention_has_no_figure_for_is_a_dash_with_the_reason() -> None
     neurobench = sm.paper_table({"a": ours()}, convention="neurobench")
     assert neurobench.rows["a"].acs == 9e8
     assert neurobench.rows["a"].synops == ours().under("neurobench").total.operations
-    assert "SynOps: what neurobench calls Effective_MACs + Effective_ACs" in notes(neurobench)
+    assert "SynOps: Effective_MACs + Effective_ACs of neurobench" in notes(neurobench)
 
     unknown = sm.paper_table({"a": full_report(), "b": other()}, convention="keras-spiking")
     assert unknown.rows["a"].synops is None
     found = notes(unknown)
-    assert any(note.startswith("a: image: no spikes enter") for note in found)
+    assert any(note.startswith("a: image: its input is not spikes") for note in found)
     (dash,) = [note for note in found if note.startswith("a: no ACs, MACs, SynOps, energy: ")]
     subtotal = full_report().under("keras-spiking").subtotal.operations
     assert subtotal is not None
@@ -347,7 +347,7 @@ def test_energy_with_memory_has_a_column_and_its_own_notes() -> None:
     assert "energy_with_memory" not in sm.paper_table(made).columns
     under = sm.paper_table({"SNN": ours()}, memory=price, convention="spikingjelly")
     assert under.rows["SNN"].energy_with_memory is None
-    assert any("spikingjelly does not tell what is read" in note for note in notes(under))
+    assert any("spikingjelly does not define memory traffic" in note for note in notes(under))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_energy_that_a_convention_does_not_tell_is_a_dash_with_the_reason() -> N
     # A baseline is priced as ever, and said to be of no convention.
     ann = sm.estimate_energy(made["ANN"], PROFILE).total.energy
     assert table.rows["ANN"].energy == ann
-    assert any(note.endswith("the exact count, under no convention") for note in notes(table))
+    assert any(note.endswith("exact count, no convention applied") for note in notes(table))
     # All its operations are synaptic ones to a profile that prices those.
     priced = sm.paper_table({"a": ours()}, convention="kernel", profile="truenorth").rows["a"]
     assert priced.energy == sm.estimate_energy(ours().under("kernel"), "truenorth").total.energy
@@ -422,12 +422,12 @@ def test_footnotes_say_what_was_measured() -> None:
     times = 0.03 / table.rows["a"].energy  # type: ignore[operator]  # it is known
     for note in (
         "measured energy: active power x seconds / samples; dynamic energy: (active - idle power) "
-        "x seconds / samples, as in NeuroBench's system track (ASC.md); as given to this table, "
-        "not measured by snnmetrics",
+        "x seconds / samples, as in NeuroBench's system track (ASC.md); given by the user, not "
+        "measured by snnmetrics",
         "a: measured: active power 1.500 ± 0.058 W, idle power 1 W (one number); 3 runs of 2 ± 0 s "
         "for 100 samples; a board, a meter",
-        f"a: measured energy is {times:.3g} times the estimate, which knows operations alone and "
-        "not this device",
+        f"a: measured energy is {times:.3g} times the estimate, which is based only on "
+        "operations, not on this device",
         "b: measured: active power 3 W, idle power not measured; 1 run of 1 s for 10 samples",
         "b: measured in a single run, so without a standard error",
         "b: no dynamic energy: idle power was not measured",
@@ -447,7 +447,7 @@ def test_a_dynamic_energy_below_zero_is_shown() -> None:
     # Of -10 and 0 mJ the error is 5 mJ, that of the idle power 10 mJ: together 11.18.
     assert lines(table)[1] == ["a", "-5.00 ± 11.18"]
     assert table.rows["a"].dynamic_energy == close(-0.005)
-    said = "dynamic energy is not above zero: no power above that of idling was found"
+    said = "dynamic energy is not positive: the active power is not above the idle power"
     assert said in notes(table)
 
 
@@ -630,13 +630,13 @@ def test_a_table_cannot_be_changed_and_can_be_copied() -> None:
     [
         ({"reports": {}}, ValueError, "reports: expected at least one method, found none"),
         ({"reports": other()}, TypeError, "reports: expected a mapping .*, found Report"),
-        ({"reports": {3: other()}}, TypeError, "reports: expected names as text, found 3"),
-        ({"reports": {" ": other()}}, ValueError, "reports: expected names that can be read"),
+        ({"reports": {3: other()}}, TypeError, "reports: expected strings as names, found 3"),
+        ({"reports": {" ": other()}}, ValueError, "reports: expected nonblank names, found ' '"),
         ({"reports": {"x": 1.0}}, TypeError, r"reports\['x'\]: expected a Report.*, found float"),
         (
             {"reports": {"x": ann_baseline(other())}},
             ValueError,
-            "reports: expected at least one Report, found baselines alone",
+            "reports: expected at least one Report, found only baselines",
         ),
         ({"accuracy": 0.9}, TypeError, "accuracy: expected a mapping .*, found float"),
         ({"accuracy": {"b": 0.9}}, ValueError, "accuracy: expected names of a, found 'b'"),
@@ -649,8 +649,8 @@ def test_a_table_cannot_be_changed_and_can_be_copied() -> None:
         ({"columns": {"acs"}}, TypeError, "columns: expected a sequence of names"),
         ({"columns": []}, ValueError, "columns: expected at least one, found none"),
         ({"columns": ["acs", "x"]}, ValueError, "columns: expected some of steps, .*, found 'x'"),
-        ({"columns": ["acs", "acs"]}, ValueError, "columns: expected each once, found acs, acs"),
-        ({"columns": ["accuracy"]}, ValueError, "accuracy: expected that of at least one method"),
+        ({"columns": ["acs", "acs"]}, ValueError, "columns: expected distinct names, found acs"),
+        ({"columns": ["accuracy"]}, ValueError, "accuracy: expected at least one accuracy"),
         ({"measured": 3}, TypeError, "measured: expected a mapping .*, found int"),
         ({"measured": {"b": ON_CHIP}}, ValueError, "measured: expected names of a, found 'b'"),
         ({"measured": {"a": 3.0}}, TypeError, r"measured\['a'\]: expected a Meas.*, found float"),
@@ -704,7 +704,7 @@ def test_a_run_without_samples_has_no_energy() -> None:
     row = sm.paper_table({"empty": Report(samples=0, calls=0, model="Net")}).rows["empty"]
     figures = ("acs", "macs", "energy")
     assert [getattr(row, figure) for figure in figures] == [None] * 3
-    assert {row.reasons[figure] for figure in figures} == {"no sample was seen"}
+    assert {row.reasons[figure] for figure in figures} == {"no samples"}
 
 
 def test_a_baseline_stands_beside_what_was_run() -> None:

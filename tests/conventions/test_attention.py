@@ -101,7 +101,7 @@ def test_without_spikes_or_without_the_count_there_is_no_figure() -> None:
     report = report_of(Softmax(), torch.randn(2, 3, 4))
     one = report.under("rate-x-macs")
     (first, second) = one.layers.values()
-    assert first.reason == "neither of its operands is spikes"
+    assert first.reason == "neither of its operands is a spike tensor"
     spikes = report.layers_data[second.name].counts["analog*binary"]
     expected = spikes.right_events / spikes.right_elements * 3 * 3 * 4
     assert second.acs == pytest.approx(expected)
@@ -109,7 +109,7 @@ def test_without_spikes_or_without_the_count_there_is_no_figure() -> None:
     old = without_right(report)
     for convention in ("rate-x-macs", "spikingjelly"):
         reason = old.under(convention).layers[second.name].reason
-        assert "its right operand had is not in the report" in reason
+        assert "events of its right operand are not in the report" in reason
 
 
 def without_right(report: Report) -> Report:

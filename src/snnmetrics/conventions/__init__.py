@@ -1,7 +1,7 @@
-"""Counting conventions of published tools and formulas: what they would print for a report.
+"""Counting conventions of published tools and formulas, applied to a report.
 
-``report.under("spikingjelly")`` and ``report.conventions()`` are the way in; a convention is added
-by one function, see :func:`convention`.
+Use ``report.under("spikingjelly")`` for one convention and ``report.conventions()`` for all. A
+convention is added by one function, see :func:`convention`.
 """
 
 from snnmetrics.conventions import published as published  # registers the conventions
@@ -32,5 +32,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The public names, without the modules behind them."""
+    """Return the public names, without the submodules."""
     return __all__

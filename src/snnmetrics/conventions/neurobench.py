@@ -1,6 +1,6 @@
-"""The row of a benchmark of NeuroBench: what its ``Benchmark.run()`` returns for a model.
+"""The row of a NeuroBench benchmark: the results of its ``Benchmark.run()``, from a report.
 
-Definitions are those of NeuroBench 2.3.0, where they differ from ours as well.
+Definitions are those of NeuroBench 2.3.0, even where they differ from those of snnmetrics.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KEYS = {
     "MembraneUpdates": "membrane_updates",
     "NeuronOperations": "neuron_operations",
 }
-"""Keys of a row and its attributes of the same figures."""
+"""Attribute of a row by its key in ``Benchmark.run()``."""
 
 _CORRECTNESS = {
     "ClassificationAccuracy": "Accuracy",
@@ -48,35 +48,37 @@ _LEADERBOARD = {"Dense": "Dense", "Effective_MACs": "Eff_MACs", "Effective_ACs":
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
-    """Figures of a run by the definitions of NeuroBench. Made by :func:`neurobench_row`.
+    """Figures of a run by the definitions of NeuroBench, returned by :func:`neurobench_row`.
 
-    A read-only mapping with the keys of ``Benchmark.run()`` where metrics are given as classes:
-    ``row["SynapticOperations"]["Dense"]``; ``row["ExecutionRate"]``, which its submissions need and
-    its harness does not measure; and the correctness metrics. The other figures are attributes too.
-    A figure is ``None`` where the report or the model lacks what it takes, and ``reasons`` says
-    what. Operations and updates are per sample. Printed and exported as reports are, it is the row
-    of a leaderboard, whose operations are per execution of the model.
+    It is a read-only mapping with the keys of ``Benchmark.run()`` for metrics passed as classes,
+    such as ``row["SynapticOperations"]["Dense"]``. It adds ``row["ExecutionRate"]``, which
+    submissions need but the harness does not measure, and the correctness metrics. All figures
+    except the correctness metrics are also attributes. A figure is ``None`` if the report or the
+    model lacks the data for it; ``reasons`` names the missing data. Operations and updates are per
+    sample. It prints and exports like a report, as the row of a leaderboard, where operations are
+    per execution of the model.
 
     Attributes:
         method: Name of the row.
         samples: Samples of the report.
-        footprint: Bytes of all parameters and buffers, states of snnTorch's neurons left out: they
-            are empty when NeuroBench measures a model that was not called before.
-        parameter_count: Elements of all parameters, with all that parametrized tensors are made of.
+        footprint: Bytes of all parameters and buffers, without the states of snnTorch's neurons:
+            these are empty when NeuroBench measures a model before its first call.
+        parameter_count: Elements of all parameters, including all originals of parametrized
+            tensors.
         connection_sparsity: Zero weights / weights of Linear, Conv1d/2d/3d, recurrent layers and
-            cells, whose biases are weights, to four decimals.
+            cells, to four decimals. Biases of recurrent layers and cells count as weights.
         execution_rate: Executions of the model per second of the data, in Hz.
         executions: Executions of the model per sample: its time steps.
         activation_sparsity: Zero outputs / outputs of ReLU, Sigmoid and neurons, in [0, 1].
-        activation_sparsity_by_layer: The same by the last part of the path of the modules.
+        activation_sparsity_by_layer: Activation sparsity by the last part of the module path.
         synaptic_operations: ``"Effective_MACs"``, ``"Effective_ACs"`` and ``"Dense"``.
-        membrane_updates: Membrane potentials that changed in a step; in the first, all.
-        neuron_operations: ``"Effective Neuron Ops"``, operations of these updates, and
-            ``"Neuron Dense Ops"``, those of all neurons at all steps.
-        correctness: Correctness metrics, by the name that NeuroBench gives them.
-        reasons: Why a figure is ``None``, by its key; parts of ``"NeuronOperations"`` have keys of
-            their own.
-        date: When it was submitted.
+        membrane_updates: Membrane potentials that changed in a step; all of them in the first step.
+        neuron_operations: ``"Effective Neuron Ops"``, the operations of these updates, and
+            ``"Neuron Dense Ops"``, the operations of all neurons in all steps.
+        correctness: Correctness metrics by NeuroBench's name.
+        reasons: Reason of each figure that is ``None``, by key; the parts of
+            ``"NeuronOperations"`` have separate keys.
+        date: Date of submission.
 
     Example:
         >>> import torch
@@ -126,14 +128,14 @@ class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
         return by_name({**own, **self.correctness})
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures and the reasons, as plain data."""
+        """Return the figures and the reasons as plain data."""
         plain = {
             key: dict(value) if isinstance(value, Mapping) else value for key, value in self.items()
         }
         return {**plain, "reasons": dict(self.reasons)}
 
     def to_json(self, indent: int | None = None) -> str:
-        """The figures as ``Benchmark.save_benchmark_results`` writes them, and the reasons.
+        """Return JSON in the format of ``Benchmark.save_benchmark_results``, plus the reasons.
 
         Args:
             indent: Spaces per level; ``None`` for one line.
@@ -141,10 +143,11 @@ class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def _per_execution(self) -> dict[str, float | None]:
-        """Columns of the leaderboards: its operations are per execution of the model.
+        """Return the columns of the leaderboards, with operations per execution of the model.
 
-        Defined so in ``docs/metrics``, and visible in ``leaderboard.rst``: an SNN at 200 Hz on
-        seconds of audio has 1.36E7 bytes, which are 3.4E6 weights, and 3.39E6 dense operations.
+        ``docs/metrics`` of NeuroBench defines them per execution. ``leaderboard.rst`` agrees: an
+        SNN at 200 Hz on seconds of audio has 1.36E7 bytes, that is 3.4E6 weights, and 3.39E6 dense
+        operations.
         """
         if self.synaptic_operations is None or self.executions is None:
             return dict.fromkeys(_LEADERBOARD.values())
@@ -165,7 +168,7 @@ class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
         if self.date:
             cells["Date Submitted"] = self.date
         columns = tuple(Column(title, number=title != "Method") for title in cells)
-        each = "" if self.executions is None else f", of which a sample has {self.executions:.6g}"
+        each = "" if self.executions is None else f", {self.executions:.6g} per sample"
         header = (
             f"NeuroBench row of {self.method}",
             f"{named(self.samples, 'sample')}; operations per execution of the model{each}",
@@ -197,37 +200,39 @@ def neurobench_row(
     activation_modules: Collection[type[nn.Module]] = (),
     date: str = "",
 ) -> NeuroBenchRow:
-    """Make the row of a benchmark of NeuroBench, by its definitions, of a run that was monitored.
+    """Compute the row of a NeuroBench benchmark, by its definitions, from a monitored run.
 
-    A spiking model is taken as ``SNNTorchModel`` runs it: in evaluation mode, step by step, from a
-    fresh state. Synaptic operations are sorted call by call, so batches must be those of the
-    benchmark. Sums are exact, where NeuroBench adds up each call in float32. Activation sparsity
-    is that of all outputs; NeuroBench takes means of batches, which differ from it where batches
-    differ in their time steps.
+    The figures assume that a spiking model runs as in ``SNNTorchModel``: in evaluation mode, step
+    by step, from a fresh state. NeuroBench classifies synaptic operations call by call, so batches
+    must be those of the benchmark. Sums are exact; NeuroBench adds up each call in float32.
+    Activation sparsity is computed over all outputs; NeuroBench averages over batches, which
+    differs if batches differ in their time steps.
 
     Args:
-        model: The model that was monitored, without wrappers and with the same weights.
+        model: The monitored model, without wrappers and with the same weights.
         report: The report of the run.
         method: Name of the row. Default: the class of the model.
-        correctness: What you measured, such as ``{"ClassificationAccuracy": 0.86}``. NeuroBench
-            names them ``ClassificationAccuracy``, ``CocoMap``, ``MSE``, ``R2``, ``SMAPE``.
-        execution_rate: Executions of the model per second of the data, in Hz. Default: from the
-            durations that the report knows.
-        executions: Executions of the model per sample. Default: the time steps of the report, one
-            if there are none.
-        membrane_updates: Of each layer of snnTorch neurons, by path, the potentials that changed
-            per sample, as :class:`~snnmetrics.MembraneUpdates` counts them.
-        activation_modules: Classes that you give to ``NeuroBenchModel.add_activation_module``, such
-            as neurons of SpikingJelly. NeuroBench fails on those that return tuples.
-        date: When it was submitted, for the last column of a leaderboard.
+        correctness: Measured correctness by name, such as ``{"ClassificationAccuracy": 0.86}``.
+            NeuroBench's names are ``ClassificationAccuracy``, ``CocoMap``, ``MSE``, ``R2``,
+            ``SMAPE``.
+        execution_rate: Executions of the model per second of the data, in Hz. Default: computed
+            from the durations in the report.
+        executions: Executions of the model per sample. Default: the time steps of the report, or
+            one if it has none.
+        membrane_updates: Potentials that changed per sample, by path of each layer of snnTorch
+            neurons, as counted by :class:`~snnmetrics.MembraneUpdates`.
+        activation_modules: Classes passed to ``NeuroBenchModel.add_activation_module``, such as
+            neurons of SpikingJelly. NeuroBench fails on modules that return tuples.
+        date: Date of submission, for the last column of a leaderboard.
 
     Returns:
-        The row, with ``None`` and a reason where the report or the model lacks what a figure takes.
+        The row. A figure is ``None``, with a reason, if the report or the model lacks its data.
 
     Raises:
-        TypeError: If an argument is not of its type.
-        ValueError: If the report has no samples or is not of this model, a layer of the model has
-            no shape yet, a number is not finite, or membrane updates are of other modules.
+        TypeError: If an argument has the wrong type.
+        ValueError: If the report has no samples or is not of this model, if a layer of the model
+            has no shape yet, if a number is not finite, or if ``membrane_updates`` names other
+            modules.
 
     Source: NeuroBench 2.3.0, ``neurobench/benchmarks``, ``neurobench/metrics``, ``leaderboard.rst``
     and ``docs/metrics``; Yik et al., "The neurobench framework for benchmarking neuromorphic
@@ -293,10 +298,10 @@ def _check(
     if not isinstance(report, Report):
         raise TypeError(f"report: expected a Report, found {type(report).__name__}")
     if not report.samples:
-        raise ValueError("report: expected one with samples, found none")
+        raise ValueError("report: expected a report with samples, found none")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
-            raise ValueError(f"model: {name!r} does not know its shape yet; call the model once")
+            raise ValueError(f"model: {name!r} has no shape yet; call the model once")
     if not isinstance(added, Collection):
         raise TypeError(f"activation_modules: expected a collection of classes, found {added!r}")
     for cls in added:
@@ -321,8 +326,8 @@ def _updates_of(
     found = _numbers("membrane_updates", given)
     if found.keys() != set(paths):
         raise ValueError(
-            "membrane_updates: expected those of the snnTorch neurons "
-            f"{', '.join(paths) or '(none)'}, found those of {', '.join(found) or '(none)'}"
+            "membrane_updates: expected values for the snnTorch neurons "
+            f"{', '.join(paths) or '(none)'}, found values for {', '.join(found) or '(none)'}"
         )
     negative = [path for path, value in found.items() if value < 0]
     if negative:
@@ -333,13 +338,13 @@ def _updates_of(
 
 
 def _numbers(argument: str, given: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Finite numbers by name, as floats; also of tensors of one element, as metrics return them."""
+    """Return finite numbers as floats, by name; tensors with one element are accepted."""
     if not isinstance(given, Mapping):
         raise TypeError(f"{argument}: expected numbers by name, found {type(given).__name__}")
     numbers: dict[str, float] = {}
     for name, value in given.items():
         if not (isinstance(name, str) and name):
-            raise TypeError(f"{argument}: expected names as text, found {name!r}")
+            raise TypeError(f"{argument}: expected nonempty strings as names, found {name!r}")
         number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
         if not isinstance(number, Real) or isinstance(number, bool):
             raise TypeError(f"{argument}[{name!r}]: expected a number, found {value!r}")
@@ -353,7 +358,7 @@ def _numbers(argument: str, given: Mapping[str, float | Tensor]) -> dict[str, fl
 
 
 def _count(value: float | None) -> str:
-    """A count, to one decimal where it is not whole."""
+    """Format a count, with one decimal unless it is a whole number."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value == round(value) else f"{value:.1f}"

@@ -1,8 +1,8 @@
-"""The figures of NeuroBench's metrics, one function each, by its own definitions.
+"""The figures of NeuroBench's metrics by its own definitions, one function per figure.
 
-They are made of a model and its report. Each function returns its figure, or raises
-:class:`NotInReport` where these lack what it takes: nothing is approximated. Definitions are those
-of ``neurobench/metrics`` of NeuroBench 2.3.0; what it rounds, this rounds.
+Each function computes its figure from a model and its report. It raises :class:`NotInReport` if
+they lack necessary data; nothing is approximated. Definitions and rounding are those of
+``neurobench/metrics`` of NeuroBench 2.3.0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from snnmetrics.conventions.neurobench_modules import (
     ACTIVATIONS,
     LAYERS,
     RECURRENT,
-    Heard,
+    Hooked,
     RowModules,
     activations,
     connections,
@@ -45,21 +45,21 @@ NEURON_OPERATIONS = {
     ("Alpha", "subtract"): 18,
     ("Alpha", "zero"): 24,
 }
-"""Operations of an update of a neuron, by class and reset: ``neuron_operations.py``."""
+"""Operations of a neuron update by class and reset, from NeuroBench's ``neuron_operations.py``."""
 
 
 @dataclass(frozen=True)
 class Outputs:
     """Outputs of a module that NeuroBench reads, over all samples."""
 
-    heard: Heard
+    hooked: Hooked
     elements: int
     events: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the figures are made of.
+    """Inputs of the figures.
 
     Attributes:
         model: The model.
@@ -67,8 +67,8 @@ class Run:
         modules: The modules of the rows of the report.
         added: Classes as given to ``NeuroBenchModel.add_activation_module``.
         given_updates: Membrane updates per sample by path, if the user gave them.
-        given_executions: Executions of the model per sample, likewise.
-        given_rate: Executions per second, likewise.
+        given_executions: Executions of the model per sample, if the user gave them.
+        given_rate: Executions per second, if the user gave them.
     """
 
     model: nn.Module
@@ -86,13 +86,13 @@ class Run:
 
     @cached_property
     def updates(self) -> dict[str, float]:
-        """Changes of potentials per sample, by path."""
+        """Changes of membrane potentials per sample, by path."""
         return _updates(self)
 
 
-def _refuse_uncounted(run: Run, heard: list[Heard]) -> None:
-    """Refuse what the report lacks of modules that NeuroBench listens to."""
-    paths = {one.path for one in heard}
+def _refuse_uncounted(run: Run, hooked: list[Hooked]) -> None:
+    """Raise if the report lists uncounted operations of the hooked modules."""
+    paths = {one.path for one in hooked}
     for item in run.report.uncounted:
         if item.what == "call" or item.name in paths:
             raise NotInReport(f"{item.name} was not counted, or not always: {item.reason}")
@@ -104,7 +104,7 @@ FIGURES: dict[str, Callable[[Run], Any]] = {}
 
 
 def figure(key: str) -> Callable[[Figure], Figure]:
-    """Register the function of a figure by its key."""
+    """Return a decorator that registers the function of a figure under its key."""
 
     def register(function: Figure) -> Figure:
         FIGURES[key] = function
@@ -118,7 +118,7 @@ def figure(key: str) -> Callable[[Figure], Figure]:
 
 @figure("Footprint")
 def footprint(run: Run) -> int:
-    """Bytes of all parameters and buffers.
+    """Return the bytes of all parameters and buffers.
 
     NeuroBench measures before the first batch, when the states of snnTorch's neurons are empty.
     """
@@ -130,8 +130,8 @@ def footprint(run: Run) -> int:
                 empty.add(id(state))
             elif state is not None and state.numel():
                 raise NotInReport(
-                    f"{path}: its state {name!r} is a buffer, which NeuroBench counts as large as "
-                    "it is when the benchmark begins"
+                    f"{path}: its state {name!r} is a buffer; NeuroBench counts the size of this "
+                    "buffer before the first batch, which is not in the report"
                 )
     held = (*run.model.parameters(), *run.model.buffers())
     return sum(one.numel() * one.element_size() for one in held if id(one) not in empty)
@@ -139,30 +139,32 @@ def footprint(run: Run) -> int:
 
 @figure("ParameterCount")
 def parameter_count(run: Run) -> int:
-    """Elements of all parameters."""
+    """Return the number of elements of all parameters."""
     return sum(parameter.numel() for parameter in run.model.parameters())
 
 
 @figure("ConnectionSparsity")
 def connection_sparsity(run: Run) -> float:
-    """Zero weights / weights of the layers that it knows, to four decimals.
+    """Return zero weights / weights of the layers that NeuroBench supports, to four decimals.
 
-    Weights are as the modules have them, in each place anew; biases of recurrent layers are among
-    them, parametrized layers are not.
+    A module with several parents counts once per parent. Biases of recurrent layers are included;
+    parametrized layers are not.
     """
     zeros = weights = 0
     for name, weight in _weights(run.model):
         if weight.is_meta or weight.layout is not torch.strided:
-            raise NotInReport(f"{name} is on device 'meta', or sparse: its zeros cannot be counted")
+            raise NotInReport(
+                f"{name} is on device 'meta' or not strided: its zeros cannot be counted"
+            )
         zeros += int((weight == 0).sum())
         weights += weight.numel()
     if not weights:
         raise NotInReport("the model has no layer whose weights NeuroBench reads")
-    return round((torch.tensor(zeros) / weights).item(), 4)  # it divides in float32
+    return round((torch.tensor(zeros) / weights).item(), 4)  # NeuroBench divides in float32
 
 
 def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Modules without children alone, as often as they are met."""
+    """Return the weights of modules without children, once per parent of a module."""
     found: list[tuple[str, Tensor]] = []
     for name, child in model.named_children():
         if any(True for _ in child.children()):
@@ -185,59 +187,61 @@ def _recurrent_weights(module: nn.RNNBase | nn.RNNCellBase) -> list[str]:
 
 @figure("SynapticOperations")
 def synaptic_operations(run: Run) -> dict[str, float]:
-    """Operations of the layers that it listens to, per sample."""
-    report, heard = run.report, {one.module: one for one in connections(run.model)}
+    """Return the operations of the hooked layers, per sample."""
+    report, hooked = run.report, {one.module: one for one in connections(run.model)}
     totals: dict[str, float] = dict.fromkeys(SYNAPTIC_OPERATIONS, 0)
     for name in report.layers:
         data = report.layers_data[name]
-        found = heard.get(run.modules.of(data))
+        found = hooked.get(run.modules.of(data))
         if found is None:
-            continue  # a function, or a layer of a class that it does not know: nothing to it
+            continue  # NeuroBench does not count functions and layers of other classes
         try:
             figures = _layer_figures(name, data, found.module, report)
         except NotInReport as reason:
             raise NotInReport(f"{name}: {reason}") from None
         for figure in totals:
             totals[figure] += found.places * figures.printed[figure]
-    _refuse_missing(run, list(heard.values()))
+    _refuse_missing(run, list(hooked.values()))
     return {figure: ratio(total, report.samples) for figure, total in totals.items()}
 
 
 def _layer_figures(name: str, data: LayerData, module: nn.Module, report: Report) -> Figures:
-    """Figures of one row of a layer that it listens to, by the convention."""
+    """Return the figures of one row of a hooked layer under the convention ``neurobench``."""
     if isinstance(module, RECURRENT):
         raise NotInReport(
             "NeuroBench counts a recurrent cell with the arithmetic of its gates, which is not in "
-            "the report; nn.RNN, nn.LSTM and nn.GRU it refuses"
+            "the report; it refuses nn.RNN, nn.LSTM and nn.GRU"
         )
     base = next(cls for cls in LAYERS if isinstance(module, cls))
     if module.forward.__func__ is not base.forward or not (data.key and data.key.own):  # type: ignore[attr-defined]
-        raise NotInReport(f"{type(module).__name__} has a forward of its own")
+        raise NotInReport(f"{type(module).__name__} does not run the forward of {base.__name__}")
     for slot in ("weight", "bias"):
         if getattr(module, slot) is not None and module._parameters.get(slot) is None:
             raise NotInReport(
-                f"its {slot} is made anew in each call (pruned, parametrized or normalised), which "
-                "overwrites the ones and zeros that NeuroBench counts with; make it permanent first"
+                f"its {slot} is recomputed in each call (pruned, parametrized or normalised), "
+                "which overwrites the ones and zeros that NeuroBench counts with; make it "
+                "permanent first"
             )
-    # Its class is known here, and that it is not the model itself.
+    # The base class replaces the class of the layer, and the key is removed: the convention would
+    # refuse an unknown subclass and treat the root differently, and neither applies here.
     layer = replace(data, operation=replace(data.operation, module=base.__name__), key=None)
     return CONVENTIONS["neurobench"].function(
         Layer(name, layer, report.samples, report.model, first=False)
     )
 
 
-def _refuse_missing(run: Run, heard: list[Heard]) -> None:
-    """Refuse layers without a row: they may have been called and left out."""
+def _refuse_missing(run: Run, hooked: list[Hooked]) -> None:
+    """Raise if a hooked layer has no row: it may have been called and not counted."""
     rows = [run.report.layers_data[name] for name in run.report.layers]
-    _refuse_uncounted(run, heard)
+    _refuse_uncounted(run, hooked)
     called = {run.modules.of(data) for data in rows}
-    # Weights that a function takes, as those of an output projection of attention.
+    # Weights passed to a function, such as the output projection of attention.
     taken = {slot for data in rows if data.key is not None for slot in data.key.slots}
-    for one in heard:
+    for one in hooked:
         if one.module not in called and f"{one.path}.weight" not in taken:
             raise NotInReport(
-                f"{one.path}: the report has no row of this {type(one.module).__name__}, which was "
-                "not called, left out or not counted"
+                f"{one.path}: the report has no row of this {type(one.module).__name__}; it was "
+                "not called, excluded or not counted"
             )
 
 
@@ -250,43 +254,47 @@ def _outputs(run: Run) -> list[Outputs]:
         module = run.modules.of(data)
         elements, events = counts[module]
         counts[module] = (elements + data.elements, events + data.events)
-    heard = activations(run.model, run.added)
-    _refuse_uncounted(run, heard)
-    for one in heard:
+    hooked = activations(run.model, run.added)
+    _refuse_uncounted(run, hooked)
+    for one in hooked:
         if one.module not in counts:
             raise NotInReport(
-                f"{one.path}: the report has no outputs of this {type(one.module).__name__}: it "
-                "has those of spiking neurons and of classes known by register_neuron, if called "
-                "and not left out"
+                f"{one.path}: the report has no outputs of this {type(one.module).__name__}; it "
+                "contains the outputs of spiking neurons and of classes added by register_neuron, "
+                "if they were called and not excluded"
             )
         if is_snntorch(one.module) and neuron_type(one.module).lead != "B":  # type: ignore[union-attr]
             raise NotInReport(
-                f"{one.path}: NeuroBench runs models of snnTorch step by step, and this "
+                f"{one.path}: NeuroBench runs models of snnTorch step by step, but this "
                 f"{type(one.module).__name__} takes all steps in a call"
             )
-    unheard = counts.keys() - {one.module for one in heard}
-    if unheard:
-        names = sorted({type(module).__name__ for module in unheard})
+    unhooked = counts.keys() - {one.module for one in hooked}
+    if unhooked:
+        names = sorted({type(module).__name__ for module in unhooked})
         raise NotInReport(
-            f"NeuroBench listens to ReLU, Sigmoid, neurons of snnTorch, and to {', '.join(names)} "
-            "if told by add_activation_module: then give activation_modules"
+            "NeuroBench hooks ReLU, Sigmoid and neurons of snnTorch; it hooks "
+            f"{', '.join(names)} only after add_activation_module. If you call that, pass "
+            "activation_modules here"
         )
-    return [Outputs(one, *counts[one.module]) for one in heard]
+    return [Outputs(one, *counts[one.module]) for one in hooked]
 
 
 @figure("ActivationSparsity")
 def activation_sparsity(run: Run) -> float:
-    """Zero outputs / outputs."""
+    """Return zero outputs / outputs."""
     return _sparsity(run.outputs)
 
 
 @figure("ActivationSparsityByLayer")
 def activation_sparsity_by_layer(run: Run) -> dict[str, float]:
-    """The same by the last part of the path: NeuroBench adds up modules that share it."""
+    """Return zero outputs / outputs by the last part of the module path.
+
+    NeuroBench adds up modules with the same last part.
+    """
     named: dict[str, list[Outputs]] = defaultdict(list)
     for one in run.outputs:
-        for name in one.heard.names:
-            named[name].append(replace(one, heard=replace(one.heard, names=(name,))))
+        for name in one.hooked.names:
+            named[name].append(replace(one, hooked=replace(one.hooked, names=(name,))))
     if not named:
         raise NotInReport(_NO_OUTPUTS)
     return {name: _sparsity(ones) for name, ones in named.items()}
@@ -296,8 +304,8 @@ _NO_OUTPUTS = "the model has no module whose outputs NeuroBench reads"
 
 
 def _sparsity(found: list[Outputs]) -> float:
-    elements = sum(one.heard.places * one.elements for one in found)
-    events = sum(one.heard.places * one.events for one in found)
+    elements = sum(one.hooked.places * one.elements for one in found)
+    events = sum(one.hooked.places * one.events for one in found)
     if not elements:
         raise NotInReport(_NO_OUTPUTS)
     return (elements - events) / elements
@@ -307,9 +315,9 @@ def _sparsity(found: list[Outputs]) -> float:
 
 
 def with_potentials(model: nn.Module, added: tuple[type[nn.Module], ...]) -> list[str]:
-    """Paths of the neurons whose membrane potentials NeuroBench reads."""
-    heard = activations(model, added)
-    return [one.path for one in heard if is_snntorch(one.module) and hasattr(one.module, "mem")]
+    """Return the paths of the neurons whose membrane potentials NeuroBench reads."""
+    hooked = activations(model, added)
+    return [one.path for one in hooked if is_snntorch(one.module) and hasattr(one.module, "mem")]
 
 
 def _updates(run: Run) -> dict[str, float]:
@@ -318,14 +326,14 @@ def _updates(run: Run) -> dict[str, float]:
         return {path: run.given_updates[path] for path in paths}
     if paths:
         raise NotInReport(
-            "a report has no membrane potentials; give membrane_updates, measured by "
+            "a report has no membrane potentials; pass membrane_updates, measured by "
             "snnmetrics.MembraneUpdates"
         )
     return {}
 
 
-def _of_snntorch(run: Run) -> list[Heard]:
-    """The modules that it listens to, if there are no neurons but those of snnTorch."""
+def _of_snntorch(run: Run) -> list[Hooked]:
+    """Return the hooked activation modules; raise if there are neurons of another framework."""
     modules = [run.modules.of(data) for data in run.report.neurons_data.values()]
     for module in modules:
         if not (is_snntorch(module) or isinstance(module, ACTIVATIONS)):
@@ -338,34 +346,34 @@ def _of_snntorch(run: Run) -> list[Heard]:
 
 @figure("MembraneUpdates")
 def membrane_updates(run: Run) -> float:
-    """Potentials that changed in a step, and all in the first, per sample."""
+    """Return the potentials that changed in a step, and all in the first step, per sample."""
     return float(sum(one.places * run.updates.get(one.path, 0) for one in _of_snntorch(run)))
 
 
 @figure("Effective Neuron Ops")
 def effective_neuron_operations(run: Run) -> float:
-    """Operations of the updates that changed a potential, per sample."""
+    """Return the operations of the updates that changed a potential, per sample."""
     costs = [(one, _operations(one)) for one in _of_snntorch(run)]
     return float(sum(one.places * run.updates[one.path] * cost for one, cost in costs))
 
 
 @figure("Neuron Dense Ops")
 def dense_neuron_operations(run: Run) -> float:
-    """Operations if each neuron is updated at each step, per sample."""
-    costs = [(one, _operations(one.heard)) for one in run.outputs]
+    """Return the operations if each neuron is updated at each step, per sample."""
+    costs = [(one, _operations(one.hooked)) for one in run.outputs]
     return ratio(
-        sum(one.heard.places * one.elements * cost for one, cost in costs), run.report.samples
+        sum(one.hooked.places * one.elements * cost for one, cost in costs), run.report.samples
     )
 
 
-def _operations(heard: Heard) -> int:
-    """Operations of an update of a neuron."""
-    kind, reset = type(heard.module).__name__, getattr(heard.module, "_reset_mechanism", "")
-    if (kind, reset) not in NEURON_OPERATIONS or not is_snntorch(heard.module):
+def _operations(hooked: Hooked) -> int:
+    """Return the operations of one update of a neuron."""
+    kind, reset = type(hooked.module).__name__, getattr(hooked.module, "_reset_mechanism", "")
+    if (kind, reset) not in NEURON_OPERATIONS or not is_snntorch(hooked.module):
         how = f" that resets by {reset!r}" if reset else ""
         raise NotInReport(
-            f"{heard.path}: NeuroBench knows no operations of a {kind}{how}; it ends with an "
-            "error, and prints 0"
+            f"{hooked.path}: NeuroBench defines no operations for a {kind}{how}; it fails with an "
+            "error and prints 0"
         )
     return NEURON_OPERATIONS[kind, reset]
 
@@ -375,7 +383,7 @@ def _operations(heard: Heard) -> int:
 
 @figure("Executions")
 def executions(run: Run) -> float:
-    """Executions of the model per sample: a time step is one."""
+    """Return the executions of the model per sample; each time step is one."""
     report = run.report
     if run.given_executions is not None:
         return run.given_executions
@@ -384,14 +392,14 @@ def executions(run: Run) -> float:
     rows = report.neurons_data.values()
     if any(data.elements > data.neurons * report.samples for data in rows):
         raise NotInReport(
-            "neurons ran several times per sample, and no time steps were declared; give executions"
+            "neurons ran several times per sample, and no time steps were declared; pass executions"
         )
     return 1.0
 
 
 @figure("ExecutionRate")
 def execution_rate(run: Run) -> float:
-    """Executions of the model per second of the data, in Hz."""
+    """Return the executions of the model per second of the data, in Hz."""
     report = run.report
     if run.given_rate is not None:
         return run.given_rate
@@ -399,4 +407,4 @@ def execution_rate(run: Run) -> float:
         return executions(run) / report.steps / report.step_seconds
     if report.seconds is not None:
         return executions(run) * report.samples / report.seconds
-    raise NotInReport("the report has no durations; give execution_rate")
+    raise NotInReport("the report has no durations; pass execution_rate")

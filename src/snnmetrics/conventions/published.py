@@ -1,8 +1,8 @@
-"""The conventions: what published tools and formulas count, one function each.
+"""The conventions: one function per published tool or formula.
 
-Each was compared with the source of the tool that it names, and where the tool can be installed
-with the tool itself (``tests/conventions``). All take a :class:`Layer` and return its
-:class:`Figures`, or raise :class:`NotInReport`.
+Each was compared with the source of its tool and, if the tool can be installed, with the figures of
+the tool (``tests/conventions``). Each takes a :class:`Layer` and returns its :class:`Figures`, or
+raises :class:`NotInReport`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from snnmetrics.report.rows import ratio
 SPIKES = ("binary", "ternary")
 """Kinds of input that are spikes of magnitude one."""
 
-# ----------------------------------------------------------------- the values that tools saw
+# ------------------------------------------------------------------- unscaled input values
 
 
 def _as_fed(layer: Layer) -> dict[str, Counts]:
-    """Counts by the kind of the values that entered, where a scale was declared.
+    """Return counts by the kind of the original input values.
 
-    Calls without any event stay with those that had some: what follows may count events only.
+    The kinds in a report are those of the declared spike counts; tools read the original values,
+    scale x spike count. Counts are sums per kind, so calls without events cannot be separated from
+    calls with events; figures that count only events do not need this.
     """
     scale = layer.scale
     if scale == 1:
@@ -32,8 +34,8 @@ def _as_fed(layer: Layer) -> dict[str, Counts]:
     for kind, counts in layer.data.counts.items():
         if kind == "integer" and not _never_whole(scale) and _maybe_spikes(counts, scale):
             raise NotInReport(
-                f"its input was declared {scale:g} x a spike count: which calls held no other "
-                "values than 0 and 1 is not in the report"
+                f"its input was declared {scale:g} x a spike count; the report does not show which "
+                "calls contained only the values 0 and 1"
             )
         seen = kind if not counts.events else "analog"
         fed[seen] = fed.get(seen, Counts()) + counts
@@ -41,12 +43,15 @@ def _as_fed(layer: Layer) -> dict[str, Counts]:
 
 
 def _never_whole(scale: float) -> bool:
-    """Whether no spike count of two or more can be 1 when scaled."""
+    """Return whether scale x n differs from 1 for every spike count n of two or more."""
     return scale > 0.5 or abs(1 / scale - round(1 / scale)) > 1e-6
 
 
 def _maybe_spikes(counts: Counts, scale: float) -> bool:
-    """Whether all events of a call may be 1 or -1 when scaled, by the mean of one call."""
+    """Return whether all events of a call may be 1 or -1 after scaling.
+
+    Decided by the mean magnitude of the events if there was one call; always true for several.
+    """
     return counts.calls > 1 or abs(counts.magnitude * scale - counts.events) < 0.5 * scale
 
 
@@ -63,22 +68,22 @@ UNHOOKED_BY_NEUROBENCH = ("MultiheadAttention",)
     unit="operations per sample, summed over time",
     exact="effective_synops",
     definition=(
-        "Nonzero inputs times nonzero weights, padding edges exact. A call whose input holds -1, 0 "
-        "and 1 alone counts as ACs, any other as MACs. Dense: all inputs, all weights. A recurrent "
-        "cell is one layer, sorted by its input and not by its state, with the nonzero products of "
-        "its gates."
+        "Nonzero inputs times nonzero weights, padding edges exact. A call whose input contains "
+        "only -1, 0 and 1 counts as ACs, any other call as MACs. Dense: all inputs, all weights. A "
+        "recurrent cell is one layer: its input, not its state, decides between ACs and MACs, and "
+        "the nonzero products of its gates are included."
     ),
     formula="sum over calls of nonzero(x) * nonzero(w) / samples; bias left out.",
     source="NeuroBench 2.3.0, neurobench.metrics.workload.SynapticOperations.",
     synops=("Effective_MACs", "Effective_ACs"),
 )
 def neurobench(layer: Layer) -> Figures:
-    """Figures of ``SynapticOperations`` of NeuroBench.
+    """Return the figures of ``SynapticOperations`` of NeuroBench.
 
-    It hooks modules of the classes Linear, Conv1d/2d/3d and cells below the model; RNN, LSTM and
-    GRU it refuses. Not visible in a report, and not reproduced: its sums in float32, layers in two
-    places, pruned or parametrized, and a cell that is called without a state, of which it counts
-    the first sample alone.
+    It hooks submodules of the classes Linear, Conv1d/2d/3d and recurrent cells, and refuses RNN,
+    LSTM and GRU. Some effects are not visible in a report and not reproduced: its sums in float32,
+    layers that are used in two places, pruned or parametrized layers, and a cell that is called
+    without a state, for which it counts only the first sample.
     """
     operation = layer.operation
     if layer.is_model:
@@ -93,8 +98,8 @@ def neurobench(layer: Layer) -> Figures:
         return _unhooked_by_neurobench(layer, f"a function called in {operation.module}")
     if operation.module not in HOOKED_BY_NEUROBENCH:
         raise NotInReport(
-            f"the report does not show whether {operation.module} is a class that neurobench "
-            "hooks, derived from Linear or Conv1d/2d/3d; if not, it counts 0"
+            f"the report does not show whether {operation.module} is derived from Linear or "
+            "Conv1d/2d/3d, the classes that neurobench hooks; if not, it counts 0"
         )
     fed = _as_fed(layer)
     acs = sum(fed[kind].effective_synops for kind in SPIKES if kind in fed)
@@ -108,32 +113,36 @@ def _by_neurobench(layer: Layer, acs: int, macs: int, note: str = "") -> Figures
 
 
 def _cell_by_neurobench(layer: Layer) -> Figures:
-    """One of the two products of a cell: of its input (``ih``), or of its state (``hh``).
+    """Return the figures of one product of a cell: of its input (``ih``) or its state (``hh``).
 
-    Gates multiply element by element, and each product counts where neither factor is zero. After a
-    bias that is not zero a gate is not zero. A GRUCell then has three products per neuron, of which
-    one takes in the state: that is as many as events of the state. An LSTMCell has three as well,
-    of which one takes in the cell state, which no operation of the report takes in.
+    NeuroBench adds the element-wise products of the gates to the figures of the cell. A product
+    counts if both factors are nonzero, and a gate is nonzero if its bias is nonzero. Both GRUCell
+    and LSTMCell have three products per neuron. In a GRUCell one of them has the state as a factor,
+    so it counts once per event of the state. In an LSTMCell one has the cell state as a factor, and
+    a report has no events of the cell state. So the row ``hh``, which would include the gates, has
+    no figure for these two cells.
     """
     cell, key, total = layer.operation.module, layer.data.key, layer.total
     if layer.operation.operation == "rnn":
-        raise NotInReport(f"neurobench refuses a recurrent network ({cell}); cells it counts")
+        raise NotInReport(f"neurobench refuses recurrent networks ({cell}); it counts only cells")
     if cell not in CELLS_OF_NEUROBENCH:
         raise NotInReport(
             f"the report does not show whether {cell} is a recurrent cell that neurobench hooks"
         )
     if key is None or key.part not in ("ih", "hh"):
-        raise NotInReport("the report does not show which product of a cell it is")
+        raise NotInReport(
+            "the report does not show whether it is the input or the state product of the cell"
+        )
     if cell == "GRUCell" and not layer.operation.bias:
-        raise NotInReport("neurobench ends with an error on a GRUCell without bias")
+        raise NotInReport("neurobench fails with an error on a GRUCell without bias")
     acs, macs = _sorted_by_input(layer, key.module)
     if key.part == "ih" or cell == "RNNCell":
-        return _by_neurobench(layer, acs, macs, "a state is taken to be passed in every call")
+        return _by_neurobench(layer, acs, macs, "assumes that every call receives a state")
     raise NotInReport(_gates_of_neurobench(layer, total.effective_synops))
 
 
 def _sorted_by_input(layer: Layer, module: str) -> tuple[int, int]:
-    """ACs and MACs of a product of a cell, both of which follow from the input of the cell."""
+    """Return ACs and MACs of a product of a cell; the input of the cell decides between them."""
     key = layer.data.key
     assert key is not None
     inputs = {
@@ -144,7 +153,7 @@ def _sorted_by_input(layer: Layer, module: str) -> tuple[int, int]:
     if key.part == "ih":
         inputs = {layer.name: layer.data}
     if len(inputs) != 1:
-        raise NotInReport("the report does not show which input its calls had")
+        raise NotInReport("the report does not show the input of the cell")
     ((name, data),) = inputs.items()
     fed = _as_fed(replace(layer, name=name, data=data))
     sorts = {kind in SPIKES for kind, counts in fed.items() if counts.calls}
@@ -154,30 +163,30 @@ def _sorted_by_input(layer: Layer, module: str) -> tuple[int, int]:
         return acs, effective - acs
     if len(sorts) > 1:
         raise NotInReport(
-            "neurobench sorts calls by the input of the cell, which was spikes in some of them; "
-            "the report has the state of all calls together"
+            "neurobench counts a call as ACs if the input of the cell is spikes, which is the case "
+            "for some of the calls; the report has one sum of the state over all calls"
         )
     return (effective, 0) if sorts == {True} else (0, effective)
 
 
 def _gates_of_neurobench(layer: Layer, effective: int) -> str:
-    """Say which figure the gates would have, and what it takes to know it."""
+    """Return the reason for a row without figure, with the figure or its range if no bias is 0."""
     total, neurons = layer.total, layer.operation.input_shape[-1]
     products = effective + 2 * total.vectors * neurons
     if layer.operation.module == "GRUCell":
         found = f"{ratio(products + total.events, layer.samples):.6g}"
         return (
-            "neurobench counts the products of its gates, where no factor is zero: whether an "
-            f"element of a bias is zero is not in the report; if none is, {found} operations per "
-            "sample"
+            "neurobench includes the products of the gates in which both factors are nonzero; this "
+            "depends on zeros of the biases, which are not in the report; without such zeros, "
+            f"{found} operations per sample"
         )
     least, most = (
         f"{ratio(products + more, layer.samples):.6g}" for more in (0, total.vectors * neurons)
     )
     return (
-        "neurobench counts the products of its gates, where no factor is zero: zeros of the cell "
-        "state and of biases are not in the report; if no element of a bias is zero, from "
-        f"{least} to {most} operations per sample"
+        "neurobench includes the products of the gates in which both factors are nonzero; this "
+        "depends on zeros of the cell state and of the biases, which are not in the report; if no "
+        f"element of a bias is zero, from {least} to {most} operations per sample"
     )
 
 
@@ -196,9 +205,10 @@ def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
     unit="sum over all samples",
     exact="event_synops",
     definition=(
-        "A call whose input holds 0 and 1 alone has an operation per event and synapse, zero "
-        "weights included, padded taps left out: SynOps. Any other call, also of signed, integer "
-        "or pooled spikes, has no SynOps but dense MACs, padded taps included. Bias left out."
+        "A call whose input contains only 0 and 1 counts as SynOps: one operation per event and "
+        "synapse, zero weights included, padded taps excluded. Any other call, including signed, "
+        "integer or pooled spikes, counts as dense MACs, padded taps included, without SynOps. "
+        "Bias excluded."
     ),
     formula=(
         "SynOps = sum over binary calls of events * fan-out; MACs = sum over others of dense MACs."
@@ -207,12 +217,13 @@ def _unhooked_by_neurobench(layer: Layer, what: str) -> Figures:
     synops=("SynOps",),
 )
 def spikingjelly(layer: Layer) -> Figures:
-    """Figures of ``SynOpCounter`` and ``MACCounter`` of SpikingJelly.
+    """Return the figures of ``SynOpCounter`` and ``MACCounter`` of SpikingJelly.
 
-    A product of two activations has SynOps if either is binary: where both are not zero if both
-    are, else one per event of the binary one and element that it meets. Its MACCounter also counts
-    batch norm, which a report does not have. Not visible in a report, and not reproduced:
-    weights of 0 and 1 alone, which it takes for spikes.
+    A product of two activations has SynOps if at least one is binary. If both are binary, it has
+    one operation per pair of nonzero elements; otherwise one per event of the binary operand and
+    element of the other operand that it is multiplied with. MACCounter also counts batch norm,
+    which a report does not contain. Not visible in a report and not reproduced: SpikingJelly treats
+    weights that contain only 0 and 1 as spikes.
     """
     operation = layer.operation.operation
     if operation in _UNKNOWN_TO_SPIKINGJELLY or "Quantized" in layer.operation.module:
@@ -220,13 +231,13 @@ def spikingjelly(layer: Layer) -> Figures:
         return Figures({"SynOps": 0, "MACs": 0}, 1, 0, 0, 0, note)
     if operation in ("qk", "av") or layer.operation.module == "MultiheadAttention":
         raise NotInReport(
-            "spikingjelly counts nothing in a fused attention kernel; which kernel ran is not in "
-            "the report"
+            "spikingjelly counts 0 in a fused attention kernel; the report does not show which "
+            "kernel ran"
         )
     if operation == "rnn":
         raise NotInReport(
-            "spikingjelly decides by the steps that the kernel of a recurrent network takes; the "
-            "report has them in one call"
+            "spikingjelly decides for each step in the kernel of a recurrent network; the report "
+            "has one call for all steps"
         )
     synops = macs = 0
     for kind, counts in (layer.data.counts if layer.is_product else _as_fed(layer)).items():
@@ -238,13 +249,13 @@ def spikingjelly(layer: Layer) -> Figures:
             macs += counts.dense_macs
             if layer.scale != 1 and counts.calls > 1:
                 raise NotInReport(
-                    f"its input was declared {layer.scale:g} x a spike count: how many calls held "
-                    "zeros alone, which are spikes to spikingjelly, is not in the report"
+                    f"its input was declared {layer.scale:g} x a spike count; the report does not "
+                    "show how many calls contained only zeros, which spikingjelly treats as spikes"
                 )
     return Figures({"SynOps": synops, "MACs": macs}, 1, synops + macs, synops, macs)
 
 
-# Its rules are for products of matrices, convolutions and batch norm.
+# SpikingJelly has rules for matrix products, convolutions and batch norm only.
 _UNKNOWN_TO_SPIKINGJELLY = frozenset(
     {"mul", "int_mm", "scaled_mm", "weight_int8pack_mm", "weight_int4pack_mm"}
 )
@@ -255,7 +266,7 @@ def _edges(layer: Layer) -> bool:
 
 
 def _flat(counts: Counts) -> int:
-    """Events times outputs: all inputs of a matrix product have the same fan-out."""
+    """Return events times outputs: all inputs of a matrix product have the same fan-out."""
     return counts.events * counts.dense_macs // counts.elements if counts.elements else 0
 
 
@@ -273,8 +284,8 @@ def _spikingjelly_product(kind: str, counts: Counts) -> int:
 def _right_events(counts: Counts) -> int:
     if counts.dense_macs and not counts.right_elements:
         raise NotInReport(
-            "how many events its right operand had is not in the report: it is a convolution, or "
-            "was saved by an older version"
+            "the events of its right operand are not in the report: it is a convolution, or the "
+            "report was saved by an older version"
         )
     return counts.right_events
 
@@ -288,25 +299,26 @@ def _right_events(counts: Counts) -> int:
     unit="operations per frame: a row of the layer's input, of one sample at one step",
     exact="synops",
     definition=(
-        "The values of the input as they are times the fan-out map, zero weights included, padding "
-        "edges exact; average pooling before the layer is repaired by its size."
+        "The signed values of the input times the fan-out map, zero weights included, padding "
+        "edges exact; values after average pooling are multiplied by the size of its kernel."
     ),
     formula="sum of x * fan-out / (batch * time), for Conv2d and Linear.",
     source="sinabs 3.1.3, sinabs.hooks.register_synops_hooks.",
     synops=("synops_per_timestep",),
 )
 def sinabs(layer: Layer) -> Figures:
-    """Figures of the synops hooks of sinabs.
+    """Return the figures of the synops hooks of sinabs.
 
-    Values are signed: a -1 subtracts. It is a mean over the first dimension alone: a Linear that
-    takes (batch, time, neurons) it sums over time. Only layers of a flat Sequential have hooks, and
-    it raises where ``padding`` is a word. The deprecated SNNAnalyzer repairs layers, not the total.
+    Values are signed: a -1 subtracts. sinabs averages over the first dimension only; for a Linear
+    with input (batch, time, neurons) it sums over time. It hooks only layers of a flat Sequential,
+    and raises if ``padding`` is a string. The deprecated SNNAnalyzer corrects for pooling in the
+    layers, not in the total.
     """
     operation, counts = layer.operation, layer.total
     if layer.is_product or operation.module == "MultiheadAttention" or layer.is_recurrent:
-        return _unhooked("Conv2d and Linear have hooks, functions and cells have not")
+        return _unhooked("sinabs hooks only Conv2d and Linear, not functions or cells")
     if operation.operation not in ("conv2d", "linear"):
-        return _unhooked("Conv2d and Linear alone have hooks")
+        return _unhooked("sinabs hooks only Conv2d and Linear")
     if operation.module not in ("Conv2d", "Linear"):
         raise NotInReport(
             f"the report does not show whether {operation.module} is derived from Conv2d or "
@@ -314,24 +326,28 @@ def sinabs(layer: Layer) -> Figures:
         )
     if layer.is_convolution and operation.padding_mode != "zeros":
         raise NotInReport(
-            f"its padding is not by zeros, but {operation.padding_mode}: sinabs "
-            "knows zeros, as many on both sides; it raises, or counts as if there were"
+            f"its padding mode is {operation.padding_mode!r}, not 'zeros': sinabs supports only "
+            "symmetric zero padding; otherwise it raises, or counts as for zero padding"
         )
     _only_known_signs(layer, "sinabs")
-    note = "" if layer.scale == 1 else f"{layer.scale:g} x is taken for an AvgPool2d before it"
+    note = (
+        ""
+        if layer.scale == 1
+        else f"assumes that the input scale {layer.scale:g} is from an AvgPool2d before it"
+    )
     printed = {"synops_per_timestep": counts.synops}
     return Figures(printed, counts.vectors, counts.synops, note=note)
 
 
 def _only_known_signs(layer: Layer, tool: str) -> None:
-    """Refuse what may hold negative values, for a tool that adds up values with their signs."""
+    """Raise if the input may contain negative values, for a tool that sums signed values."""
     signed = {kind for kind, met in layer.data.counts.items() if met.calls} - {"binary"}
     if signed - {"integer"}:
-        raise NotInReport(f"{tool} sums signed values, of which the report has the magnitudes")
+        raise NotInReport(f"{tool} sums signed values; the report has only magnitudes")
     if signed and not layer.data.is_scaled:
         raise NotInReport(
-            f"{tool} sums signed values, of which the report has the magnitudes; if none is "
-            f"negative, declare a spike count: input_scale={{{layer.name!r}: 1}}"
+            f"{tool} sums signed values; the report has only magnitudes; if no value is negative, "
+            f"declare a spike count: input_scale={{{layer.name!r}: 1}}"
         )
 
 
@@ -351,30 +367,32 @@ HOOKED_BY_SYOPS = ("Linear", *(f"Conv{way}{n}d" for way in ("", "Transpose") for
     unit="operations per sample",
     exact="event_synops",
     definition=(
-        "A call whose input holds at most two distinct values within [0, 1] has its mean value "
-        "times the dense operations as ACs; any other call has the dense operations as MACs. Dense "
-        "operations: zero weights and padded taps included, and one per bias that is added, which "
-        "a Linear does once per call."
+        "A call whose input contains at most two distinct values, all within [0, 1], counts as "
+        "ACs: the mean value times the dense operations. Any other call counts its dense "
+        "operations as MACs. Dense operations include zero weights, padded taps and one operation "
+        "per added bias; a Linear adds its bias once per call."
     ),
     formula="ACs = mean(x) * (dense MACs + bias), or MACs = dense MACs + bias; / samples.",
     source="syops 0.0.5 (Chen et al., 2023), syops/ops.py.",
     synops=("ACs",),
 )
 def syops(layer: Layer) -> Figures:
-    """Figures of syops-counter.
+    """Return the figures of syops-counter.
 
-    It also counts pooling, batch norm and neurons, which are not here. A transposed convolution it
-    counts by the positions of its output. It divides by the length of the first dimension of the
-    model's input, which must be the batch for its figures to be per sample.
+    It also counts pooling, batch norm and neurons, which are not included here. It counts a
+    transposed convolution by its output positions. It divides by the length of the first dimension
+    of the model's input; its figures are per sample only if that is the batch dimension.
     """
     if layer.is_product:
-        return _acs_and_macs(layer, 0, 0, "0: syops hooks modules alone")
+        return _acs_and_macs(layer, 0, 0, "0: syops hooks only modules")
     if layer.is_recurrent or layer.operation.module == "MultiheadAttention":
-        return _acs_and_macs(layer, 0, 0, "0: to syops neither ACs nor MACs, only in its sum")
+        return _acs_and_macs(
+            layer, 0, 0, "0: syops includes it in its overall sum, not in ACs or MACs"
+        )
     if layer.operation.module not in HOOKED_BY_SYOPS:
         raise NotInReport(
-            f"syops counts 0 in {layer.operation.module}, unless it stands for a class it knows: "
-            "Linear, Conv1d/2d/3d, ConvTranspose1d/2d/3d"
+            f"syops counts 0 in {layer.operation.module}, unless this row is part of a class that "
+            "it supports: Linear, Conv1d/2d/3d, ConvTranspose1d/2d/3d"
         )
     layer.only_one_size()
     acs: float = 0
@@ -389,7 +407,7 @@ def syops(layer: Layer) -> Figures:
             if _bias_once_per_call(layer) and counts.calls > 1:
                 raise NotInReport(
                     "syops adds the bias once per call, times the rate of that call; the report "
-                    f"has the rate of all {counts.calls} calls"
+                    f"has only the rate over all {counts.calls} calls"
                 )
             acs += layer.scale * counts.events * dense / counts.elements
     return _acs_and_macs(layer, acs, macs)
@@ -400,21 +418,21 @@ def _acs_and_macs(layer: Layer, acs: float, macs: float, note: str = "") -> Figu
 
 
 def _syops_spiking(layer: Layer, kind: str, counts: Counts) -> bool:
-    """Whether syops counts calls with this kind of input as spikes."""
+    """Return whether syops counts calls with this kind of input as spikes."""
     scale = layer.scale
     if kind == "analog":
         macs = ratio(_syops_dense(layer, counts), layer.samples)
         raise NotInReport(
-            "whether its analog input held more than two distinct values is not in the report; "
-            f"if so, {macs:.6g} MACs per sample"
+            "the report does not show whether its analog input contained more than two distinct "
+            f"values; if it did, {macs:.6g} MACs per sample"
         )
     if not counts.events or (kind == "binary" and scale <= 1):
         return True
     if kind == "ternary" or scale == 1 or (kind == "integer" and scale > 1):
-        return False  # a -1, or more than 1, is among the values of each of these calls
+        return False  # each of these calls has a value below 0 or above 1
     raise NotInReport(
-        f"its input was declared {scale:g} x a spike count: which calls held at most two distinct "
-        "values within [0, 1] is not in the report"
+        f"its input was declared {scale:g} x a spike count; the report does not show which calls "
+        "contained at most two distinct values within [0, 1]"
     )
 
 
@@ -443,11 +461,11 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     unit="operations per sample",
     exact="event_synops",
     definition=(
-        "The firing rate of the layer's input, which is the fraction of it that is not zero, times "
-        "the time steps times the dense MACs of one step, as ACs; zero weights and padded taps "
-        "included, bias left out. The first layer, if its input is an image and no spikes, has its "
-        "dense MACs, as often as it ran. A product of two activations, as in attention, has the "
-        "rate of the operand that is spikes, of two such operands the smaller rate."
+        "ACs: the firing rate of the layer's input (its nonzero fraction) times the time steps "
+        "times the dense MACs of one step, zero weights and padded taps included, bias excluded. "
+        "If the input of the first layer is an image instead of spikes, the layer has its dense "
+        "MACs, once per execution. A product of two activations, as in attention, uses the rate of "
+        "the operand that is spikes, or the smaller rate if both are."
     ),
     formula=(
         "ACs = rate * T * dense MACs per step; spiking attention K^T V, then Q (K^T V): T * heads "
@@ -462,11 +480,12 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     synops=("ACs",),
 )
 def rate_x_macs(layer: Layer) -> Figures:
-    """Figures of most tables of papers, on transformers in particular.
+    """Return the figures of the formula in most papers, in particular on transformers.
 
-    The script of Spikingformer, to which authors of others point, has ``N * d^2`` in whatever order
-    the operands are multiplied. Here each product has the dense MACs that ran: those where K^T V
-    comes first; where Q K^T does, ``N^2 * d * (min(rate of Q, rate of K) + rate of V)``.
+    The script of Spikingformer, which other authors cite, uses ``N * d^2`` for any order of the
+    products. Here each product has the dense MACs of its actual operands. These agree with the
+    script if K^T V is computed first. If Q K^T is computed first, the ACs are
+    ``N^2 * d * (min(rate of Q, rate of K) + rate of V)``.
     """
     if layer.is_product:
         return _acs_and_macs(layer, _rate_of_product(layer), 0)
@@ -474,13 +493,13 @@ def rate_x_macs(layer: Layer) -> Figures:
     counts = layer.total
     if layer.kind == "analog":
         if not layer.first:
-            raise NotInReport("no spikes enter, and it is not the first layer")
+            raise NotInReport("its input is not spikes, and it is not the first layer")
         return _acs_and_macs(layer, 0, counts.dense_macs)
     return _acs_and_macs(layer, layer.of_connections(counts.events, counts), 0)
 
 
 def _rate_of_product(layer: Layer) -> float:
-    """Dense MACs times the smallest rate of the operands that are spikes, over the whole run."""
+    """Return dense MACs x the smallest rate of the operands that are spikes, over the whole run."""
     layer.only_one_size()
     counts = layer.total
     if not counts.dense_macs:
@@ -492,7 +511,7 @@ def _rate_of_product(layer: Layer) -> float:
     if right in SPIKES:
         found.append(_right_events(counts) * counts.dense_macs / counts.right_elements)
     if not found:
-        raise NotInReport("neither of its operands is spikes")
+        raise NotInReport("neither of its operands is a spike tensor")
     return min(found)
 
 
@@ -505,9 +524,9 @@ def _rate_of_product(layer: Layer) -> float:
     unit="operations per sample",
     exact="event_synops",
     definition=(
-        "Each event reaches all output channels through the whole kernel, thinned out by the "
-        "stride; edges, groups and zero weights do not matter. In a linear layer it reaches all "
-        "outputs. An event is any input that is not zero."
+        "Each event reaches all output channels through the whole kernel, divided by the stride; "
+        "edges, groups and zero weights are ignored. In a linear layer each event reaches all "
+        "outputs. An event is a nonzero input element."
     ),
     formula="events * out_channels * prod(kernel) / prod(stride); events * outputs.",
     source=(
@@ -518,7 +537,7 @@ def _rate_of_product(layer: Layer) -> float:
     synops=("synops",),
 )
 def kernel(layer: Layer) -> Figures:
-    """The closed formula with the size of the kernel."""
+    """Return the figure of the closed formula with the kernel size."""
     layer.only_feedforward()
     operations: float
     counts = layer.total
@@ -539,22 +558,24 @@ def kernel(layer: Layer) -> Figures:
     unit="operations per sample (inference)",
     exact="synops",
     definition=(
-        "Connections of the layer times the mean magnitude of its input, in spikes per second, "
-        "times the seconds of a step times the steps; zero weights and padded taps included."
+        "Connections of the layer times the mean magnitude of its input in spikes per second times "
+        "the seconds per step times the steps; zero weights and padded taps included."
     ),
     formula="connections * mean(|x|) * dt * T.",
     source="KerasSpiking 0.3.0, keras_spiking.ModelEnergy.",
     synops=("synops",),
 )
 def keras_spiking(layer: Layer) -> Figures:
-    """Operations that ``ModelEnergy`` of keras-spiking prices.
+    """Return the operations that ``ModelEnergy`` of keras-spiking prices.
 
-    Values enter as they are: average pooling in front divides them. Spikes of one step are taken
-    for what its spiking activations emit, times dt.
+    Values are not corrected for average pooling before the layer, which divides them. The spikes of
+    one step are assumed to equal the output of its spiking activations times dt.
     """
     layer.only_feedforward()
     if layer.kind == "analog":
-        raise NotInReport("no spikes enter: which rate in Hz its analog input is, is not known")
+        raise NotInReport(
+            "its input is not spikes: the rate in Hz that its analog input represents is not known"
+        )
     counts = layer.total
     operations = layer.of_connections(layer.scale * counts.magnitude, counts)
     return Figures({"synops": operations}, layer.samples, operations)
@@ -569,27 +590,27 @@ def keras_spiking(layer: Layer) -> Figures:
     unit="sum over all samples",
     exact="synops",
     definition=(
-        "The values of the input as they are times the output channels times the elements of the "
-        "kernel, divided by the groups; of a linear layer, times its outputs. Stride, padding and "
-        "zero weights do not matter."
+        "The signed values of the input times the output channels times the elements of the "
+        "kernel, divided by the groups; for a linear layer, times its outputs. Stride, padding and "
+        "zero weights are ignored."
     ),
     formula="sum(x) * out_channels * kernel height * kernel width / groups; sum(x) * outputs.",
     source="Norse after 1.1.0, norse.torch.SynOpsCounter, pull request 444, 2026.",
     synops=("synops",),
 )
 def norse(layer: Layer) -> Figures:
-    """Figures of ``SynOpsCounter`` of Norse, which is put in front of a Linear or Conv2d.
+    """Return the figures of ``SynOpsCounter`` of Norse, a module placed before Linear or Conv2d.
 
     Values are signed: a -1 subtracts.
     """
     operation = layer.operation
     feedforward = not (layer.is_product or layer.is_recurrent)
     if not feedforward or operation.operation not in ("conv2d", "linear"):
-        raise NotInReport("norse counts the inputs of Linear and Conv2d alone")
+        raise NotInReport("norse counts only the inputs of Linear and Conv2d")
     if operation.module not in ("Conv2d", "Linear"):
         raise NotInReport(
             f"the report does not show whether {operation.module} is derived from Conv2d or "
-            "Linear, the layers that norse counts"
+            "Linear, the only layers that norse counts"
         )
     _only_known_signs(layer, "norse")
     if layer.is_convolution:

@@ -1,4 +1,4 @@
-"""``paper_table``: methods side by side, with what the numbers stand on, as a paper shows them."""
+"""``paper_table``: a table that compares methods for a paper, with footnotes on each number."""
 
 from snnmetrics.paper.rows import PaperRow
 from snnmetrics.paper.table import PaperTable, paper_table
@@ -7,5 +7,5 @@ __all__ = ["PaperRow", "PaperTable", "paper_table"]
 
 
 def __dir__() -> list[str]:
-    """The public names, without the modules behind them."""
+    """Return the public names, without the submodules."""
     return __all__

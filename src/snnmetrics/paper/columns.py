@@ -1,4 +1,4 @@
-"""Titles and cells of columns: one unit and one number of decimals for all cells of a column."""
+"""Titles and cells of columns. All cells of a column share one unit and one number of decimals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Units = tuple[tuple[float, str], ...]
 PREFIXED: Units = (*((1000.0**n, p) for n, p in reversed([*enumerate(SI_PREFIXES, 1)])), (1.0, ""))
 
 DIGITS = 3
-"""Significant digits of the smallest figure of a column, as far as DECIMALS allow."""
+"""Significant digits of the smallest figure of a column, limited by DECIMALS."""
 DECIMALS = 4
-SMALL = 10.0 ** (1 - DECIMALS)  # below, DECIMALS leave less than two digits
+SMALL = 10.0 ** (1 - DECIMALS)  # below this, DECIMALS leave fewer than two digits
 LARGE = 1e6
 
 
@@ -25,10 +25,10 @@ class Figure:
     """Title, units and decimals of a column.
 
     Attributes:
-        title: Its title, without the unit.
-        base: The unit of values as they are, which is that of exports.
-        units: Units that it may be printed in, as (one of it in base units, its name).
-        decimals: Digits after the point, if they are fixed.
+        title: Title without the unit.
+        base: Unit of the stored values and of exports.
+        units: Units for printing, as (size in base units, name), from large to small.
+        decimals: Digits after the decimal point, if fixed.
     """
 
     title: str
@@ -39,11 +39,12 @@ class Figure:
     def written(
         self, values: Sequence[float | None], errors: Sequence[float | None] = ()
     ) -> tuple[str, list[str]]:
-        """The title with the unit, and the cells.
+        """Return the title with the unit, and the cells.
 
         Args:
-            values: Figures in base units; ``None`` is a dash.
-            errors: Their standard errors, if the column has any; ``None`` where it is not known.
+            values: Figures in base units; ``None`` is printed as a dash.
+            errors: Standard errors of the figures, if the column has any; ``None`` for an unknown
+                error.
 
         Example:
             >>> FIGURES["acs"].written([1.5e9, 2.25e8, None])
@@ -77,17 +78,17 @@ FIGURES = {
     "dynamic_energy": Figure("dynamic energy", "J/sample", JOULES),
     "accuracy": Figure("accuracy", "fraction", ((0.01, "%"),), decimals=2),
 }
-"""Figures that a table can show, by the name of the column."""
+"""Available figures, by column name."""
 MEASURED = ("measured_energy", "dynamic_energy")
-"""Figures of measurements, which have a standard error: ``measured_energy_error``."""
+"""Measured figures. Their standard errors have names such as ``measured_energy_error``."""
 DEFAULT = tuple(
     column for column in FIGURES if column not in ("dense_macs", "energy_with_memory", *MEASURED)
 )
-"""Columns of a table for which none were chosen, without memory and measurements."""
+"""Default columns, without memory and measurements."""
 
 
 def figure_of(column: str, in_hertz: bool) -> Figure:
-    """The figure of a column; firing rates are per step or in Hz."""
+    """Return the figure of a column; firing rates are per step or in Hz."""
     figure = FIGURES[column]
     if column == "firing_rate" and in_hertz:
         return replace(figure, base="Hz", units=((1.0, "Hz"),))
@@ -95,12 +96,15 @@ def figure_of(column: str, in_hertz: bool) -> Figure:
 
 
 def unit_of(values: Sequence[float | None], units: Units) -> tuple[float, str]:
-    """The unit in which the largest value reads best: the largest of which it is at least one.
+    """Return the largest unit in which the largest value is at least 1 after rounding.
+
+    Without a nonzero finite value it is the base unit, or the last unit if the base unit is not
+    among ``units``.
 
     Example:
         >>> unit_of([999.6e6, 3.0], PREFIXED)  # 1.00 G, not 1000 M
         (1000000000.0, 'G')
-        >>> unit_of([0.0], PREFIXED)  # of zeros the base unit, or the last where it is none of them
+        >>> unit_of([0.0], PREFIXED)
         (1.0, '')
     """
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
@@ -113,15 +117,15 @@ def unit_of(values: Sequence[float | None], units: Units) -> tuple[float, str]:
 
 
 def cells(values: Sequence[float | None], decimals: int | None, whole: bool) -> list[str]:
-    """Write figures below each other, with the same number of decimals.
+    """Format the cells of a column with the same number of decimals.
 
-    Exact zeros are ``0``, and figures that the decimals would hide are written with an exponent: a
-    small figure never reads as zero.
+    Exact zeros are printed as ``0``. Figures too small for the decimals are printed with an
+    exponent, so that a small figure never looks like zero.
 
     Args:
-        values: Figures; ``None`` is a dash.
-        decimals: Digits after the point; ``None`` for what the smallest figure needs.
-        whole: Whether figures that are all whole numbers are written as such.
+        values: Figures; ``None`` is printed as a dash.
+        decimals: Digits after the decimal point; ``None`` derives them from the smallest figure.
+        whole: Whether to print integers if all figures are whole numbers.
 
     Example:
         >>> cells([12.0, 3.456, 0.0, 2e-7, None], None, whole=False)

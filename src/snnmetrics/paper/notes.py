@@ -1,6 +1,7 @@
-"""Footnotes of the table: what the numbers are, what is in none of them, where methods differ.
+"""Footnotes of the table: definitions of the numbers, excluded operations, differences of methods.
 
-A note that holds for all methods is said once, any other with the names of those it holds for.
+A note that applies to all methods is printed once without names. Any other note is prefixed with
+the names of its methods.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ DENSE = "dense MACs: every input, padded taps and weights of zero included, in e
 PARAMETERS = "params: all elements of the model's parameters, zeros included"
 MEASUREMENT = (
     "measured energy: active power x seconds / samples; dynamic energy: (active - idle power) x "
-    "seconds / samples, as in NeuroBench's system track (ASC.md); as given to this table, not "
-    "measured by snnmetrics"
+    "seconds / samples, as in NeuroBench's system track (ASC.md); given by the user, not measured "
+    "by snnmetrics"
 )
 PLUS_MINUS = (
-    "±: standard error of the mean over runs; a quantity given as one number counts as exact, and "
-    "what all runs share, such as a meter out of calibration, is not in it"
+    "±: standard error of the mean over runs; a quantity given as one number is treated as exact; "
+    "errors shared by all runs, such as a wrong calibration of the meter, are not included"
 )
-ACCURACY = "accuracy: as given to this table, not measured by snnmetrics"
+ACCURACY = "accuracy: given by the user, not measured by snnmetrics"
 
 
 def footnotes(table: PaperTable) -> Iterator[str]:
-    """All notes, in the order of columns: operations, parameters, rates, energy, accuracy."""
+    """Yield all notes in the order of columns: operations, parameters, rates, energy, accuracy."""
     reports, shown = table.runs, table.columns
-    yield _seen(reports)
+    yield _samples(reports)
     for name, workload in table.reports.items():
         if name not in reports:
-            exact = "; the exact count, under no convention" if table.under else ""
+            exact = "; exact count, no convention applied" if table.under else ""
             yield f"{name}: operations of {workload.model}, not of a run{exact}"
             yield from (f"{name}: {note}" for note in workload.notes)
     counted = [FIGURES[column].title for column in shown if column in COUNTED]
@@ -86,7 +87,7 @@ def footnotes(table: PaperTable) -> Iterator[str]:
 
 
 def shared(notes: Notes) -> Iterator[str]:
-    """Notes of methods, each once, with the methods that it holds for unless it is all of them.
+    """Yield each note of the methods once, prefixed with its methods unless all have it.
 
     Example:
         >>> list(shared({"a": ["spikes", "pruned"], "b": ["spikes"]}))
@@ -97,7 +98,7 @@ def shared(notes: Notes) -> Iterator[str]:
         yield note if len(holders) == len(notes) else f"{', '.join(holders)}: {note}"
 
 
-def _seen(reports: Mapping[str, Report]) -> str:
+def _samples(reports: Mapping[str, Report]) -> str:
     samples = {name: named(report.samples, "sample") for name, report in reports.items()}
     if len(set(samples.values())) == 1:
         return f"figures are per sample, over {next(iter(samples.values()))}"
@@ -109,15 +110,15 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 
 def _convention(table: PaperTable, counted: str) -> Iterator[str]:
-    """Say how operations are counted."""
+    """Yield notes on the counting of operations: the exact count, or the convention."""
     if not table.under:
         yield EXACT
         return
     convention = next(iter(table.under.values())).convention
-    yield f"{counted}: as {convention.name} counts, per sample; not the exact count"
+    yield f"{counted}: counted as in {convention.name}, per sample; not the exact count"
     if "synops" in table.columns and convention.synops:
         figures = " + ".join(convention.synops)
-        yield f"{FIGURES['synops'].title}: what {convention.name} calls {figures}"
+        yield f"{FIGURES['synops'].title}: {figures} of {convention.name}"
     yield f"{convention.name}: {convention.definition}"
     yield f"{convention.name}: formula: {convention.formula}"
     yield f"{convention.name}: source: {convention.source}"
@@ -126,7 +127,7 @@ def _convention(table: PaperTable, counted: str) -> Iterator[str]:
 
 
 def _rules(report: Report) -> Iterator[str]:
-    """Say how input counts that is neither a spike nor analog, where there is some."""
+    """Yield the counting rules for integer input and for products, if the report has any."""
     kinds = [row.kind for row in report.layers.values()]
     if "integer" in kinds:
         yield RULES[f"integer, {report.integer_as}"]
@@ -135,10 +136,10 @@ def _rules(report: Report) -> Iterator[str]:
 
 
 def _of_layers(under: ConventionReport) -> Iterator[str]:
-    """Notes of a convention on single layers."""
+    """Yield the notes of a convention on single layers."""
     rows = under.layers.values()
-    said = {row.name: [note for note in (row.reason, row.note) if note] for row in rows}
-    yield from by_holder(said)
+    notes = {row.name: [note for note in (row.reason, row.note) if note] for row in rows}
+    yield from by_holder(notes)
 
 
 def _firing_rate(table: PaperTable) -> Iterator[str]:
@@ -147,7 +148,7 @@ def _firing_rate(table: PaperTable) -> Iterator[str]:
     spiking = {name: report for name, report in table.runs.items() if report.neurons_data}
     unknown = [name for name, report in spiking.items() if report.step_seconds is None]
     if len(unknown) < len(spiking) and unknown:
-        yield f"firing rates are per step: how long it lasts is not known of {', '.join(unknown)}"
+        yield f"firing rates are per step: the step length of {', '.join(unknown)} is not known"
 
 
 def _energy(table: PaperTable) -> Iterator[str]:
@@ -157,22 +158,22 @@ def _energy(table: PaperTable) -> Iterator[str]:
     )
     if table.under and any(name in table.estimates for name in table.under):
         yield (
-            f"energy: of the operations as {table.convention} counts them, not of the exact count; "
-            "neurons as the report has them"
+            f"energy: of operations counted as in {table.convention}, not of the exact count; "
+            "neurons from the report"
         )
     yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
 
 
 def _with_memory(table: PaperTable) -> Iterator[str]:
-    """What energy with memory has more, and what is said of it."""
+    """Yield the notes on energy with memory, without those that the energy column has too."""
     title = FIGURES["energy_with_memory"].title
-    yield f"{title}: profile {table.profile.name} and the traffic of memories, an estimate"
-    said = {name: [*_of_estimate(one, title)] for name, one in table.estimates_with_memory.items()}
-    if "energy" in table.columns:  # what holds for both was said
+    yield f"{title}: profile {table.profile.name} and memory traffic, an estimate"
+    notes = {name: [*_of_estimate(one, title)] for name, one in table.estimates_with_memory.items()}
+    if "energy" in table.columns:
         for name, estimate in table.estimates.items():
             known = [note.replace("energy: ", f"{title}: ", 1) for note in _of_estimate(estimate)]
-            said[name] = [note for note in said.get(name, ()) if note not in known]
-    yield from shared(said)
+            notes[name] = [note for note in notes.get(name, ()) if note not in known]
+    yield from shared(notes)
 
 
 def _measured(table: PaperTable) -> Iterator[str]:
@@ -183,7 +184,7 @@ def _measured(table: PaperTable) -> Iterator[str]:
 
 
 def _of_one(table: PaperTable, name: str) -> Iterator[str]:
-    """What was measured of a method, and how far its estimate is from that."""
+    """Yield the facts of the measurement of a method, and its ratio to the estimate."""
     found, row = table.measured.get(name), table.rows[name]
     if found is None:
         return
@@ -191,27 +192,34 @@ def _of_one(table: PaperTable, name: str) -> Iterator[str]:
     if found.energy_error is None:
         yield "measured in a single run, so without a standard error"
     if found.dynamic_energy is not None and found.dynamic_energy <= 0:
-        yield "dynamic energy is not above zero: no power above that of idling was found"
+        yield "dynamic energy is not positive: the active power is not above the idle power"
     if "energy" in table.columns and row.energy:
         yield (
-            f"measured energy is {found.energy / row.energy:.3g} times the estimate, which knows "
-            "operations alone and not this device"
+            f"measured energy is {found.energy / row.energy:.3g} times the estimate, which is "
+            "based only on operations, not on this device"
         )
 
 
 def _of_estimate(estimate: EnergyReport, title: str = "energy") -> Iterator[str]:
-    """Its notes; what was not counted stands elsewhere."""
+    """Yield the notes of an estimate, without those of its workload, which are printed elsewhere.
+
+    Notes are prefixed with the title of the column, except those that already name the energy. All
+    operations without a price are in one note.
+    """
     left_out = [f"left out: {line}" for line in estimate.left_out]
     for note in estimate.footnotes:
         if note not in estimate.workload.notes and note not in left_out:
-            named_so = "in the energy" in note and title == "energy"
-            yield note if named_so else f"{title}: {note.removeprefix('memory: ')}"
+            names_energy = "in the energy" in note and title == "energy"
+            yield note if names_energy else f"{title}: {note.removeprefix('memory: ')}"
     if left_out:
         yield f"{title}: a lower bound; {'; '.join(left_out)}"
 
 
 def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
-    """Say how long samples and steps last: once if all are alike, else of each method."""
+    """Yield notes on time steps and their length: one value if all are equal, else one each.
+
+    Equal numbers of time steps get no note, since the column of time steps shows them.
+    """
     for what, values in (
         ("time steps per sample", {name: report.steps for name, report in reports.items()}),
         ("seconds per time step", {name: report.step_seconds for name, report in reports.items()}),
@@ -224,18 +232,19 @@ def _differences(reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _of_report(report: Report) -> Iterator[str]:
-    """Notes on one run, and operations that were not counted in it."""
+    """Yield the notes on one run, and its uncounted operations."""
     yield from (f"{name}: {note}" for name, note in above_dense(report).items())
-    yield from by_holder({name: [*_said(name, data)] for name, data in report.layers_data.items()})
+    layers = report.layers_data.items()
+    yield from by_holder({name: [*_of_layer(name, data)] for name, data in layers})
     yield from report.notes
     for item in report.uncounted:
         calls = f" ({named(item.calls, 'call')})" if item.calls else ""
         yield f"not counted, so in no figure: {item.name}: {item.what}{calls}: {item.reason}"
 
 
-def _said(name: str, data: LayerData) -> Iterator[str]:
+def _of_layer(name: str, data: LayerData) -> Iterator[str]:
     if data.declared_kind is not None:
-        yield f"kind of input declared: {data.declared_kind}"
+        yield f"declared kind of input: {data.declared_kind}"
     if (scale := declared_scale(data)) is not None:
         yield scale
     yield from data.notes
@@ -244,7 +253,7 @@ def _said(name: str, data: LayerData) -> Iterator[str]:
 
 
 def _dashes(row: PaperRow, shown: Sequence[str]) -> Iterator[str]:
-    """Yield why figures are missing, once for all that have the same reason."""
+    """Yield each reason for missing figures once, with the titles of the figures."""
     missing = [(column, row.reasons[column]) for column in shown if column in row.reasons]
     for why in dict.fromkeys(reason for _, reason in missing):
         titles = (FIGURES[column].title for column, reason in missing if reason == why)

@@ -1,4 +1,4 @@
-"""The figures of one method, in base units, and why there is none where there is none."""
+"""The figures of one method in base units, with a reason for each missing figure."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from snnmetrics.report.frozen_record import Record
 from snnmetrics.report.rows import mean_firing_rate
 from snnmetrics.text import si
 
-Found = float | str  # a figure, or why there is none
+Found = float | str  # a figure, or the reason that it is missing
 COUNTED = ("acs", "macs", "synops")
-OF_A_WORKLOAD = "not known of an estimated workload"
+OF_A_WORKLOAD = "not known for an estimated workload"
 
 
 @dataclass(frozen=True, eq=False)
 class PaperRow(Record):
-    """One method. ``None`` where there is no figure: ``reasons`` says why.
+    """Figures of one method. A missing figure is ``None`` and has an entry in ``reasons``.
 
     Attributes:
-        name: The method.
+        name: Name of the method.
         steps: Time steps per sample.
-        parameters: Elements of its parameters.
+        parameters: Number of parameter elements.
         acs: Accumulations per sample.
         macs: Multiply-accumulations per sample.
-        dense_macs: Multiply-accumulations if every input counted, padded taps and weights of zero
-            included.
+        dense_macs: Multiply-accumulations per sample for every input, padded taps and weights of
+            zero included.
         synops: Synaptic operations per sample.
-        firing_rate: Mean over neurons, per step; in Hz if the table has it in Hz.
+        firing_rate: Mean over neurons, per step; in Hz if the table shows Hz.
         energy: Joules per sample, estimated.
-        energy_with_memory: The same with the traffic of memories; ``None`` without its price.
+        energy_with_memory: Joules per sample including memory traffic, estimated; ``None`` without
+            a price for it.
         measured_energy: Joules per sample, measured: active power x time.
-        measured_energy_error: Its standard error; ``None`` for a single run.
+        measured_energy_error: Standard error of ``measured_energy``; ``None`` for a single run.
         dynamic_energy: Joules per sample, measured: (active - idle power) x time.
-        dynamic_energy_error: Its standard error.
-        accuracy: Fraction that is right, as it was given.
-        reasons: Why there is no figure, by the name of the figure.
+        dynamic_energy_error: Standard error of ``dynamic_energy``; ``None`` for a single run or
+            without idle power.
+        accuracy: Fraction of correct results, as passed to the table.
+        reasons: Reason of each missing figure, by name of the figure.
 
     Example:
         >>> import torch
@@ -50,7 +52,7 @@ class PaperRow(Record):
         >>> report = monitor.run([torch.ones(2, 4)])
         >>> row = sm.paper_table({"ours": report}).rows["ours"]
         >>> row.acs, row.steps, row.reasons["steps"]
-        (12.0, None, 'not known of the run')
+        (12.0, None, 'not known for this run')
     """
 
     name: str
@@ -81,21 +83,21 @@ def paper_row(
     accuracy: float | None,
     step_seconds: float | None,
 ) -> PaperRow:
-    """The row of one method.
+    """Return the row of a method that was run.
 
     Args:
-        name: The method.
-        report: What was counted.
-        under: The same under the convention that operations are to follow, if any.
-        estimate: Its energy, or why there is none.
-        with_memory: Its energy with that of memory, likewise.
-        measured: Its energy on a device, if it was given.
-        accuracy: Its accuracy, if it was given.
-        step_seconds: Seconds of a step, where firing rates are in Hz.
+        name: Name of the method.
+        report: Report of the run.
+        under: The report under the convention of the table, if it has one.
+        estimate: Estimated energy, or the reason that there is none.
+        with_memory: Estimated energy with memory traffic, or the reason that there is none.
+        measured: Measured energy, if given.
+        accuracy: Accuracy, if given.
+        step_seconds: Seconds per step, if firing rates are in Hz.
     """
     counted = _exact(report) if under is None else _under(under)
     found: dict[str, Found] = {
-        "steps": "not known of the run" if report.steps is None else report.steps,
+        "steps": "not known for this run" if report.steps is None else report.steps,
         "parameters": report.parameters,
         **counted,
         "dense_macs": report.total.dense_macs,
@@ -105,7 +107,7 @@ def paper_row(
         **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
-    nothing = "no sample was seen" if not report.samples else "nothing was seen"
+    nothing = "no samples" if not report.samples else "no data"
     return _row_of(name, found, nothing)
 
 
@@ -117,7 +119,7 @@ def workload_row(
     measured: Measurement | None,
     accuracy: float | None,
 ) -> PaperRow:
-    """The row of operations that were not counted in a run, such as those of a baseline."""
+    """Return the row of operations that do not come from a run, such as those of a baseline."""
     figures: dict[str, Found] = {
         **dict.fromkeys(("steps", "parameters", "dense_macs"), OF_A_WORKLOAD),
         "acs": workload.acs if workload.acs is not None else OF_A_WORKLOAD,
@@ -129,17 +131,17 @@ def workload_row(
         **_measured(measured),
         "accuracy": "not given" if accuracy is None else accuracy,
     }
-    return _row_of(name, figures, "no sample was seen")
+    return _row_of(name, figures, "no samples")
 
 
 def _row_of(name: str, found: Mapping[str, Found], nothing: str) -> PaperRow:
-    """A row of figures, and of reasons where there is none or it is not a number."""
-    said = {
+    """Return a row with separate figures and reasons; ``nothing`` is the reason of each NaN."""
+    entries = {
         key: nothing if not isinstance(value, str) and math.isnan(value) else value
         for key, value in found.items()
     }
-    figures = {key: value for key, value in said.items() if not isinstance(value, str)}
-    reasons = {key: value for key, value in said.items() if isinstance(value, str)}
+    figures = {key: value for key, value in entries.items() if not isinstance(value, str)}
+    reasons = {key: value for key, value in entries.items() if isinstance(value, str)}
     return PaperRow(name, **figures, reasons=reasons)  # type: ignore[arg-type]  # by name
 
 
@@ -161,11 +163,11 @@ def _under(under: ConventionReport) -> dict[str, Found]:
     if total.synops is not None:
         return found | {"synops": total.synops}
     printed = ", ".join(under.convention.figures)
-    return found | {"synops": f"{name} has no such figure: it has {printed}"}
+    return found | {"synops": f"{name} has no such figure; its figures are {printed}"}
 
 
 def why_no_total(under: ConventionReport) -> str:
-    """Say of which layers there is no figure, and how much the others have."""
+    """Return the names of the layers without a figure, and the subtotal of the others, as text."""
     reason, subtotal = f"{under.total.reason} under {under.name}", under.subtotal
     if subtotal.operations is None:
         return reason
@@ -185,17 +187,17 @@ def _firing_rate(report: Report, step_seconds: float | None) -> Found:
 
 
 def _energy(estimate: EnergyReport | str) -> Found:
-    """The sum; none where nothing at all has a price, since that is not known to be zero."""
+    """Return the total energy, or a reason if no row has a price: this is unknown, not zero."""
     if isinstance(estimate, str):
         return estimate
     rows = [*estimate.layers.values(), *estimate.neurons.values()]
     if estimate.left_out and not any(row.priced for row in rows):
-        return f"nothing that was counted has a price in profile '{estimate.profile.name}'"
+        return f"no counted operation has a price in profile '{estimate.profile.name}'"
     return estimate.total.energy
 
 
 def _measured(found: Measurement | None) -> dict[str, Found]:
-    """What was measured, and its errors as far as they are known."""
+    """Return the measured figures and their known standard errors."""
     if found is None:
         return dict.fromkeys(MEASURED, "no measurement was given")
     idle = "idle power was not measured"

@@ -1,4 +1,4 @@
-"""``paper_table``: reports of several methods as one table."""
+"""``paper_table``: a table that compares the reports of several methods."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ from snnmetrics.report.tables import Column, Page, Sheet, Table, Tabular
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PaperTable(Record, Tabular):
-    """Methods side by side, one row each. Made by :func:`paper_table`; printed as reports are.
+    """Comparison of methods, one row each. Returned by :func:`paper_table`; prints like a report.
 
     Args:
-        reports: What was counted of each method, by its name; or operations of a baseline.
-        accuracy: Fraction that is right, by name; of some methods or of none.
-        profile: What operations cost.
-        columns: What is shown, in this order.
-        convention: The convention that operations follow; ``None`` for the exact count.
-        measured: Power and time on a device, by name; of some methods or of none.
-        memory: Price per byte of the traffic of memories; ``None`` for none.
+        reports: Report or workload of each method, by name; a workload has the operations of a
+            baseline.
+        accuracy: Fraction of correct results, by name; methods may be missing.
+        profile: Prices of operations.
+        columns: Names of the columns, in order.
+        convention: Convention for counting operations; ``None`` for the exact count.
+        measured: Power and time on a device, by name; methods may be missing.
+        memory: Price per byte of memory traffic; ``None`` for no memory.
 
     Example:
         >>> import torch
@@ -70,7 +71,7 @@ class PaperTable(Record, Tabular):
 
     @cached_property
     def rows(self) -> Mapping[str, PaperRow]:
-        """Figures of each method in base units, by its name; read-only."""
+        """Figures of each method in base units, by name; read-only."""
         return by_name({name: self._row(name, of_one) for name, of_one in self.reports.items()})
 
     def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
@@ -85,17 +86,17 @@ class PaperTable(Record, Tabular):
 
     @cached_property
     def runs(self) -> Mapping[str, Report]:
-        """The methods that were run, by name; read-only. Others are baselines."""
+        """Reports of the methods that were run, by name; read-only. Other methods are baselines."""
         return by_name({n: one for n, one in self.reports.items() if isinstance(one, Report)})
 
     @cached_property
     def estimates(self) -> Mapping[str, EnergyReport]:
-        """Energy of each method that has one, by its name; read-only."""
+        """Estimated energy of each method that has one, by name; read-only."""
         found = {name: self._estimate(name) for name in self.reports}
         return by_name({name: one for name, one in found.items() if isinstance(one, EnergyReport)})
 
     def _estimate(self, name: str) -> EnergyReport | str:
-        """Energy of a method, of the operations that are shown; or why there is none."""
+        """Return the energy of the shown operations of a method, or the reason for its absence."""
         under = self.under.get(name)
         if under is None:
             return estimate_energy(self.reports[name], self.profile)
@@ -107,28 +108,28 @@ class PaperTable(Record, Tabular):
 
     @cached_property
     def estimates_with_memory(self) -> Mapping[str, EnergyReport]:
-        """Energy with memory of each method that has one, by its name; read-only."""
+        """Estimated energy with memory of each method that has one, by name; read-only."""
         found = {name: self._estimate_with_memory(name) for name in self.reports}
         return by_name({name: one for name, one in found.items() if isinstance(one, EnergyReport)})
 
     def _estimate_with_memory(self, name: str) -> EnergyReport | str:
-        """Energy of a method with that of its memories, or why there is none."""
+        """Return the energy of a method with memory traffic, or the reason for its absence."""
         if self.memory is None:
             return "no price of memory was given"
         if name in self.under:
-            return f"{self.convention} does not tell what is read and written"
+            return f"{self.convention} does not define memory traffic"
         return estimate_energy(self.reports[name], self.profile, memory=self.memory)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
-        """Each report under the convention, by method; empty for the exact count; read-only."""
+        """Reports under the convention, by method; empty for the exact count; read-only."""
         name = self.convention
         found = {} if name is None else {m: one.under(name) for m, one in self.runs.items()}
         return by_name(found)
 
     @property
     def in_hertz(self) -> bool:
-        """Whether firing rates are in Hz, as every report with neurons has the length of a step."""
+        """Whether firing rates are in Hz: if every report with neurons has a step length."""
         known = [report.step_seconds for report in self.runs.values() if report.neurons_data]
         return bool(known) and None not in known
 
@@ -170,47 +171,48 @@ def paper_table(
     measured: Mapping[str, Measurement] | None = None,
     memory: PerByte | MemoryLevels | None = None,
 ) -> PaperTable:
-    r"""Set methods side by side, as a paper does: what they cost and how well they do.
+    r"""Compare the cost and accuracy of methods in a table for a paper.
 
-    One row per method, one unit per column. Below the table stands what the numbers are: the
-    convention, prices with their source and what they leave out, what was not counted, where
-    methods differ in time steps or their length, and why a cell is a dash.
+    The table has one row per method and one unit per column. Its footnotes list the convention, the
+    prices with their sources and exclusions, uncounted operations, methods that differ in time
+    steps or step length, and the reason for each dash.
 
     Args:
-        reports: What was counted of each method, by its name; also a baseline such as
-            :func:`~snnmetrics.energy.ann_baseline`, whose exact MACs are shown.
-        accuracy: Fraction that is right, in [0, 1], by name. A method that is missing has a dash.
-        profile: What operations cost; a profile or its name, see
+        reports: Report of each method, by name. A baseline such as
+            :func:`~snnmetrics.energy.ann_baseline` is also accepted; its exact MACs are shown.
+        accuracy: Fraction of correct results in [0, 1], by name. Missing methods have a dash.
+        profile: Prices of operations: a profile or its name, see
             :func:`~snnmetrics.energy.energy_profiles`.
-        columns: What to show, in this order, of ``"steps"``, ``"parameters"``, ``"acs"``,
+        columns: Names of the columns, in order: ``"steps"``, ``"parameters"``, ``"acs"``,
             ``"macs"``, ``"dense_macs"``, ``"synops"``, ``"firing_rate"``, ``"energy"``,
             ``"energy_with_memory"``, ``"measured_energy"``, ``"dynamic_energy"``, ``"accuracy"``.
-            By default all but dense MACs, without accuracy, memory and measured figures if none are
-            given.
-        convention: Count ACs, MACs and SynOps as a published tool or formula does, see
-            :meth:`~snnmetrics.Report.under`. Where it has no such figure there is a dash, and a
-            footnote has the reason and the subtotal of the layers that have one. Energy is that of
-            the operations that it counts. Baselines remain exact.
+            Default: all except dense MACs, and without accuracy, memory and measured figures if
+            none are given.
+        convention: Name of a published tool or formula whose counting of ACs, MACs and SynOps is
+            used, see :meth:`~snnmetrics.Report.under`. A missing figure is a dash, with the reason
+            and the subtotal of the other layers in a footnote. Energy is computed from these
+            counts. Baselines keep exact counts.
         measured: Power and time on a device, by name, see
             :class:`~snnmetrics.energy.Measurement` and
-            :func:`~snnmetrics.energy.load_measurements`. A method that is missing has a dash.
-            Figures are printed with their standard error behind ``±``; exports have the errors in
-            columns of their own (``measured_energy_error``, ``dynamic_energy_error``). Footnotes
-            say what was measured, and how far the estimate is from it.
+            :func:`~snnmetrics.energy.load_measurements`. Missing methods have a dash. Figures are
+            printed with their standard error after ``±``; exports have separate columns for the
+            errors (``measured_energy_error``, ``dynamic_energy_error``). Footnotes describe the
+            measurement and its ratio to the estimate.
         memory: Price per byte of the traffic of :func:`~snnmetrics.energy.memory_traffic`, with its
-            default widths, for the column ``"energy_with_memory"``. Operations as a convention
-            counts have none.
+            default widths, for the column ``"energy_with_memory"``. Methods counted by a convention
+            have a dash in this column.
 
     Returns:
         The table, to print and to export (``to_markdown``, ``to_latex``, ``to_csv``,
         ``to_pandas``); ``rows["ours"].energy`` is in joules.
 
     Raises:
-        TypeError: If an argument is of the wrong type, such as something else than a report.
-        ValueError: If there is no method, or baselines alone; if the name of a column, profile,
-            convention or method is unknown or empty, or a column is named twice; if an accuracy is
-            not in [0, 1], or the column of accuracies, of energy with memory or of a measured
-            figure is asked for and none is given; or the profile contains accesses to memory.
+        TypeError: If an argument has the wrong type.
+        ValueError: If there are no methods or only baselines; if the name of a column, profile,
+            convention or method is unknown or empty, or a column is repeated; if an accuracy is
+            not in [0, 1]; if the column of accuracies, of energy with memory or of a measured
+            figure is requested without its data; or if the profile contains accesses to memory
+            and ``memory`` is given.
 
     Example:
         >>> import torch
@@ -235,7 +237,7 @@ def paper_table(
     shown = _checked_columns(columns, given, on_device, memory is not None)
     name = None if convention is None else called(convention).name
     table = PaperTable(reports, given, profile_of(profile), shown, name, on_device, memory)
-    _ = table.estimates_with_memory  # refuses a profile that contains accesses to memory
+    _ = table.estimates_with_memory  # raises if the profile contains accesses to memory
     return table
 
 
@@ -248,17 +250,16 @@ def _check_reports(reports: object) -> None:
         raise ValueError("reports: expected at least one method, found none")
     for name, report in reports.items():
         if not isinstance(name, str):
-            raise TypeError(f"reports: expected names as text, found {name!r}")
+            raise TypeError(f"reports: expected strings as names, found {name!r}")
         if not name.strip():
-            raise ValueError(f"reports: expected names that can be read, found {name!r}")
+            raise ValueError(f"reports: expected nonblank names, found {name!r}")
         if not isinstance(report, Report | Workload):
             raise TypeError(
-                f"reports[{name!r}]: expected a Report, as of Monitor.compute(), or a Workload, as "
-                "of ann_baseline(), found "
-                f"{type(report).__name__}"
+                f"reports[{name!r}]: expected a Report, as from Monitor.compute(), or a Workload, "
+                f"as from ann_baseline(), found {type(report).__name__}"
             )
     if not any(isinstance(report, Report) for report in reports.values()):
-        raise ValueError("reports: expected at least one Report, found baselines alone")
+        raise ValueError("reports: expected at least one Report, found only baselines")
 
 
 def _checked_accuracy(accuracy: object, methods: Collection[str]) -> dict[str, float]:
@@ -278,7 +279,7 @@ def _fraction(name: str, value: object) -> float:
     scalar = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
     if isinstance(value, bool) or not (isinstance(value, Real) or scalar):
         raise TypeError(f"accuracy[{name!r}]: expected a number, found {value!r}")
-    found = float(value)  # type: ignore[arg-type]  # a number, or a tensor of one
+    found = float(value)  # type: ignore[arg-type]  # number or tensor of one element
     if not (math.isfinite(found) and 0 <= found <= 1):
         hint = "; divide percent by 100" if 1 < found <= 100 else ""
         raise ValueError(
@@ -328,9 +329,9 @@ def _checked_columns(
         if column not in tuple(FIGURES):
             raise ValueError(f"columns: expected some of {', '.join(FIGURES)}, found {column!r}")
     if len(set(columns)) < len(columns):
-        raise ValueError(f"columns: expected each once, found {', '.join(columns)}")
+        raise ValueError(f"columns: expected distinct names, found {', '.join(columns)}")
     if "accuracy" in columns and not accuracy:
-        raise ValueError("accuracy: expected that of at least one method, found none")
+        raise ValueError("accuracy: expected at least one accuracy for the column, found none")
     if "energy_with_memory" in columns and not with_memory:
         raise ValueError("memory: expected a price per byte for the column, found None")
     for column in MEASURED:

@@ -1,1 +1,1 @@
-"""Count compiled models as they run: what is read becomes part of their graphs."""
+"""Count the operations of compiled models by adding reads of activations to their graphs."""

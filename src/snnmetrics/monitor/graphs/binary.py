@@ -1,7 +1,8 @@
-"""Which tensors of a graph hold zeros and ones alone, or counts, whatever the graph receives.
+"""Find tensors of a graph that contain only zeros and ones, or only counts, for any graph input.
 
-Spikes are the outcome of a comparison. Of such tensors events are all that must be read; of counts,
-which are sums of them, nothing tells values that are near to integers from integers.
+Spikes are the output of a comparison, so they are zeros and ones by construction. For such tensors
+it is enough to read the number of events. Counts are sums of zeros and ones and exact integers, so
+their values need no test for being near an integer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from snnmetrics.monitor.graphs.walk import memory_of
 from snnmetrics.ops.function_names import NEURONS
 from snnmetrics.ops.functions import OPERATORS, operator_name
 
-# Methods and functions, by name, whose output is made of elements of their first operand alone.
+# Names of methods and functions whose output consists only of elements of their first operand.
 _KEEPING = frozenset(
     {
         *("to", "float", "double", "half", "bfloat16", "type", "type_as", "clone", "detach"),
@@ -29,55 +30,56 @@ _KEEPING = frozenset(
 )
 _JOINING = frozenset({"stack", "cat", "concat", "hstack", "vstack"})
 _MATRIX_PRODUCTS = frozenset({"matmul", "bmm", "mm", "__matmul__"})
-_MOST_COUNTED = 2**11  # up to which float16 holds all integers
+_MOST_COUNTED = 2**11  # float16 represents all integers up to this exactly
 _PRODUCTS = frozenset({"mul", "multiply", "maximum", "minimum"})
 
 
 class Binary:
-    """Tells tensors of one graph that are made of zeros and ones.
+    """Classifies the tensors of one graph as binary, as counts or as neither.
 
     Args:
-        written: Identities of memory that the graph writes into, of which nothing is said.
+        written: Identities of memory that the graph writes into; tensors in it are not classified.
     """
 
     def __init__(self, written: frozenset[int]) -> None:
         self._written = written
         self._known: dict[fx.Node, bool] = {}
 
-    def holds(self, node: Any) -> bool:
-        """Whether a tensor has no other elements, but for its dtype."""
+    def is_binary(self, node: Any) -> bool:
+        """Return whether a tensor contains only zeros and ones, of any dtype."""
         if not isinstance(node, fx.Node):
             return False
         known = self._known.get(node)
         if known is None:
-            self._known[node] = False  # while it is being found out
+            self._known[node] = False  # default while the operands are classified
             known = self._known[node] = self._is_unwritten(node) and self._find(node)
         return known
 
-    def counts(self, node: Any) -> bool:
-        """Whether a tensor holds counts: integers of 0 to 2,048, which all dtypes hold exactly.
+    def is_count(self, node: Any) -> bool:
+        """Return whether a tensor contains only integers from 0 to 2,048.
 
-        A product of two matrices of zeros and ones does.
+        All dtypes represent these exactly. A product of two matrices of zeros and ones is such a
+        tensor if at most 2,048 products are summed.
         """
-        if self.holds(node):
+        if self.is_binary(node):
             return True
         if not isinstance(node, fx.Node) or not node.args or not self._is_unwritten(node):
             return False
         name = _name(node)
         if name in _KEEPING and not name.startswith(("_max_pool", "max_pool", "boxed")):
-            return not _reinterprets(node) and self.counts(node.args[0])
+            return not _reinterprets(node) and self.is_count(node.args[0])
         if name not in _MATRIX_PRODUCTS or len(node.args) != 2 or node.kwargs:
             return False
         left = node.args[0]
         shape = _shape(left) if isinstance(left, fx.Node) else None
         summed = shape[-1] if shape else None
         small = isinstance(summed, int) and summed <= _MOST_COUNTED
-        return small and all(self.holds(operand) for operand in node.args)
+        return small and all(self.is_binary(operand) for operand in node.args)
 
     def factor(self, node: fx.Node) -> fx.Node | None:
-        """The number that zeros and ones were multiplied with to make a tensor, in one element.
+        """Return the scalar factor if a tensor is the product of a binary tensor and a scalar.
 
-        Graded spikes are made so.
+        Graded spikes are such products.
         """
         if _name(node) not in ("mul", "multiply") or len(node.args) != 2 or node.kwargs:
             return None
@@ -87,7 +89,7 @@ class Binary:
             if (
                 isinstance(spikes, fx.Node)
                 and isinstance(factor, fx.Node)
-                and self.holds(spikes)
+                and self.is_binary(spikes)
                 and self._is_unwritten(factor)
                 and _shape(spikes) == _shape(node)
                 and _shape(factor) in ((), (1,))
@@ -112,25 +114,26 @@ class Binary:
             return False
         if node.target is operator.getitem and isinstance(first, fx.Node):
             if "max_pool" in _name(first) and not isinstance(_example(first), Tensor):
-                return bool(node.args[1] == 0) and self.holds(first)  # places come second
-            return self.holds(first) or (_emits_first(first) and bool(node.args[1] == 0))
+                # The second output contains the indices of the maxima.
+                return bool(node.args[1] == 0) and self.is_binary(first)
+            return self.is_binary(first) or (_emits_first(first) and bool(node.args[1] == 0))
         if name in _KEEPING:
-            return self.holds(first)
+            return self.is_binary(first)
         if name in _JOINING:
             parts = first if isinstance(first, tuple | list) else ()
-            return bool(parts) and all(self.holds(part) for part in parts)
+            return bool(parts) and all(self.is_binary(part) for part in parts)
         if name in _PRODUCTS and len(node.args) == 2:
-            return all(self.holds(factor) for factor in node.args)
+            return all(self.is_binary(factor) for factor in node.args)
         return False
 
 
 def _reinterprets(node: fx.Node) -> bool:
-    """Whether a node is a view of the same bits as another dtype."""
+    """Return whether a node reinterprets the bits of its operand as another dtype."""
     return _name(node) == "view" and any(isinstance(option, torch.dtype) for option in node.args)
 
 
 def _emits_first(node: fx.Node) -> bool:
-    """Whether the first output of a node is known to be spikes."""
+    """Return whether the first output of a node is known to be spikes."""
     target = node.target
     return isinstance(target, OPERATORS) and operator_name(target).partition(".")[0] in NEURONS
 

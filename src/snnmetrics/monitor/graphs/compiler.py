@@ -1,9 +1,11 @@
-"""Where PyTorch's compiler is told to have compiled code counted; nothing else touches its inside.
+"""Patch PyTorch's compiler so that compiled code is counted.
 
-``torch.compile`` gives each call of compiled code a callback, which converts frames that have not
-been compiled yet and names the backend that compiled frames are looked up by. In a root call of a
-monitored model ours takes its place: it differs in the backend alone, so that code is compiled once
-more when it is first counted, and the code that was compiled before stays as it is.
+No other module accesses the internals of the compiler.
+
+``torch.compile`` passes a callback to each call of compiled code. The callback converts frames that
+are not compiled yet, and its backend is the key for looking up compiled frames. In a root call of a
+monitored model it is replaced by a callback that differs only in the backend. So code is compiled
+once more when it is first counted, and code that was compiled before is unchanged.
 """
 
 from __future__ import annotations
@@ -21,31 +23,32 @@ import torch
 from snnmetrics.monitor.graphs import marks
 from snnmetrics.monitor.graphs.counter import Counter
 
-_LIMIT = 64  # of compilations of one function, while plain and counted code share PyTorch's 8
-_LIMITS = ("recompile_limit", "cache_size_limit")  # names of PyTorch's option, the newest first
+# Limit of compilations of one function. PyTorch's default is 8, shared by plain and counted code.
+_LIMIT = 64
+_LIMITS = ("recompile_limit", "cache_size_limit")  # names of PyTorch's option, newest first
 
 _log = logging.getLogger(__name__)
 
 
 class Road(Enum):
-    """How compiled code runs when its graphs do not count."""
+    """Execution of compiled code whose graphs do not count."""
 
     PLAIN = "as it was compiled"
     EAGER = "as if it was not compiled"
 
 
 is_entered = False
-"""Whether compiled code is counted now; else :func:`pause` has no meaning."""
+"""Whether compiled code is counted now. :func:`pause` and :func:`resume` may only be used then."""
 
 _native: Any = torch._C._dynamo.eval_frame
 _dynamo: Any = None  # torch._dynamo
 _frames: Any = None  # torch._dynamo.eval_frame
-_graphs: Any = None  # our module of graphs, which imports what the compiler does
-_modes: Any = None  # what the compiler knows of function modes while it traces
+_graphs: Any = None  # snnmetrics.monitor.graphs.counted_graph; imports parts of the compiler
+_modes: Any = None  # class with the compiler's state of function modes during tracing
 pause: Callable[[], Any]
-"""Compile no frames; returns the callback that did, None if none did."""
+"""Stop compiling frames, and return the callback that compiled them, or None."""
 resume: Callable[[Any], Any]
-"""Have a callback compile frames again."""
+"""Set the callback that compiles frames."""
 _choose: Callable[[], Counter | Road]
 _callback_before: Callable[[Any], Any]
 _modes_before: Callable[..., None]
@@ -54,11 +57,12 @@ _callbacks: WeakKeyDictionary[Any, _Callback] = WeakKeyDictionary()
 
 
 def enter(choose: Callable[[], Counter | Road], skipped: Sequence[Callable[..., Any]]) -> None:
-    """Have compiled code counted.
+    """Count compiled code from now on.
 
     Args:
-        choose: Gives the counter of the root call that runs, or how else code runs.
-        skipped: Our functions that run between functions of the model: they are not compiled.
+        choose: Returns the counter of the running root call, or how code runs without counting.
+        skipped: Functions of this package that run between functions of the model; they are not
+            compiled.
     """
     global is_entered, pause, resume, _choose, _dynamo, _frames, _graphs, _modes
     global _callback_before, _modes_before
@@ -71,7 +75,8 @@ def enter(choose: Callable[[], Counter | Road], skipped: Sequence[Callable[..., 
         _graphs = importlib.import_module("snnmetrics.monitor.graphs.counted_graph")
         modes = importlib.import_module("torch._dynamo.variables.torch_function")
         _modes = modes.SymbolicTorchFunctionState
-        resume = _frames.set_eval_frame  # in C: they are called with every function of a model
+        # Functions in C without a wrapper, since they are called with every function of a model.
+        resume = _frames.set_eval_frame
         pause = functools.partial(resume, None)
         marks.register(_dynamo)
     skip_code = getattr(_frames, "skip_code", None) or _native.skip_code  # up to PyTorch 2.6
@@ -83,7 +88,7 @@ def enter(choose: Callable[[], Counter | Road], skipped: Sequence[Callable[..., 
 
 
 def leave() -> None:
-    """Have compiled code run as it was compiled."""
+    """Stop counting compiled code, and restore the compiler."""
     global is_entered
     if is_entered:
         _frames._callback_from_stance = _callback_before
@@ -92,10 +97,10 @@ def leave() -> None:
 
 
 def _without_ours(self: Any, stack: Any, *args: Any, **kwargs: Any) -> None:
-    """Leave a mode of ours on top of the stack out of what is traced, but not of guards.
+    """Hide the mode of the monitor on top of the stack from tracing, but not from guards.
 
-    With a function mode on, PyTorch's compiler traces less: methods of tensors that are written in
-    Python break graphs.
+    With an active function mode, PyTorch's compiler traces less: tensor methods written in Python
+    break graphs.
     """
     stack = list(stack)
     if stack and getattr(stack[-1], "is_hidden_from_compiler", False):
@@ -104,7 +109,7 @@ def _without_ours(self: Any, stack: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def resuming(callback: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A call in which a callback compiles frames."""
+    """Return a function that makes a call with a callback that compiles frames, then pauses."""
 
     def resumed(*args: Any, **kwargs: Any) -> Any:
         resume(callback)
@@ -117,7 +122,7 @@ def resuming(callback: Any, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _callback(callback: Any) -> Any:
-    """The callback that compiled code is called with."""
+    """Return the callback for a call of compiled code."""
     callback = _callback_before(callback)
     if callback is None:
         return None
@@ -130,7 +135,7 @@ def _callback(callback: Any) -> Any:
     if known is None:
         try:
             known = _callbacks[callback] = _Callback(callback)
-        except (AttributeError, TypeError):  # another version of PyTorch, or a callback of its own
+        except (AttributeError, TypeError):  # another version of PyTorch, or a custom callback
             _log.debug("compiled code runs eagerly: %r cannot be replaced", callback)
             return None
     return known
@@ -142,10 +147,10 @@ def _current() -> Counter | None:
 
 
 class _Callback:
-    """Converts frames as a callback of PyTorch does, with a backend whose graphs count.
+    """Converts frames like a callback of PyTorch, with a backend whose graphs count.
 
     Args:
-        callback: Of PyTorch.
+        callback: PyTorch's callback.
     """
 
     def __init__(self, callback: Any) -> None:
@@ -155,7 +160,7 @@ class _Callback:
         )
         self._convert = convert.catch_errors_wrapper(counted, callback.hooks)
         functools.update_wrapper(self, self._convert)
-        self._torchdynamo_orig_backend = self._convert  # by which compiled code is looked up
+        self._torchdynamo_orig_backend = self._convert  # key for looking up compiled code
 
     def __call__(self, frame: Any, *args: Any, **kwargs: Any) -> Any:
         """Convert a frame."""
@@ -166,21 +171,21 @@ class _Callback:
         most = max(_LIMIT, getattr(config, limit))
         if len(_frames_compiled(frame.f_code)) >= most:
             road.recorder.root.notes.add(
-                f"'{frame.f_code.co_name}' ran eagerly: it was compiled {most} times, which is the "
-                "limit"
+                f"'{frame.f_code.co_name}' ran eagerly: it was compiled {most} times, the limit of "
+                "compilations"
             )
         with road.paused(), config.patch({limit: most}):
             return self._convert(frame, *args, **kwargs)
 
 
 def _frames_compiled(code: Any) -> Sequence[Any]:
-    """What a function was compiled to."""
+    """Return the compiled versions of a function."""
     found: Sequence[Any] = _native._debug_get_cache_entry_list(code)
     return found
 
 
 def _backend(inner: Callable[..., Any]) -> Any:
-    """The counting backend of a backend; equal ones share one, as they share compiled code."""
+    """Return the counting backend of a backend. Equal backends share one and its compiled code."""
     for known in _backends:
         if known.inner == inner:
             return known

@@ -1,7 +1,8 @@
 """A graph of a compiled model that counts its operations while it runs.
 
-The first run after attaching finds out which rows its operations belong to, from the weights that
-it receives: equal modules share one graph. Further runs add what they read.
+Equal modules share one graph, so the rows of its operations depend on the weights that it receives.
+The first run with a set of weights determines the rows and stores them in a plan. Further runs with
+these weights use the plan and only add the sums that the graph has read.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ Run = Callable[..., Any]
 
 @dataclass
 class Plan:
-    """What a run of a graph adds, with the weights that it receives.
+    """The records of one run of a graph, for one set of weights.
 
     Attributes:
-        weights: What the graph received; they are held, since plans are found by their addresses.
-        scopes: Modules that it calls.
+        weights: Weights that the graph received. References keep them alive, since plans are looked
+            up by their identities.
+        scopes: Modules that the graph calls.
         keys: Rows, in the order of their operations.
-        inputs: Inputs that meet a weight; None where they are not counted.
-        emissions: Outputs of neurons; None where they are not counted.
-        products: Products of two activations; None where one is not counted.
-        uncounted: What cannot be counted.
-        made: Sources of the outputs that are weights, by number.
-        touched: Weights that take part in no operation.
+        inputs: Inputs that are contracted with a weight; None for inputs that are not counted.
+        emissions: Outputs of neurons; None for outputs that are not counted.
+        products: Products of two activations; None for products that are not counted.
+        uncounted: Operations that cannot be counted.
+        made: Sources of the graph outputs that are weights, by number of the output.
+        touched: Weights passed to functions that do not contract.
         expanded: Weights that were multiplied into outputs larger than the activation.
-        stamp: State for which computed weights remain valid; None where there are none.
+        stamp: Versions for which computed weights are valid; None without computed weights.
     """
 
     weights: list[Tensor]
@@ -62,14 +64,14 @@ class Plan:
 
 
 class Backend:
-    """Compiles graphs with the backend of the user, and has them counted.
+    """Compiles counted graphs with the backend of the user.
 
-    PyTorch's compiler finds code that it has compiled by the backend, so there is one of these for
-    each backend, for as long as the process runs.
+    PyTorch's compiler looks up compiled code by its backend, so each backend of the user has one
+    instance of this class for the lifetime of the process.
 
     Args:
-        inner: The backend of the user.
-        current: Gives the counter of the root call that runs.
+        inner: Backend of the user.
+        current: Returns the counter of the running root call.
     """
 
     def __init__(self, inner: Run, current: Callable[[], Counter | None]) -> None:
@@ -78,7 +80,7 @@ class Backend:
         self.__name__ = getattr(inner, "__name__", type(inner).__name__)
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **options: Any) -> Run:
-        """Compile a graph, with what is read added to it."""
+        """Add reads of activations to a graph and compile it."""
         counter = self._current()
         if counter is None:
             return self.inner(module, inputs, **options)  # type: ignore[no-any-return]
@@ -89,9 +91,9 @@ class CountedGraph:
     """A graph that counts its operations.
 
     Args:
-        module: The graph as PyTorch's compiler made it; reads are added to it.
-        counter: Traces the root call in which it was made.
-        current: Gives the counter of the root call that runs.
+        module: Graph from PyTorch's compiler; reads are added to it in place.
+        counter: Traces the root call in which the graph is compiled.
+        current: Returns the counter of the running root call.
     """
 
     def __init__(
@@ -110,8 +112,8 @@ class CountedGraph:
         self._steps = steps_of(self._plain.graph, counter, frame)
         try:
             steps = steps_of(module.graph, counter, frame)
-            with _apart(counter), _other_maps(counter):
-                found = walk(steps, counter, frame, _known(module.graph), made=False)
+            with _isolated(counter), _other_maps(counter):
+                found = walk(steps, counter, frame, _examples(module.graph), made=False)
             self._forms = [read.form for read in found.reads]
             self._marks = [emission.number for emission in found.emissions]
             self._layout = instrument(module.graph, found)
@@ -120,20 +122,20 @@ class CountedGraph:
             self._reason = str(error)
 
     def compiled(self, inner: Run, inputs: Sequence[Any], options: dict[str, Any]) -> Run:
-        """Compile it; returns what runs it."""
+        """Compile the graph and return the function that runs it."""
         if self._reason is None:
             try:
                 self._run = inner(self._module, inputs, **options)
-            except Exception as error:  # of any backend
+            except Exception as error:  # backends raise any type
                 if type(error).__module__.startswith("torch._dynamo"):
-                    raise  # by such the compiler begins again
-                inner(_copied(self._plain), inputs, **options)  # unless it refuses the graph itself
-                self._reason = f"its backend refused what is read in it ({type(error).__name__})"
+                    raise  # the compiler catches these to restart its analysis
+                inner(_copied(self._plain), inputs, **options)  # raises if the model is at fault
+                self._reason = f"its backend refused the added reads ({type(error).__name__})"
         del self._module
         return self.run
 
     def run(self, *args: Any) -> Any:
-        """Run the graph, and record what it counts."""
+        """Run the graph and record its counts."""
         counter = self._current()
         if counter is None or any(isinstance(arg, FakeTensor) for arg in args):
             return self._plain(*args) if self._run is None else self._outputs(self._run(*args))
@@ -156,7 +158,7 @@ class CountedGraph:
         return results[: self._layout.outputs]
 
     def _plan(self, counter: Counter, args: tuple[Any, ...]) -> Plan:
-        """The plan for what the graph receives."""
+        """Return the plan for the arguments of the graph."""
         plans, frame = counter.recorder.plans, counter.innermost
         slots, derived = counter.lineage.slots, counter.lineage.derived
         key: list[Any] = [self, frame.module]
@@ -167,7 +169,7 @@ class CountedGraph:
             elif (identity := id(arg)) in slots:
                 key.append(identity)
             elif identity in derived:
-                is_known = False  # it is another one each time
+                is_known = False  # a derived weight is a new tensor in each run
         found = tuple(key)
         plan: Plan | None = plans.get(found) if is_known else None
         if plan is not None and plan.stamp is not None and plan.stamp != self._stamp(counter, plan):
@@ -186,15 +188,15 @@ class CountedGraph:
     def _planned(self, counter: Counter, frame: Scope, args: tuple[Any, ...]) -> Plan:
         slots = counter.lineage.slots
         weights = [arg for arg in args if isinstance(arg, Tensor) and id(arg) in slots]
-        with counter.off(), _apart(counter) as added:
+        with counter.off(), _isolated(counter) as added:
             found = walk(self._steps, counter, frame, args, made=True)
         if [read.form for read in found.reads] != self._forms:
-            raise NotCountableError("its operations are others than when it was made")
+            raise NotCountableError("its operations differ from those at compilation")
         layout = self._layout
         planned = [read.call.planned for read in found.reads]
         outputs = {emission.number: emission.outputs for emission in found.emissions}
         if not outputs.keys() <= set(self._marks):
-            raise NotCountableError("neurons in it were left out when it was made")
+            raise NotCountableError("it contains neurons that were excluded at compilation")
         emissions = []
         for numbers, _, _ in layout.emissions:
             first = outputs.get(self._marks[numbers[0]])
@@ -217,7 +219,7 @@ class CountedGraph:
         return plan
 
     def _record(self, counter: Counter, plan: Plan, results: Sequence[Any]) -> None:
-        """Record what a run of the graph has read."""
+        """Record the results of a run of the graph."""
         recorder, lineage = counter.recorder, counter.lineage
         record_scopes(counter, plan.scopes)
         for entry in plan.uncounted:
@@ -229,7 +231,8 @@ class CountedGraph:
         lineage.expanded |= plan.expanded
         for number, sources in plan.made.items():
             lineage.remember(results[number], sources)
-        # Memory of a CUDA graph, in which a backend may run this one, is written by its next run.
+        # Cloned on CUDA: a backend may run this graph in a CUDA graph, whose next run overwrites
+        # the memory of these outputs.
         layout, outputs = self._layout, self._layout.outputs
         read = [found.clone() if found.is_cuda else found for found in results[outputs:]]
         for inputs, (_, sums, kinds) in zip(plan.inputs, layout.inputs, strict=True):
@@ -244,11 +247,11 @@ class CountedGraph:
 
 
 class Replay(fx.Interpreter):
-    """Runs a graph node by node, each within its module, so that the tracer hears all operations.
+    """Runs a graph node by node, each in the scope of its module, so that the tracer counts them.
 
     Args:
         module: The graph.
-        steps: Its steps.
+        steps: Steps of the graph.
         counter: Traces the root call.
     """
 
@@ -286,7 +289,7 @@ class Replay(fx.Interpreter):
 
 
 def record_scopes(counter: Counter, scopes: Sequence[Scope]) -> None:
-    """Record that modules were called, with what must be said of them."""
+    """Record the calls of modules, with their notes and their uncounted operations."""
     root = counter.recorder.root
     for scope in scopes:
         if scope.name in root.called:
@@ -300,21 +303,21 @@ def record_scopes(counter: Counter, scopes: Sequence[Scope]) -> None:
 
 @dataclass
 class _Added:
-    """What a walk told the recorder and the lineage."""
+    """Entries that a walk made in the recorder and the lineage."""
 
     touched: set[str]
     expanded: set[str]
     listed: dict[tuple[str, str], Uncounted]
 
     def uncounted(self, found: Walk) -> list[Uncounted]:
-        """What cannot be counted, as often as it happens in one run."""
+        """Return the uncounted operations of one run, each as often as it occurs."""
         own = [Uncounted(*entry, calls=1) for entry in found.uncounted]
         return own + [entry for entry in self.listed.values() for _ in range(entry.calls)]
 
 
 @contextmanager
-def _apart(counter: Counter) -> Iterator[_Added]:
-    """Keep what a walk says from the root call that runs."""
+def _isolated(counter: Counter) -> Iterator[_Added]:
+    """Collect the entries that a walk makes, instead of adding them to the running root call."""
     lineage, root = counter.lineage, counter.recorder.root
     before = lineage.touched, lineage.expanded, root.uncounted
     added = _Added(set(), set(), {})
@@ -328,7 +331,7 @@ def _apart(counter: Counter) -> Iterator[_Added]:
 
 @contextmanager
 def _other_maps(counter: Counter) -> Iterator[None]:
-    """Leave the maps of the recorder alone: while a graph is made, no weight is compared."""
+    """Replace the maps of the recorder temporarily: compiling a graph must not compare weights."""
     recorder = counter.recorder
     before, recorder.maps = recorder.maps, SynapseMaps()
     try:
@@ -345,15 +348,15 @@ def _inputs(operations: list[Planned | None]) -> PlannedInputs | None:
     return PlannedInputs(operations, sites[0])
 
 
-def _known(graph: fx.Graph) -> list[Any]:
-    """What a graph receives, as far as it is known while the graph is made."""
+def _examples(graph: fx.Graph) -> list[Any]:
+    """Return the example tensors of the graph arguments during compilation, None for others."""
     holders = graph.find_nodes(op="placeholder")
     arguments = (node.meta.get("grapharg") for node in holders)
     return [None if arg is None or not arg.is_tensor else arg.example for arg in arguments]
 
 
 def _copied(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a graph, and of those that it runs, which keeps what is known of its nodes."""
+    """Copy a graph and its subgraphs, including the metadata of the nodes."""
     graph = fx.Graph()
     output = graph.graph_copy(module.graph, val_map={}, return_output_node=True)
     assert isinstance(output, tuple)

@@ -1,4 +1,4 @@
-"""What compiled graphs ask of the tracer in whose root call they run."""
+"""Interface of the tracer for compiled graphs that run in its root call."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class PlannedCall(NamedTuple):
     """One call in an operation of a compiled graph.
 
     Attributes:
-        number: Its number among those of the operation.
-        spec: The call, with the weight, if any, as second operand.
-        left: Its first operand, without values.
-        swapped: Whether the operation has them in the other order.
-        padded: What its input was made of by padding, if so.
-        planned: What is recorded of it; None where it is not counted.
-        quantised: Whether its operands have other values than those that a graph would read.
+        number: Index among the calls of the operation.
+        spec: Specification of the call. A weight, if there is one, is the second operand.
+        left: First operand of the specification, without values.
+        swapped: Whether the operation has the operands in the opposite order.
+        padded: Tensor before padding, and the padding, if the input is a padded tensor.
+        planned: Record of the call; None if it is not counted.
+        quantised: Whether the operands are quantised: a graph would read other values.
     """
 
     number: int
@@ -38,62 +38,62 @@ class PlannedCall(NamedTuple):
 
 
 class Counter(Protocol):
-    """Traces the root call that runs, and records what it counts."""
+    """Traces the running root call and records its operations."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run a function of the model, and record it."""
+        """Run a function of the model and record it."""
 
     @property
     def model(self) -> nn.Module:
-        """The model that is measured."""
+        """The monitored model."""
 
     def has(self, module: nn.Module) -> bool:
-        """Whether a module is part of the model."""
+        """Return whether a module is part of the model."""
 
     @property
     def recorder(self) -> BatchRecorder:
-        """Where operations are recorded."""
+        """Recorder of the operations."""
 
     @property
     def lineage(self) -> Lineage:
-        """Tells weights from activations."""
+        """Distinguishes weights from activations."""
 
     @property
     def innermost(self) -> Scope:
-        """The module whose forward runs."""
+        """Scope of the module whose forward runs."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether all that the module does that runs is recorded, or nothing of it."""
+        """Whether the running module runs with the function mode off."""
 
     def runs_here(self) -> bool:
-        """Whether a root call runs in this thread."""
+        """Return whether a root call runs in this thread."""
 
     def needs_eager(self) -> str | None:
         """Return why compiled parts of the model run eagerly; None if they are counted."""
 
     def scope_with(self, identity: int) -> Scope | None:
-        """The scope of a module by its identity."""
+        """Return the scope of a module by its ``id``."""
 
     def scope_named(self, name: str) -> Scope | None:
-        """The scope of a module by its name."""
+        """Return the scope of a module by its name."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """Hear nothing: a compiled graph is made, which depends on the modes that are on."""
+        """Record nothing while a graph is compiled: compilation depends on the active modes."""
 
     def off(self) -> AbstractContextManager[None]:
-        """Hear nothing: a compiled graph runs, which counts its operations itself."""
+        """Record nothing while a compiled graph runs: the graph counts its operations itself."""
 
     def prefix(self, scope: Scope) -> str:
-        """What the names of all modules within a module begin with."""
+        """Return the common name prefix of all submodules of a module."""
 
     def within(self, scope: Scope) -> AbstractContextManager[None]:
-        """Attribute what happens to a module, as if its forward ran."""
+        """Attribute operations to a module, as if its forward ran."""
 
     def heard(self, scope: Scope, caller: Caller) -> AbstractContextManager[None]:
-        """Record what happens as operations of a module, although it is paused."""
+        """Record operations for a module, although the tracer is paused."""
 
     def record_spikes(self, scope: Scope, output: Any) -> None:
         """Record the output of neurons."""
@@ -106,4 +106,4 @@ class Counter(Protocol):
         output: Any,
         caller: Caller,
     ) -> list[PlannedCall]:
-        """Find out what is to be recorded of an operation, and read nothing."""
+        """Return the calls of an operation and their records, without reading values."""

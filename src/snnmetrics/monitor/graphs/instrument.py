@@ -1,7 +1,7 @@
-"""Add reads of activations to the graph of a compiled model, and give out what they find.
+"""Add reads of activations to the graph of a compiled model, and return their results.
 
-What is read of an operation stands before it in the graph, and comes out behind the outputs of the
-model: nothing is written, and the compiler fuses it with the model.
+The read of an operation is inserted before it in the graph, and its results are appended to the
+outputs of the model. Reads write to no tensor of the model, so the compiler can fuse them with it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from snnmetrics.tensors.fused import (
 
 _FIELDS = len(FusedSums._fields)
 Found = tuple[Tensor | None, ...]
-"""Fields of :class:`FusedSums`, as nodes of a graph pass them on."""
+"""Fields of :class:`FusedSums` as a plain tuple, which nodes of a graph can return."""
 
 
 class Joined(NamedTuple):
-    """Reads of the same neurons, side by side among what a graph gives out.
+    """Reads of the same neurons, joined into one pair of graph outputs.
 
     Attributes:
-        numbers: Of the reads, in order.
+        numbers: Numbers of the reads, in order.
         sums: Number of the output with their sums.
-        kinds: Number of the output with their kinds; None if they hold zeros and ones alone.
+        kinds: Number of the output with their kinds; None if all contain only zeros and ones.
     """
 
     numbers: list[int]
@@ -52,13 +52,13 @@ class Joined(NamedTuple):
 
 @dataclass
 class Layout:
-    """What comes out of a graph: the outputs of the model, and what is read behind them.
+    """Order of the graph outputs: the outputs of the model, followed by the results of the reads.
 
     Attributes:
         outputs: Number of outputs of the model.
-        inputs: Inputs that meet a weight.
-        emissions: Outputs of neurons.
-        products: Numbers of the reads of products, which come in one tensor, the last output.
+        inputs: Reads of inputs that are contracted with a weight.
+        emissions: Reads of neuron outputs.
+        products: Numbers of the reads of products; their results are one tensor, the last output.
     """
 
     outputs: int
@@ -71,11 +71,11 @@ def instrument(graph: fx.Graph, walk: Walk) -> Layout:
     """Add reads to a graph.
 
     Args:
-        graph: It is changed.
-        walk: What is to be read.
+        graph: Graph, changed in place.
+        walk: Operations and neuron outputs to read.
 
     Raises:
-        NotCountableError: If an operation cannot be read by a graph.
+        NotCountableError: If the operands of an operation cannot be read within a graph.
     """
     return _Instrument(graph, walk).run()
 
@@ -84,9 +84,9 @@ class _Instrument:
     def __init__(self, graph: fx.Graph, walk: Walk) -> None:
         self._graph = graph
         self._walk = walk
-        self._nodes: dict[tuple[str, int], fx.Node] = {}  # of what was read, in the main graph
+        self._nodes: dict[tuple[str, int], fx.Node] = {}  # reads in the main graph
         self._tensors: dict[fx.Node, dict[Any, fx.Node]] = {}  # reads, by tensor and dimensions
-        self._of_spikes: set[fx.Node] = set()  # reads of zeros and ones
+        self._of_spikes: set[fx.Node] = set()  # reads of binary tensors
         self._joined: dict[tuple[fx.Node, ...], tuple[int, int | None]] = {}
         self._outputs: list[Any] = []
         self._binary = Binary(frozenset(walk.written))
@@ -96,7 +96,7 @@ class _Instrument:
         output = next(iter(graph.find_nodes(op="output")))
         given = output.args[0]
         if not isinstance(given, tuple | list):
-            raise NotCountableError("its output is no tuple")
+            raise NotCountableError("its output is not a tuple")
         layout = Layout(len(given))
         self._nodes = self._added(graph)
         self._outputs = list(given)
@@ -121,7 +121,10 @@ class _Instrument:
             layout.products = products
 
     def _join(self, what: str, numbers: list[int]) -> Joined:
-        """Give out reads side by side, once for inputs that are outputs of neurons as they are."""
+        """Append joined reads to the outputs, once for equal reads.
+
+        Reads are equal if an input is the unchanged output of neurons.
+        """
         nodes = tuple(self._nodes[what, n] for n in numbers)
         places = self._joined.get(nodes)
         if places is None:
@@ -134,7 +137,7 @@ class _Instrument:
         return Joined(numbers, *places)
 
     def _added(self, graph: fx.Graph) -> dict[tuple[str, int], fx.Node]:
-        """Add reads to a graph and to the graphs of its checkpoints."""
+        """Add reads to a graph and the graphs of its checkpoints, and return their nodes."""
         found: dict[tuple[str, int], fx.Node] = {}
         for number, emission in enumerate(self._walk.emissions):
             if emission.mark.graph is graph:
@@ -152,16 +155,18 @@ class _Instrument:
         return found
 
     def _read(self, graph: fx.Graph, read: Read) -> fx.Node:
-        """Add what an operation reads; its node gives sums, or the figures of a product."""
+        """Add the read of an operation; the node returns sums, or the figures of a product."""
         call, node = read.call, read.step.node
         if read.source is not None and call.spec.weighted:
             dims = (0,) if call.padded is not None else call.spec.batch_dims
             return self._tensor(graph, read.source, dims, read.scale)
         assert read.step.func is not None
         if takes_output(read.step.func):
-            raise NotCountableError("it has a recurrent network, whose states come out of it alone")
+            raise NotCountableError(
+                "it contains a recurrent network, whose states are available only as its outputs"
+            )
         if not call.spec.weighted and call.spec.is_convolution:
-            raise NotCountableError("it has a convolution of two activations")
+            raise NotCountableError("it contains a convolution of two activations")
         which = read.step.func, call.number, call.swapped
         if call.spec.weighted:
             reads: Callable[..., Any] = _input_reader(*which, read.scale)
@@ -170,17 +175,22 @@ class _Instrument:
         return graph.call_function(reads, node.args, dict(node.kwargs))
 
     def _spiking(self, node: fx.Node) -> frozenset[int]:
-        """Places of the operands of an operation that hold zeros and ones."""
-        return frozenset(n for n, operand in enumerate(node.args) if self._binary.holds(operand))
+        """Return the positions of the operands that contain only zeros and ones."""
+        is_binary = self._binary.is_binary
+        return frozenset(n for n, operand in enumerate(node.args) if is_binary(operand))
 
     def _counting(self, node: fx.Node) -> frozenset[int]:
-        """Places of the operands of an operation that hold counts."""
-        return frozenset(n for n, operand in enumerate(node.args) if self._binary.counts(operand))
+        """Return the positions of the operands that contain counts."""
+        is_count = self._binary.is_count
+        return frozenset(n for n, operand in enumerate(node.args) if is_count(operand))
 
     def _tensor(
         self, graph: fx.Graph, node: fx.Node, dims: tuple[int, ...], scale: float | None
     ) -> fx.Node:
-        """Read a tensor, once for all that take it in, unless it changes meanwhile."""
+        """Add the read of a tensor. All operations on it share the read, unless it is written to.
+
+        A read over fewer dimensions is reused: its sums are summed over the further dimensions.
+        """
         known = {} if memory_of(node) in self._walk.written else self._tensors.setdefault(node, {})
         found = known.get((dims, scale))
         if found is None:
@@ -190,10 +200,10 @@ class _Instrument:
                 found = graph.call_function(_over_more, (known[best, None], node, best, dims))
                 if known[best, None] in self._of_spikes:
                     self._of_spikes.add(found)
-            elif scale is None and self._binary.holds(node):
+            elif scale is None and self._binary.is_binary(node):
                 found = graph.call_function(_read_spikes, (node, dims))
                 self._of_spikes.add(found)
-            elif scale is None and self._binary.counts(node):
+            elif scale is None and self._binary.is_count(node):
                 found = graph.call_function(_read_counts, (node, dims))
             elif scale is None and (factor := self._binary.factor(node)) is not None:
                 found = graph.call_function(_read_graded, (node, factor, dims))
@@ -212,7 +222,7 @@ class _Instrument:
         output = next(iter(body.graph.find_nodes(op="output")))
         given = output.args[0]
         if not isinstance(given, tuple | list):
-            raise NotCountableError("the output of a checkpoint in it is no tuple")
+            raise NotCountableError("the output of a checkpoint in it is not a tuple")
         parts: list[fx.Node] = []
         places: dict[tuple[str, int], tuple[int, int | None]] = {}
         with body.graph.inserting_before(output):
@@ -239,7 +249,7 @@ class _Instrument:
 
 
 def body_of(node: fx.Node) -> fx.GraphModule | None:
-    """The graph of a checkpoint."""
+    """Return the graph of a checkpoint, or None for another node."""
     if node.op != "call_function" or getattr(node.target, "name", None) is None:
         return None
     if not isinstance(node.target, torch._ops.HigherOrderOperator):
@@ -252,7 +262,7 @@ def body_of(node: fx.Node) -> fx.GraphModule | None:
 
 
 def erase_marks(graph: fx.Graph) -> None:
-    """Remove the marks of neurons' outputs from a graph."""
+    """Remove the marks of neuron outputs from a graph."""
     for node in graph.find_nodes(op="call_function", target=marked):
         for user in list(node.users):
             graph.erase_node(user)
@@ -265,22 +275,22 @@ def _read_tensor(x: Tensor, dims: tuple[int, ...], scale: float | None) -> Found
 
 
 def _read_spikes(x: Tensor, dims: tuple[int, ...]) -> Found:
-    """Read a tensor of the graph that holds zeros and ones."""
+    """Read a tensor of the graph that contains only zeros and ones."""
     return tuple(spike_sums(x, dims))
 
 
 def _read_counts(x: Tensor, dims: tuple[int, ...]) -> Found:
-    """Read a tensor of the graph that holds counts."""
+    """Read a tensor of the graph that contains only counts."""
     return tuple(count_sums(x, dims))
 
 
 def _read_graded(x: Tensor, factor: Tensor, dims: tuple[int, ...]) -> Found:
-    """Read a tensor of the graph that is the product of zeros and ones with one number."""
+    """Read a tensor of the graph that is the product of a binary tensor and a scalar."""
     return tuple(graded_sums(x, factor, dims))
 
 
 def _over_more(found: Any, x: Tensor, dims: tuple[int, ...], more: tuple[int, ...]) -> Found:
-    """What was read of a tensor over some dimensions, over more of them."""
+    """Return sums of a tensor over ``more`` dimensions, from its sums over ``dims``."""
     kept = [d for d in range(x.ndim) if d not in dims]
     summed = [number for number, d in enumerate(kept) if d in more]
     return tuple(over_more(FusedSums(*found), [x.shape[d] for d in kept], summed))
@@ -334,14 +344,14 @@ def _factor(
     shared: list[str],
     read: Callable[[Tensor, Sequence[int]], FusedSums],
 ) -> FusedSums:
-    """Read a factor, summed over the indices that the other one lacks."""
+    """Read a factor of a product, summed over the indices that the other factor does not have."""
     summed = [d for d, letter in enumerate(letters) if letter not in shared]
     kept = [letters.index(letter) for letter in shared]
     return read(operand.permute(*summed, *kept), range(len(summed)))
 
 
 def _as_counted(call: Call, swapped: bool) -> Call:
-    """A call in an operation as it is counted."""
+    """Return the form of a call that is counted: weight second, dimensions aligned."""
     if swapped:
         call = call.swapped()
     return call if call.spec.is_convolution else call.aligned()
@@ -355,7 +365,7 @@ def _grouped(numbers: Iterable[int], key: Callable[[int], Any]) -> Sequence[list
 
 
 def _same_neurons(read: Read) -> Any:
-    """Equal for inputs of the same neurons that meet the same weight in the same row."""
+    """Return a key, equal for inputs of the same neurons, weight and row."""
     spec, call = read.call.spec, read.call
     neurons = tuple(size for d, size in enumerate(spec.left_shape) if d not in spec.batch_dims)
     padded = None if call.padded is None else (call.padded.pad, call.padded.mode)

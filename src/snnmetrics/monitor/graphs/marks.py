@@ -1,8 +1,8 @@
-"""Marks of neurons' outputs in the graphs of compiled models.
+"""Marks of neuron outputs in the graphs of compiled models.
 
-While a monitor is attached, PyTorch's compiler traces the call of a module through our own
-function, which marks what neurons emit: the graph alone does not tell their spikes from their
-state. A mark is the identity.
+While a monitor is attached, PyTorch's compiler traces module calls through a function of this
+package, which marks the outputs of neurons. Without marks, spikes and state cannot be distinguished
+in a graph. A mark is an identity function.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from snnmetrics.frameworks.neurons import neuron_type_of
 
 
 def emits_spikes(cls: type) -> bool:
-    """Whether a class is one of spiking neurons; a constant to the compiler."""
+    """Return whether a class is a type of spiking neurons; the compiler treats it as a constant."""
     return neuron_type_of(cls) is not None
 
 
@@ -30,11 +30,11 @@ def mark(output: Any) -> None:
 
 
 def marked(output: Any) -> Any:
-    """An output of neurons; one node of the graph."""
+    """Return an output of neurons unchanged; the call is one node of the graph."""
     return output
 
 
 def register(dynamo: Any) -> None:
-    """Make these functions known to the compiler, which is not imported before it is used."""
+    """Register these functions with the compiler, which is imported only when it is used."""
     dynamo.assume_constant_result(emits_spikes)
     dynamo.allow_in_graph(marked)

@@ -1,8 +1,8 @@
-"""Walk through the graph of a compiled model, and find out what a run of it adds.
+"""Walk through the graph of a compiled model, and collect the records of one run.
 
-Nothing of the model is computed: its tensors have shapes and no values (``FakeTensor``), but for
-weights, which are what the graph receives, and what it computes from weights alone. So the
-functions that live calls go through tell what is counted, and in which row.
+The model is not computed: its tensors are ``FakeTensor`` with shapes but without values. Exceptions
+are the weights that the graph receives and tensors that it computes from weights only. So the
+functions that handle eager calls can determine the counted operations and their rows.
 """
 
 from __future__ import annotations
@@ -30,36 +30,39 @@ from snnmetrics.ops.parsers import PARSERS
 from snnmetrics.tensors.accelerators.roads import WITHOUT_FLOAT64
 
 _CHECKPOINT = "tag_activation_checkpoint"
-_KERNELS = ("flex_attention", "triton_kernel_wrapper")  # operators that are contractions themselves
+_KERNELS = ("flex_attention", "triton_kernel_wrapper")  # kernels that contract
 _WITHOUT_VALUES = FakeTensorMode(allow_non_fake_inputs=True)
 
 
 class NotCountableError(Exception):
-    """A graph cannot be counted by what is added to it: it runs eagerly."""
+    """Raised if a graph cannot be counted by reads added to it. It then runs eagerly."""
 
 
 class _UnknownSizeError(Exception):
-    """The size of a tensor depends on data."""
+    """Raised if the size of a tensor depends on data."""
 
 
 class Place(NamedTuple):
-    """A module of the model, as seen from the module whose forward a graph is a part of.
+    """Path of a module, relative to the module whose forward contains the graph if it is inside.
 
-    A graph may be shared by equal modules. So places within the one that it was made for are known
-    by the rest of their path.
+    Equal modules may share a graph. The relative path is valid for each of them.
+
+    Attributes:
+        within: Whether the module is inside the module whose forward contains the graph.
+        path: Relative path if it is, otherwise full path.
     """
 
     within: bool
     path: str
 
     def scope(self, counter: Counter, frame: Scope) -> Scope:
-        """The module, for a run of the graph in the forward of a module."""
+        """Return the scope of the module for a run of the graph in the forward of ``frame``."""
         if self.within and not self.path:
             return frame
         name = counter.prefix(frame) + self.path if self.within else self.path
         found = counter.scope_named(name)
         if found is None:
-            raise NotCountableError(f"the model has no module {name!r} that it was made for")
+            raise NotCountableError(f"the model has no module {name!r}, which it calls")
         return found
 
 
@@ -68,11 +71,12 @@ class Step:
     """A node of a graph.
 
     Attributes:
-        number: Place among the nodes of its graph and of the graphs around it.
+        number: Position of the node in its graph, preceded by the positions of the checkpoints
+            that contain the graph.
         node: The node.
-        func: Its function, as live calls have it; None if it calls none.
-        places: The modules around it, the innermost last.
-        body: Steps of the graph that it runs, if it is a checkpoint.
+        func: Function of the node, as an eager call passes it; None if it calls none.
+        places: Enclosing modules, innermost last.
+        body: Steps of the inner graph, if the node is a checkpoint.
     """
 
     number: tuple[int, ...]
@@ -86,11 +90,12 @@ class Read(NamedTuple):
     """An operation of a graph whose operands are read.
 
     Attributes:
-        step: The operation.
-        call: One call in it.
-        source: The node whose tensor is read unchanged: the input, or what it was padded from by
+        step: Step of the operation.
+        call: One call in the operation.
+        source: Node whose tensor is read unchanged: the input, or the tensor before padding by
             copies. None if a reader must build the input from the operands.
-        weight: How the graph makes the weight, if there is one; equal for equal weights.
+        weight: Expressions by which the graph computes the weight; equal for equal weights, empty
+            without a weight.
     """
 
     step: Step
@@ -100,14 +105,14 @@ class Read(NamedTuple):
 
     @property
     def scale(self) -> float | None:
-        """What the input was declared to be a multiple of."""
+        """Declared scale of the input; None without a declaration."""
         planned = self.call.planned
         site = None if planned is None else planned.site
         return None if site is None or site.scale is None else site.scale.number
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What must be the same in every run of the graph."""
+        """Properties that must be equal in all runs of the graph."""
         spec = self.call.spec
         fixed = spec.weighted, self.call.swapped, self.call.padded is None, spec.batch_dims
         return self.step.number, self.call.number, *fixed, self.scale
@@ -117,10 +122,10 @@ class Emission(NamedTuple):
     """An output of neurons.
 
     Attributes:
-        number: Of the step that marks it.
-        mark: The node that marks it.
-        node: The spikes.
-        outputs: The neurons.
+        number: Number of the step that marks it.
+        mark: Node of the mark.
+        node: Node of the spikes.
+        outputs: Record of the neurons.
     """
 
     number: tuple[int, ...]
@@ -131,16 +136,16 @@ class Emission(NamedTuple):
 
 @dataclass
 class Walk:
-    """What a run of a graph adds.
+    """Records of one run of a graph.
 
     Attributes:
         reads: Operations, in order.
         emissions: Outputs of neurons, in order.
-        uncounted: Name of the module, function and reason of what cannot be counted.
+        uncounted: Module name, function and reason of operations that cannot be counted.
         scopes: Modules that are called.
-        made: Outputs of the graph that are made of weights and constants alone, by number.
+        made: Sources of graph outputs computed only from weights and constants, by number.
         written: Identities of the memory that the graph writes into.
-        has_computed_weights: Whether a weight is computed, not a view of what the graph receives.
+        has_computed_weights: Whether a weight is computed in the graph, not a view of an argument.
     """
 
     reads: list[Read] = field(default_factory=list)
@@ -155,13 +160,13 @@ class Walk:
 def steps_of(
     graph: fx.Graph, counter: Counter, frame: Scope, before: tuple[int, ...] = ()
 ) -> tuple[Step, ...]:
-    """Steps of a graph that was made for the forward of a module.
+    """Return the steps of a graph that was compiled from the forward of a module.
 
     Args:
         graph: The graph.
         counter: Traces the root call.
-        frame: The module.
-        before: Number of the checkpoint that it belongs to.
+        frame: Scope of the module.
+        before: Number of the checkpoint that contains the graph.
     """
     nodes = enumerate(graph.nodes)
     return tuple(_step((*before, number), node, counter, frame) for number, node in nodes)
@@ -177,7 +182,7 @@ def _step(number: tuple[int, ...], node: fx.Node, counter: Counter, frame: Scope
 
 
 def _operation_in(node: fx.Node) -> str | None:
-    """An operation in the graphs that a node runs, if there is one."""
+    """Return the name of a contraction in the graphs that a node runs, or None."""
     for body in _bodies(node):
         for module in body.modules():
             assert isinstance(module, fx.GraphModule)
@@ -194,7 +199,7 @@ def _contracts(func: Any) -> bool:
 
 
 def _bodies(node: fx.Node) -> Iterator[fx.GraphModule]:
-    """Graphs that an operator runs."""
+    """Yield the graphs that an operator runs."""
     owner = node.graph.owning_module
     for argument in node.all_input_nodes:
         if argument.op == "get_attr":
@@ -224,7 +229,8 @@ def _places(node: fx.Node, counter: Counter, frame: Scope) -> Iterator[Place]:
             yield Place(False, scope.name)
 
 
-# What live calls have for functions that the compiler writes: methods for operators.
+# Functions of eager calls, by the functions that the compiler puts in their place: tensor methods
+# by operators.
 _AS_CALLED = {torch._C._nn.pad: F.pad} | {
     getattr(operator, spelling): getattr(Tensor, name)
     for name in dir(Tensor)
@@ -255,17 +261,17 @@ def _function(node: fx.Node) -> Callable[..., Any] | None:
 def walk(
     steps: Sequence[Step], counter: Counter, frame: Scope, args: Sequence[Any], made: bool
 ) -> Walk:
-    """Find out what a run of a graph adds.
+    """Determine the records of one run of a graph.
 
     Args:
-        steps: Of the graph.
+        steps: Steps of the graph.
         counter: Traces the root call.
-        frame: The module whose forward the graph is a part of.
-        args: What the graph receives; when it is made, weights alone, and None for the rest.
-        made: Whether it runs; else it is made.
+        frame: Scope of the module whose forward contains the graph.
+        args: Arguments of the graph; during compilation only example tensors, None for the rest.
+        made: Whether the graph is compiled and runs now; False during compilation.
 
     Raises:
-        NotCountableError: If that cannot be found out.
+        NotCountableError: If the graph cannot be counted.
     """
     with torch.no_grad(), torch.inference_mode(False):
         return _Walker(counter, frame, made).run(steps, args)
@@ -278,11 +284,12 @@ class _Walker:
         self._made = made
         self._sizes: dict[Any, int] = {}
         self._values: dict[fx.Node, Any] = {}
-        self._computed: dict[fx.Node, Any] = {}  # from weights alone
-        self._weights: set[int] = set()  # their memory
-        self._received: set[int] = set()  # memory of what the graph receives
-        self._written: dict[int, tuple[int, bool]] = {}  # when last, and whether it was computed
-        self._number = 0  # of the step
+        self._computed: dict[fx.Node, Any] = {}  # values computed from weights only
+        self._weights: set[int] = set()  # memory of weights
+        self._received: set[int] = set()  # memory of arguments
+        # By memory: step of the last write, and whether the write was computed.
+        self._written: dict[int, tuple[int, bool]] = {}
+        self._number = 0  # of the current step
         self._numbers: dict[fx.Node, int] = {}
         self._forms: dict[fx.Node, str] = {}
         self.found = Walk()
@@ -345,7 +352,7 @@ class _Walker:
             self._emit(step, scope, scopes[:-1])
             return
         if _is_transformed(node):
-            raise NotCountableError("it transforms functions, as those of torch.func do")
+            raise NotCountableError("it uses function transforms, such as those of torch.func")
         if step.body:
             self._values[node] = self._checkpoint(step)
             return
@@ -362,12 +369,12 @@ class _Walker:
             return
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value_of)
         if not any(True for _ in tensors_in((*args, *kwargs.values(), output))):
-            return  # it computes with numbers
+            return  # computes with numbers only
         if (getattr(func, "__module__", None) or "").startswith("torch._dynamo"):
-            return  # what NumPy computes where the model is not compiled
+            return  # replaces a NumPy function, which is not counted in eager mode either
         if func in PARSERS:
             if any(self._value_of(operand) is None for operand in node.all_input_nodes):
-                raise NotCountableError("the size of an operand in it depends on data")
+                raise NotCountableError("it contains an operand whose size depends on data")
             args, kwargs = fx.map_arg((node.args, node.kwargs), self._with_values)
         if any(tensor.device.type in WITHOUT_FLOAT64 for tensor in tensors_in(args)):
             raise NotCountableError("its device has no float64")
@@ -376,7 +383,7 @@ class _Walker:
         with counter.within(scope):
             calls = counter.plan(func, args, kwargs, output, caller)
         if any(call.quantised for call in calls):
-            raise NotCountableError("an operation in it has operands that are quantised")
+            raise NotCountableError("it contains an operation with quantised operands")
         self.found.reads += [
             Read(step, call, self._source(node, call), self._making(node)) for call in calls
         ]
@@ -384,16 +391,16 @@ class _Walker:
     def _run_graphs(
         self, node: fx.Node, func: torch._ops.HigherOrderOperator, scope: Scope
     ) -> None:
-        """An operator that runs other graphs, or is a kernel of its own."""
+        """Handle an operator that runs other graphs or a custom kernel."""
         if func.name().startswith(_KERNELS):
-            self.found.uncounted.append((scope.name, func.name(), "a kernel of its own"))
+            self.found.uncounted.append((scope.name, func.name(), "a custom kernel"))
             return
         if (what := _operation_in(node)) is not None:
-            raise NotCountableError(f"{func.name()} runs operations ({what})")
+            raise NotCountableError(f"{func.name()} contains operations ({what})")
         lineage = self._counter.lineage
         operands = map(self._value_of, node.all_input_nodes)
         if any(isinstance(value, Tensor) and lineage.is_weight(value) for value in operands):
-            raise NotCountableError(f"{func.name()} takes in a weight")
+            raise NotCountableError(f"{func.name()} has a weight as operand")
 
     def _source(self, node: fx.Node, call: PlannedCall) -> fx.Node | None:
         if call.padded is not None:
@@ -403,7 +410,7 @@ class _Walker:
         return next((o for o in operands if self._value_of(o) is call.left), None)
 
     def _making(self, node: fx.Node) -> tuple[Any, ...]:
-        """How operands that are weights are made, from what the graph receives."""
+        """Return the expressions of the operands that are weights, in terms of graph arguments."""
         lineage = self._counter.lineage
         values = ((operand, self._value_of(operand)) for operand in node.all_input_nodes)
         return tuple(
@@ -427,7 +434,7 @@ class _Walker:
         return self._values.get(node)
 
     def _emit(self, step: Step, scope: Scope, around: Sequence[Scope]) -> None:
-        """Find the spikes in an output that was marked."""
+        """Find the spikes in a marked output."""
         node = step.node
         marked_output = fx.map_arg(node.args[0], self._value_of)
         self._values[node] = marked_output
@@ -445,7 +452,7 @@ class _Walker:
         raise NotCountableError(f"the spikes of {scope.name} are not among the tensors it returned")
 
     def _checkpoint(self, step: Step) -> Any:
-        """Walk through what a checkpoint runs; returns what it gives out."""
+        """Walk through the graph of a checkpoint and return its outputs."""
         given = [self._value_of(node) for node in step.node.args[1:] if isinstance(node, fx.Node)]
         holders = [inner.node for inner in step.body if inner.node.op == "placeholder"]
         self._values |= dict(zip(holders, given, strict=True))
@@ -461,16 +468,22 @@ class _Walker:
     def _note_write(
         self, node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any]
     ) -> None:
-        """Follow writes; one into a weight, whose zeros are read before, is refused."""
+        """Track the writes of a node.
+
+        Raises:
+            NotCountableError: If it writes into a weight, whose zeros were read before the run.
+        """
         memories = {memory_of(target) for target in _targets(node, func, kwargs)} - {None}
         if not memories:
             return
         if not memories.isdisjoint(self._weights):
-            raise NotCountableError("it writes into a weight, or a buffer of two dimensions")
+            raise NotCountableError(
+                "it writes into a weight, or into a buffer with two or more dimensions"
+            )
         follows = memories.isdisjoint(self._received)
         if follows:
             try:
-                self._compute(node)  # now, since it changes what is computed behind it
+                self._compute(node)  # now, since later values depend on the write
             except NotCountableError:
                 follows = False
         for memory in memories:
@@ -481,7 +494,7 @@ class _Walker:
     # ------------------------------------------------------------------------ weights
 
     def _with_values(self, node: fx.Node) -> Any:
-        """The value of an operand; of a weight with what is in it."""
+        """Return the value of an operand; a weight computed in the graph gets its real values."""
         value = self._value_of(node)
         if isinstance(value, Tensor) and _is_without_values(value):
             sources = self._counter.lineage.sources(value)
@@ -498,15 +511,15 @@ class _Walker:
         for operand in node.all_input_nodes:
             last, follows = self._written.get(memory_of(operand) or -1, (0, True))
             if not follows or last > self._numbers[node]:
-                raise NotCountableError("it writes into what a weight is made of")
+                raise NotCountableError("it writes into a tensor from which a weight is computed")
         value = self._value_of(node)
         func = _function(node)
         if value is not None and not any(map(_is_without_values, tensors_in((value,)))):
             made = value
         elif func is None or func is marked or isinstance(func, torch._ops.HigherOrderOperator):
-            raise NotCountableError("a weight is computed in it from what is no weight")
+            raise NotCountableError("it computes a weight from a tensor that is not a weight")
         elif not _is_known(func):
-            raise NotCountableError(f"a weight is computed in it by {node.target}")
+            raise NotCountableError(f"it computes a weight by the unknown function {node.target}")
         else:
             args, kwargs = fx.map_arg((node.args, node.kwargs), self._compute)
             with _no_random_numbers(args):
@@ -521,7 +534,7 @@ class _Walker:
     # -------------------------------------------------------------------------- shapes
 
     def _concrete(self, example: Any) -> Any:
-        """A value of the compiler with sizes that are numbers; where they are not known, None."""
+        """Replace the symbolic sizes of an example value by numbers; None if one is unknown."""
         try:
             return self._with_sizes(example)
         except _UnknownSizeError:
@@ -530,7 +543,7 @@ class _Walker:
     def _with_sizes(self, example: Any) -> Any:
         if isinstance(example, Tensor):
             if example.layout is not torch.strided:
-                raise NotCountableError(f"it has a tensor of layout {example.layout}")
+                raise NotCountableError(f"it contains a tensor of layout {example.layout}")
             shape = tuple(self._size(size) for size in example.shape)
             strides = tuple(self._size(stride) for stride in example.stride())
             return _without_values(example, shape, strides)
@@ -552,7 +565,7 @@ class _Walker:
 
 
 def memory_of(node: fx.Node) -> int | None:
-    """Identity of the memory that a tensor of a graph has, as its views do."""
+    """Return the identity of the memory of a tensor of a graph; views share it."""
     example = node.meta.get("example_value")
     if not isinstance(example, Tensor) or example.layout is not torch.strided:
         return None
@@ -571,19 +584,19 @@ def _is_without_values(tensor: Tensor) -> bool:
 
 
 def _is_known(func: Callable[..., Any]) -> bool:
-    """Whether a function gives the same for the same arguments, as functions of PyTorch do."""
+    """Return whether equal arguments give equal results, as for all functions of PyTorch."""
     module = getattr(func, "__module__", None) or ""
     return role_of(func) is not Role.UNKNOWN or module.startswith("torch.")
 
 
 def _is_transformed(node: fx.Node) -> bool:
-    """Whether a node makes a tensor that a transformation of ``torch.func`` wraps."""
+    """Return whether a node returns a tensor that is wrapped by a transform of ``torch.func``."""
     example = node.meta.get("example_value")
     return isinstance(example, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(example)
 
 
 def _targets(node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any]) -> list[fx.Node]:
-    """Operands that a node may write into."""
+    """Return the operands that a node may write into."""
     found: list[Any] = []
     if isinstance(func, OPERATORS):
         schema = getattr(func, "_schema", None)
@@ -596,7 +609,7 @@ def _targets(node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any])
     else:
         if "out" in node.kwargs:
             found.append(node.kwargs["out"])
-        # The last argument of a function of the user's code may stand for ``inplace``.
+        # The last positional argument may be ``inplace``.
         in_place = kwargs.get("inplace") or (node.args and node.args[-1] is True)
         if in_place or may_write(func, {}):
             if role_of(func) is Role.UNKNOWN:
@@ -609,11 +622,11 @@ def _targets(node: fx.Node, func: Callable[..., Any], kwargs: Mapping[str, Any])
 
 @contextmanager
 def _no_random_numbers(args: Any) -> Iterator[None]:
-    """Refuse a function that draws random numbers, and leave the user's generators as they were."""
+    """Raise if random numbers are drawn, and restore the random generators of the user."""
     devices = {tensor.device for tensor in tensors_in(args) if tensor.is_cuda}
     with torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
         before = torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)
         yield
         after = torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)
         if not all(map(torch.equal, before, after)):
-            raise NotCountableError("a weight is computed in it from random numbers")
+            raise NotCountableError("it computes a weight from random numbers")
