@@ -463,13 +463,16 @@ def _syops_dense(layer: Layer, counts: Counts) -> int:
     definition=(
         "ACs: the firing rate of the layer's input (its nonzero fraction) times the time steps "
         "times the dense MACs of one step, zero weights and padded taps included, bias excluded. "
-        "If the input of the first layer is an image instead of spikes, the layer has its dense "
-        "MACs, once per execution. A product of two activations, as in attention, uses the rate of "
-        "the operand that is spikes, or the smaller rate if both are."
+        "A layer with analog input has its dense MACs, once per execution: T times if it runs in "
+        "every time step. This applies to an image in the first layer and, as in the script of "
+        "Spikingformer, to a later layer such as a head on mean rates. A product of two "
+        "activations, as in attention, uses the rate of the operand that is spikes, or the smaller "
+        "rate if both are."
     ),
     formula=(
-        "ACs = rate * T * dense MACs per step; spiking attention K^T V, then Q (K^T V): T * heads "
-        "* N * d^2 * (min(rate of K, rate of V) + rate of Q)."
+        "ACs = rate * T * dense MACs per step; analog input: MACs = executions * dense MACs; "
+        "spiking attention K^T V, then Q (K^T V): T * heads * N * d^2 * (min(rate of K, rate of V) "
+        "+ rate of Q)."
     ),
     source=(
         'Zhou et al., "Spikformer", ICLR 2023; Yao et al., "Spike-driven Transformer", NeurIPS '
@@ -492,9 +495,8 @@ def rate_x_macs(layer: Layer) -> Figures:
     layer.only_feedforward()
     counts = layer.total
     if layer.kind == "analog":
-        if not layer.first:
-            raise NotInReport("its input is not spikes, and it is not the first layer")
-        return _acs_and_macs(layer, 0, counts.dense_macs)
+        note = "" if layer.first else "dense MACs, since its input is analog"
+        return _acs_and_macs(layer, 0, counts.dense_macs, note)
     return _acs_and_macs(layer, layer.of_connections(counts.events, counts), 0)
 
 
