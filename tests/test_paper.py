@@ -21,6 +21,7 @@ from rich.console import Console
 import snnmetrics as sm
 from snnmetrics.energy import Measurement, PerByte, ann_baseline
 from snnmetrics.paper.columns import DEFAULT, FIGURES, PREFIXED, cells, unit_of
+from snnmetrics.paper.notes import shared
 from snnmetrics.report import Report, Uncounted
 from snnmetrics.text import si
 from tests.energy.made import close, layer, neurons, report
@@ -270,12 +271,17 @@ def test_what_is_special_of_a_run_is_said() -> None:
 
 def test_where_methods_differ_is_said() -> None:
     found = notes(sm.paper_table({"a": ours(dt=0.001), "b": ours(steps=10, samples=3)}))
-    assert "figures are per sample, over: a 1 sample, b 3 samples" in found
-    assert "time steps per sample differ: a 4, b 10" in found
-    assert "seconds per time step differ: a 0.001, b not known" in found
+    assert "figures are per sample, over 1 sample (a), 3 samples (b)" in found
+    assert "time steps per sample differ: 4 (a), 10 (b)" in found
+    assert "seconds per time step differ: 0.001 (a), not known (b)" in found
     alike = notes(sm.paper_table({"a": ours(dt=0.001), "b": other(dt=0.001)}))
     assert "seconds per time step: 0.001" in alike
     assert not any("differ" in note for note in alike)
+
+
+def test_names_with_commas_are_quoted_in_footnotes() -> None:
+    made = {"T=4, folded": ["spikes"], "T=4": ["spikes"], "fc": []}
+    assert [*shared(made)] == ["'T=4, folded', 'T=4': spikes"]
 
 
 def test_an_energy_without_a_price_for_all_is_called_a_lower_bound() -> None:
@@ -285,6 +291,30 @@ def test_an_energy_without_a_price_for_all_is_called_a_lower_bound() -> None:
 
 
 # ----------------------------------------------------------------------------------- conventions
+
+
+def test_one_table_compares_the_exact_count_with_several_conventions() -> None:
+    made = ours()
+    names = ("spikingjelly", "neurobench")
+    rows = {name: made.under(name) for name in names}
+    table = sm.paper_table({"exact": made, **rows}, {"exact": 0.5})
+    for name in names:
+        alone = sm.paper_table({name: made}, convention=name)
+        row, lone = table.rows[name], alone.rows[name]
+        assert (row.acs, row.macs, row.synops) == (lone.acs, lone.macs, lone.synops)
+        assert (row.energy, row.firing_rate) == (lone.energy, lone.firing_rate)
+        assert (row.steps, row.parameters) == (made.steps, made.parameters)
+    assert table.rows["spikingjelly"].acs != table.rows["exact"].acs  # zero weights are counted
+    assert table.rows["exact"].acs == made.total.acs
+    found = notes(table)
+    assert any(note.startswith("exact: exact count, also at padding edges") for note in found)
+    for name in names:
+        assert any(note.startswith(f"{name}: {name}: source: ") for note in found)
+        head = f"{name}: ACs, MACs, SynOps: counted as in {name}, per sample; not the exact count"
+        assert head in found
+    assert not any("no spiking neurons" in note for note in found)
+    memory = sm.paper_table({"a": made, "b": made.under("kernel")}, memory=PerByte(1e-12))
+    assert memory.rows["b"].reasons["energy_with_memory"] == "kernel does not define memory traffic"
 
 
 def test_operations_and_energy_follow_a_convention() -> None:
@@ -475,6 +505,15 @@ def test_exports_have_errors_in_columns_of_their_own() -> None:
 
 
 @needs_latex
+def test_latex_of_several_conventions_compiles(tmp_path: Path) -> None:
+    made = ours()
+    names = ("spikingjelly", "rate-x-macs", "neurobench")
+    table = sm.paper_table({"exact": made, **{name: made.under(name) for name in names}})
+    for notes_too in (True, False):
+        assert "Overfull" not in compiled(table.to_latex(notes=notes_too), tmp_path)
+
+
+@needs_latex
 def test_latex_compiles_with_measurements(tmp_path: Path) -> None:
     columns = ["acs", "energy", "measured_energy", "dynamic_energy"]
     table = sm.paper_table({"a": ours()}, measured={"a": ON_CHIP}, columns=columns)
@@ -504,6 +543,17 @@ def test_latex_is_one_tabular_with_booktabs_and_notes_below() -> None:
     rows = [line for line in found if line.endswith(r" \\")]
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [8] * 5  # three of the head
     assert text.index(r"\end{tabular}") < text.index("figures are per sample")
+
+
+def test_latex_without_footnotes() -> None:
+    table = nasty()
+    text, minipage = table.to_latex(notes=False), r"\\begin\{minipage\}.*\\end\{minipage\}\n"
+    assert text == re.sub(minipage, "", table.to_latex(), flags=re.DOTALL)
+    assert text.count(r"\begin{") == 2
+    assert "accuracy: given by the user, not measured by snnmetrics" in table.footnotes
+    assert len(table.footnotes) == len(notes(table))
+    with pytest.raises(TypeError, match="notes: expected"):
+        table.to_latex(notes="short")  # type: ignore[arg-type]
 
 
 def test_latex_leaves_nothing_that_would_not_compile() -> None:
@@ -720,5 +770,5 @@ def test_a_baseline_stands_beside_what_was_run() -> None:
     said = notes(table)
     assert "ANN: operations of the ANN equivalent to Net, not of a run" in said
     assert any(note.startswith("dense MACs: every input, padded taps") for note in said)
-    assert any(note.startswith("ANN: no dense MACs: not known") for note in said)
+    assert "ANN: no dense MACs, firing rate: not known for an estimated workload" in said
     assert all(f"ANN: {note}" in said for note in ann.notes)

@@ -49,8 +49,8 @@ def test_one_step_of_every_layer_and_the_first_as_it_is() -> None:
     assert ann.layers["fc"].macs == 1000  # 8000 of two samples in four steps
     assert ann.acs == 0
     assert (ann.neurons["lif"].updates, ann.neurons["lif"].additions) == (10, 10)
-    assert "run once per sample, MACs unchanged: conv" in ann.notes
-    assert "run in each of 4 steps, MACs divided by steps: fc" in ann.notes
+    runs = "conv: run once per sample, MACs unchanged; other layers: in each of 4 steps, MACs "
+    assert any(note.startswith(f"{runs}divided by 4; if that is wrong") for note in ann.notes)
     exact = ann_baseline(direct_coded(), **(papers | {"padded_taps": False}))
     assert (exact.layers["conv"].macs, exact.layers["fc"].macs) == (500, 1000)
     alike = ann_baseline(direct_coded())
@@ -65,6 +65,33 @@ def test_only_the_user_can_tell_that_tokens_are_no_steps() -> None:
     made = report({"tokens": layer("analog", 900, dense=800, vectors=196)})  # 196 = 4 x 49
     assert ann_baseline(made, zero_inputs=True).macs == 200
     assert ann_baseline(made, once=["tok*"], zero_inputs=True).macs == 800
+
+
+def test_notes_name_the_shorter_list_of_layers() -> None:
+    layers = {name: layer("binary", 500, dense=8000, vectors=8) for name in ("a", "b", "c")}
+    every = report(layers, samples=2)
+    advice = "; if that is wrong, as for layers over tokens, set once="
+    said = "all layers run in each of 4 steps, MACs divided by 4"
+    assert ann_baseline(every).notes[1] == said + advice
+    assert ann_baseline(every, once=["a", "b"]).notes[1] == (
+        "c: run in each of 4 steps, MACs divided by 4; other layers: once per sample, "
+        "MACs unchanged"
+    )
+    assert ann_baseline(every, once=["*"]).notes[1] == (
+        "all layers run once per sample, MACs unchanged"
+    )
+
+
+def test_a_number_of_steps_that_no_neurons_have_is_refused() -> None:
+    """The ratio to the ANN would be wrong by the factor between both."""
+    for wrong in (3, 8):
+        made = direct_coded(steps=wrong)  # its neurons ran 4 times per sample
+        with pytest.raises(
+            ValueError, match=f"each of its {wrong} time steps, found 4 runs of 'lif'"
+        ):
+            ann_baseline(made)
+    twice = direct_coded(neurons_data={"lif": neurons(160, 10)})  # called twice in each step
+    assert ann_baseline(twice).macs == ann_baseline(direct_coded()).macs
 
 
 def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:

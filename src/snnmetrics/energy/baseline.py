@@ -42,7 +42,7 @@ def ann_baseline(
     steps divided by ``steps``. A layer that ran once, such as a direct-coded first layer outside
     the time loop, keeps its MACs. A layer is taken to have run in every step if the number of its
     input vectors is a multiple of the steps, unless ``once`` names it: the report cannot
-    distinguish 196 tokens in one run from 49 tokens in each of 4 steps. The notes list both groups.
+    distinguish 196 tokens in one run from 49 tokens in each of 4 steps. A note names both groups.
     Each spiking neuron becomes an activation function (ReLU) that is evaluated once.
 
     By default both networks are counted by the same rules: without operations on padding, at zero
@@ -110,27 +110,21 @@ def ann_baseline(
     for name, neuron in report.neurons.items():
         updates = neuron.updates / steps
         neurons[name] = NeuronWork(name, "ReLU", updates, updates, 0.0)
+    skipped = (
+        f"{activation_sparsity:.2%} of its activations assumed to be zero and skipped"
+        if activation_sparsity
+        else "its zero activations are not skipped"
+    )
     counted = {
         "padded taps": padded_taps,
         "zeros in the input of the first layer": zero_inputs,
         "zero weights": zero_weights,
     }
     notes = [
-        f"equivalent ANN: MACs of one time step; {_listed(counted)}; a fraction of "
-        f"{activation_sparsity:.4g} of its activations assumed to be zero and skipped; one ReLU "
-        "per spiking neuron"
+        f"equivalent ANN: MACs of one time step; {_listed(counted)}; {skipped}; one ReLU per "
+        "spiking neuron"
     ]
-    others = [name for name in report.layers if name not in ran_once]
-    for what, names in (
-        ("run once per sample, MACs unchanged", ran_once),
-        (f"run in each of {steps:g} steps, MACs divided by steps", others),
-    ):
-        if names:
-            notes.append(f"{what}: {', '.join(names)}")
-    if others:
-        notes.append(
-            "if one of these ran once per sample, such as a layer over tokens, name it in once="
-        )
+    notes.append(_runs([*report.layers], ran_once, steps, declared=bool(once)))
     return Workload(
         f"the ANN equivalent to {workload.model}",
         layers,
@@ -318,6 +312,24 @@ def _price(layer: LayerWork, workload: Workload, profile: EnergyProfile) -> floa
     return constant.joules
 
 
+def _runs(names: Collection[str], once: Collection[str], steps: float, declared: bool) -> str:
+    """Return which layers ran once per sample and which in every step, as text.
+
+    The shorter list is given by name. Layers that were not declared are a guess, with advice.
+    """
+    every = [name for name in names if name not in once]
+    divided = f"in each of {steps:g} steps, MACs divided by {steps:g}"
+    if not every:
+        return "all layers run once per sample, MACs unchanged"
+    if not once:
+        found = f"all layers run {divided}"
+    elif len(once) <= len(every):
+        found = f"{', '.join(once)}: run once per sample, MACs unchanged; other layers: {divided}"
+    else:
+        found = f"{', '.join(every)}: run {divided}; other layers: once per sample, MACs unchanged"
+    return found if declared else f"{found}; if that is wrong, as for layers over tokens, set once="
+
+
 def _listed(counted: Mapping[str, bool]) -> str:
     """Return the names that count and those that do not, as text."""
     known = [
@@ -339,11 +351,24 @@ def _share_of_weights(row: LayerRow) -> float:
 
 
 def steps_of(report: Report) -> float:
-    """Return the time steps per sample; raise if they are unknown."""
+    """Return the time steps per sample; raise if they are unknown, or contradict the neurons.
+
+    A layer of neurons may be called several times per time step.
+    """
     if not report.samples or not report.steps:
         raise ValueError(
             "report: expected samples and a known number of time steps (Monitor(time_dim=...) or "
             f"batch(steps=...)), found {report.samples} samples and steps={report.steps}"
+        )
+    every_step = round(report.steps * report.samples)
+    neurons = {name: data for name, data in report.neurons_data.items() if data.neurons}
+    runs = {name: data.elements / data.neurons for name, data in neurons.items()}
+    if runs and not any(found and found % every_step == 0 for found in runs.values()):
+        name, found = next(iter(runs.items()))
+        raise ValueError(
+            f"report: expected neurons that run in each of its {report.steps:g} time steps, found "
+            f"{found / report.samples:g} runs of '{name}' per sample; correct the declared time "
+            "steps (Monitor(steps=...), time_dim or batch(steps=...))"
         )
     return report.steps
 

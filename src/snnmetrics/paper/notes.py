@@ -6,11 +6,11 @@ the names of its methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from snnmetrics.conventions import ConventionReport
-from snnmetrics.energy import EnergyReport
+from snnmetrics.energy import EnergyReport, Workload
 from snnmetrics.paper.columns import FIGURES, MEASURED
 from snnmetrics.paper.rows import COUNTED, PaperRow
 from snnmetrics.report import LayerData, Report
@@ -54,15 +54,17 @@ def footnotes(table: PaperTable) -> Iterator[str]:
     reports, shown = table.runs, table.columns
     yield _samples(reports)
     for name, workload in table.reports.items():
-        if name not in reports:
+        if isinstance(workload, Workload):
             exact = "; exact count, no convention applied" if table.under else ""
             yield f"{name}: operations of {workload.model}, not of a run{exact}"
             yield from (f"{name}: {note}" for note in workload.notes)
     counted = [FIGURES[column].title for column in shown if column in COUNTED]
     if counted:
-        yield from _convention(table, ", ".join(counted))
-    if not table.under and ("energy" in shown or counted):
-        yield from shared({name: [*_rules(report)] for name, report in reports.items()})
+        yield from shared({name: [*_counting(table, name, ", ".join(counted))] for name in reports})
+    if "energy" in shown or counted:
+        exact_runs = {name: report for name, report in reports.items() if name not in table.under}
+        rules = {name: [*_rules(report)] for name, report in exact_runs.items()}
+        yield from shared({name: rules.get(name, []) for name in reports})
     if counted:
         scopes = {name: [out_of_scope(report)] for name, report in reports.items()}
         yield from shared(scopes) if scopes else [OUT_OF_SCOPE]
@@ -95,26 +97,38 @@ def shared(notes: Notes) -> Iterator[str]:
     """
     for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
         holders = [name for name, of_one in notes.items() if note in of_one]
-        yield note if len(holders) == len(notes) else f"{', '.join(holders)}: {note}"
+        yield note if len(holders) == len(notes) else f"{methods(holders)}: {note}"
+
+
+def methods(names: Collection[str]) -> str:
+    """Return the names of methods as a list; in quotes if a name contains a comma.
+
+    Example:
+        >>> methods(["a", "b"]), methods(["T=4, folded", "b"])
+        ('a, b', "'T=4, folded', 'b'")
+    """
+    quoted = any("," in name for name in names)
+    return ", ".join(f"'{name}'" if quoted else name for name in names)
 
 
 def _samples(reports: Mapping[str, Report]) -> str:
     samples = {name: named(report.samples, "sample") for name, report in reports.items()}
     if len(set(samples.values())) == 1:
         return f"figures are per sample, over {next(iter(samples.values()))}"
-    return f"figures are per sample, over: {_pairs(samples)}"
+    return f"figures are per sample, over {_pairs(samples)}"
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{value} ({name})" for name, value in values.items())
 
 
-def _convention(table: PaperTable, counted: str) -> Iterator[str]:
-    """Yield notes on the counting of operations: the exact count, or the convention."""
-    if not table.under:
+def _counting(table: PaperTable, name: str, counted: str) -> Iterator[str]:
+    """Yield notes on the counting of the operations of a run: the exact count, or a convention."""
+    under = table.under.get(name)
+    if under is None:
         yield EXACT
         return
-    convention = next(iter(table.under.values())).convention
+    convention = under.convention
     yield f"{counted}: counted as in {convention.name}, per sample; not the exact count"
     if "synops" in table.columns and convention.synops:
         figures = " + ".join(convention.synops)
@@ -123,7 +137,7 @@ def _convention(table: PaperTable, counted: str) -> Iterator[str]:
     yield f"{convention.name}: formula: {convention.formula}"
     yield f"{convention.name}: source: {convention.source}"
     yield f"{convention.name}: {SCOPE}"
-    yield from shared({name: [*_of_layers(under)] for name, under in table.under.items()})
+    yield from _of_layers(under)
 
 
 def _rules(report: Report) -> Iterator[str]:
@@ -148,7 +162,7 @@ def _firing_rate(table: PaperTable) -> Iterator[str]:
     spiking = {name: report for name, report in table.runs.items() if report.neurons_data}
     unknown = [name for name, report in spiking.items() if report.step_seconds is None]
     if len(unknown) < len(spiking) and unknown:
-        yield f"firing rates are per step: the step length of {', '.join(unknown)} is not known"
+        yield f"firing rates are per step: the step length of {methods(unknown)} is not known"
 
 
 def _energy(table: PaperTable) -> Iterator[str]:
@@ -156,12 +170,15 @@ def _energy(table: PaperTable) -> Iterator[str]:
         f"energy: profile {table.profile.name}, an estimate from counts per sample, not a "
         "measurement"
     )
-    if table.under and any(name in table.estimates for name in table.under):
-        yield (
-            f"energy: of operations counted as in {table.convention}, not of the exact count; "
-            "neurons from the report"
-        )
-    yield from shared({name: [*_of_estimate(one)] for name, one in table.estimates.items()})
+    notes = {name: [*_of_estimate(one)] for name, one in table.estimates.items()}
+    for name, under in table.under.items():
+        if name in notes:
+            notes[name].insert(
+                0,
+                f"energy: of operations counted as in {under.name}, not of the exact count; "
+                "neurons from the report",
+            )
+    yield from shared(notes)
 
 
 def _with_memory(table: PaperTable) -> Iterator[str]:

@@ -121,11 +121,11 @@ def workload_row(
 ) -> PaperRow:
     """Return the row of operations that do not come from a run, such as those of a baseline."""
     figures: dict[str, Found] = {
-        **dict.fromkeys(("steps", "parameters", "dense_macs"), OF_A_WORKLOAD),
+        **dict.fromkeys(
+            ("steps", "parameters", "dense_macs", "synops", "firing_rate"), OF_A_WORKLOAD
+        ),
         "acs": workload.acs if workload.acs is not None else OF_A_WORKLOAD,
         "macs": workload.macs if workload.macs is not None else OF_A_WORKLOAD,
-        "synops": OF_A_WORKLOAD,
-        "firing_rate": "no spiking neurons were found",
         "energy": _energy(estimate),
         "energy_with_memory": _energy(with_memory),
         **_measured(measured),

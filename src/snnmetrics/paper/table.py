@@ -38,12 +38,13 @@ class PaperTable(Record, Tabular):
     """Comparison of methods, one row each. Returned by :func:`paper_table`; prints like a report.
 
     Args:
-        reports: Report or workload of each method, by name; a workload has the operations of a
-            baseline.
+        reports: Report, workload or report under a convention of each method, by name; a workload
+            has the operations of a baseline.
         accuracy: Fraction of correct results, by name; methods may be missing.
         profile: Prices of operations.
         columns: Names of the columns, in order.
-        convention: Convention for counting operations; ``None`` for the exact count.
+        convention: Convention for counting the operations of reports; ``None`` for the exact
+            count.
         measured: Power and time on a device, by name; methods may be missing.
         memory: Price per byte of memory traffic; ``None`` for no memory.
 
@@ -58,7 +59,7 @@ class PaperTable(Record, Tabular):
 
     _narrow = True
 
-    reports: Mapping[str, Report | Workload]
+    reports: Mapping[str, Report | Workload | ConventionReport]
     accuracy: Mapping[str, float]
     profile: EnergyProfile
     columns: tuple[str, ...]
@@ -74,20 +75,26 @@ class PaperTable(Record, Tabular):
         """Figures of each method in base units, by name; read-only."""
         return by_name({name: self._row(name, of_one) for name, of_one in self.reports.items()})
 
-    def _row(self, name: str, of_one: Report | Workload) -> PaperRow:
+    def _row(self, name: str, of_one: Report | Workload | ConventionReport) -> PaperRow:
         accuracy, measured = self.accuracy.get(name), self.measured.get(name)
         if isinstance(of_one, Workload):
             with_memory = self._estimate_with_memory(name)
             return workload_row(name, of_one, self.estimates[name], with_memory, measured, accuracy)
+        run, under = self.runs[name], self.under.get(name)
         estimate = self.estimates.get(name) or self._estimate(name)
         with_memory = self._estimate_with_memory(name)
-        under, seconds = self.under.get(name), of_one.step_seconds if self.in_hertz else None
-        return paper_row(name, of_one, under, estimate, with_memory, measured, accuracy, seconds)
+        seconds = run.step_seconds if self.in_hertz else None
+        return paper_row(name, run, under, estimate, with_memory, measured, accuracy, seconds)
 
     @cached_property
     def runs(self) -> Mapping[str, Report]:
         """Reports of the methods that were run, by name; read-only. Other methods are baselines."""
-        return by_name({n: one for n, one in self.reports.items() if isinstance(one, Report)})
+        runs = {
+            name: one.report if isinstance(one, ConventionReport) else one
+            for name, one in self.reports.items()
+            if not isinstance(one, Workload)
+        }
+        return by_name(runs)
 
     @cached_property
     def estimates(self) -> Mapping[str, EnergyReport]:
@@ -117,15 +124,24 @@ class PaperTable(Record, Tabular):
         if self.memory is None:
             return "no price of memory was given"
         if name in self.under:
-            return f"{self.convention} does not define memory traffic"
+            return f"{self.under[name].name} does not define memory traffic"
         return estimate_energy(self.reports[name], self.profile, memory=self.memory)
 
     @cached_property
     def under(self) -> Mapping[str, ConventionReport]:
-        """Reports under the convention, by method; empty for the exact count; read-only."""
-        name = self.convention
-        found = {} if name is None else {m: one.under(name) for m, one in self.runs.items()}
+        """Reports under a convention, by method; without the methods with the exact count."""
+        found: dict[str, ConventionReport] = {}
+        for name, one in self.reports.items():
+            if isinstance(one, ConventionReport):
+                found[name] = one
+            elif isinstance(one, Report) and self.convention is not None:
+                found[name] = one.under(self.convention)
         return by_name(found)
+
+    @cached_property
+    def footnotes(self) -> tuple[str, ...]:
+        """Notes below the table: definitions, sources, exclusions, reasons of missing figures."""
+        return tuple(footnotes(self))
 
     @property
     def in_hertz(self) -> bool:
@@ -145,7 +161,7 @@ class PaperTable(Record, Tabular):
         rows = tuple(zip(self.reports, *(cells for _, cells in written), strict=True))
         and_accuracy = " and accuracy" if "accuracy" in self.columns else ""
         header = (f"Cost per sample{and_accuracy}",)
-        return Page(header, (Table(columns, rows),), tuple(footnotes(self)))
+        return Page(header, (Table(columns, rows),), self.footnotes)
 
     def _sheets(self) -> Mapping[str, Sheet]:
         bases = {column: figure_of(column, self.in_hertz).base for column in self.columns}
@@ -163,7 +179,7 @@ class PaperTable(Record, Tabular):
 
 
 def paper_table(
-    reports: Mapping[str, Report | Workload],
+    reports: Mapping[str, Report | Workload | ConventionReport],
     accuracy: Mapping[str, float] | None = None,
     profile: str | EnergyProfile = "horowitz-45nm-fp32",
     columns: Sequence[str] | None = None,
@@ -178,8 +194,10 @@ def paper_table(
     steps or step length, and the reason for each dash.
 
     Args:
-        reports: Report of each method, by name. A baseline such as
-            :func:`~snnmetrics.energy.ann_baseline` is also accepted; its exact MACs are shown.
+        reports: Report of each method, by name. Two other kinds of rows are accepted: a baseline
+            such as :func:`~snnmetrics.energy.ann_baseline`, with its exact MACs, and
+            ``report.under(name)``, with the operations that this convention counts. One table can
+            so compare the exact count of a run with several conventions.
         accuracy: Fraction of correct results in [0, 1], by name. Missing methods have a dash.
         profile: Prices of operations: a profile or its name, see
             :func:`~snnmetrics.energy.energy_profiles`.
@@ -189,9 +207,10 @@ def paper_table(
             Default: all except dense MACs, and without accuracy, memory and measured figures if
             none are given.
         convention: Name of a published tool or formula whose counting of ACs, MACs and SynOps is
-            used, see :meth:`~snnmetrics.Report.under`. A missing figure is a dash, with the reason
-            and the subtotal of the other layers in a footnote. Energy is computed from these
-            counts. Baselines keep exact counts.
+            used for all reports, see :meth:`~snnmetrics.Report.under`. A missing figure is a dash,
+            with the reason and the subtotal of the other layers in a footnote. Energy is computed
+            from these counts. Baselines keep exact counts, and ``report.under(name)`` its own
+            convention.
         measured: Power and time on a device, by name, see
             :class:`~snnmetrics.energy.Measurement` and
             :func:`~snnmetrics.energy.load_measurements`. Missing methods have a dash. Figures are
@@ -253,12 +272,13 @@ def _check_reports(reports: object) -> None:
             raise TypeError(f"reports: expected strings as names, found {name!r}")
         if not name.strip():
             raise ValueError(f"reports: expected nonblank names, found {name!r}")
-        if not isinstance(report, Report | Workload):
+        if not isinstance(report, Report | Workload | ConventionReport):
             raise TypeError(
-                f"reports[{name!r}]: expected a Report, as from Monitor.compute(), or a Workload, "
-                f"as from ann_baseline(), found {type(report).__name__}"
+                f"reports[{name!r}]: expected a Report, as from Monitor.compute(), a Workload, as "
+                "from ann_baseline(), or a ConventionReport, as from report.under(), found "
+                f"{type(report).__name__}"
             )
-    if not any(isinstance(report, Report) for report in reports.values()):
+    if all(isinstance(report, Workload) for report in reports.values()):
         raise ValueError("reports: expected at least one Report, found only baselines")
 
 

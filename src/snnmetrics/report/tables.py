@@ -13,9 +13,10 @@ import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from snnmetrics.arguments import require_bool
 from snnmetrics.extras import optional_module
 from snnmetrics.text import printable
 
@@ -87,12 +88,20 @@ class Tabular(ABC):
         """The printed tables as Markdown (GitHub's), names escaped."""
         return markdown(self._page())
 
-    def to_latex(self) -> str:
+    def to_latex(self, notes: bool = True) -> str:
         r"""The printed tables as a LaTeX ``table`` for the package booktabs, names escaped.
 
         The header is the caption; footnotes follow the table. Other packages are not needed.
+
+        Args:
+            notes: Whether to include the footnotes: definitions, sources, exclusions and reasons
+                of missing figures. A paper that leaves them out must state them elsewhere.
         """
-        return latex(self._page(), narrow=self._narrow)
+        require_bool("notes", notes)
+        page = self._page()
+        if not notes:
+            page = replace(page, footnotes=())
+        return latex(page, narrow=self._narrow)
 
     def to_csv(self, table: str | None = None) -> str:
         """One table as CSV, at full precision.
@@ -318,8 +327,9 @@ def latex(page: Page, narrow: bool = False) -> str:
             r"\end{tabular}",
             r"\par\medskip",
         ]
-    notes = (f"{_prose(note)}\\par" for note in page.footnotes)
-    parts += [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
+    if page.footnotes:
+        notes = (f"{_prose(note)}\\par" for note in page.footnotes)
+        parts += [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
     return "\n".join([*parts, r"\end{table}", ""])
 
 
