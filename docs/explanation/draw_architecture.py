@@ -1,7 +1,7 @@
-"""Draw ``architecture.svg``: the floors of the package, and the road of one activation.
+"""Draw ``architecture.svg``: the levels of packages, and the data flow of one activation.
 
-Run with ``python docs/explanation/draw_architecture.py``. Floors are those that the import
-contracts in ``pyproject.toml`` hold; a test holds the road to names that exist.
+Run with ``python docs/explanation/draw_architecture.py``. The levels are those of the import
+contracts in ``pyproject.toml``; a test checks that the names in the data flow exist.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("architecture.svg")
 PROJECT = FILE.parents[2] / "pyproject.toml"
-# What happens to one activation, in order: where, and what is passed on.
+# Steps of one activation, in order: name, description, data passed to the next step.
 ROAD = (
-    ("monitor.tracer.Tracer", "intercepts an operation, names its row", "function, operands"),
-    ("ops.parsers.PARSERS", "finds what it contracts", "Call: OpSpec and operands"),
+    ("monitor.tracer.Tracer", "intercepts an operation, creates its row key", "function, operands"),
+    ("ops.parsers.PARSERS", "parses the contraction", "Call: OpSpec and operands"),
     ("monitor.recorder.BatchRecorder", "records the call at its call site", "input, weight"),
     ("tensors.stats.summarize", "reads the input once, per neuron", "InputStats"),
-    ("monitor.call_sites.CallSite", "adds it to the sums of its kind", "InputSums, per batch"),
-    ("synapses.maps.SynapseMap", "multiplies the sums with the map", "Figures"),
-    ("report.run_data.RunData", "adds up batches, ranks and shards", "exact totals"),
+    ("monitor.call_sites.CallSite", "adds to the sums of the kind", "InputSums, per batch"),
+    ("synapses.maps.SynapseMap", "multiplies the sums by the map", "Figures"),
+    ("report.run_data.RunData", "merges batches, ranks and shards", "exact totals"),
     ("report.report.Report", "divides by samples, prints, exports", ""),
 )
 TOP, LEFT, STEP, WIDTH = 60, 20, 62, 940
-SPLIT = 430  # where the road begins
+SPLIT = 430  # left edge of the data flow
 
 
 def floors() -> list[list[str]]:
@@ -75,12 +75,12 @@ def drawing() -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'role="img" font-family="sans-serif" font-size="13" text-anchor="middle">',
-        "<title>Packages by floor, and the road of one activation through them</title>",
+        "<title>Packages by level, and the data flow of one activation through them</title>",
         "<style>.head { font-weight: bold; font-size: 15px } .name { font-family: monospace } "
         ".passed { font-style: italic; fill: #444 }</style>",
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        text(SPLIT / 2, 35, "floors: each imports those below alone", "head"),
-        text((SPLIT + WIDTH) / 2, 35, "the road of one activation", "head"),
+        text(SPLIT / 2, 35, "levels: each imports only lower levels", "head"),
+        text((SPLIT + WIDTH) / 2, 35, "data flow of one activation", "head"),
     ]
     for number, packages in enumerate(rows):
         lines += floor(number, packages)

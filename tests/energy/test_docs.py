@@ -18,7 +18,7 @@ SHOWN = ("ac", "mac", "synop", "neuron_update")
 HOW = {"not stated": "?"}
 COUNTED = {
     "synop_dense": "synops of linear layers",
-    "synop_sparse": "synops at weights that are not zero, of the layers in `sparse=`",
+    "synop_sparse": "synops at nonzero weights of the layers in `sparse=`",
     "synop_convolution": "synops of convolutions",
     "neuron_access": "neurons, in every time step",
     "neuron_update": "neurons, in every time step",

@@ -65,7 +65,7 @@ def given(heading: str) -> dict[str, Any]:
         case "Loaders with workers, pools of processes":
             spikes = Net().hidden(data()[0]).detach()
             return {"metric": sm.SynOps(fanout, time_dim=1), "shares": spikes.chunk(2)}
-        case "When a rank dies or does not come":
+        case "Failing or missing ranks":
             dist.destroy_process_group()
             return {}
         case "Save and resume":
