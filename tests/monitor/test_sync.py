@@ -440,7 +440,7 @@ def test_negative_numbers_are_no_counts(name: str) -> None:
     monitor = measure(watch(), batches())
     before, saved = monitor.compute(), monitor.state_dict()
     saved["tensors"][name].view(-1)[-1] = -1
-    with pytest.raises(ValueError, match=f"no negative numbers in '{name}', found -1"):
+    with pytest.raises(ValueError, match=f"non-negative numbers in '{name}', found -1"):
         monitor.load_state_dict(saved)
     assert monitor.compute() == before
 
