@@ -1007,8 +1007,8 @@ def test_leading_dimensions_that_do_not_tell(
         before = monitor.compute()
         model.inputs = tuple(inputs)
         message = (
-            rf"per_sample: fc: expected .* tell the {shape[dims['batch_dim']]} samples from the "
-            rf"time steps, found leading dimensions {found}"
+            rf"per_sample: fc: expected .* distinguish the {shape[dims['batch_dim']]} samples from "
+            rf"the time steps, found leading dimensions {found}"
         )
         with pytest.raises(ValueError, match=message):
             model(x)
