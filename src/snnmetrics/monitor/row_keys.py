@@ -177,10 +177,10 @@ class NamesSoFar:
 
     def name(self, key: RowKey, order: int) -> str:
         """Return the name of a row, given its position among the rows of a model call."""
-        alike = self._orders.setdefault((key.module, key.part), {})
-        if order < alike.get(key, order + 1):
-            alike[key] = order
-            self._names |= row_names(alike)
+        same_stem = self._orders.setdefault((key.module, key.part), {})
+        if order < same_stem.get(key, order + 1):
+            same_stem[key] = order
+            self._names |= row_names(same_stem)
         return self._names[key]
 
     def add(self, orders: Mapping[RowKey, int]) -> None:

@@ -34,7 +34,7 @@ _KNOWN_ARITHMETIC = frozenset(
 )
 _KNOWN_NAMES = re.compile(r".*(Norm|Dropout|DropPath)(\dd)?")
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-# Attributes of layers that change what a call does.
+# Attributes of layers that change the operation of a call.
 _OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 _MODES = ("step_mode",)
 

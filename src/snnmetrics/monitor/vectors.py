@@ -110,11 +110,11 @@ class Vectors:
         return kept
 
     @staticmethod
-    def _products(alike: Sequence[_Figures]) -> Iterator[Tensor]:
-        _, values, columns, leading = alike[0]
+    def _products(group: Sequence[_Figures]) -> Iterator[Tensor]:
+        _, values, columns, leading = group[0]
         if columns is None:
             yield values.to(torch.float64)
             return
-        copies = torch.stack([figures.values for figures in alike])
+        copies = torch.stack([figures.values for figures in group])
         vectors = copies.reshape(*copies.shape[: 1 + leading], -1)
         yield from (vectors.to(torch.float64) @ columns.to(torch.float64)).unbind()
