@@ -359,7 +359,7 @@ def test_other_shapes_dtypes_declarations_and_layers_are_refused() -> None:
     measure(wider, [torch.ones(1, 1, 7)])
     with pytest.raises(ValueError, match="expected the same weight_shape"):
         monitor.merge_state(wider)
-    with pytest.raises(TypeError, match="expected what Monitor"):
+    with pytest.raises(TypeError, match="expected a result of Monitor"):
         monitor.load_state_dict([1])  # type: ignore[arg-type]
     assert monitor.compute() == before
 
