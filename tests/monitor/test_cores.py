@@ -495,7 +495,7 @@ def test_time_is_not_known_if_it_is_not_of_every_batch() -> None:
         model(torch.ones(2, 2, 6))
     report = monitor.compute()
     assert report.cores.seconds is None
-    assert any("no time of samples on cores" in note for note in report.notes)
+    assert any("no time per sample on cores" in note for note in report.notes)
 
 
 def test_sizes_that_vary_leave_no_loads() -> None:
@@ -512,7 +512,7 @@ def test_sizes_that_vary_leave_no_loads() -> None:
 
 def test_layers_that_did_not_run_are_named() -> None:
     report = run_parts(lambda net, x, step: net.a(x), {"a": 1, "c": 1})
-    assert any(note == "cores: c did not run, or is left out" for note in report.notes)
+    assert any(note == "cores: layers that did not run or are excluded: c" for note in report.notes)
 
 
 @pytest.mark.parametrize("name", ["conv", "total", "front"])

@@ -97,7 +97,7 @@ def test_ways_to_run_a_program(way: str) -> None:
     for (name, row), (other, same) in rows:  # others have the operation behind the name
         assert other.startswith(name)
         assert (same.synops, same.acs, same.macs) == (row.synops, row.acs, row.macs)
-    said = any("neurons are no modules" in note for note in found.notes)
+    said = any("neurons are not modules" in note for note in found.notes)
     assert said == (way != "unflattened")
 
 

@@ -131,7 +131,7 @@ def test_what_keeps_no_potentials_of_all_steps_is_refused(model: nn.Module, mess
 
 
 def test_what_is_no_neuron_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"probes\['0.membrane'\]: .* found Linear; register_neu"):
+    with pytest.raises(ValueError, match=r"probes\['0.membrane'\]: .* found Linear; register it"):
         sm.Monitor(nn.Sequential(nn.Linear(2, 2)), probes={"0.membrane": MeanMetric()})
 
 

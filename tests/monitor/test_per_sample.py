@@ -594,7 +594,7 @@ def test_a_layer_that_is_analog_in_some_calls_leaves_no_figures_of_groups() -> N
     report = monitor.compute()
     assert (report.layers["a"].max, report.total.max, report.groups["both"].max) == (None,) * 3
     assert (report.layers["b"].max, report.groups["one"].max) == (3, 3)
-    assert any(note.startswith("a: its input was analog in some calls") for note in report.notes)
+    assert any(note.startswith("a: analog in some calls") for note in report.notes)
     assert "declare its kind" in " ".join(str(report).split())
     with pytest.raises(ValueError, match="one kind of input per layer"):
         report.check({"both": sm.Limit(synops=1, statistic="max")})
@@ -1007,8 +1007,8 @@ def test_leading_dimensions_that_do_not_tell(
         before = monitor.compute()
         model.inputs = tuple(inputs)
         message = (
-            rf"per_sample: fc: expected .* tell the {shape[dims['batch_dim']]} samples from the "
-            rf"time steps, found leading dimensions {found}"
+            rf"per_sample: fc: expected .* distinguish the {shape[dims['batch_dim']]} samples from "
+            rf"the time steps, found leading dimensions {found}"
         )
         with pytest.raises(ValueError, match=message):
             model(x)
@@ -1052,7 +1052,7 @@ def test_chunks_of_unequal_length_are_refused() -> None:
     with monitor:
         model(x)
         before = monitor.compute()
-        with pytest.raises(ValueError, match=r"as many .* in each call .*steps=5 in 2 calls"):
+        with pytest.raises(ValueError, match=r"same number .* in each call .*steps=5 in 2 calls"):
             chunks(3, 2)
         with pytest.raises(ValueError, match=r"Linear: .*\(2, 4\) in 1 call.* 3 time step"):
             chunks(4, 2)

@@ -131,7 +131,7 @@ def test_a_name_that_leads_to_another_declaration_in_the_end_is_refused() -> Non
     batches: list[Batch] = [(spikes(2), ("b",)), (spikes(3), ("a",))]
     monitor = measured(batches, kinds={"Heads.matmul": "binary"})
     with pytest.raises(
-        ValueError, match=r"recorded as 'Heads.matmul', and bears the name 'Heads.m"
+        ValueError, match=r"recorded as 'Heads.matmul', and its row is named 'Heads.m"
     ):
         monitor.compute()
     for kinds in ({"Heads": "binary"}, {"Heads.matmul*": "binary"}):

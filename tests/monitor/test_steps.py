@@ -67,7 +67,7 @@ def test_steps_of_the_input_add_up_to_those_declared() -> None:
 @pytest.mark.parametrize(("batch_dim", "time_dim"), [(0, 0), (1, -2), (-3, 0)])
 def test_batch_and_time_are_two_dimensions(batch_dim: int, time_dim: int) -> None:
     monitor = sm.Monitor(nn.Linear(4, 3), batch_dim=batch_dim, time_dim=time_dim)
-    message = f"^time_dim: expected another dimension than batch_dim={batch_dim}, found {time_dim} "
+    message = f"^time_dim: expected a dimension other than batch_dim={batch_dim}, found {time_dim} "
     with pytest.raises(ValueError, match=message):
         monitor.run([ones(5, 2)])
     with pytest.raises(ValueError, match=message):
@@ -181,7 +181,7 @@ def test_a_batch_lasts_the_steps_of_the_monitor_unless_said() -> None:
         ({"steps": 0}, ValueError, "steps: expected an integer >= 1, found 0"),
         ({"steps": 2.0}, TypeError, "steps: expected an integer, found 2.0"),
         ({"steps": True}, TypeError, "steps: expected an integer, found True"),
-        ({"steps": 5, "time_dim": 0}, ValueError, "steps: expected None beside time_dim=0"),
+        ({"steps": 5, "time_dim": 0}, ValueError, "steps: expected None with time_dim=0"),
     ],
 )
 def test_steps_that_cannot_be_are_refused(

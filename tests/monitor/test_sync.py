@@ -359,7 +359,7 @@ def test_other_shapes_dtypes_declarations_and_layers_are_refused() -> None:
     measure(wider, [torch.ones(1, 1, 7)])
     with pytest.raises(ValueError, match="expected the same weight_shape"):
         monitor.merge_state(wider)
-    with pytest.raises(TypeError, match="expected what Monitor"):
+    with pytest.raises(TypeError, match="expected a result of Monitor"):
         monitor.load_state_dict([1])  # type: ignore[arg-type]
     assert monitor.compute() == before
 
@@ -440,7 +440,7 @@ def test_negative_numbers_are_no_counts(name: str) -> None:
     monitor = measure(watch(), batches())
     before, saved = monitor.compute(), monitor.state_dict()
     saved["tensors"][name].view(-1)[-1] = -1
-    with pytest.raises(ValueError, match=f"no negative numbers in '{name}', found -1"):
+    with pytest.raises(ValueError, match=f"non-negative numbers in '{name}', found -1"):
         monitor.load_state_dict(saved)
     assert monitor.compute() == before
 

@@ -171,7 +171,7 @@ def test_batches_without_stops_are_left_out_and_said() -> None:
     report = monitor.compute()
     assert report.until is not None
     assert report.until.samples == 2
-    assert "figures until the samples stopped are of 2 of 4 samples" in report.notes
+    assert "figures until the samples stopped cover 2 of 4 samples" in report.notes
     assert measured(net, [(x, [1, 2])]).until_data == report.until_data
 
 

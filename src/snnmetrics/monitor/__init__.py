@@ -1,4 +1,4 @@
-"""Measuring a whole model while it runs."""
+"""Measurement of a whole model while it runs."""
 
 from snnmetrics.frameworks.neurons import register_neuron
 from snnmetrics.monitor.monitor import Monitor

@@ -1,4 +1,4 @@
-"""The lineage of tensors: a weight is made of parameters, buffers and constants alone."""
+"""Lineage of tensors: a weight is computed from parameters, buffers and constants only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ Sources = frozenset[str]
 NO_SOURCES: Sources = frozenset()
 UNREGISTERED = "(unregistered)"
 
-# Types of what an attribute may hold before a forward binds a tensor to it, and the attributes that
-# every module has.
+# Types of values that a forward may replace by a tensor, and the attributes that every module has.
 _STAND_INS = (type(None), int, float)
 _OF_MODULES = frozenset(vars(nn.Module()))
 
 
 class _Slot(NamedTuple):
-    """A tensor of a module as it stood when the root call began."""
+    """A tensor that was in a slot of a module when the root call began."""
 
     tensor: Tensor
     path: str
@@ -33,7 +32,10 @@ class _Slot(NamedTuple):
 
 
 class _Derived(NamedTuple):
-    """A tensor made of weights and constants; ``sources`` None: an activation was written."""
+    """A tensor computed from weights and constants.
+
+    ``sources`` is None if an activation was written into it later.
+    """
 
     tensor: weakref.ref[Tensor]
     sources: Sources | None
@@ -42,7 +44,7 @@ class _Derived(NamedTuple):
 class _Place(NamedTuple):
     """A buffer or plain attribute of a module, and its value at the last comparison.
 
-    That is a tensor, or what stands in for one until the first forward: None or a number.
+    The value is a tensor, or a placeholder before the first forward pass: None or a number.
     """
 
     attributes: dict[str, Any]
@@ -52,33 +54,34 @@ class _Place(NamedTuple):
 
 
 class Lineage:
-    """Tells weights from activations in one root call.
+    """Distinguishes weights from activations in one root call.
 
-    A weight is a tensor in a parameter slot, a buffer slot or a plain attribute of a module as it
-    stands when the root call begins, which is not an argument of that call; or a tensor that was
-    computed from such tensors and constants alone, also in place. A constant (for example a mask of
-    ones) has no sources. Combined with a weight it is a weight; alone it is an activation.
+    A weight is one of two things. First: a tensor that is a parameter, buffer or plain attribute of
+    a module when the root call begins, and is not an argument of that call. Second: a tensor that
+    was computed only from such tensors and constants, also in place. A constant (for example a mask
+    of ones) has no sources. Combined with a weight it is a weight; alone it is an activation.
 
-    A buffer or attribute is state from the first time that a forward writes an activation into it
-    or binds one to it. State is an activation, in all later calls. Writes from outside of a forward
-    change nothing.
+    A buffer or attribute becomes state when a forward first writes an activation into it or binds
+    one to it. In all later calls state is an activation. Writes outside of a forward do not make a
+    tensor state.
 
     Args:
         model: The root.
-        state: Paths of the buffers and attributes that are state; those found are added.
+        state: Paths of the buffers and attributes that are known to be state; extended in place.
 
     Attributes:
         slots: Tensors of modules that may be weights, by identity.
-        derived: Tensors that were computed from them, by identity.
-        touched: Paths of weights that functions took which contract nothing.
+        derived: Tensors that were computed from these, by identity.
+        touched: Paths of weights that were passed to functions that do not contract them.
         expanded: Paths of weights that were multiplied into an output larger than the activation.
     """
 
     def __init__(self, model: nn.Module, state: set[str]) -> None:
         self._model = model
         self._state = state
-        # By identity: far quicker than a weak dictionary, and asked for at every operation. Slots
-        # are held strongly: a weak reference to a parameter would keep PyTorch from swapping it.
+        # Keyed by identity, since every operation looks them up and a weak dictionary is much
+        # slower. Slots are strong references: a weak one would keep PyTorch from swapping a
+        # parameter.
         self.slots: dict[int, _Slot] = {}
         self.derived: dict[int, _Derived] = {}
         self._places: list[_Place] = []
@@ -99,8 +102,8 @@ class Lineage:
         Args:
             args: Arguments of the root.
             kwargs: Its arguments by keyword.
-            scan: Whether modules may hold other tensors than at the last call; buffers and
-                attributes that were replaced since are found also without.
+            scan: Whether to scan all modules, since they may have other tensors than at the last
+                call. A replaced parameter, buffer or attribute is detected in any case.
         """
         if not scan:
             for attributes, name, value, _ in self._places:
@@ -126,7 +129,7 @@ class Lineage:
                     self.slots.pop(id(tensor), None)
 
     def end(self) -> None:
-        """End a root call: find the state that it bound, and drop what was computed."""
+        """End a root call: find the state that it bound, and drop all derived tensors."""
         for attributes, name, value, _ in self._places:
             if attributes.get(name) is not value:
                 self._find_bound()
@@ -172,7 +175,7 @@ class Lineage:
             self._state.add(path)
         if sources is None or sources:
             self.slots = {key: slot for key, slot in self.slots.items() if slot.path != path}
-        if sources:  # a weight that was made once, for further calls
+        if sources:  # a weight that was computed once and is used again in later calls
             self._keep(path, value, False)
 
     def _scan(self) -> None:
@@ -184,7 +187,7 @@ class Lineage:
             for name, parameter in module._parameters.items():
                 self._keep(prefix + name, parameter, True)
                 self._parameters.append((module._parameters, name, parameter))
-            # Modules of PyTorch and the frameworks bind no weight to what was a number.
+            # Modules of PyTorch and the frameworks never replace a number or None by a weight.
             package = type(module).__module__.partition(".")[0]
             stand_ins = () if package in PACKAGES else _STAND_INS
             for attributes in (module._buffers, vars(module)):
@@ -206,7 +209,7 @@ class Lineage:
             self._matrices.add(path)
 
     def _keep_parameters(self) -> None:
-        """Find parameters that were replaced since the scan; a forward binds no activation here."""
+        """Add parameters replaced since the scan; activations cannot be bound to these slots."""
         for path, module in self._model.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):
                 for name, parameter in module._parameters.items():
@@ -215,7 +218,7 @@ class Lineage:
     # --------------------------------------------------------------------------- answers
 
     def sources(self, tensor: Tensor) -> Sources | None:
-        """Paths of the parameters, buffers and attributes it is made of; None: an activation."""
+        """Return the paths of the tensors that it was computed from; None for an activation."""
         key = id(tensor)
         derived = self.derived.get(key)
         if derived is not None and derived.tensor() is tensor:
@@ -224,7 +227,7 @@ class Lineage:
         if slot is not None and slot.tensor is tensor:
             return slot.sources
         if tensor.ndim == 0:
-            return NO_SOURCES  # a number, wherever it came from
+            return NO_SOURCES  # a scalar counts as a constant, whatever it was computed from
         if isinstance(tensor, nn.Parameter):
             self._keep_parameters()
             if key not in self.slots:
@@ -236,7 +239,7 @@ class Lineage:
         return None if base is None else self.sources(base)
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor was made of parameters, buffers or attributes."""
+        """Whether a tensor was computed from parameters, buffers or attributes."""
         return bool(self.sources(tensor))
 
     def is_slot(self, tensor: Tensor) -> bool:
@@ -245,7 +248,7 @@ class Lineage:
         return slot is not None and slot.tensor is tensor
 
     def is_memory_of_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor lies in the memory of a tensor in a slot."""
+        """Whether a tensor shares memory with a tensor in a slot."""
         if self.is_slot(tensor):
             return True
         if self._addresses is None:
@@ -253,11 +256,11 @@ class Lineage:
         return address_of(tensor) in self._addresses
 
     def forget_addresses(self) -> None:
-        """Drop the addresses of tensors in slots, which may have other memory."""
+        """Drop the cached addresses of tensors in slots, whose memory may have changed."""
         self._addresses = None
 
     def has_matrix(self, sources: Sources) -> bool:
-        """Whether one of some sources has two or more dimensions of more than one element."""
+        """Whether any of these sources has two or more dimensions with more than one element."""
         return not self._matrices.isdisjoint(sources)
 
     # -------------------------------------------------------------------------- tracking
@@ -277,7 +280,7 @@ class Lineage:
             args: Its arguments.
             kwargs: Its arguments by keyword.
             output: Its output.
-            target: The tensor that it wrote into, if it did.
+            target: The tensor that it wrote into, or None.
         """
         sources, activation = NO_SOURCES, None
         for tensor in tensors_in((*args, *kwargs.values()) if kwargs else args):
@@ -292,8 +295,8 @@ class Lineage:
                 self.touched |= sources
                 self.remember(tensor, sources)
         elif sources:
-            # A product that is larger than the activation in it is a contraction in the making:
-            # ``(x[..., None] * W).sum(1)``.
+            # A product that is larger than its activation is probably the first half of a
+            # contraction: ``(x[..., None] * W).sum(1)``.
             if (
                 func in PRODUCTS
                 and isinstance(output, Tensor)
@@ -308,7 +311,7 @@ class Lineage:
             self._write(target)  # it was a constant
 
     def remember(self, tensor: Tensor, sources: Sources | None) -> None:
-        """Keep what a tensor was made of, in this root call."""
+        """Store the sources of a tensor for the rest of this root call."""
         key = id(tensor)
         slot = self.slots.get(key)
         if slot is not None and slot.tensor is tensor:
@@ -320,11 +323,11 @@ class Lineage:
         self.derived[key] = _Derived(gone, sources)
 
     def unpacked(self, weight: Tensor, packed: Any) -> None:
-        """Track a weight that was unpacked from what a quantised layer keeps.
+        """Track a weight that was unpacked from the packed weight of a quantised layer.
 
         Args:
             weight: The weight.
-            packed: What it was unpacked from: a tensor, or an object that PyTorch made.
+            packed: The packed weight: a tensor, or an opaque object of PyTorch.
         """
         if isinstance(packed, Tensor):
             self.remember(weight, self.sources(packed))
@@ -343,7 +346,10 @@ class Lineage:
         self.remember(weight, frozenset({path}))
 
     def _write(self, target: Tensor) -> None:
-        """Make activations of all tensors in a memory, but parameters: one was written into it."""
+        """Mark all tensors that share this memory, except parameters, as activations.
+
+        An activation was written into ``target``.
+        """
         address = address_of(target)
         if address is None:
             return
@@ -359,7 +365,7 @@ class Lineage:
 
 
 def _slot_of_packed(path: str) -> str:
-    """The slot that a packed weight stands for: that of the layer it was made from."""
+    """Return the slot of the weight in the float layer, given the path of the packed weight."""
     layer = path.lstrip(".")
     while layer.endswith("_packed_params"):
         layer = layer.removesuffix("_packed_params").removesuffix(".")
@@ -367,7 +373,7 @@ def _slot_of_packed(path: str) -> str:
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """All tensors among some values, also in tuples, lists and dicts."""
+    """Yield all tensors among the values, also those nested in tuples, lists and dicts."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -378,7 +384,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def address_of(tensor: Tensor) -> int | None:
-    """Return the address of the memory of a tensor; None where it has none."""
+    """Return the address of the memory of a tensor; None if it has none."""
     tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):
         return None

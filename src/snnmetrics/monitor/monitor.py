@@ -1,4 +1,4 @@
-"""``Monitor``: measure a whole model without touching it."""
+"""``Monitor``: measure a whole model without changing it."""
 
 from __future__ import annotations
 
@@ -56,73 +56,75 @@ _SEPARABLE = ((0, None), (None, None), (0, 1), (1, 0))
 class Monitor:
     """Counts the synaptic operations of every layer of a model while it runs.
 
-    The model is left untouched: no hook, attribute or mode is added to it, its outputs and
-    gradients stay as they are, and ``deepcopy``, ``pickle`` and ``state_dict`` work all the time.
-    Counted are linear layers, convolutions, matrix products, attention and recurrent networks,
-    wherever they happen, also as functions with bare parameters; the neurons of snnTorch,
-    SpikingJelly, Norse and sinabs (others by :func:`register_neuron`) get rows of their own.
+    The monitor does not change the model: it adds no hook, attribute or mode to it, outputs and
+    gradients are the same as without it, and ``deepcopy``, ``pickle`` and ``state_dict`` work
+    while it is attached. It counts linear layers, convolutions, matrix products, attention and
+    recurrent networks anywhere in the model, also functional calls with bare parameters. Neurons of
+    snnTorch, SpikingJelly, Norse and sinabs, and those of :func:`register_neuron`, have rows of
+    their own.
 
     Args:
         model: The model, called as ``model(...)`` while the monitor is attached.
-        batch_dim: Dimension of the first tensor argument of ``model`` that is the batch: its size
-            is the number of samples of a call. None: every call happens in :meth:`batch`.
-        time_dim: Dimension of that argument that is time; its size is the number of time steps.
-        steps: Number of time steps that one call of the model lasts, where its input has no time
-            dimension: the model repeats or encodes it, and loops over time inside.
-        dt: Seconds that a time step lasts; firing rates are in Hz then.
-        per_neuron: Whether to keep maps: of synops per input neuron for every layer, and of spikes
-            per neuron.
-        per_sample: Whether to keep how synops are spread over samples: standard deviation,
-            maximum, percentiles and the busiest time step, of every layer, group and in total, in
-            constant memory. The leading dimensions of every layer's input must tell samples and
-            steps apart: ``batch_dim`` and ``time_dim`` are the first two, in their order, or the
-            batch is the first and time is outside.
-        differentiable: Whether :meth:`batch_synops` gives the synops of the last batch with
-            gradient, to add to the loss.
-        per_step: Whether to keep figures of each time step, of layers, groups, neurons and in
-            total: mean over samples, standard deviation and maximum. Time is known from
-            ``time_dim``, ``steps`` or :meth:`batch`. The first two dimensions of inputs must be the
-            batch and time, as for ``per_sample``.
-        cores: Cores of a chip that the layers lie on, whose loads at each time step are kept:
-            :class:`~snnmetrics.Cores`, or its mapping: the number of cores of each layer, or the
-            channels on each core. Time must be known as for ``per_step``.
-        input_scale: For layers by name or pattern: their input is this factor times a spike count,
-            such as 0.25 behind a 2x2 average pooling of spikes. Also a tensor of a factor per
-            channel, ``(C,)`` or a shape that broadcasts with the neurons; or a function without
-            arguments that returns one of both and is asked once in every batch (again after a step
-            of an optimiser in it), for a factor that is learned or drawn anew; a monitor with a
-            lambda does not pickle. Compiled parts of the model run eagerly with these two.
-        kinds: For layers by name or pattern: the kind of their input (``"binary"``, ``"ternary"``,
-            ``"integer"``, ``"analog"``), where the data look tighter than what they mean: an image
-            of integers is analog. Data that contradict a declaration are refused.
-        integer_as: What operations on spike counts are: ``"acs"`` (n accumulations for a count of
-            n) or ``"macs"``.
-        groups: Layers that share something, such as a core of a chip, by the name of the group:
-            names or patterns of layers, or of modules with all that is in them. They get rows of
-            their own in the report, and limits in :meth:`Report.check`.
-        include: What to count: names, patterns (``"enc*"``), module types, or functions
-            ``(name, module) -> bool``, of modules with all that is in them; or names and patterns
-            of rows, such as ``"*.attn.qk"``. By default everything.
-        exclude: What to leave out, in the same terms.
+        batch_dim: Batch dimension of the first tensor argument of ``model``; its size is the number
+            of samples of a call. With None, the model must be called within :meth:`batch`.
+        time_dim: Time dimension of the same argument; its size is the number of time steps.
+        steps: Number of time steps of one call of a model whose input has no time dimension: the
+            model repeats or encodes its input and loops over time in its forward.
+        dt: Duration of a time step in seconds; firing rates are then in Hz.
+        per_neuron: Whether to keep maps: synops per input neuron of every layer, and spikes per
+            neuron.
+        per_sample: Whether to keep the distribution of synops over samples (standard deviation,
+            maximum, percentiles and the busiest time step) of every layer, group and the total, in
+            constant memory. The leading dimensions of every layer's input must identify samples and
+            time steps: either the first two are ``batch_dim`` and ``time_dim`` in the declared
+            order, or the first one is the batch and the loop over time is outside of the layer.
+        differentiable: Whether :meth:`batch_synops` returns the synops of the last batch with
+            gradient, to be added to the loss.
+        per_step: Whether to keep figures per time step (mean over samples, standard deviation and
+            maximum) of layers, groups, neurons and the total. The number of time steps must be
+            known from ``time_dim``, ``steps`` or :meth:`batch`. The leading dimensions of inputs
+            must meet the condition of ``per_sample``.
+        cores: Cores of a chip to which the layers are mapped, to keep the load of each core per
+            time step: :class:`~snnmetrics.Cores`, or its mapping, which is the number of cores of
+            each layer, or the channels on each core. Time steps must be known as for ``per_step``.
+        input_scale: By name or pattern of layers: a factor. The input is this factor times a spike
+            count, such as 0.25 after a 2x2 average pooling of spikes. A number; a tensor with a
+            factor per channel, ``(C,)`` or a shape that broadcasts with the neurons; or a function
+            without arguments that returns either, for a factor that is learned or random. The
+            function is called once per batch, and again after a step of an optimiser in the batch.
+            With a tensor or a function, compiled parts of the model run eagerly. A monitor with a
+            lambda cannot be pickled.
+        kinds: By name or pattern of layers: the kind of the input (``"binary"``, ``"ternary"``,
+            ``"integer"``, ``"analog"``), for data whose values suggest a narrower kind than they
+            mean: an image of integers is analog. Data that contradict a declaration are refused.
+        integer_as: How operations on spike counts are counted: ``"acs"`` (a count of n is n ACs) or
+            ``"macs"``.
+        groups: Layers to be summed, such as those on one core of a chip, by group name: names or
+            patterns of layers, or of modules, which stand for all layers inside. Groups have rows
+            in the report, and may have limits in :meth:`Report.check`.
+        include: Modules or rows to count; by default all. Modules, with all their submodules:
+            names, patterns (``"enc*"``), module types, or functions ``(name, module) -> bool``.
+            Rows: names or patterns, such as ``"*.attn.qk"``.
+        exclude: Modules or rows not to count, in the same form.
         probes: Further metrics by place, ``{"lif1.output": metric, "fc.input": metric}``: any
-            torchmetrics metric whose ``update`` takes that tensor alone. ``"lif1.membrane"`` are
-            the potentials of known neurons after each call; ``"lif1.gradient"`` is the gradient of
-            the loss at what entered a module, taken while the loss goes backward. They are the
-            caller's to compute and reset; a batch or a call that fails leaves them as they were.
-            In a loop over steps, outside or inside of the model, a metric has ``time_dim=None``.
-        process_group: Ranks that :meth:`compute` adds up; by default all.
-        strict: Whether :meth:`compute` raises where ``Report.uncounted`` would not be empty.
-        hooks: Whether operations in hooks of modules, such as LoRA by hook, are the model's; by
-            default they stand in ``Report.uncounted``.
-        elementwise: Whether element-wise products of two activations (``a * b``, ``torch.mul``) in
-            the forward functions of the model are counted, such as the masking in spike-driven
-            attention or a gate: one operation where both are not zero, an AC if either is binary or
-            ternary, else a MAC. What neurons, normalisation, dropout, activation functions and
-            pooling multiply is not counted.
+            torchmetrics metric whose ``update`` takes one tensor. ``"lif1.membrane"`` is the
+            membrane potential of known neurons after each call. ``"lif1.gradient"`` is the gradient
+            of the loss with respect to the input of the module, read during the backward pass. The
+            caller computes and resets these metrics. If a batch or call fails, they are restored.
+            In a loop over time steps, around or inside the model, a metric needs ``time_dim=None``.
+        process_group: Ranks over which :meth:`compute` sums; by default all.
+        strict: Whether :meth:`compute` raises if ``Report.uncounted`` is not empty.
+        hooks: Whether to count operations in hooks of modules, such as LoRA implemented with hooks;
+            by default they are listed in ``Report.uncounted``.
+        elementwise: Whether to count element-wise products of two activations (``a * b``,
+            ``torch.mul``) in the forward functions of the model, such as the masking in
+            spike-driven attention, or a gate. Each pair of nonzero elements is one operation: an AC
+            if either operand is binary or ternary, else a MAC. Products inside neurons,
+            normalisation, dropout, activation functions and pooling are not counted.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If an argument has an unknown value or names no module of the model.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has an invalid value or names no module of the model.
 
     Example:
         >>> import torch
@@ -183,7 +185,8 @@ class Monitor:
         self.steps = None if steps is None else positive_integer("steps", steps)
         if steps is not None and time_dim is not None:
             raise ValueError(
-                f"steps: expected None beside time_dim={time_dim}, whose size it is, found {steps}"
+                f"steps: expected None with time_dim={time_dim}, whose size is the number of "
+                f"steps, found {steps}"
             )
         self.dt = None if dt is None else invertible_number("dt", dt)
         self.integer_as: Literal["acs", "macs"] = integer_as
@@ -222,7 +225,8 @@ class Monitor:
         self._until: Tensor | None = None  # steps at which the samples of the open batch stop
         self._discarded = False  # reset() was called in the open batch
         self._untraced_calls = 0  # in the open batch
-        # In the open batch; of steps times samples, if those are known.
+        # Sums over the calls of the open batch; None if unknown for a call. Steps are multiplied by
+        # the samples of their call, if those are known.
         self._samples_seen: int | None = 0
         self._steps_seen: int | None = 0
         self._weights_are_fixed = False  # between the batches of run()
@@ -230,7 +234,7 @@ class Monitor:
         self._state = RunData()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is detached, and has what was counted up to the last complete batch."""
+        """Return the state of a detached copy, with the counts up to the last complete batch."""
         return vars(self) | {
             "_recorder": self._recorder.detached(),
             "_tracer": None,
@@ -243,7 +247,7 @@ class Monitor:
     # ---------------------------------------------------------------- attach, detach
 
     def attach(self) -> Monitor:
-        """Start watching the model. Counts go on from where they were.
+        """Start watching the model. New counts are added to the existing ones.
 
         Returns:
             The monitor.
@@ -264,7 +268,7 @@ class Monitor:
         return self
 
     def detach(self) -> None:
-        """Stop watching the model. What was counted is kept."""
+        """Stop watching the model. Counts are kept."""
         if self._attached == 1 and self._tracer is not None:
             interception.release(self._tracer)
             self._tracer.release_model()
@@ -287,28 +291,29 @@ class Monitor:
     def batch(
         self, samples: int, steps: int | None = None, seconds: float | None = None
     ) -> Iterator[OpenBatch]:
-        """One batch that takes several calls of the model, such as one per time step.
+        """Begin a batch of several calls of the model, such as one call per time step.
 
-        Counts are committed at the end; an exception inside leaves them as they were.
+        Counts are committed at the end; an exception in the block leaves them unchanged.
 
         Args:
             samples: Number of samples in the batch.
-            steps: Number of time steps that each sample lasts. Several calls without a
-                ``time_dim`` are one step each, or the steps of ``Monitor(steps=...)``; with a
-                ``time_dim`` the steps of all calls add up to it.
-            seconds: Duration of each sample, for figures per second from recordings of different
-                length. With a ``dt`` it is known from the steps, and must not be given.
+            steps: Number of time steps of each sample. Without a ``time_dim``, each of several
+                calls is one step, or ``Monitor(steps=...)`` steps. With a ``time_dim``, the steps
+                of all calls must add up to this number.
+            seconds: Duration of each sample, for figures per second of recordings with different
+                lengths. Must be None for a monitor with ``dt``, where it follows from the steps.
 
         Yields:
-            The batch, which takes the time steps at which samples stop:
-            :meth:`snnmetrics.OpenBatch.until`.
+            The batch, whose method :meth:`snnmetrics.OpenBatch.until` sets the time steps at which
+            samples stop.
 
         Raises:
             TypeError: If an argument is not a number.
-            ValueError: If one is negative, the duration is given twice, or another batch is open.
-                At the end: if the calls of the model lasted another number of steps, or had another
-                number of samples in ``batch_dim``.
-            RuntimeError: If the monitor is not attached.
+            ValueError: If an argument is negative, ``seconds`` is given for a monitor with ``dt``,
+                or another batch is open. At the end of the block: if the calls of the model had a
+                different number of steps, or of samples in ``batch_dim``.
+            RuntimeError: If the monitor is not attached, or the model was not called in a batch
+                with samples.
 
         Example:
             >>> import torch
@@ -333,10 +338,10 @@ class Monitor:
             seconds = invertible_number("seconds", seconds)
             if self.dt is not None:
                 raise ValueError(
-                    f"seconds: expected none beside Monitor(dt={self.dt:g}), found {seconds:g}"
+                    f"seconds: expected None with Monitor(dt={self.dt:g}), found {seconds:g}"
                 )
         if self._in_batch:
-            raise ValueError("batch: expected no open batch, found one; batches do not nest")
+            raise ValueError("batch: expected no open batch, found one; batches cannot be nested")
         if self._tracer is None:
             raise RuntimeError("batch: expected an attached monitor ('with monitor:'), found none")
         if steps is None:
@@ -356,28 +361,28 @@ class Monitor:
                 self._require_steps(samples, steps)
 
     def _require_steps(self, samples: int, steps: int) -> None:
-        """Refuse a batch whose calls have other numbers of samples or steps than were declared."""
+        """Refuse a batch whose calls contradict the declared number of samples or steps."""
         calls = self._recorder.calls + self._untraced_calls
         seen = None if self._untraced_calls else self._steps_seen
         if self.time_dim is not None and seen is not None:
             dims, declared = f"time_dim={self.time_dim}", f"steps={steps}"
-            if self.batch_dim is not None:  # parts of the samples add up
+            if self.batch_dim is not None:  # a call may have only a part of the samples
                 dims = f"batch_dim={self.batch_dim} times {dims}"
                 declared = f"samples={samples} times {declared}"
             if seen == steps * (1 if self.batch_dim is None else samples):
                 return
-            # Where vectors are attributed, time_dim may be the order that inner layers see.
+            # For attribution of vectors, time_dim may declare the order in inner layers instead.
             if not self._recorder.keeps_vectors:
                 raise ValueError(
-                    f"steps: expected as many as {dims} of the model's input adds up to in this "
+                    f"steps: expected the size of {dims} of the model's input, summed over this "
                     f"batch, {seen} in {named(calls, 'call')}, found {declared}"
                 )
-        # Of calls that are steps, each of all samples or of a part of them.
+        # Here each call is a step, with all samples or a part of them.
         sizes = None if self._untraced_calls or self.time_dim is not None else self._samples_seen
         if sizes is not None and sizes % samples and not self._recorder.keeps_vectors:
             raise ValueError(
-                f"samples: expected as many as batch_dim={self.batch_dim} of the model's input has "
-                f"in each step, {sizes} in {named(calls, 'call')}, found {samples}"
+                f"samples: expected the size of batch_dim={self.batch_dim} of the model's input in "
+                f"each step, which adds up to {sizes} in {named(calls, 'call')}, found {samples}"
             )
         one_call = self.steps or 1
         fits = steps > 0 and calls * one_call % steps == 0 and steps % one_call == 0
@@ -385,8 +390,8 @@ class Monitor:
             each = f"of {named(one_call, 'step')} each"
             raise ValueError(
                 f"steps: expected {named(calls, 'call')} {each} to be a multiple of the steps of "
-                f"the batch, found steps={steps}. If a call lasts another number of steps, declare "
-                "it: Monitor(..., time_dim=...) where the input has time, else "
+                f"the batch, found steps={steps}. If a call has another number of steps, declare "
+                "it: Monitor(..., time_dim=...) if the input has a time dimension, else "
                 "Monitor(..., steps=...)"
             )
 
@@ -416,7 +421,7 @@ class Monitor:
     def _around_root(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AbstractContextManager[None]:
-        """The batch of a root call: the open one, or one of its own."""
+        """Return the context of a root call: a call in the open batch, or a batch of its own."""
         if self._in_batch:
             return self._call_in_batch(args, kwargs)
         with torch._C.DisableTorchFunction():
@@ -425,7 +430,7 @@ class Monitor:
 
     @contextmanager
     def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-        """One of several root calls of a batch: add its samples and steps once it returned."""
+        """Run one of several root calls of a batch; add its samples and steps if it returns."""
         first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
         with torch._C.DisableTorchFunction():
             samples, steps = (None, None) if first is None else self._sizes_of(first)
@@ -437,14 +442,14 @@ class Monitor:
         self._steps_seen = _sum(self._steps_seen, steps)
 
     def _not_traced(self, reason: str) -> None:
-        """A root call could not be traced: report it, whatever becomes of the batch."""
+        """Record a root call that cannot be traced; it is kept even if the batch fails."""
         self._untraced_calls += 1
         name = root_name(self.model)
         entry = Uncounted(name, "call", reason, 1)
         self._state = self._state.add(RunData(uncounted={(name, "call"): entry}))
 
     def _size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int | None]:
-        """Samples and steps of a call, from its first tensor argument."""
+        """Return the samples and steps of a call, from its first tensor argument."""
         if self.batch_dim is None:
             raise ValueError(
                 "batch_dim: expected the batch dimension of the model's input, found None. Give "
@@ -463,7 +468,7 @@ class Monitor:
         )
 
     def _sizes_of(self, value: Tensor) -> tuple[int | None, int | None]:
-        """Samples and steps in the first tensor argument, where its dimensions are declared."""
+        """Return the samples and steps in the first tensor argument; None if not declared."""
         for name, dim in (("batch_dim", self.batch_dim), ("time_dim", self.time_dim)):
             if dim is not None and not -value.ndim <= dim < value.ndim:
                 raise ValueError(
@@ -475,7 +480,7 @@ class Monitor:
         )
         if batch is not None and batch == time:
             raise ValueError(
-                f"time_dim: expected another dimension than batch_dim={self.batch_dim}, found "
+                f"time_dim: expected a dimension other than batch_dim={self.batch_dim}, found "
                 f"{self.time_dim} for shape {tuple(value.shape)}"
             )
         return (
@@ -513,14 +518,15 @@ class Monitor:
         self._batch_samples = samples
 
     def _add_series(self, staged: RunData, batch: Batch) -> None:
-        """Add the figures of samples and of time steps of a complete batch."""
+        """Add the figures per sample, per time step and per core of a complete batch."""
         recorder = self._recorder
         if recorder.per_step or recorder.laid_out is not None:
             if batch.steps is None:
                 raise ValueError(
                     f"{batch.option}: expected a known number of time steps, found none; give "
-                    "Monitor(..., time_dim=...) where the input has time, Monitor(..., steps=...) "
-                    "for a model that loops inside, or batch(samples=..., steps=...)"
+                    "Monitor(..., time_dim=...) if the input has a time dimension, "
+                    "Monitor(..., steps=...) if the model loops over time in its forward, or "
+                    "batch(samples=..., steps=...)"
                 )
             lasting = torch.full((batch.steps,), batch.samples, dtype=torch.float64, device="cpu")
             staged.step_samples = lasting
@@ -561,7 +567,7 @@ class Monitor:
     def _add_until(
         self, staged: RunData, rows: Mapping[str, Mapping[RowKey, Series]], until: Tensor
     ) -> None:
-        """Add what happened until each sample stopped."""
+        """Add the counts until each sample stopped."""
         staged.until_samples, staged.until_steps = len(until), int(until.sum())
         for what in fields(StoppedTotals):
             for key, series in rows.get(what.name, {}).items():
@@ -585,34 +591,35 @@ class Monitor:
         before_batch: Callable[[nn.Module], object] | None = None,
         progress: bool | None = None,
     ) -> Report:
-        """Run the model on all batches of a loader, without gradient, and report.
+        """Run the model on all batches of a loader, without gradient, and return the report.
 
-        The model stays in the mode it is in (``train`` or ``eval``); counts go on from where they
-        were.
+        The mode of the model (``train`` or ``eval``) does not change. New counts are added to the
+        existing ones.
 
         Args:
-            loader: Batches, as a ``DataLoader`` or a list gives them. Without ``prepare`` each is a
-                tensor, a sequence whose first entry is the input, or a dict of keyword arguments.
-            device: Where to move the tensors among the model's arguments, if anywhere.
+            loader: Iterable of batches, such as a ``DataLoader`` or a list. Without ``prepare``,
+                each batch is a tensor, a sequence whose first entry is the input, or a dict of
+                keyword arguments.
+            device: Device to which tensors among the model's arguments are moved; None: not moved.
             prepare: Function from a batch to the arguments of the model: a tuple of positional
-                arguments, a dict of keyword arguments, or one value. It leaves out targets, repeats
-                an image over time, encodes it.
+                arguments, a dict of keyword arguments, or one value. It may drop targets, repeat an
+                image over time, or encode it.
             before_batch: Function of the model that is called before each batch, to reset the
-                states of its neurons (SpikingJelly: ``functional.reset_net``). Without it, states
-                of known neurons that go on from batch to batch are noted in the report.
+                states of its neurons (SpikingJelly: ``functional.reset_net``). Without it, the
+                report notes states of known neurons that persist from batch to batch.
             progress: Whether to show a progress bar; None shows one on a terminal or in a notebook,
                 if tqdm is installed.
 
         Returns:
-            What :meth:`compute` gives.
+            The report, as :meth:`compute` returns it.
 
         Raises:
-            TypeError: If ``loader`` gives no batches, or is a single one, or an argument is of the
-                wrong type.
+            TypeError: If ``loader`` is not an iterable of batches, is a single batch, or an
+                argument has the wrong type.
             ImportError: If ``progress`` is True and tqdm is not installed.
-            RuntimeError: If weights have other zeros after the last batch than at the first one;
-                with ``prepare`` or ``before_batch``, which may write to weights, they are compared
-                before every batch instead.
+            RuntimeError: If the zeros of the weights after the last batch differ from those at the
+                first one. With ``prepare`` or ``before_batch``, which may write to weights, the
+                weights are compared before every batch instead, and changes are allowed.
 
         Example:
             >>> import torch
@@ -647,7 +654,7 @@ class Monitor:
                     with carried.watched() if watches else nullcontext():
                         self.model(*args, **kwargs)
                     if watches:
-                        looks_at_states = False  # one batch tells
+                        looks_at_states = False  # one batch is enough
                         self._state = self._state.add(RunData(notes=carried.notes()))
                     self._weights_are_fixed = not runs_user_code
                 if not runs_user_code:
@@ -658,15 +665,15 @@ class Monitor:
         return self.compute()
 
     def batch_synops(self) -> dict[str, Tensor]:
-        """Synops of the last batch, as means per sample with gradient.
+        """Return the synops of the last batch, as means per sample with gradient.
 
         Returns:
-            Dict of a 0-dim float64 tensor per layer with spikes at its input, and their sum as
-            ``"total"``. Products of two activations have no gradient and are left out.
+            Dict with a 0-dim float64 tensor for each layer whose input is spikes, and their sum as
+            ``"total"``. Products of two activations have no gradient and are excluded.
 
         Raises:
-            RuntimeError: If the monitor is not differentiable, no batch was complete, one is open,
-                or a reentrant checkpoint ran a part of it without gradient.
+            RuntimeError: If the monitor is not differentiable, no batch is complete, one is open,
+                or a reentrant checkpoint ran a part of the model without gradient.
 
         Example:
             >>> import torch
@@ -693,10 +700,11 @@ class Monitor:
             raise RuntimeError("batch_synops: expected a complete batch before it, found none")
         if self._recorder.checkpointed:
             raise RuntimeError(
-                "batch_synops: expected a forward with gradient, found a checkpoint with "
-                "use_reentrant=True, which makes it in the backward; give use_reentrant=False"
+                "batch_synops: expected a forward pass with gradient, found a checkpoint with "
+                "use_reentrant=True, which repeats the forward pass with gradient only in the "
+                "backward pass; give use_reentrant=False"
             )
-        # A batch without samples has no synops: zero, which leaves a loss as it is.
+        # A batch without samples has zero synops, which do not change a loss.
         samples = max(1, self._batch_samples)
         values = {
             name: _sum_of(self._recorder.synops[key]) / samples
@@ -715,16 +723,17 @@ class Monitor:
         return self._state.rows[key].was_called_with("analog")
 
     def compute(self) -> Report:
-        """Report all that was counted since the last reset, over all ranks.
+        """Return the report of all counts since the last reset, summed over all ranks.
 
-        In a process group every rank must call it, also one that saw no batch; all get the same.
+        In a process group every rank must call it, even without a batch; all receive the same
+        report.
 
         Returns:
             The report.
 
         Raises:
-            ValueError: If NaN or infinite inputs were met on an accelerator, or data that
-                contradict a declaration; of a strict monitor also if something was not counted.
+            ValueError: If an accelerator received NaN or infinite inputs, data contradict a
+                declaration, or ``strict`` is set and something was not counted.
         """
         report = report_of(
             self._sum_over_ranks(),
@@ -747,12 +756,12 @@ class Monitor:
         if not (dist.is_available() and dist.is_initialized()):
             return state
         rank = dist.get_rank(group)
-        if rank < 0:  # it is not part of the group
+        if rank < 0:  # this process is not in the group
             return state
         return sum_over_ranks(state, self._facts(), rank, all_reduce(group))
 
     def _facts(self) -> dict[str, Any]:
-        """Return what must be the same wherever counts are added up."""
+        """Return the arguments that must be equal for counts to be added, as plain data."""
         return self._declared.facts() | {
             "model": root_name(self.model),
             "dt": self.dt,
@@ -767,18 +776,18 @@ class Monitor:
     # ------------------------------------------------------------------- save and resume
 
     def state_dict(self, all_ranks: bool = False) -> dict[str, Any]:
-        """Everything counted up to the last complete batch, to be saved.
+        """Return all counts up to the last complete batch, to be saved.
 
-        It holds plain data and tensors, as ``torch.load(weights_only=True)`` takes them. Unlike
-        parameters it is not part of the model's ``state_dict``: save it beside.
+        They consist of plain data and tensors that ``torch.load(weights_only=True)`` accepts. They
+        are not part of the model's ``state_dict`` and must be saved separately.
 
         Args:
-            all_ranks: Whether to give the sum over all ranks (collective: every rank must call it,
-                all get the same), for one file of all; load it on one rank then. Else each rank
-                gets its own, for a file of each.
+            all_ranks: True returns the sum over all ranks, for a single file. This is collective:
+                every rank must call it, and all receive the same. Load the file on one rank only.
+                False returns the counts of this rank, for one file per rank.
 
         Returns:
-            What :meth:`load_state_dict` and :meth:`merge_state` take, on any number of ranks.
+            State for :meth:`load_state_dict` and :meth:`merge_state`, on any number of ranks.
 
         Example:
             >>> import torch
@@ -795,35 +804,37 @@ class Monitor:
         """
         state = self._sum_over_ranks() if all_ranks else self._state.on_host()
         structure, tensors = pack(state)
-        # Copies: what is saved must not change with what is counted next.
+        # Copies: a saved state must not change with later counts.
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
         head = {"format": _FORMAT, "version": _VERSION, "declarations": self._facts()}
         return head | {"structure": structure, "tensors": copies}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave, in place of what was counted.
+        """Replace the counts by those of a saved state, to resume from it.
 
         Args:
-            state_dict: Of a monitor with the same declarations, of a model of the same class.
+            state_dict: Result of :meth:`state_dict` of a monitor with the same declarations, whose
+                model has the same class.
 
         Raises:
             TypeError: If it is not a dict.
-            ValueError: If it is of another version, of a monitor with other declarations, or not
-                what a monitor saves. What was counted stays then.
+            ValueError: If it has another version, belongs to a monitor with other declarations, or
+                is not a valid state of a monitor. The counts do not change then.
         """
         self._state = self._loaded("state_dict", state_dict)
         self._forget_batch()
         self._recorder.names.add(self._state.orders())
 
     def merge_state(self, incoming_state: Monitor | Mapping[str, Any]) -> None:
-        """Add what another monitor counted, such as that of another rank or job.
+        """Add the counts of another monitor, such as that of another rank or job.
 
         Args:
             incoming_state: A monitor with the same declarations, or its :meth:`state_dict`.
 
         Raises:
             TypeError: If it is neither.
-            ValueError: As :meth:`load_state_dict`, and if a layer is another one there.
+            ValueError: For the reasons of :meth:`load_state_dict`, or if a layer has another weight
+                shape there.
 
         Example:
             >>> import torch
@@ -846,12 +857,12 @@ class Monitor:
     def _loaded(self, argument: str, state_dict: Mapping[str, Any]) -> RunData:
         if not isinstance(state_dict, Mapping):
             raise TypeError(
-                f"{argument}: expected what Monitor.state_dict() gives, found {state_dict!r:.200}"
+                f"{argument}: expected a result of Monitor.state_dict(), found {state_dict!r:.200}"
             )
         facts = self._facts()
         for key, expected in (("format", _FORMAT), ("version", _VERSION), ("declarations", facts)):
             found = state_dict.get(key)
-            if repr(found) != repr(expected):  # of what is not plain data == may give a tensor
+            if repr(found) != repr(expected):  # == of untrusted values may return a tensor
                 raise ValueError(
                     f"{argument}: expected the {key} {expected!r}, found {found!r:.999}"
                 )
@@ -863,7 +874,7 @@ class Monitor:
         return unpack(structure, copies)
 
     def reset(self) -> None:
-        """Forget all that was counted; in an open batch, the batch as well."""
+        """Discard all counts, including those of an open batch."""
         self._state = RunData()
         self._recorder.clear()
         self._recorder.forget_names()
@@ -876,17 +887,17 @@ class Monitor:
 
 
 def _sum(one: int | None, other: int | None) -> int | None:
-    """The sum, if both are known."""
+    """Return the sum; None unless both are known."""
     return None if one is None or other is None else one + other
 
 
 def _sum_of(parts: list[Tensor]) -> Tensor:
-    """The sum of all elements, float64."""
+    """Return the sum of all elements, float64."""
     return torch.cat([part.reshape(-1) for part in parts]).to(torch.float64).sum()
 
 
 def _require_batches(loader: object) -> None:
-    """Refuse a batch in place of batches: its samples would be taken for batches."""
+    """Refuse a single batch: iterating over it would treat its samples as batches."""
     found = type(loader).__name__
     if isinstance(loader, Tensor | Mapping):
         raise TypeError(
@@ -900,7 +911,7 @@ def _require_batches(loader: object) -> None:
 def _arguments(
     batch: Any, prepare: Callable[[Any], Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the model for one batch."""
+    """Return the arguments of the model for one batch."""
     if prepare is not None:
         batch = prepare(batch)
         if isinstance(batch, tuple):
@@ -919,7 +930,7 @@ def _to(value: Any, device: torch.device | str | None) -> Any:
 
 
 def _sizes(values: Iterable[Any], time_dim: int | None) -> list[list[int]]:
-    """Sizes that a state of neurons has, too: without the number of steps."""
+    """Return the shapes of the tensors without time, on which the shapes of states depend."""
     sizes = [list(value.shape) for value in values if isinstance(value, Tensor)]
     for shape in sizes:
         if time_dim is not None and -len(shape) <= time_dim < len(shape):
@@ -928,9 +939,12 @@ def _sizes(values: Iterable[Any], time_dim: int | None) -> list[list[int]]:
 
 
 def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any]:
-    """The batches, with a bar if it was asked for, or would be seen and can be shown."""
+    """Return the batches, with a progress bar if requested.
+
+    None shows the bar only if the output is visible and tqdm is installed.
+    """
     if progress is None:
-        # On a terminal, or in a notebook, whose streams are of its kernel.
+        # Visible: a terminal, or a notebook, where stderr is a stream of ipykernel.
         stream = sys.stderr
         seen = stream is not None and (
             stream.isatty() or type(stream).__module__.startswith("ipykernel")

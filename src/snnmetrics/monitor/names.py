@@ -1,4 +1,4 @@
-"""Names of modules in rows: paths without what DDP, FSDP and compilation add to them."""
+"""Names of modules in rows: paths without the additions of DDP, FSDP and compilation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-# What compilation and activation checkpointing put into the path of a module.
+# Path components that compilation and activation checkpointing insert.
 _INNER_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def plain_name(path: str, root: nn.Module) -> str:
-    """The name of a module without what DDP and compilation add; that of the root is its class."""
+    """Return a path without the components of wrappers; for the root, its class name."""
     while (wrapper := _wrapper(root)) is not None:
         path = path.removeprefix(wrapper).removeprefix(".")
         root = getattr(root, wrapper)
@@ -21,10 +21,10 @@ def plain_name(path: str, root: nn.Module) -> str:
 
 
 def class_name(module: nn.Module) -> str:
-    """The name of a module's class, without what ``fully_shard`` puts before it.
+    """Return the class name of a module, without the class that ``fully_shard`` prepends.
 
-    Quantised layers have the names that PyTorch prints, such as ``"QuantizedLinear"``: their
-    classes are named as those of layers that are not quantised.
+    Quantised layers have the name that PyTorch prints, such as ``"QuantizedLinear"``: their class
+    has the same name as that of the float layer.
     """
     if is_quantised(module):
         return str(module._get_name())
@@ -33,12 +33,12 @@ def class_name(module: nn.Module) -> str:
 
 
 def is_quantised(module: Any) -> bool:
-    """Whether a module is a quantised layer with a packed weight, of PyTorch."""
+    """Whether a module is a quantised layer of PyTorch with a packed weight."""
     return any(cls.__name__ == "WeightedQuantizedModule" for cls in type(module).__mro__)
 
 
 def root_name(root: nn.Module) -> str:
-    """The class name of the model itself."""
+    """Return the class name of the model without wrappers."""
     return plain_name("", root)
 
 

@@ -1,8 +1,8 @@
-"""Counts of a monitor as a structure of plain data and named tensors: saved, sent, added up.
+"""Counts of a monitor as a structure of plain data and named tensors.
 
-Ranks exchange their counts in this form, and add the tensors of equal structures; a file holds the
-same two parts. Both follow from the type hints of ``RunData`` and of the objects in it: a field
-that adds up is a tensor, every other field is in the structure.
+Ranks exchange their counts in this form and add the tensors of equal structures. A saved state
+contains the same two parts. Both are derived from the type hints of ``RunData`` and of its nested
+objects: a field that adds up is a tensor, every other field (a "fact") is part of the structure.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Packed(NamedTuple):
     """A run in two parts.
 
     Attributes:
-        structure: Names, operations, shapes, notes: dicts, lists, text and numbers.
-        tensors: Everything that adds up, by name; names and shapes follow from the structure.
+        structure: Names, operations, shapes and notes, as dicts, lists, text and numbers.
+        tensors: All fields that add up, by name; names and shapes follow from the structure.
     """
 
     structure: dict[str, Any]
@@ -51,27 +51,27 @@ class Packed(NamedTuple):
 class _Codec(Protocol):
     """Functions that pack and unpack one field.
 
-    ``owner`` is the object that has the field; while it is unpacked, its facts.
+    ``owner`` is the object that has the field. While this object is unpacked, it is its facts.
     """
 
     def facts(self, value: Any) -> Any:
-        """Return the facts of a value, which do not add up, as plain data; None without facts."""
+        """Return the facts of a value (parts that do not add up) as plain data, or None."""
 
     def check(self, facts: Any, path: str) -> Any:
-        """Check facts that were read, and return what they stand for."""
+        """Check facts from a saved state or another rank, and return them parsed."""
 
     def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors of a value, which add up, by name."""
+        """Yield the tensors of a value (parts that add up) with their names."""
 
     def blank(self, facts: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
-        """Yield zeros in the shapes of these tensors, without memory of their own."""
+        """Yield zeros in the shapes of these tensors, expanded so that they use no memory."""
 
     def value(self, facts: Any, at: str, owner: Any, tensors: Tensors) -> Any:
-        """Return the value of the field."""
+        """Return the value of the field from its facts and tensors."""
 
 
 class _Summed:
-    """Base of fields that add up and have no facts."""
+    """Base class for fields that add up and have no facts."""
 
     def facts(self, value: Any) -> Any:
         return None
@@ -98,7 +98,7 @@ class _Number(_Summed):
 
 
 class _Table(_Summed):
-    """Counts by kind, a line for each kind that the operation of the row may have."""
+    """Counts by kind, one table row for each kind that the operation may have."""
 
     def tensors(self, value: Any, at: str, owner: Any) -> Iterator[tuple[str, Tensor]]:
         yield at, owner.totals_of()
@@ -131,7 +131,7 @@ class _Fact:
 
 
 class _Words(_Fact):
-    """A set of text."""
+    """A set of strings."""
 
     def __init__(self) -> None:
         super().__init__(tuple[str, ...])
@@ -144,7 +144,7 @@ class _Words(_Fact):
 
 
 class _Map:
-    """A tensor that adds up, if there is one; its shape is a fact."""
+    """A tensor that adds up, or None; its shape is a fact."""
 
     check = staticmethod(schema.optional(schema.sizes))
 
@@ -164,7 +164,7 @@ class _Map:
 
 
 class _Spread:
-    """The distribution of a quantity; whether time steps are known is a fact."""
+    """A distribution over samples; whether its peak over time steps is known is a fact."""
 
     check = staticmethod(schema.truth)
 
@@ -193,7 +193,7 @@ class _Spread:
 
 
 class _Steps:
-    """A curve over time steps; whether steps are known, and how many, are facts."""
+    """A curve over time steps; the number of steps, or None if unknown, is a fact."""
 
     check = staticmethod(schema.optional(schema.whole))
 
@@ -216,7 +216,7 @@ class _Steps:
 
 
 class _Entries:
-    """A dict; keys are facts, entries that are None are left out."""
+    """A dict; keys are facts, entries that are None are omitted."""
 
     def __init__(self, key: Any, entry: _Codec) -> None:
         self._key, self._entry = key, entry
@@ -250,7 +250,7 @@ class _Entries:
 
 
 class _Object:
-    """A dataclass, field by field."""
+    """A dataclass; each field has its own codec."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -284,7 +284,7 @@ class _Object:
 
 
 def _codec(hint: Any) -> _Codec:
-    """Return the functions for a field of a type."""
+    """Return the codec for a field of this type."""
     if hint in _BY_TYPE:
         return _BY_TYPE[hint]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -351,18 +351,18 @@ def _run() -> _Object:
 
 
 def pack(run: RunData) -> Packed:
-    """Pack a run whose figures are on the host. The tensors may be those of the run."""
+    """Pack a run whose figures are on the host. The tensors may share memory with the run."""
     return Packed(_run().facts(run), dict(_run().tensors(run, "", None)))
 
 
 def unpack(structure: Mapping[str, Any], tensors: Tensors) -> RunData:
-    """Unpack a run. It may hold the given tensors themselves."""
+    """Unpack a run. It may share memory with the given tensors."""
     run: RunData = _run().value(_run().check(structure, "structure"), "", None, tensors)
     return run
 
 
 def blank_tensors(structure: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return zeros in the shapes of a structure. They take no memory: do not write into them."""
+    """Return zeros in the shapes of a structure, expanded from a scalar: do not write into them."""
     return dict(_run().blank(_run().check(structure, "structure"), "", None))
 
 
@@ -380,7 +380,7 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
             check_operation(vars(row.operation), "operation")
     except ValueError as error:
         return f"expected the structure of a monitor's state, found another ({error})"
-    # Keys that are there twice, sets that are not in their order, facts that do not fit others.
+    # Duplicate keys, unsorted sets, and facts that contradict each other.
     if pack(run).structure != structure or not _is_consistent(run):
         return "expected the structure of a monitor's state as it was saved, found another"
     if not isinstance(tensors, Mapping) or set(tensors) != set(expected):
@@ -393,7 +393,7 @@ def problem_with(structure: Any, tensors: Any) -> str | None:
 
 
 def _is_consistent(run: RunData) -> bool:
-    """Whether facts that a run holds twice agree."""
+    """Whether facts that a run contains twice agree."""
     return (
         all(
             all(f"{name}.".startswith(f"{key.module}.") for name in row.names)
@@ -425,8 +425,8 @@ def _problem_with_tensor(name: str, value: Any, blank: Tensor) -> str | None:
     if value.layout is not torch.strided or value.is_meta:
         return f"expected '{name}' dense and with values, found {value.layout} on {value.device}"
     if bool((value < 0).any()):
-        return f"expected no negative numbers in '{name}', found {value.min().item()}"
-    # Of layers they may be there, of an accelerator: then compute() raises.
+        return f"expected non-negative numbers in '{name}', found {value.min().item()}"
+    # Counts of layers from an accelerator may be NaN or infinite; compute() raises then.
     if not name.startswith(("rows.", "neurons.")) and not bool(value.isfinite().all()):
         return f"expected finite numbers in '{name}', found others"
     return None

@@ -2,8 +2,8 @@
 
 The leading dimensions of an input are samples, time steps and positions, or all of these flattened
 into one. Their meaning follows from the declared order of ``batch_dim`` and ``time_dim``, and from
-the number of calls: a layer in a loop over time is called once per step. If exactly one reading
-fits, it is used; if none or several fit, a ``ValueError`` is raised.
+the number of calls: a layer in a loop over time is called once per step. If exactly one
+interpretation fits, it is used; if none or several fit, a ``ValueError`` is raised.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class VectorFigures(NamedTuple):
 
     Attributes:
         call: Number of the call of the model in this batch, from 0.
-        values: Of each vector; the shape is that of the leading dimensions, float64.
-        by_core: Whether the last dimension of ``values`` is one more: the cores.
+        values: Value of each vector, in the shape of the leading dimensions; float64.
+        by_core: Whether ``values`` has a further, last dimension: the cores.
     """
 
     call: int
@@ -38,18 +38,22 @@ class VectorFigures(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Leading dimensions."""
+        """Sizes of the leading dimensions."""
         return tuple(self.values.shape[:-1] if self.by_core else self.values.shape)
 
     def summed(self, *lead: int) -> Tensor:
-        """The sum over positions, which come last of the leading dimensions."""
+        """Return the sum over positions, the last of the leading dimensions.
+
+        Args:
+            lead: Sizes of the leading dimensions before the positions.
+        """
         rest = math.prod(self.sizes) // max(1, math.prod(lead))
         cores = self.values.shape[-1:] if self.by_core else ()
         return self.values.reshape(*lead, rest, *cores).sum(len(lead))
 
 
 def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Tensor:
-    """Synops of each input vector, float64, in the shape of the batch dimensions."""
+    """Return the synops of each input vector, float64, in the shape of the batch dimensions."""
     sizes = [x.shape[d] for d in batch_dims]
     neurons = [d for d in range(x.ndim) if d not in batch_dims]
     fanout = fanout.expand([x.shape[d] for d in neurons]).reshape(-1)
@@ -59,7 +63,10 @@ def vector_synops(x: Tensor, batch_dims: tuple[int, ...], fanout: Tensor) -> Ten
 
 
 def vector_events(x: Tensor, batch_dims: tuple[int, ...]) -> Tensor:
-    """Nonzero elements of each input vector, float64, in the shape of the batch dimensions."""
+    """Return the number of nonzero elements of each input vector.
+
+    The result is float64, in the shape of the batch dimensions.
+    """
     neurons = [d for d in range(x.ndim) if d not in batch_dims]
     found = torch.count_nonzero(x, neurons) if neurons else x.ne(0)
     kept = [d for d in range(x.ndim) if d in batch_dims]
@@ -77,7 +84,7 @@ class Batch:
         seconds: Duration of each sample, if known.
         time_first: Whether time comes before the batch in flattened dimensions; ``None`` if the
             order was not declared.
-        option: Argument of the monitor that takes the attribution, for messages.
+        option: Argument of the monitor that requires the attribution, for messages.
     """
 
     samples: int
@@ -89,32 +96,32 @@ class Batch:
 
     @property
     def steps_per_call(self) -> int:
-        """Time steps of one call of the model; 1 where time is not known.
+        """Time steps of one call of the model; 1 if the number of steps is unknown.
 
         Raises:
-            ValueError: If the calls do not share the steps evenly.
+            ValueError: If the number of steps is not divisible by the number of calls.
         """
         if not self.steps:
             return 1
         if self.steps % max(1, self.calls):
             raise ValueError(
-                f"{self.option}: expected as many time steps in each call of the model, found "
-                f"steps={self.steps} in {self.calls} calls"
+                f"{self.option}: expected the same number of time steps in each call of the model, "
+                f"found steps={self.steps} in {self.calls} calls"
             )
         return self.steps // max(1, self.calls)
 
 
 class Series(NamedTuple):
-    """A figure by time step and sample, ``(T, B)``; not ``timed``: ``(1, B)``, over all steps.
+    """A figure by time step and sample, ``(T, B)``; if not ``timed``, summed over time, ``(1, B)``.
 
-    There may be a further dimension, of cores.
+    A further dimension, of cores, may follow.
     """
 
     values: Tensor
     timed: bool
 
     def untimed(self) -> Series:
-        """The sum over all steps."""
+        """Return the sum over all steps."""
         return Series(self.values.sum(0, keepdim=True), False)
 
 
@@ -122,12 +129,12 @@ def series_of(name: str, seen: Sequence[VectorFigures], batch: Batch) -> Series:
     """Attribute a figure of one operation to samples and, where possible, to time steps.
 
     Raises:
-        ValueError: If the leading dimensions do not fit what was declared.
+        ValueError: If the leading dimensions contradict the declarations.
     """
     steps = batch.steps_per_call
     if steps == 1 and [vectors.call for vectors in seen] == list(range(batch.steps or 0)):
         sizes = seen[0].sizes
-        if all(vectors.sizes == sizes for vectors in seen):  # a loop outside
+        if all(vectors.sizes == sizes for vectors in seen):  # a loop around the model
             _reading(name, sizes, 1, batch, steps)
             values = torch.stack([vectors.values for vectors in seen])
             together = VectorFigures(0, values, seen[0].by_core)
@@ -159,8 +166,8 @@ def _one_call(name: str, seen: Sequence[VectorFigures], batch: Batch, steps: int
             single.append(vectors.summed(batch.samples))
     if single:
         values = torch.stack(single)
-        # Fewer calls than steps are not steps, such as a readout after the last one. Of more calls
-        # it is not known whether they are all of one step after all of another.
+        # Fewer calls than steps are not one per step: the layer may be a readout after the last
+        # step. If there are more, their order (step by step or not) is unknown.
         if len(single) != steps and steps > 1:
             whole.append(Series(values, True).untimed())
         else:
@@ -169,7 +176,7 @@ def _one_call(name: str, seen: Sequence[VectorFigures], batch: Batch, steps: int
 
 
 def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps: int) -> str:
-    """Return whether the leading dimensions of an input are of one time step or of all."""
+    """Return "one step" or "all steps": the time steps in the leading dimensions of an input."""
     samples, first = batch.samples, sizes[0] if sizes else 1
     declared = batch.time_first is not None
     lead = (steps, samples) if batch.time_first else (samples, steps)
@@ -181,13 +188,13 @@ def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps:
     if steps == 1:  # one step is all steps
         fits = fits[-1:]
     elsewhere = _may_be_elsewhere(sizes, batch, steps, lead)
-    if not fits and first == samples:  # neither: once for all steps together
+    if not fits and first == samples:  # neither: a call for all time steps together
         fits.append("one step")
         elsewhere |= bool(batch.time_first) and _may_be_steps(sizes, batch, steps)
     if len(fits) == 1 and not elsewhere:
         return fits[0]
     raise ValueError(
-        f"{batch.option}: {name}: expected an input whose leading dimensions tell the "
+        f"{batch.option}: {name}: expected an input whose leading dimensions distinguish the "
         f"{samples} samples from the time steps, found leading dimensions {sizes} in "
         f"{calls} call(s) of the layer, and {_declared(batch, steps)}. {_advice(fits, batch)}"
     )
@@ -196,7 +203,7 @@ def _reading(name: str, sizes: tuple[int, ...], calls: int, batch: Batch, steps:
 def _may_be_elsewhere(
     sizes: tuple[int, ...], batch: Batch, steps: int, lead: tuple[int, int]
 ) -> bool:
-    """Whether the batch may be in a dimension other than the first ones."""
+    """Whether a dimension other than the first ones may be the batch."""
     samples = batch.samples
     if samples == 1:
         return False
@@ -209,7 +216,7 @@ def _may_be_elsewhere(
 
 
 def _may_be_steps(sizes: tuple[int, ...], batch: Batch, steps: int) -> bool:
-    """Whether the first of several dimensions may be time, and the batch among the others."""
+    """Whether the first of several dimensions may be time, with the batch among the others."""
     rest = math.prod(sizes[1:])
     return len(sizes) > 1 and 1 < steps == batch.samples and rest % batch.samples == 0
 
@@ -224,11 +231,11 @@ def _declared(batch: Batch, steps: int) -> str:
 def _advice(fits: list[str], batch: Batch) -> str:
     if batch.time_first is None:
         return (
-            "Give Monitor(..., batch_dim=1, time_dim=0) or (batch_dim=0, time_dim=1), and where "
-            "the input itself has no steps 'with monitor.batch(samples=..., steps=...):'"
+            "Give Monitor(..., batch_dim=1, time_dim=0) or (batch_dim=0, time_dim=1); if the "
+            "input has no time dimension, also use 'with monitor.batch(samples=..., steps=...):'"
         )
     if fits:
-        return "Several readings would fit; a batch of another size tells them apart"
+        return "Several interpretations fit; use a batch of another size"
     return "Leading dimensions in another order cannot be attributed; exclude the layer"
 
 
@@ -243,10 +250,10 @@ def _sum(parts: Sequence[Series]) -> Series:
 def sums_of(
     rows: Mapping[RowKey, Series], groups: Mapping[str, Sequence[RowKey]]
 ) -> dict[tuple[str, RowKey | str], Series]:
-    """A figure of layers, of groups and in total.
+    """Sum a figure of layers over groups and in total; layers are included as they are.
 
     Args:
-        rows: The figure by row, of those that were seen.
+        rows: The figure by row, for rows called in the batch.
         groups: Rows by group.
     """
     members: dict[tuple[str, RowKey | str], list[Series]] = {
@@ -263,14 +270,14 @@ def sums_of(
 def distributions_of(
     sums: Mapping[tuple[str, RowKey | str], Series], batch: Batch
 ) -> dict[Key, Distribution | None]:
-    """The synops of the samples of one batch.
+    """Return the distributions of synops over the samples of one batch.
 
     Args:
-        sums: From :func:`sums_of`.
+        sums: Result of :func:`sums_of`.
         batch: The batch, of at least one sample.
 
     Raises:
-        ValueError: If figures are beyond what float64 holds the squares of.
+        ValueError: If the square of a figure overflows float64.
     """
     durations = (None, batch.seconds) if batch.seconds else (None,)
     return {

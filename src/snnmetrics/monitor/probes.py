@@ -1,4 +1,4 @@
-"""Metrics of the user's own at modules: inputs, outputs, membrane potentials, gradients."""
+"""Metrics of the user on tensors at modules: inputs, outputs, membrane potentials, gradients."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from snnmetrics.monitor.transforms import outside_of_transforms
 from snnmetrics.ops.parsers import unwrapped
 
 PLACES = ("input", "output", "membrane", "gradient")
-"""Places at a module that a metric can be at."""
+"""Places at a module at which a metric can be."""
 _AT_INPUT = frozenset({"input", "gradient"})
-# What torchmetrics keeps beside the states.
+# Attributes that torchmetrics updates besides the states.
 _BOOKKEEPING = ("_update_count", "_computed", "_forward_cache")
 
 
 class Probes:
-    """Metrics that tensors at modules update; restored when a batch or call fails.
+    """Metrics that are updated with tensors at modules, and restored if a batch or call fails.
 
     Args:
         metrics: The metrics by place.
         modules: The modules of the model, by name.
-        time_dim: Dimension of the model's input that is time; None: it has no time, or one step.
+        time_dim: Time dimension of the model's input; None: the input has no time dimension.
 
     Raises:
         TypeError: If one is not a metric.
-        ValueError: If membrane potentials are asked of what is not known as neurons.
+        ValueError: If a membrane potential is requested of a module that is not a known neuron.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Probes:
             name, _, place = probe.rpartition(".")
             if place == "membrane" and neuron_type(modules[name]) is None:
                 raise ValueError(
-                    f"probes[{probe!r}]: expected a module of spiking neurons that is known, found "
-                    f"{type(modules[name]).__name__}; register_neuron() makes it known"
+                    f"probes[{probe!r}]: expected a known module of spiking neurons, found "
+                    f"{type(modules[name]).__name__}; register it with register_neuron()"
                 )
         self._metrics = dict(metrics)
         self._by_module: dict[str, list[tuple[str, str, Metric]]] = {}
@@ -63,11 +63,11 @@ class Probes:
         return bool(self._metrics)
 
     def before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take what enters a module that is called, which may write to it.
+        """Update the metrics at the input of a module, before the module can write to it.
 
         Raises:
             TypeError: If a metric refuses the tensor; the message names the place.
-            ValueError: Likewise, or if there is no such tensor.
+            ValueError: For the same reason, or if there is no tensor at the place.
         """
         for place, probe, metric in self._by_module.get(name, ()):
             if place not in _AT_INPUT:
@@ -80,11 +80,11 @@ class Probes:
                 self._gradients.listen(probe, metric, x)
 
     def after(self, name: str, module: nn.Module, output: Any) -> None:
-        """Take what a module that returned gives or holds.
+        """Update the metrics at the output and the membrane potential of a module that returned.
 
         Raises:
             TypeError: If a metric refuses the tensor; the message names the place.
-            ValueError: Likewise, or if there is no such tensor.
+            ValueError: For the same reason, or if there is no tensor at the place.
         """
         for place, probe, metric in self._by_module.get(name, ()):
             if place in _AT_INPUT:
@@ -98,28 +98,28 @@ class Probes:
                 _update(probe, metric, _named(probe, neurons.membrane, module, output))
 
     def release(self) -> None:
-        """The monitor is detached: leave no hook at tensors that the user keeps."""
+        """Remove hooks from tensors that the user may keep, when the monitor is detached."""
         self._gradients.release()
 
     def _require_time(self, probe: str, metric: Metric) -> None:
-        """Refuse a metric with a time dimension where each call is one step of a loop.
+        """Refuse a metric with a time dimension if each call is one step of a loop.
 
         Raises:
-            ValueError: If it is updated again in a batch whose input has no time.
+            ValueError: If it is updated a second time in a batch whose input has no time dimension.
         """
         time_dim = _time_dim_of(metric)
         if probe in self._updated and time_dim is not None and self._time_dim is None:
             raise ValueError(
                 f"probes[{probe!r}]: expected a metric with time_dim=None in a loop over steps, "
                 f"where each call is one step, found {type(metric).__name__} with "
-                f"time_dim={time_dim}, which would take another dimension for time. If calls have "
-                "all steps, declare Monitor(..., time_dim=...)"
+                f"time_dim={time_dim}, which would treat another dimension as time. If each call "
+                "has all steps, declare Monitor(..., time_dim=...)"
             )
         self._updated.add(probe)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """A batch: the metrics are as they were before it, if it fails."""
+        """Begin a batch; restore the metrics if it fails."""
         self._updated.clear()
         self._gradients.begin()
         with self.call():
@@ -127,12 +127,12 @@ class Probes:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """A call of the model in a batch: the metrics are as they were before it, if it fails."""
+        """Begin a call of the model in a batch; restore the metrics if it fails."""
         updated = set(self._updated)
         states = [
             (one, _kept(one))
             for metric in self._metrics.values()
-            for one in metric.modules()  # a wrapper has its states in the metric within
+            for one in metric.modules()  # the states of a wrapper are in the wrapped metric
             if isinstance(one, Metric)
         ]
         try:
@@ -149,23 +149,23 @@ class Probes:
 def _update(probe: str, metric: Metric, x: Tensor) -> None:
     def update() -> None:
         with outside_of_transforms(), torch.no_grad():
-            given = unwrapped(x).detach()  # a metric that keeps it must not keep its graph
+            given = unwrapped(x).detach()  # so that a metric that keeps it does not keep its graph
             metric.update(given.clone() if _keeps_tensors(metric) else given)
 
     _checked(probe, update)
 
 
 def _checked(probe: str, update: Callable[[], None]) -> None:
-    """Update a metric; what it refuses is refused with the name of the place."""
+    """Update a metric; errors name the place."""
     _named(probe, update)
 
 
 def _named(probe: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; its errors name the place.
+    """Call a function; errors name the place.
 
     Raises:
-        TypeError: As the function does.
-        ValueError: As the function does.
+        TypeError: If the function raises a ``TypeError``.
+        ValueError: If the function raises a ``ValueError``.
     """
     try:
         return function(*args)
@@ -175,20 +175,20 @@ def _named(probe: str, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _time_dim_of(metric: Metric) -> int | None:
-    """The time dimension of a metric, or of the one that it shows a number of."""
+    """Return the time dimension of a metric, or of the metric that a ``ScalarView`` wraps."""
     shown = getattr(metric, "metric", metric)
     time_dim = getattr(shown, "time_dim", None)
     return time_dim if isinstance(time_dim, int) else None
 
 
 def _keeps_tensors(metric: Metric) -> bool:
-    """Whether a metric may keep what it is given, which the model may write to later."""
+    """Whether a metric has list states and may keep its input, which the model may overwrite."""
     metrics = [one for one in metric.modules() if isinstance(one, Metric)]
     return any(isinstance(state, list) for one in metrics for state in one._defaults.values())
 
 
 def _kept(metric: Metric) -> dict[str, Any]:
-    """States and bookkeeping; of a list, which only grows, its entries as they are."""
+    """Return copies of states and bookkeeping. Lists only grow, so their entries are not cloned."""
     states = {
         name: state.clone() if isinstance(state, Tensor) else list(state)
         for name, state in metric.metric_state.items()
@@ -202,4 +202,4 @@ def _tensor_in(place: str, values: tuple[Any, ...]) -> Tensor:
             return value
         if isinstance(value, list | tuple) and value:
             return _tensor_in(place, tuple(value))
-    raise ValueError(f"probes[{place!r}]: expected a tensor there, found none")
+    raise ValueError(f"probes[{place!r}]: expected a tensor at this place, found none")

@@ -35,8 +35,8 @@ from snnmetrics.report.run_data import RunData
 from snnmetrics.tensors.kinds import InputKind
 
 _UNCLEAR = (
-    "its input was analog in some calls and not in others: no figures over samples or time steps "
-    "of what it is part of; declare its kind"
+    "analog in some calls and not in others: sums that include it have no figures over samples or "
+    "time steps; declare its kind"
 )
 
 
@@ -51,11 +51,11 @@ def report_of(
     cores: Cores | None,
     elementwise: bool,
 ) -> Report:
-    """Make the report of a run.
+    """Return the report of a run.
 
     Raises:
-        ValueError: If something is not finite, as it may be on an accelerator, or data contradict a
-            declaration.
+        ValueError: If counts are not finite, which is possible on an accelerator, or data
+            contradict a declaration.
     """
     _check_names(run, declared)
     layers = _layers(run, declared)
@@ -67,7 +67,7 @@ def report_of(
     unclear = [name for name, data in layers.items() if kept and _unclear(data)]
     groups = {}
     for group in declared.groups:
-        if group in layers:  # of a module that was added to the model since
+        if group in layers:  # a module of this name was added after the group was declared
             raise ValueError(f"groups: expected a name that no layer has, found {group!r}")
         members = declared.members(group, layers)
         clear = not any(name in members for name in unclear)
@@ -112,7 +112,7 @@ def report_of(
 
 
 def _parameters(model: nn.Module) -> int:
-    """Elements of all parameters, and of what quantised layers have in their place."""
+    """Return the number of parameters, with the packed weights and biases of quantised layers."""
     quantised: list[Any] = [module for module in model.modules() if is_quantised(module)]
     held = [tensor for layer in quantised for tensor in (layer.weight(), layer.bias())]
     return sum(p.numel() for p in (*model.parameters(), *held) if p is not None)
@@ -144,8 +144,8 @@ def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
         row = run.rows[key]
         if not all(math.isfinite(v) for line in row.counts.values() for v in vars(line).values()):
             raise ValueError(
-                f"{name}: expected finite inputs that fit their declaration, found others since "
-                "the last reset"
+                f"{name}: expected finite inputs that agree with their declaration, found others "
+                "since the last reset"
             )
         scale = declared.scale(name)
         factor, by = (None, None) if scale is None else (scale.number, scale.by)
@@ -155,7 +155,7 @@ def _layers(run: RunData, declared: Declarations) -> dict[str, LayerData]:
 
 
 def _left_out_neurons(run: RunData, declared: Declarations) -> Iterator[str]:
-    """Neurons that ran and were not to be counted: they are not missing from the model."""
+    """Yield a note on neurons that ran but are excluded, so that they do not seem to be missing."""
     names = [
         name
         for name in declared.left_out(run.called)
@@ -168,7 +168,7 @@ def _left_out_neurons(run: RunData, declared: Declarations) -> Iterator[str]:
 def _integers_first(
     run: RunData, declared: Declarations, layers: Mapping[str, LayerData]
 ) -> Iterator[str]:
-    """Undeclared integers that enter the first layer: an image looks like spike counts."""
+    """Yield notes on undeclared integers at the first layer: an image looks like spike counts."""
     places = {name: place for place, name in enumerate(declared.modules)}
     left_out = [  # layers that may come first
         places[name]
@@ -188,11 +188,11 @@ def _integers_first(
             )
 
 
-_OF_CODES = "int_mm"  # which takes integers that may stand for other values
+_OF_CODES = "int_mm"  # its integers may be codes of quantised values
 
 
 def _integer_codes(layers: Mapping[str, LayerData]) -> Iterator[str]:
-    """Undeclared integers of which it is not known whether they are counts or quantised values."""
+    """Yield notes on undeclared integers that are either spike counts or quantised values."""
     for name, data in layers.items():
         undeclared = data.declared_kind is None and data.input_scale is None
         of_codes = data.operation.operation == _OF_CODES and data.operation.weight_shape is not None
@@ -205,7 +205,7 @@ def _integer_codes(layers: Mapping[str, LayerData]) -> Iterator[str]:
 
 
 def _steps_inside(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[str]:
-    """Neurons that ran several times per sample, where it is not known that this is time."""
+    """Yield a note on neurons that ran several times per sample without declared time steps."""
     if not (run.samples and run.untimed == run.samples):
         return
     times = {data.elements / (data.neurons * run.samples) for data in neurons.values()}
@@ -213,9 +213,10 @@ def _steps_inside(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[s
         return
     steps = f"{times.pop():g}" if len(times) == 1 else "T"
     yield (
-        f"neurons ran several times per sample, and no time steps were declared: with "
-        f"Monitor(steps={steps}) for a model that loops over time inside, time_dim where its input "
-        "has time, or batch(steps=...) around a loop, there are figures per step and per second"
+        "neurons ran several times per sample, and no time steps were declared; for figures per "
+        f"step and per second, declare Monitor(steps={steps}) if the model loops over time in its "
+        "forward, Monitor(time_dim=...) if its input has a time dimension, or batch(steps=...) "
+        "around a loop"
     )
 
 
@@ -240,9 +241,9 @@ def _check_declared_kind(name: str, data: LayerData) -> None:
 
 
 def _check_names(run: RunData, declared: Declarations) -> None:
-    """Refuse a row that was recorded under a name of which something else was declared.
+    """Refuse a row that was recorded under another name with other declarations.
 
-    While rows are not all known, names are those of the rows so far.
+    Until all rows are known, names follow from the rows so far, and may change.
     """
     for key, name in run.names().items():
         for other in run.rows[key].names - {name}:
@@ -253,22 +254,22 @@ def _check_names(run: RunData, declared: Declarations) -> None:
             if both[0] != both[1]:
                 raise ValueError(
                     "kinds, input_scale, groups, include, exclude: expected the same declarations "
-                    f"of '{other}' and '{name}', found others; the operation was recorded as "
-                    f"'{other}', and bears the name '{name}' now that all rows are known"
+                    f"for '{other}' and '{name}', found different ones; the operation was recorded "
+                    f"as '{other}', and its row is named '{name}' now that all rows are known"
                 )
 
 
 def _with_samples(data: LayerData, run: RunData) -> LayerData:
-    """Add the figures of samples to a layer, if its synops have a meaning."""
+    """Add the figures over samples to a layer that has synops."""
     if not has_synops(epoch_kind(data)):
         return data
-    assert data.key is not None  # it is from a run
+    assert data.key is not None  # rows of a run have keys
     per_sample, per_second = _distributions(run, "layer", data.key)
     return replace(data, per_sample=per_sample, per_second=per_second)
 
 
 def _until(run: RunData, layers: Mapping[str, LayerData]) -> UntilData | None:
-    """What was counted until each sample stopped, if it is known of all layers."""
+    """Return the counts until each sample stopped; None unless known for all layers."""
     if not run.until_samples or not run.until_unknown.isdisjoint(layers):
         return None
     names = {data.key: name for name, data in layers.items()}
@@ -287,12 +288,12 @@ def _until_notes(run: RunData, layers: Mapping[str, LayerData]) -> Iterator[str]
         )
     elif run.until_samples != run.samples:
         yield (
-            f"figures until the samples stopped are of {run.until_samples} of {run.samples} samples"
+            f"figures until the samples stopped cover {run.until_samples} of {run.samples} samples"
         )
 
 
 def _cores(run: RunData, cores: Cores | None) -> dict[str, CoreData]:
-    """What was counted of each core, by name: numbers follow the order of the layers."""
+    """Return the counts of each core by name, numbered in the order of the layers."""
     if cores is None:
         return {}
     names = run.names()
@@ -320,7 +321,7 @@ def _cores(run: RunData, cores: Cores | None) -> dict[str, CoreData]:
 
 
 def _core_seconds(run: RunData) -> Distribution | None:
-    """Time that samples take, if it is known of all."""
+    """Return the distribution of the time per sample on the cores; None unless always known."""
     if run.core_seconds_unknown:
         return None
     return run.distributions.get(("core_seconds", "total", ""))
@@ -332,22 +333,22 @@ def _cores_notes(run: RunData, cores: Cores | None) -> Iterator[str]:
     ran = set(run.names().values())
     idle = [name for name in mapped_layers(cores) or () if name not in ran]
     if idle:
-        yield f"cores: {', '.join(idle)} did not run, or is left out"
+        yield f"cores: layers that did not run or are excluded: {', '.join(idle)}"
     if run.core_seconds_unknown:
-        yield "no time of samples on cores: a load that takes time is not known of every core"
+        yield "no time per sample on cores: a load that takes time is unknown for at least one core"
 
 
 def _with_curves(data: LayerData, run: RunData) -> LayerData:
-    """Add the figures of time steps to a layer; of synops, if they have a meaning."""
-    assert data.key is not None  # it is from a run
+    """Add the figures per time step to a layer; those of synops only if the layer has synops."""
+    assert data.key is not None  # rows of a run have keys
     curves = curves_of(run, "layer", data.key, synops=has_synops(epoch_kind(data)))
-    return replace(data, curves=curves) if curves else data  # a copy of its map as well
+    return replace(data, curves=curves) if curves else data  # replace() would also copy its map
 
 
 def _distributions(
     run: RunData, whose: str, name: RowKey | str
 ) -> tuple[Distribution | None, Distribution | None]:
-    """The figures of samples of a layer, of a group or of all."""
+    """Return the figures per sample and per second of a layer, a group or the total."""
     nothing = Distribution.of_nothing(run.samples)
     per_sample, per_second = (
         run.distributions.get((what, whose, name), nothing) for what in FIGURES
@@ -356,7 +357,7 @@ def _distributions(
 
 
 def _unclear(data: LayerData) -> bool:
-    """Whether a layer is analog over all calls, and was counted as spikes in some."""
+    """Whether a layer is analog over all calls together, but some calls were counted as spikes."""
     if data.declared_kind is not None or has_synops(epoch_kind(data)):
         return False
     return any(has_synops(kind) for kind, counts in data.counts.items() if counts.calls)
@@ -372,7 +373,7 @@ def _idle_weights(run: RunData, model: nn.Module, declared: Declarations) -> Ite
         matrix = sum(size > 1 for size in tensor.shape) >= 2
         if module is None or not (matrix and tensor.is_floating_point()):
             continue
-        whole = path.removesuffix("_orig")  # pruned since it was used
+        whole = path.removesuffix("_orig")  # its name before it was pruned, if it ran before that
         if owner not in run.called or not run.contracted.isdisjoint({path, whole}):
             continue
         if not declared.is_counted(owner, module):
@@ -382,5 +383,5 @@ def _idle_weights(run: RunData, model: nn.Module, declared: Declarations) -> Ite
             reason = "it was multiplied into a larger output: a contraction that is not counted"
             yield Uncounted(owner, f"{kind} {attribute}", reason)
         elif path in parameters and path not in run.touched:
-            reason = "it took part in no operation that is counted"
+            reason = "no counted operation used it"
             yield Uncounted(owner, f"{kind} {attribute}", reason)

@@ -1,4 +1,4 @@
-"""Keys of rows: what identifies an operation of a model wherever and whenever it is called."""
+"""Keys of rows: each identifies an operation of a model, whatever the order of calls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from snnmetrics.ops.spec import Call, OpSpec
 from snnmetrics.report.data import RowKey
 from snnmetrics.report.row_names import row_names
 
-# Layers that are one operation: its row bears the name of the layer alone.
+# Layers that are a single operation; its row is named after the layer, without a part.
 _SINGLE = (nn.Linear, nn.modules.conv._ConvNd)
-# A tensor, and the suffixes of those that pruning and normalisations keep in its place.
+# Name of a tensor, with the suffixes of the tensors by which pruning, weight norm and spectral norm
+# replace it.
 _SOURCE = re.compile(r"(.+)_(?:orig|mask|g|v|u)")
 
 
 class RowKeys:
-    """Makes keys of the operations of a model.
+    """Creates the keys of the operations of a model.
 
     Args:
         model: The root.
@@ -42,15 +43,15 @@ class RowKeys:
         sources: frozenset[str],
         chain: Callable[[], tuple[str, ...]],
     ) -> RowKey:
-        """The key of one call of an operation.
+        """Return the key of one call of an operation.
 
         Args:
-            name: Path of the module in whose forward it happened.
+            name: Path of the module that called the operation in its forward.
             module: The module.
             call: The operation, without broadcast dimensions (:meth:`Call.aligned`).
-            sources: Paths of the parameters and buffers that the weight is made of; none for a
-                product of two activations.
-            chain: Gives the calls that lead to a product of two activations.
+            sources: Paths of the parameters and buffers that the weight was computed from; empty
+                for a product of two activations.
+            chain: Returns the chain of calls that leads to a product of two activations.
         """
         if not sources:
             return self._made(name, module, call.spec, sources, (), chain())
@@ -85,15 +86,15 @@ class RowKeys:
         )
 
     def _owner(self, path: str) -> tuple[nn.Module | None, str]:
-        """The module that has a tensor, if there is one, and the name of the tensor in it."""
+        """Return the module that owns a tensor, or None, and the name of the tensor in it."""
         owner, _, name = path.rpartition(".")
         try:
             return self._model.get_submodule(owner), name
-        except AttributeError:  # it was removed, or the path stands for something else
+        except AttributeError:  # it was removed, or the path is not that of a module
             return None, name
 
     def _slot(self, path: str) -> str:
-        """Return the slot of a tensor; of a part such as ``weight_orig``, the slot ``weight``."""
+        """Return the slot of a tensor: ``weight`` for a replacement such as ``weight_orig``."""
         if path not in self._slots:
             self._slots[path] = plain_name(self._whole(path), self._model)
         return self._slots[path]
@@ -108,15 +109,16 @@ class RowKeys:
         module, name = self._owner(source[1])
         if module is None:
             return path
-        # The forward uses an attribute of this name; a parameter may be called so by itself, too.
+        # Only if the module has an attribute with the name without suffix, which the forward uses;
+        # otherwise the suffix is part of the user's own name.
         kept = (module._parameters, module._buffers, vars(module))
         return source[1] if any(name in tensors for tensors in kept) else path
 
     def _first_number(self, stem: str, is_part: bool, slots: tuple[str, ...]) -> int:
-        """Return the first number above those that, after this stem, are names of modules.
+        """Return the smallest number above those of modules named ``stem`` or ``stem_<number>``.
 
-        A part with the weight of a child bears its name: multi-head attention applies its
-        ``out_proj`` without calling it.
+        A part that uses the weight of the child of that name may have the child's name: multi-head
+        attention applies its ``out_proj`` without calling it.
         """
         of_child = is_part and bool(slots) and all(s.startswith(f"{stem}.") for s in slots)
         if (stem, of_child) not in self._first:
@@ -129,41 +131,41 @@ class RowKeys:
 
 
 def _is_single(module: nn.Module) -> bool:
-    """Whether a module is a layer that is one operation, as it is or quantised."""
+    """Whether a module is a layer that is a single operation, quantised or not."""
     return isinstance(module, _SINGLE) or is_quantised(module)
 
 
 def _may_be_own(slots: tuple[str, ...]) -> bool:
-    """Whether the weight of a layer's own operation may be made of some slots."""
+    """Whether the weight of a layer's own operation may come from these slots."""
     registered = [slot.rpartition(".")[2] for slot in slots if not slot.startswith("(")]
     return "weight" in registered or not registered
 
 
 def transposition(weight: Tensor) -> Sizes:
-    """Order of the dimensions of a weight in memory, if it is a transposed view; else nothing.
+    """Return the memory order of the dimensions of a weight that is a transposed view, else ().
 
-    A weight that is kept in an order of its own, such as ``channels_last``, is not a view.
+    A weight stored in another memory format, such as ``channels_last``, is not a view.
     """
     base = weight._base
     kept = list(range(weight.ndim))
     if base is not None and base.ndim == weight.ndim:
         kept = _order(base)
-    elif base is None and not weight.is_inference():  # of which views are not known as such
+    elif base is None and not weight.is_inference():  # views of inference tensors have no _base
         return ()
     order = _order(weight)
     return () if order == [d for d in kept if d in order] else tuple(order)
 
 
 def _order(tensor: Tensor) -> list[int]:
-    """Dimensions of more than one element, the outermost in memory first."""
+    """Return the dimensions with more than one element, the outermost in memory first."""
     long = [d for d in range(tensor.ndim) if tensor.shape[d] > 1]
     return sorted(long, key=tensor.stride, reverse=True)
 
 
 class NamesSoFar:
-    """Names of rows while a run goes on, from the keys known so far.
+    """Names of rows during a run, from the keys known so far.
 
-    They serve declarations and messages; reports name rows when all keys are known.
+    Declarations and messages use them. Reports name rows when all keys are known.
     """
 
     def __init__(self) -> None:
@@ -174,19 +176,19 @@ class NamesSoFar:
         return self._names[key]
 
     def name(self, key: RowKey, order: int) -> str:
-        """The name of a row with this order of a call."""
-        alike = self._orders.setdefault((key.module, key.part), {})
-        if order < alike.get(key, order + 1):
-            alike[key] = order
-            self._names |= row_names(alike)
+        """Return the name of a row, given its position among the rows of a model call."""
+        same_stem = self._orders.setdefault((key.module, key.part), {})
+        if order < same_stem.get(key, order + 1):
+            same_stem[key] = order
+            self._names |= row_names(same_stem)
         return self._names[key]
 
     def add(self, orders: Mapping[RowKey, int]) -> None:
-        """Add rows that another monitor counted."""
+        """Add rows of another monitor, with their positions among the rows of a model call."""
         for key, order in orders.items():
             self.name(key, order)
 
     def clear(self) -> None:
-        """Forget all keys."""
+        """Remove all keys."""
         self._orders.clear()
         self._names.clear()

@@ -1,4 +1,4 @@
-"""Modules of a model as the tracer sees them: their names, and how their calls are traced."""
+"""Facts about the modules of a model that the tracer needs: names and ways of tracing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PASSIVE = (
     *(nn.modules.dropout._DropoutNd, nn.modules.pooling._MaxPoolNd),
     *(nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
 )
-# Files of PyTorch whose modules multiply elements as part of what they are known for, and the names
-# of such modules elsewhere.
+# Files of PyTorch whose modules have element-wise products as part of their definition, and class
+# names of such modules in other packages.
 _KNOWN_ARITHMETIC = frozenset(
     f"torch.nn.modules.{file}"
     for file in (
@@ -34,7 +34,7 @@ _KNOWN_ARITHMETIC = frozenset(
 )
 _KNOWN_NAMES = re.compile(r".*(Norm|Dropout|DropPath)(\dd)?")
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-# Attributes of layers that change what a call does.
+# Attributes of layers that change the operation of a call.
 _OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 _MODES = ("step_mode",)
 
@@ -52,11 +52,11 @@ class Tracing(Enum):
     """Ways to trace the calls of a module.
 
     Attributes:
-        FUNCTIONS: The function mode sees every function in it.
-        NEURONS: The mode is off: nothing in it is counted but its output.
-        LAYER: The mode is off from the second call of a kind on: all that it does is one operation
-            that was recorded at the first one.
-        PASSIVE: The mode is off: nothing in it is counted.
+        FUNCTIONS: The function mode receives every function call in the module.
+        NEURONS: The mode is off: only the output of the module is counted.
+        LAYER: The mode is on for the first call with a site key, which records the single operation
+            of the layer. It is off for later calls with that key, which reuse the record.
+        PASSIVE: The mode is off: the module has nothing to count.
     """
 
     FUNCTIONS = 0
@@ -67,28 +67,31 @@ class Tracing(Enum):
 
 @dataclass(eq=False, slots=True)
 class Scope:
-    """A module of the model, and what of it is counted.
+    """A module of the model, with the facts that determine how it is traced and counted.
 
     Attributes:
         name: Path of the module, without wrappers.
         module: The module.
         kind: Name of its class.
-        counted: Whether operations and neurons in it are counted.
+        counted: Whether its operations and neurons are counted.
         neurons: How to read its output, if it is a layer of spiking neurons.
         tracing: How its calls are traced.
-        options: Names of the attributes that change what a call does.
-        note: What a report must say if it was called, and whether that depends on training.
-        uncounted: Why its call cannot be counted.
-        operations: Site and input of each operation in the call of a layer that runs; the tracer
-            fills and clears it.
-        makes_weight: Whether its forward makes a weight of its parent: a parametrization.
-        needs_more: Whether anything but operations may have to be recorded of a call.
-        is_graph: Whether it is a graph of operations, as of an exported program.
+        options: Names of the attributes that change the operation of a call.
+        note: Function of the module that returns the note for the report after a call, or None if
+            there is nothing to note, for example outside of training.
+        uncounted: Why its calls cannot be counted.
+        operations: Call site and input of each operation in the running call of a layer; the
+            tracer fills and clears it.
+        makes_weight: Whether it is part of a parametrization: its forward computes a weight of its
+            parent.
+        needs_more: Whether a call may need more records than its operations: spikes, a note or an
+            uncounted entry.
+        is_graph: Whether it is a graph of operations, such as an exported program.
         is_affine: Whether its output is an affine function of its input, without a row of its own.
-        spikes_lead: Leading dimensions of its spikes, if they are its output, or the first of
-            several, and nothing else has to be recorded of a call.
-        own_arithmetic: Whether element-wise products in its call are the model's: it is no neuron,
-            normalisation, dropout, activation function or pooling.
+        spikes_lead: Number of leading dimensions of its spikes. Set only if the spikes are its
+            output, or the first one of a tuple, and a call has nothing else to record.
+        own_arithmetic: Whether element-wise products in its call are those of the model: it is not
+            a neuron, normalisation, dropout, activation function or pooling.
     """
 
     name: str
@@ -109,7 +112,7 @@ class Scope:
     own_arithmetic: bool
 
     def call_options(self) -> tuple[Any, ...]:
-        """Values of the attributes that change what a call does."""
+        """Return the values of the attributes that change the operation of a call."""
         if not self.options:
             return ()
         values = self.module.__dict__
@@ -117,7 +120,7 @@ class Scope:
 
 
 def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) -> dict[int, Scope]:
-    """The scopes of all modules of a model, by identity of the module."""
+    """Return the scopes of all modules of a model, by identity of the module."""
     found = {}
     for path, module in model.named_modules():
         name = plain_name(path, model)
@@ -155,7 +158,7 @@ def scopes_of(model: nn.Module, is_counted: Callable[[str, nn.Module], bool]) ->
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether functions of the user run in a call of a module, beside its forward."""
+    """Whether a call of a module runs hooks besides its forward."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     return any((*hooks, module._backward_pre_hooks, *GLOBAL_HOOKS))
 
@@ -168,7 +171,7 @@ def _has_known_arithmetic(cls: type[nn.Module]) -> bool:
 
 def _tracing(module: nn.Module, neurons: NeuronType | None) -> Tracing:
     cls = type(module)
-    if isinstance(module, torch.jit.ScriptModule):  # whose class has no forward to ask for
+    if isinstance(module, torch.jit.ScriptModule):  # its class has no forward attribute
         return Tracing.FUNCTIONS
     if not _is_trusted(cls) or "forward" in vars(module):
         return Tracing.FUNCTIONS
@@ -182,10 +185,10 @@ def _tracing(module: nn.Module, neurons: NeuronType | None) -> Tracing:
 
 
 def _is_trusted(cls: type[nn.Module]) -> bool:
-    """Whether a class and its forward are those of PyTorch or of a framework.
+    """Whether a class, its bases and its forward all belong to PyTorch or a known framework.
 
-    PyTorch makes subclasses of the user's classes under its own name, for parametrizations and
-    FSDP; and a forward may have been replaced in the class.
+    The class alone is not enough: for parametrizations and FSDP, PyTorch creates subclasses of
+    user classes in its own modules, and ``forward`` may have been replaced in the class.
     """
     owners = [base.__module__ for base in cls.__mro__ if issubclass(base, nn.Module)]
     owners.append(getattr(cls.forward, "__module__", None) or "")
@@ -201,8 +204,8 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
         return lambda module: folded
     if isinstance(module, torch.fx.GraphModule) and _is_exported(module):
         without = (
-            f"{name or kind}: firing rates are not measured: in an exported program neurons are no "
-            "modules"
+            f"{name or kind}: firing rates are not measured: in an exported program neurons are "
+            "not modules"
         )
         return lambda module: without
     if isinstance(module, nn.TransformerEncoder):
@@ -215,7 +218,7 @@ def _note(name: str, module: nn.Module, kind: str) -> Callable[[nn.Module], str 
 
 
 def _is_exported(module: torch.fx.GraphModule) -> bool:
-    """Whether a graph calls operators, and not the functions and modules of the user's code."""
+    """Whether a graph calls operators, instead of the functions and modules of the user's code."""
     return any(isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes)
 
 

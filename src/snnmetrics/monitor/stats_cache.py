@@ -1,20 +1,20 @@
 """Per-forward cache of input statistics, keyed by storage address.
 
-What neurons emit is taken in by layers, an input is taken in by several of them: each tensor is
-read once. A tensor is recognised by its memory, as long as its owner lives and nothing was written
-into it. A write shows in the version of the tensor, but for writes by ways around it; those are
-ruled out otherwise:
+The output of neurons is also the input of a layer, and several layers may have the same input: with
+the cache each tensor is read once. A tensor is identified by its memory, as long as its owner is
+alive and nothing was written into it. Most writes change the version of the tensor. The others are
+handled as follows:
 
-- Through another tensor on the same memory, such as ``x.data``: the operation that writes is seen
-  by the function mode, and the cache is invalidated (``invalidate``).
-- Through an alias that is taken while the model runs (``x.data``, ``x.numpy()``...): the mode sees
-  it, and the cache is disabled for the rest of the batch (``disable``).
+- Through another tensor on the same memory, such as ``x.data``: the function mode receives the
+  operation that writes, and the cache is invalidated (``invalidate``).
+- Through an alias that is created while the model runs (``x.data``, ``x.numpy()``...): the mode
+  receives the call, and the cache is disabled for the rest of the batch (``disable``).
 - Through a NumPy array: memory shared with one cannot be resized, and is not cached.
-- Outside of the forward: nothing is kept from one forward to the next.
+- Outside of the forward pass: nothing is kept from one forward pass to the next.
 
-What remains is a pointer, a storage or an array by DLPack that was taken before the forward, and
-through which something is written between two layers that take in the same tensor; and a scripted
-function or compiled extension that does so through such an alias.
+Not detected: a write between two layers with the same input, through a pointer, a storage or a
+DLPack array that was created before the forward pass; and a write of a scripted function or
+compiled extension through such an alias.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from snnmetrics.tensors.accelerators.device_stats import DeviceStats
 from snnmetrics.tensors.stats import LEADING, InputStats
 from snnmetrics.tensors.tiles import PLAIN
 
-_MOST_ENTRIES = 8  # each holds sums of its own
+_MOST_ENTRIES = 8  # each keeps its own sums
 _SMALL = 2**15  # elements
 
 
 class _Entry(NamedTuple):
-    """Statistics of a tensor, and how it is recognised.
+    """Statistics of a tensor, and the facts that identify it.
 
     Attributes:
-        owner: The tensor whose memory it is; while it lives, its address is not used again.
-        version: Version of the tensor, which writes raise.
+        owner: The tensor that owns the memory; its address is not reused while it is alive.
+        version: Version of the tensor, which writes increment.
         elements: Number of elements.
-        dtype: Their dtype.
-        neurons: Its dimensions behind the leading ones.
+        dtype: Dtype of the elements.
+        neurons: Sizes of the dimensions after the leading ones.
         stats: The statistics.
     """
 
@@ -57,10 +57,10 @@ class StatsCache:
     """Statistics of contiguous tensors.
 
     Attributes:
-        entries: By the address of their memory.
-        last: The small tensor that was read last, its version, its leading dimensions and what was
-            in it: to find it costs less than to find an address.
-        writes: Number of times that something may have been written.
+        entries: Entries by memory address.
+        last: The last small tensor that was read, its version, leading dimensions and statistics.
+            An identity check is faster than reading the address of a tensor.
+        writes: Number of possible writes so far.
         disabled: Whether writes can no longer be detected.
     """
 
@@ -71,7 +71,7 @@ class StatsCache:
         self.disabled = False
 
     def get(self, x: Tensor, batch_dims: tuple[int, ...]) -> InputStats | DeviceStats | None:
-        """Return the statistics of this memory, summed to the neurons of ``x``; None if unknown."""
+        """Return the cached statistics of ``x``, summed to its neurons; None without an entry."""
         last = self.last
         if last is not None:
             if last[0] is x and last[2] == batch_dims:
@@ -100,7 +100,7 @@ class StatsCache:
         if not further:
             return known.stats
         if isinstance(known.stats, DeviceStats):
-            return None  # to add them up takes more launches than to read again
+            return None  # summing them takes more kernel launches than reading again
         return known.stats.summed(LEADING[further])
 
     def put(self, x: Tensor, batch_dims: tuple[int, ...], stats: InputStats | DeviceStats) -> None:
@@ -128,7 +128,7 @@ class StatsCache:
         self.entries[x.data_ptr()] = entry
 
     def invalidate(self) -> None:
-        """Drop all entries: something was written, or what happens from now on is not seen."""
+        """Drop all entries, after a possible write or before operations that are not traced."""
         self.entries.clear()
         self.last = None
         self.writes += 1
@@ -139,7 +139,7 @@ class StatsCache:
         self.disabled = True
 
     def clear(self) -> None:
-        """End the batch."""
+        """Drop all entries and enable the cache again, at the end of a batch."""
         self.invalidate()
         self.disabled = False
 
@@ -147,10 +147,10 @@ class StatsCache:
 def _is_another_view(
     x: Tensor, dims: tuple[int, ...], known: Tensor, version: int, known_dims: tuple[int, ...]
 ) -> bool:
-    """Whether a view has the elements of a small tensor, with other batch dimensions alone.
+    """Whether a view has the same elements as a small tensor and differs only in batch dimensions.
 
-    Views of one tensor share its version. An alias that has a version of its own is taken and
-    written by functions that the tracer sees, which invalidate the cache.
+    Views of one tensor share its version. An alias with a version of its own is created and written
+    by functions that the tracer receives, and these invalidate the cache.
     """
     return (
         x.numel() == known.numel()

@@ -1,4 +1,4 @@
-"""The sum of what all ranks counted, on every rank."""
+"""Sum of the counts of all ranks, on every rank."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from snnmetrics.report.run_data import RunData, require_same_layers
 def sum_over_ranks(
     run: RunData, declarations: Mapping[str, Any], rank: int, reduce: Reduce
 ) -> RunData:
-    """Add up the runs of all ranks by the keys of rows; a rank may lack rows.
+    """Add up the runs of all ranks by row key; rows may be missing on some ranks.
 
     Args:
-        run: What this rank counted, on the CPU.
-        declarations: What must be the same on all ranks, as plain data.
+        run: Counts of this rank, on the CPU.
+        declarations: Plain data that must be equal on all ranks.
         rank: Number of this rank.
-        reduce: How one buffer is reduced over the ranks.
+        reduce: Function that reduces one buffer over the ranks.
 
     Raises:
-        ValueError: On every rank alike, if declarations differ, or a weight has different shapes on
+        ValueError: On every rank, if declarations differ, or a weight has different shapes on
             different ranks.
     """
     packed = pack(run)

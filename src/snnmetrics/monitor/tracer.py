@@ -1,4 +1,4 @@
-"""Trace the operations of a model while its forward runs, and the modules in which they happen."""
+"""Trace the operations of a model during its forward pass, with the modules that call them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from snnmetrics.monitor.transforms import (
     outside_of_transforms,
     why_not_traced,
 )
-from snnmetrics.ops import quantised as quantised  # which registers its parsers
+from snnmetrics.ops import quantised as quantised  # the import registers its parsers
 from snnmetrics.ops.functions import (
     OPERATORS,
     ROLES,
@@ -56,7 +56,7 @@ from snnmetrics.ops.spec import Call
 from snnmetrics.tensors.tiles import in_memory, is_plain
 
 _IN_HOOK = "it happens in a hook of a module; Monitor(hooks=True) counts it"
-# Operations that loops over time repeat, called with input, weight, bias and options.
+# Operations that loops over time repeat; arguments are input, weight, bias and options.
 _LOOPED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d})
 _HASHABLE = frozenset({int, str, tuple})
 
@@ -77,12 +77,13 @@ class Tracer(TorchFunctionMode):
 
     Args:
         model: The root; operations are traced only while it runs.
-        recorder: Where they are recorded.
-        state: Paths of the buffers and attributes that are state; those found are added.
-        is_counted: Whether operations and neurons of a module, by name, are to be counted.
-        around_root: The context of a root call: the open batch, or one of its own.
+        recorder: Records the operations and spikes.
+        state: Paths of the buffers and attributes that are known to be state; extended in place.
+        is_counted: Function of the name and module; whether to count its operations and neurons.
+        around_root: Function of the arguments of a root call that returns the context in which it
+            runs: the open batch, or a batch of its own.
         not_traced: Called with the reason if a root call cannot be traced.
-        probes: Told of every module that is called, and that returned, if given.
+        probes: Notified before and after every module call, or None.
         hooks: Whether operations in hooks of modules are counted.
     """
 
@@ -111,20 +112,20 @@ class Tracer(TorchFunctionMode):
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._stack: list[Scope] = []  # modules whose forward runs
         self._row_keys = RowKeys(model)
-        self._thread: int | None = None  # which the forward runs in
+        self._thread: int | None = None  # the thread of the running root call
         self._pushed: int | None = None  # the thread with this mode on its stack
-        self._beside_modes = False  # modes below this one would see what it calls
+        self._beside_modes = False  # other modes on the stack would receive the tracer's own calls
         self._quiet = False  # a module runs with the mode off
-        self._paused = False  # a compiled graph runs, or is made
-        self._caller: Caller | None = None  # of what happens in a graph that runs node by node
+        self._paused = False  # a compiled graph runs or is being compiled
+        self._caller: Caller | None = None  # of operations in a graph that runs node by node
         self._root = plain_name("", model)
-        self._several_calls = False  # in the batch
-        self._in_batch = False  # which needs no context around each root call
-        self._scanned = False  # the slots of the model, in a batch of several calls
+        self._several_calls = False  # the open batch may have several root calls
+        self._in_batch = False  # the open batch needs no context around each root call
+        self._scanned = False  # the slots of the model were scanned in this batch
         self._lineage = Lineage(model, state)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._affine = AffineOutputs()
-        self._has_affine = False  # in the root call that runs
+        self._has_affine = False  # in the running root call
 
     def release_model(self) -> None:
         """Drop caches that refer to modules or weights; these may change while detached."""
@@ -135,10 +136,10 @@ class Tracer(TorchFunctionMode):
 
     @contextmanager
     def batch_of_calls(self, around_each: bool = False) -> Iterator[None]:
-        """Detect writes into weights between the root calls of a batch, which leave no trace.
+        """Detect writes into weights between root calls of a batch, also if no version changes.
 
         Args:
-            around_each: Whether the context of a root call is entered in this batch, too.
+            around_each: Whether each root call in this batch needs the context of ``around_root``.
         """
         step = register_optimizer_step_post_hook(self._optimiser_stepped)
         self._scanned = False
@@ -177,21 +178,22 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Make the call of a module; trace it if it is the root's or happens within it."""
+        """Call a module; trace the call if it is a root call or inside one."""
         if self._paused and self._thread == _thread_id():
             return call(module, *args, **kwargs)
         scope = self._scopes.get(id(module))
         if scope is None or scope.module is not module:
             scope = self._scope_of(module)
-            if scope is None:  # not of this model
+            if scope is None:  # not part of this model
                 return call(module, *args, **kwargs)
         if not self._stack:
-            # Else it is part of the model alone, or a checkpoint's second forward in a backward.
+            # Not traced: a direct call of a submodule, and the second forward pass of a checkpoint,
+            # which runs in the backward pass.
             if scope.module is not self._model or torch._C._current_graph_task_id() != -1:
                 return call(module, *args, **kwargs)
             return self._root_call(scope, call, module, args, kwargs)
         if self._thread != _thread_id():
-            # Modes belong to threads: what happens in this one cannot be traced.
+            # Modes are per thread: operations in this one cannot be traced.
             self._recorder.record_uncounted(scope.name, "call", "it ran in another thread")
             return call(module, *args, **kwargs)
         if self._quiet:
@@ -202,7 +204,7 @@ class Tracer(TorchFunctionMode):
             and peek_interpreter_stack() is None
             and not _dispatch_modes()
             and _modes() == 1
-            and _mode_at(0) is self  # this mode, and none of the user's
+            and _mode_at(0) is self  # no mode of the user is active
         ):
             try:
                 _pop_mode()
@@ -234,7 +236,7 @@ class Tracer(TorchFunctionMode):
                         self._returned(scope, output)
                     return output
             finally:
-                if not _modes():  # an interrupt may come before the pop
+                if not _modes():  # not if an interrupt came before the pop
                     _push_mode(self)
         self._stack.append(scope)
         try:
@@ -258,9 +260,9 @@ class Tracer(TorchFunctionMode):
     def _may_be_quiet(
         self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bool, Any, CallSite | None]:
-        """Return whether a call needs no function mode, and a layer's site key and call site."""
+        """Return whether a call can run with the mode off, and a layer's site key and call site."""
         module = scope.module
-        own_hooks = (  # as ``has_hooks``, without a call
+        own_hooks = (  # ``has_hooks`` inlined, for speed
             module._forward_hooks
             or module._forward_pre_hooks
             or module._backward_hooks
@@ -278,13 +280,13 @@ class Tracer(TorchFunctionMode):
         lineage, identity = self._lineage, id(x)
         known = identity in lineage.slots or identity in lineage.derived or x._base is not None
         if known and lineage.sources(x) is not None:
-            return False, None, None  # a weight in the making
+            return False, None, None  # the input is a weight, so the output is one, too
         if scope.tracing is _PASSIVE:
             return True, None, None
         weight = module._parameters.get("weight")
         if weight is None:
             return False, None, None
-        # The shape of the weight: assigned to, ``weight.data`` may change it.
+        # With the shape of the weight: assignment to ``weight.data`` may change it.
         site_key = id(module), id(weight), weight.shape, x.shape, x.dtype, x.get_device()
         if scope.options:
             site_key = *site_key, *scope.call_options()
@@ -294,7 +296,7 @@ class Tracer(TorchFunctionMode):
         return True, site_key, site
 
     def _returned(self, scope: Scope, output: Any) -> None:
-        """Record what a call of a module gives beside operations: spikes, notes, probes."""
+        """Record the results of a module call other than operations: spikes, notes, probes."""
         recorder = self._recorder
         if scope.neurons is not None:
             lead = scope.neurons.fixed_lead if isinstance(output, Tensor) else None
@@ -318,15 +320,15 @@ class Tracer(TorchFunctionMode):
             self._probes.after(scope.name, scope.module, output)
 
     def _scope_of(self, module: nn.Module) -> Scope | None:
-        """The scope of a module that is the model's handle, or was added to the model."""
+        """Return the scope of the model's compiled wrapper or of a module added since, or None."""
         children = vars(module).get("_modules")
         if type(children) is dict and children.get("_orig_mod") is self._model:
-            return self._scopes[id(self._model)]  # the compiled handle of the model
+            return self._scopes[id(self._model)]  # result of torch.compile(model)
         if not self._stack or module in self._foreign:
             return None
         before, self._scopes = self._scopes, scopes_of(self._model, self._is_counted)
         if any(number not in self._scopes for number in before):
-            # Sites are kept by the address of their module, which another one may get now.
+            # A module was removed. Site keys contain addresses of modules, which may be reused.
             self._recorder.sites.clear()
         scope = self._scopes.get(id(module))
         if scope is None:
@@ -398,7 +400,7 @@ class Tracer(TorchFunctionMode):
         return output
 
     def _keep_layer(self, scope: Scope, site_key: Any, x: Tensor) -> None:
-        """Keep the site of a layer whose call was one operation on its own input and weight."""
+        """Cache the call site of a layer whose call was one operation on its input and weight."""
         if len(scope.operations) != 1:
             return
         site, operand = scope.operations[0]
@@ -415,12 +417,12 @@ class Tracer(TorchFunctionMode):
             self._recorder.sites[site_key] = site
 
     def called_script(self, func: Any) -> None:
-        """Record that a scripted function was called: no mode sees what happens in it."""
+        """Record the call of a scripted function, whose operations no mode receives."""
         if not self._stack or self._quiet or self._thread != threading.get_ident():
             return
         scope = self._stack[-1]
         if scope.uncounted is not None:
-            return  # a scripted module is listed as such
+            return  # the scripted module itself is listed
         script = read_script(func)
         if script.writes:
             self._recorder.cache.invalidate()
@@ -431,7 +433,7 @@ class Tracer(TorchFunctionMode):
 
     @property
     def counter(self) -> Tracer:
-        """What counts compiled code."""
+        """Counter of compiled code."""
         return self
 
     @property
@@ -445,17 +447,17 @@ class Tracer(TorchFunctionMode):
 
     @property
     def recorder(self) -> BatchRecorder:
-        """Where operations are recorded."""
+        """Recorder of operations and spikes."""
         return self._recorder
 
     @property
     def lineage(self) -> Lineage:
-        """Tells weights from activations."""
+        """Lineage of tensors, which distinguishes weights from activations."""
         return self._lineage
 
     @property
     def innermost(self) -> Scope:
-        """The module whose forward runs."""
+        """Scope of the innermost module whose forward runs."""
         return self._stack[-1]
 
     def runs_here(self) -> bool:
@@ -463,7 +465,7 @@ class Tracer(TorchFunctionMode):
         return bool(self._stack) and self._thread == _thread_id()
 
     def needs_eager(self) -> str | None:
-        """Return why compiled parts of the model run eagerly; None if they are counted."""
+        """Return why compiled parts of the model must run eagerly; None if they need not."""
         recorder = self._recorder
         for option in ("per_sample", "per_step", "differentiable"):
             if getattr(recorder, option):
@@ -476,21 +478,21 @@ class Tracer(TorchFunctionMode):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether all that the module does that runs is recorded, or nothing of it."""
+        """Whether a module runs with the mode off: its operations need no tracing."""
         return self._quiet
 
     def scope_with(self, identity: int) -> Scope | None:
-        """The scope of a module by its identity."""
+        """Return the scope of a module by its identity."""
         return self._scopes.get(identity)
 
     def scope_named(self, name: str) -> Scope | None:
-        """The scope of a module by its name."""
+        """Return the scope of a module by its name."""
         found = [scope for scope in self._scopes.values() if scope.name == name]
-        return found[-1] if found else None  # of a wrapper and what it wraps, the inner one
+        return found[-1] if found else None  # the inner one, if a wrapper has the same name
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Hear nothing: a compiled graph is made, which depends on the modes that are on."""
+        """Record nothing while code is compiled; active modes stay, since graphs depend on them."""
         before, self._paused = self._paused, True
         try:
             yield
@@ -499,7 +501,7 @@ class Tracer(TorchFunctionMode):
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Hear nothing: a compiled graph runs, which counts its operations itself."""
+        """Record nothing, with the mode off, while a compiled graph counts its own operations."""
         popped = _modes() == 1 and _mode_at(0) is self
         if popped:
             _pop_mode()
@@ -512,7 +514,7 @@ class Tracer(TorchFunctionMode):
 
     @contextmanager
     def within(self, scope: Scope) -> Iterator[None]:
-        """Attribute what happens to a module, as if its forward ran."""
+        """Attribute operations to a module, as if its forward ran."""
         self._stack.append(scope)
         try:
             yield
@@ -520,12 +522,12 @@ class Tracer(TorchFunctionMode):
             self._stack.pop()
 
     def prefix(self, scope: Scope) -> str:
-        """What the names of all modules within a module begin with."""
+        """Return the common prefix of the names of all submodules of a module."""
         return "" if scope.module is self._model or scope.name == self._root else f"{scope.name}."
 
     @contextmanager
     def heard(self, scope: Scope, caller: Caller) -> Iterator[None]:
-        """Record what happens as operations of a module, although it is paused."""
+        """Record operations as those of a module, although the tracer is paused."""
         before, self._paused, self._caller = self._paused, False, caller
         try:
             with self.within(scope), self if _modes() == 0 else _nothing:
@@ -548,14 +550,14 @@ class Tracer(TorchFunctionMode):
         output: Any,
         caller: Caller,
     ) -> list[PlannedCall]:
-        """Find out what is to be recorded of an operation of a compiled graph, and read nothing.
+        """Return the calls to record of an operation of a compiled graph, without reading values.
 
         Args:
             func: The function.
-            args: Its arguments: weights as they are, and other tensors without values.
+            args: Its arguments: weights are real, other tensors have no values.
             kwargs: Its arguments by keyword.
             output: Its output, without values.
-            caller: What called it.
+            caller: The caller of the operation.
         """
         step = _STEPS.get(func) or _step_of(func)
         if step is _Step.COUNT and not self.innermost.makes_weight:
@@ -600,12 +602,12 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, then record it if it is one that counts."""
+        """Run an operation, then record it if it is counted."""
         if compiler.is_entered:
-            if _is_compiling():  # the compiler traces this function: the graph stays as it is
+            if _is_compiling():  # the compiler traces this function: do not change the graph
                 return func(*args, **(kwargs or {}))
             if (callback := compiler.pause()) is not None:
-                try:  # what is done here is not to be compiled
+                try:  # the code of the tracer must not be compiled
                     return self.__torch_function__(func, types, args, kwargs)
                 finally:
                     compiler.resume(callback)
@@ -627,12 +629,12 @@ class Tracer(TorchFunctionMode):
                     break
             else:
                 if activations and not kwargs:
-                    if args[-1] is True:  # it may stand for ``inplace``
+                    if args[-1] is True:  # it may be the argument ``inplace``
                         self._recorder.cache.invalidate()
                     if self._has_affine:
                         with torch._C.DisableTorchFunction():
                             self._affine.follow(func, args, output)
-                    return output  # of activations and numbers alone
+                    return output  # only activations and numbers: no lineage to track
             if "out" in kwargs or kwargs.get("inplace") or (args and args[-1] is True):
                 self._recorder.cache.invalidate()
             target = kwargs.get("out")
@@ -701,52 +703,53 @@ class Tracer(TorchFunctionMode):
             self._operation(func, args, kwargs, output, frame, site_key)
 
     def _written(self, args: tuple[Any, ...]) -> None:
-        """Compare weights if tensors that share their memory may have been, or may be, written."""
+        """Mark weights for comparison if a function may write, now or later, into their memory."""
         lineage = self._lineage
         if any(lineage.is_memory_of_weight(tensor) for tensor in tensors_in(args)):
-            lineage.forget_addresses()  # it may have been given other memory
+            lineage.forget_addresses()  # the function may have replaced the memory
             self._recorder.weights_may_differ(now=bool(self._stack))
 
     def _wrote(self, target: Any) -> None:
-        """Compare weights if a write of the forward into their memory raised no version."""
+        """Compare weights after a write of the forward into their memory that raised no version."""
         if not isinstance(target, Tensor):
             return
         lineage, owner = self._lineage, target if target._base is None else target._base
         if lineage.is_slot(owner):
-            written = owner.is_inference()  # which have no version
+            written = owner.is_inference()  # inference tensors have no version
         else:
             written = lineage.is_memory_of_weight(target) or self._may_alias_weight(target)
         if written:
             self._recorder.compare_weights()
 
     def _is_filled(self, func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        """Whether a part of a tensor was set to numbers or weights, whatever activations are."""
+        """Whether a part of a tensor was set to numbers or weights, not to activations."""
         if func is not Tensor.__setitem__ or len(args) != 3:
             return False
         return all(self._lineage.sources(x) is not None for x in tensors_in(args[1:]))
 
     def _may_alias_weight(self, tensor: Tensor) -> bool:
-        """Whether it may be another way to the memory of a weight that the forward computed."""
+        """Whether a tensor may be an alias of a weight that the forward computed."""
         return self._recorder.cache.disabled and self._lineage.is_weight(tensor)
 
     def _site_key(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Key of the call site of a function; None where further calls cannot be recognised."""
+        """Return the key of the call site of a function; None if the site cannot be cached."""
         if func not in _LOOPED or kwargs or len(args) < 2 or self._padded:
             return None
         x, weight, options = args[0], args[1], args[3:]
         if type(weight) is not nn.Parameter or type(x) is not Tensor or not is_plain(x):
             return None
         if func is not F.linear and x.ndim < weight.ndim:
-            return None  # an input without batch dimension is counted with one
+            return None  # the parser adds the missing batch dimension to the input
         if options and not all(type(option) in _HASHABLE for option in options):
             return None
         module = self._stack[-1].module
         if has_hooks(module):
-            return None  # it may happen in a hook
+            return None  # the call may be in a hook
         biased = len(args) > 2 and args[2] is not None
-        used = id(weight), weight.shape, biased  # assigned to, ``weight.data`` may change its shape
+        # With the shape of the weight: assignment to ``weight.data`` may change it.
+        used = id(weight), weight.shape, biased
         return id(module), func, *used, x.shape, x.dtype, x.get_device(), options
 
     def _operation(
@@ -776,7 +779,7 @@ class Tracer(TorchFunctionMode):
                 self._recorder.sites[site_key] = site
 
     def _record(self, scope: Scope, call: Call, output: Any, caller: Caller) -> CallSite | None:
-        """Record a call; returns its site, if it has a weight and is counted."""
+        """Record a call; return its site if it has a weight and is counted."""
         with outside_of_transforms():
             facts = self._facts(scope, call, output, caller)
             if facts is not None:
@@ -793,10 +796,11 @@ class Tracer(TorchFunctionMode):
         output: Any,
         caller: Caller,
     ) -> Iterator[tuple[int, Call, Call]]:
-        """Calls in an operation that can be counted; what cannot be is listed.
+        """Yield the calls of an operation that can be counted; list the others as uncounted.
 
         Yields:
-            The number of the call, the call, and the same with a weight as second operand.
+            The number of the call, the call, and the same call with the weight, if any, as second
+            operand.
         """
         try:
             calls = calls_of(func, args, kwargs, output)
@@ -834,7 +838,7 @@ class Tracer(TorchFunctionMode):
                 spec=call.spec._replace(weighted=call.spec.weighted and is_weight[1])
             )
         if all(is_weight):
-            # A weight in the making; or a learned state, and then it must not go unsaid.
+            # The output is a weight. One operand may be a learned state instead, so list the call.
             self._lineage.follow(func, (call.left, call.right), {}, output, None)
             if not self._runs_in_hook(self._stack[-1], caller):
                 self._uncounted(func, "a product of parameters and buffers alone")
@@ -849,7 +853,7 @@ class Tracer(TorchFunctionMode):
     def _facts(
         self, scope: Scope, call: Call, output: Any, caller: Caller
     ) -> dict[str, Any] | None:
-        """What the recorder takes of a call; None if it is not counted."""
+        """Return the arguments of ``BatchRecorder.record`` for a call; None if not counted."""
         weight = call.right if call.spec.weighted else None
         sources = NO_SOURCES if weight is None else self._lineage.sources(weight) or NO_SOURCES
         if scope.is_graph and sources:
@@ -873,9 +877,9 @@ class Tracer(TorchFunctionMode):
         }
 
     def _holder(self, graph: Scope, sources: frozenset[str]) -> Scope:
-        """The module that holds a weight, where a graph has its operation.
+        """Return the scope of the module that owns a weight, for an operation in a graph.
 
-        An exported program has modules that hold weights, and calls none of them.
+        In an exported program, modules own the weights but are never called.
         """
         paths = {source.partition(".parametrizations.") for source in sources}
         owners = {path if made else path.rpartition(".")[0] for path, made, _ in paths}
@@ -883,17 +887,21 @@ class Tracer(TorchFunctionMode):
         return found if found is not None and type(found.module) is nn.Module else graph
 
     def _padded_before(self, scope: Scope, call: Call) -> Padded | None:
-        """Source of the input of a convolution, where its module padded by copies."""
+        """Return the unpadded input of a convolution if the same module padded it by copies.
+
+        None if there was no such padding, or the padded input may have been changed since.
+        """
         padded, base = self._padded.get(call.left), call.left._base
         if padded is None and base is not None and base.shape == call.left.shape[1:]:
-            padded = self._padded.get(base)  # an input without batch dimension
+            padded = self._padded.get(base)  # the input had no batch dimension
         if padded is None:
             return None
         name, copies, versions, writes = padded
         source, cache = copies.source, self._recorder.cache
         if versions != versions_of(source, call.left):
-            return None  # written since: what is convolved are no longer copies
-        # Versions do not tell of all writes. Comparing makes the host wait for an accelerator.
+            return None  # written since: the padding may no longer be copies of the input
+        # Some writes do not change versions. Values are compared on the CPU only: on an
+        # accelerator the comparison would make the host wait.
         may_be_written = (
             cache.writes != writes
             or cache.disabled
@@ -905,17 +913,17 @@ class Tracer(TorchFunctionMode):
             again = F.pad(source, copies.pad, copies.mode) if source.is_cpu else None
             if again is None or not torch.equal(again.reshape(call.left.shape), call.left):
                 return None
-        # Where another module padded, its output is this one's input.
+        # If another module padded, the padded tensor is the input of this one.
         return copies if name == scope.name else None
 
     def _is_dynamics(self, scope: Scope, sources: frozenset[str]) -> bool:
-        """Whether neurons compute their own state: a decay written as a convolution over time."""
+        """Whether neurons compute their own state, such as a decay as a convolution over time."""
         return scope.neurons is not None and not self._lineage.has_matrix(sources)
 
     def _uncounted(self, func: Callable[..., Any], reason: str) -> None:
         scope = self._stack[-1]
         if scope.tracing is Tracing.NEURONS and reason != _IN_HOOK:
-            return  # it is known what they do, also where another mode keeps this one on
+            return  # only their spikes are counted; another mode may have kept this one on
         if scope.counted:
             what = getattr(func, "__name__", str(func))
             self._recorder.record_uncounted(scope.name, what, reason)
@@ -929,7 +937,7 @@ class Tracer(TorchFunctionMode):
         *,
         output: Tensor,
     ) -> bool:
-        """Remember an activation that was padded by copies of itself."""
+        """Record an activation that was padded by copies of itself; return False otherwise."""
         if mode == "constant" or self._lineage.sources(input) is not None:
             return False
         copies = Padded(input, tuple(pad), mode)
@@ -942,22 +950,22 @@ AROUND = Tracer.around.__code__
 
 
 def versions_of(*tensors: Tensor) -> tuple[int | None, ...]:
-    """Versions of tensors, which writes raise; None for one that has none."""
+    """Return the versions of tensors, which writes increment; None for an inference tensor."""
     return tuple(None if t.is_inference() else t._version for t in tensors)
 
 
 class _Step(Enum):
     """Step of the tracer after a function was called."""
 
-    FOLLOW = "follows what the output is made of"
+    FOLLOW = "tracks the sources of the output"
     COUNT = "records an operation"
     LIST = "lists a contraction that is not counted"
-    PAD = "remembers what was padded"
-    WRITE = "follows a write into the first argument"
-    LOSE = "gives up to detect writes: they leave no trace from now on"
+    PAD = "records an input that was padded"
+    WRITE = "tracks a write into the first argument"
+    LOSE = "disables caching: later writes may not change the version"
 
 
-_STEPS: dict[Any, _Step] = {}  # of PyTorch's functions, which live as long as the process
+_STEPS: dict[Any, _Step] = {}  # only of PyTorch's functions, which are never freed
 _CONTAINERS = frozenset({tuple, list, dict})
 _PADS = (F.pad, torch.ops.aten.pad, torch.ops.aten.pad.default)
 

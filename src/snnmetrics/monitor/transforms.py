@@ -1,8 +1,8 @@
-"""Transforms of PyTorch around a forward: which are traced, and the values that they wrap.
+"""Transforms of PyTorch around a forward pass: which ones are traced, and the values they wrap.
 
 Under ``torch.func.grad``, ``vjp`` and ``jvp`` every tensor has one value, which is counted. Under
-``vmap`` (and what is made of it, such as ``jacfwd``), with fake tensors and under tracing there is
-no value of one sample: the model runs as if no monitor were attached.
+``vmap`` (and functions based on it, such as ``jacfwd``), with fake tensors and under tracing, the
+values of single samples do not exist: the model runs as if no monitor were attached.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SYMBOLIC_TENSORS = frozenset({"FakeTensor", "FunctionalTensor"})
 
 
 def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return why a root call with these arguments cannot be traced; None if it can."""
+    """Return why a root call with these arguments cannot be traced; None if it can be."""
     if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
         return "it was traced or compiled"
     symbolic = torch._C._len_torch_dispatch_stack() and any(
@@ -52,7 +52,7 @@ def why_not_traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
 
 @contextmanager
 def outside_of_transforms() -> Iterator[None]:
-    """Compute with plain values, out of the transforms that run, if any do."""
+    """Suspend the active function transforms, to compute with plain values."""
     if peek_interpreter_stack() is None:
         yield
     else:
@@ -62,7 +62,7 @@ def outside_of_transforms() -> Iterator[None]:
 
 @contextmanager
 def unseen_by_modes() -> Iterator[None]:
-    """Compute unseen by function modes and dispatch modes, the user's and another monitor's."""
+    """Disable all function modes and dispatch modes: the user's and those of other monitors."""
     dispatch = torch._C._len_torch_dispatch_stack()
     unseen = torch._C._DisableTorchDispatch() if dispatch else nullcontext()
     with torch._C.DisableTorchFunction(), unseen:
@@ -70,9 +70,9 @@ def unseen_by_modes() -> Iterator[None]:
 
 
 def runs_in_reentrant_checkpoint() -> bool:
-    """Whether a forward runs without gradient, and again with gradient in the backward.
+    """Whether the caller runs in a ``torch.utils.checkpoint`` with ``use_reentrant=True``.
 
-    ``torch.utils.checkpoint`` with ``use_reentrant=True`` does so.
+    Its forward pass runs without gradient, and again with gradient in the backward pass.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _REENTRANT:

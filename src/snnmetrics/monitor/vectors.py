@@ -1,7 +1,8 @@
-"""Figures of single input vectors, and of outputs of neurons, in the batch that is open.
+"""Figures of single input vectors, and of outputs of neurons, in the open batch.
 
-What a root call adds is kept apart until it has returned. Small inputs of zeros and ones are
-copied, and multiplied with their maps together when the batch is complete.
+Figures of a root call are kept apart until it has returned. Small inputs of zeros and ones are
+copied; when the batch is complete, copies with the same fan-out map are multiplied with it in one
+product.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from snnmetrics.monitor.per_sample import VectorFigures
 from snnmetrics.report.data import NeuronKey, RowKey
 
 Place = tuple[str, RowKey | NeuronKey]
-"""A quantity, and the row or the layer of neurons that it is of."""
+"""A quantity, and its row or layer of neurons."""
 Places = tuple[tuple[Place, int | None], ...]
-"""Quantities with their numbers among those that were computed together; None: of each core."""
+"""Quantities with their index in the last dimension of the values; None: one value per core."""
 
 
 class _Figures(NamedTuple):
     """Figures of the vectors of one call.
 
     Attributes:
-        places: What they are, and the number of each in the last dimension of ``values``.
-        values: In the shape of the leading dimensions, and one more; or, where there are columns, a
-            copy of what was read.
-        columns: What vectors are to be multiplied with, ``(neurons, numbers)``; float32.
+        places: The quantities, and the index of each in the last dimension of ``values``.
+        values: The figures, ``(*leading dimensions, numbers)``; with ``columns``, a copy of the
+            vectors instead.
+        columns: Matrix that the vectors are multiplied with, ``(neurons, numbers)``; float32.
         leading: Number of leading dimensions.
     """
 
@@ -54,40 +55,41 @@ class Vectors:
         self._root.append(_Figures(places, values, None, values.ndim - 1))
 
     def keep_cores(self, place: Place, values: Tensor) -> None:
-        """Keep a figure of each core, along the last dimension."""
+        """Keep one figure of each core, with the cores along the last dimension."""
         self._root.append(_Figures(((place, None),), values, None, values.ndim - 1))
 
     def keep_copy(self, places: Places, copy: Tensor, leading: int, columns: Tensor) -> None:
-        """Keep a copy of vectors of zeros and ones, that are to be multiplied with columns.
+        """Keep a copy of vectors of zeros and ones, to be multiplied with columns later.
 
         Args:
-            places: What the products are.
-            copy: The vectors, which nothing else writes to.
-            leading: Number of leading dimensions, which are not neurons.
-            columns: ``(neurons, numbers)``, float32; always the same object for the same columns.
+            places: Quantities that the products are.
+            copy: The vectors; no other code writes to them.
+            leading: Number of leading dimensions; the others are neurons.
+            columns: ``(neurons, numbers)``, float32. Equal columns must be the same object:
+                products are batched by its identity.
         """
         self._root.append(_Figures(places, copy, columns, leading))
 
     def settle(self, call: int) -> None:
-        """The root call returned: what it added counts.
+        """Add the figures of the root call that returned to the batch.
 
         Args:
-            call: Its number in the batch.
+            call: Number of the root call in the batch.
         """
         self._batch += [(call, figures) for figures in self._root]
         self._root.clear()
 
     def discard(self) -> None:
-        """The root call failed: it adds nothing."""
+        """Drop the figures of the root call, which failed."""
         self._root.clear()
 
     def clear(self) -> None:
-        """The batch is complete, or it failed."""
+        """Drop all figures: the batch is complete, or it failed."""
         self._root.clear()
         self._batch.clear()
 
     def figures(self) -> dict[Place, list[VectorFigures]]:
-        """The figures of the batch, float64, in the order of their calls."""
+        """Return the figures of the batch, float64, in the order of their calls."""
         together: dict[object, list[int]] = {}
         for number, (_, figures) in enumerate(self._batch):
             key: object = number
@@ -108,11 +110,11 @@ class Vectors:
         return kept
 
     @staticmethod
-    def _products(alike: Sequence[_Figures]) -> Iterator[Tensor]:
-        _, values, columns, leading = alike[0]
+    def _products(group: Sequence[_Figures]) -> Iterator[Tensor]:
+        _, values, columns, leading = group[0]
         if columns is None:
             yield values.to(torch.float64)
             return
-        copies = torch.stack([figures.values for figures in alike])
+        copies = torch.stack([figures.values for figures in group])
         vectors = copies.reshape(*copies.shape[: 1 + leading], -1)
         yield from (vectors.to(torch.float64) @ columns.to(torch.float64)).unbind()
