@@ -125,6 +125,22 @@ def test_it_is_explained_with_an_example(name: str) -> None:
     assert not missing(SURFACE[name])
 
 
+EXPORTED = {f"{m.__name__}.{t.__name__}": t for m in PUBLIC for t in exported(m)}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_it_refers_to_related_names(name: str) -> None:
+    """Each under ``See Also``, with the relation. That references resolve, Sphinx checks."""
+    _, section, related = inspect.cleandoc(EXPORTED[name].__doc__).partition("\nSee Also:\n")
+    assert section, f"{name}: no section See Also"
+    lines = re.sub(r"\n {6}", " ", related).splitlines()
+    for line in lines:
+        assert re.fullmatch(r" {4}- :(class|func|meth|attr):`~snnmetrics\.[\w.]+`: .+\.", line), (
+            line
+        )
+        assert f"`~{name}`" not in line, line
+
+
 def test_what_one_comes_by_is_found() -> None:
     """By name, and by way of properties, methods, fields and functions."""
     names = {key.rpartition(".")[2] for key in SURFACE}

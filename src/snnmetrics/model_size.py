@@ -80,6 +80,10 @@ def parameter_count(model: nn.Module) -> int:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
         >>> sm.parameter_count(model)  # 4 x 3 + 3 and 3 x 2 + 2
         23
+
+    See Also:
+        - :func:`~snnmetrics.footprint`: the bytes of the parameters and buffers.
+        - :func:`~snnmetrics.connection_sparsity`: the fraction of weights that are zero.
     """
     return sum(held.tensor.numel() for held in _held(model) if held.is_parameter)
 
@@ -137,6 +141,10 @@ def footprint(model: nn.Module) -> int:
         220
         >>> sm.footprint(layer.half())
         110
+
+    See Also:
+        - :func:`~snnmetrics.parameter_count`: the number of parameters.
+        - :func:`~snnmetrics.energy.memory_traffic`: bytes that are read and written in a run.
     """
     return sum(held.bytes for held in _held(model))
 
@@ -180,6 +188,10 @@ def connection_sparsity(model: nn.Module) -> float:
         >>> _ = torch.nn.utils.prune.random_unstructured(layer, "weight", 0.5)
         >>> sm.connection_sparsity(layer)
         0.5
+
+    See Also:
+        - :func:`~snnmetrics.parameter_count`: the number of parameters.
+        - :class:`~snnmetrics.ActivationSparsity`: zeros among the activations.
     """
     zeros = total = 0
     for held in _held(model):

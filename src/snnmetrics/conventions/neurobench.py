@@ -96,6 +96,9 @@ class NeuroBenchRow(Record, Tabular, Mapping[str, Any]):
         >>> lines = row.to_markdown().splitlines()
         >>> [line for line in lines if line.startswith("| Sequential")]  # per execution
         ['| Sequential | 60 | 200 | 0.000 | - | 12 | 0 | 12 |']
+
+    See Also:
+        - :func:`~snnmetrics.conventions.neurobench_row`: makes the row.
     """
 
     method: str
@@ -252,6 +255,12 @@ def neurobench_row(
         True
         >>> row.reasons["ActivationSparsity"]
         'the model has no module whose outputs NeuroBench reads'
+
+    See Also:
+        - :class:`~snnmetrics.conventions.NeuroBenchRow`: the result.
+        - :class:`~snnmetrics.MembraneUpdates`: membrane updates by NeuroBench's rule.
+        - :meth:`~snnmetrics.Report.under`: ``report.under("neurobench")``: synaptic operations of
+          each layer.
     """
     added = _check(model, report, activation_modules)
     title = type(model).__name__ if method is None else _text("method", method)

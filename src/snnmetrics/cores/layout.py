@@ -64,6 +64,11 @@ class Cores:
         >>> halves = {"a": {"fc": slice(0, 5)}, "b": {"fc": slice(5, 10)}}
         >>> sm.Cores(mapping=halves).mapping["b"]
         {'fc': slice(5, 10, None)}
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: ``cores`` measures the load of each core.
+        - :class:`~snnmetrics.report.CoreRows`: the loads in a report.
+        - :func:`~snnmetrics.plots.core_loads`: a figure of the loads over time.
     """
 
     neurons_per_core: int | None = None

@@ -61,6 +61,10 @@ class Energy(Record):
         >>> both = Energy(acs=1e-12) + Energy(acs=1e-12, macs=4e-12, inputs=3e-12)
         >>> f"{both.acs:.3g}, {both.operations:.3g}, {both.memory:.3g}, {both.total:.3g}"
         '2e-12, 6e-12, 3e-12, 9e-12'
+
+    See Also:
+        - :class:`~snnmetrics.energy.EnergyRow`: the energy of one layer.
+        - :func:`~snnmetrics.energy.energy_of`: computes it from counts.
     """
 
     acs: Amount = 0.0
@@ -172,6 +176,10 @@ def energy_of(
         >>> energy_of(acs=synops, profile="horowitz-45nm-fp32").total.backward()
         >>> (spikes.grad * 1e12).round(decimals=2)  # pJ: 0.9 pJ x a fan-out of 3
         tensor([[2.7000, 2.7000, 2.7000, 2.7000]])
+
+    See Also:
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of all layers of a report.
+        - :class:`~snnmetrics.energy.EnergyProfile`: the constants.
     """
     known = profile_of(profile)
     counts = {

@@ -82,6 +82,11 @@ def ann_baseline(
         >>> ann = sm.estimate_energy(ann_baseline(report), "horowitz-45nm-fp32")
         >>> f"{sm.estimate_energy(report, 'horowitz-45nm-fp32').ratio(ann):.3f}"  # 60 ACs, 12 MACs
         '0.978'
+
+    See Also:
+        - :func:`~snnmetrics.energy.quantised_ann_baseline`: the ANN with quantised activations.
+        - :func:`~snnmetrics.energy.break_even_rate`: the firing rate of equal energy.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of the baseline.
     """
     require_report(report)
     workload = workload_of(report)
@@ -189,6 +194,10 @@ def quantised_ann_baseline(
         >>> report = monitor.run([torch.ones(5, 1, 4)])
         >>> quantised_ann_baseline(report).bits
         3
+
+    See Also:
+        - :func:`~snnmetrics.energy.ann_baseline`: the ANN in full precision.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of the baseline.
     """
     ann = ann_baseline(
         report,
@@ -260,6 +269,10 @@ def break_even_rate(
         >>> report = monitor.run([torch.ones(10, 1, 4)])
         >>> f"{break_even_rate(report, 'horowitz-45nm-fp32'):.3f}"  # 4.6 / (10 x 0.9)
         '0.511'
+
+    See Also:
+        - :func:`~snnmetrics.energy.ann_baseline`: the operations of the ANN.
+        - :meth:`~snnmetrics.energy.EnergyReport.ratio`: the ratio of two estimates.
     """
     require_report(report)
     known = profile_of(profile)

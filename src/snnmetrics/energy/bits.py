@@ -44,6 +44,10 @@ class BitRow:
         >>> from snnmetrics.energy import BitRow
         >>> BitRow("fc", "binary", effort=72.0, dense_effort=192.0, weight_bits=96.0).effort
         72.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.BitBudget`: the rows and their total.
+        - :func:`~snnmetrics.energy.bit_budget`: computes the bits.
     """
 
     name: str
@@ -71,6 +75,10 @@ class BitBudget(Record, Tabular):
         >>> budget = sm.energy.bit_budget(monitor.run([torch.ones(2, 4)]))
         >>> budget.total.effort, budget.total.weight_bits  # 12 ACs of 8 x 1 bits
         (96.0, 96.0)
+
+    See Also:
+        - :func:`~snnmetrics.energy.bit_budget`: computes the bits.
+        - :class:`~snnmetrics.energy.BitRow`: the bits of one layer.
     """
 
     workload: Workload
@@ -176,6 +184,11 @@ def bit_budget(
         288.0
         >>> bit_budget(quantised_ann_baseline(report, bits=3)).total.dense_effort
         288.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.BitBudget`: the result.
+        - :func:`~snnmetrics.energy.memory_traffic`: bytes that are read and written in a run.
+        - :func:`~snnmetrics.footprint`: bytes of the parameters and buffers.
     """
     workload = exact_workload_of(report)
     if analog_bits is None:

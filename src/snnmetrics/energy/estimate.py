@@ -128,6 +128,13 @@ def estimate_energy(
         ... )
         >>> f"{with_memory.total.breakdown.parameters:.4g}"  # 6 weights, 3 biases of 1 byte
         '2.246e-10'
+
+    See Also:
+        - :func:`~snnmetrics.energy.energy_profiles`: the profiles by name.
+        - :func:`~snnmetrics.energy.ann_baseline`: the equivalent ANN.
+        - :func:`~snnmetrics.energy.memory_traffic`: the bytes that ``memory`` prices.
+        - :func:`~snnmetrics.energy.memory_aware_energy`: a model of memories by their size.
+        - :class:`~snnmetrics.energy.Measurement`: energy that was measured on a device.
     """
     known = profile_of(profile)
     if neuron_operations:

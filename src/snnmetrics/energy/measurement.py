@@ -73,6 +73,11 @@ class Measurement:
         energy: 30.0 ± 1.2 mJ per sample (standard error of the mean, n = 3)
         dynamic energy: 10.0 ± 1.2 mJ per sample
         active power 1.500 ± 0.058 W, idle power 1 W (one number); 3 runs of 2 ± 0 s for 100 samples
+
+    See Also:
+        - :func:`~snnmetrics.energy.load_measurements`: measurements from a file.
+        - :func:`~snnmetrics.paper_table`: ``measured`` adds them to a table.
+        - :func:`~snnmetrics.energy.estimate_energy`: an estimate from counted operations.
     """
 
     seconds: Repeats
@@ -271,6 +276,10 @@ def load_measurements(path: str | os.PathLike[str]) -> dict[str, Measurement]:
         ...     _ = file.write_text(json.dumps({"ours": ours.to_dict()}))
         ...     load_measurements(file)["ours"] == ours
         True
+
+    See Also:
+        - :class:`~snnmetrics.energy.Measurement`: one measurement.
+        - :func:`~snnmetrics.paper_table`: ``measured`` adds them to a table.
     """
     text = load(path, MAX_BYTES)
     if len(text) > MAX_BYTES:

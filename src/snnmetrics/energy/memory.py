@@ -134,6 +134,11 @@ def memory_aware_energy(
         '9e-13'
         >>> f"{breakdown.parameters:.4g}"  # 9 reads of 12 words: 10 pJ x 48 bytes / 8 KB
         '5.273e-13'
+
+    See Also:
+        - :func:`~snnmetrics.energy.memory_aware_baseline`: the same for the equivalent ANN.
+        - :func:`~snnmetrics.energy.estimate_energy`: arithmetic, with an optional price per byte.
+        - :class:`~snnmetrics.energy.MemoryPrices`: the prices.
     """
     _check(report, counting)
     prices, known = prices or MemoryPrices(), {**TYPES, **_checked(types or {})}
@@ -208,6 +213,10 @@ def memory_aware_baseline(
         >>> ann = memory_aware_baseline(monitor.run([torch.ones(5, 1, 4)]))
         >>> f"{ann.total.breakdown.operations:.4g}"  # 12 MACs at 3.2 pJ, for any number of steps
         '3.84e-11'
+
+    See Also:
+        - :func:`~snnmetrics.energy.memory_aware_energy`: the same for the spiking network.
+        - :func:`~snnmetrics.energy.ann_baseline`: the operations of the ANN.
     """
     _check(report, counting)
     covered, left_out = _covered(report)

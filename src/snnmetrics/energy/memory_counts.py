@@ -47,6 +47,10 @@ class MemoryWork:
         >>> work = memory_aware_energy(report).layers["Linear"].work
         >>> work.inputs, work.parameters, work.parameter_words
         (20.0, 75.0, 15)
+
+    See Also:
+        - :func:`~snnmetrics.energy.memory_aware_energy`: prices this work.
+        - :class:`~snnmetrics.energy.MemoryPrices`: the prices.
     """
 
     name: str

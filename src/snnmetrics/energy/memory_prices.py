@@ -63,6 +63,11 @@ class MemoryPrices:
         >>> prices = MemoryPrices()
         >>> [round(prices.access(kilobytes * 256) * 1e12, 3) for kilobytes in (4, 8, 20, 1024)]
         [5.0, 10.0, 15.0, 100.0]
+
+    See Also:
+        - :func:`~snnmetrics.energy.memory_aware_energy`: applies these prices.
+        - :class:`~snnmetrics.energy.PerByte`: a price that does not depend on the size of the
+          memory.
     """
 
     name: str = "lemaire-2022"

@@ -41,6 +41,10 @@ class PerByte(Constant):
         >>> print(PerByte(1.25e-12, "Our own SRAM, 10 pJ per 64 bits", 2026, how="measured"))
         1.25 pJ; Our own SRAM, 10 pJ per 64 bits, 2026; node not stated, voltage not stated, \
 measured; one term
+
+    See Also:
+        - :class:`~snnmetrics.energy.MemoryLevels`: prices of several levels of memory.
+        - :func:`~snnmetrics.energy.estimate_energy`: ``memory`` takes this price.
     """
 
     source: str = GIVEN
@@ -112,6 +116,10 @@ class MemoryLevels:
         ... )
         >>> levels.of("weights").joules
         1.6e-10
+
+    See Also:
+        - :class:`~snnmetrics.energy.PerByte`: the price of one level.
+        - :func:`~snnmetrics.energy.memory_traffic`: the bytes of each part.
     """
 
     weights: Level

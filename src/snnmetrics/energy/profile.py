@@ -36,6 +36,10 @@ class Constant:
     Example:
         >>> print(Constant(2e-12, "Our own measurement", 2026, node="22 nm", how="measured"))
         2 pJ; Our own measurement, 2026; 22 nm, voltage not stated, measured; one term
+
+    See Also:
+        - :class:`~snnmetrics.energy.EnergyProfile`: the constants of a device.
+        - :class:`~snnmetrics.energy.PerByte`: the price of a byte.
     """
 
     joules: float
@@ -139,6 +143,11 @@ class EnergyProfile:
         >>> profile = sm.energy.EnergyProfile("ours", ac=accumulate)
         >>> profile.ac.joules
         1e-12
+
+    See Also:
+        - :func:`~snnmetrics.energy.energy_profiles`: the profiles of the library.
+        - :class:`~snnmetrics.energy.Constant`: one price with its source.
+        - :func:`~snnmetrics.energy.estimate_energy`: applies a profile to a report.
     """
 
     name: str

@@ -39,6 +39,9 @@ class Method(NamedTuple):
         >>> report = monitor.run([torch.ones(2, 4)])
         >>> sm.estimate_energy(report, "loihi").method.title
         'energy estimate'
+
+    See Also:
+        - :class:`~snnmetrics.energy.EnergyReport`: an estimate by this method.
     """
 
     title: str
@@ -74,6 +77,10 @@ class EnergyRow(Record):
         '1.08e-11, 1.08e-11'
         >>> row.work.acs
         12.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.EnergyReport`: the rows and their total.
+        - :class:`~snnmetrics.energy.Energy`: the parts of the energy.
     """
 
     name: str
@@ -126,6 +133,11 @@ class EnergyReport(Record, Tabular):
         >>> estimate = sm.estimate_energy(monitor.compute(), "loihi")
         >>> f"{estimate.layers['Linear'].energy:.4g}"  # 6 synaptic operations at 27.1 pJ
         '1.626e-10'
+
+    See Also:
+        - :func:`~snnmetrics.energy.estimate_energy`: estimates from operations.
+        - :func:`~snnmetrics.energy.memory_aware_energy`: estimates from operations and memories.
+        - :class:`~snnmetrics.energy.EnergyRow`: the energy of one layer.
     """
 
     method: Method

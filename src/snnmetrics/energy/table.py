@@ -176,6 +176,10 @@ def energy_profiles() -> Mapping[str, EnergyProfile]:
         ['arm-cortex-a', 'cpu-i7-4960x', 'gpu-titan-black']
         >>> print(sm.energy.energy_profiles()["horowitz-45nm-fp32"].ac.node)
         45 nm
+
+    See Also:
+        - :class:`~snnmetrics.energy.EnergyProfile`: a profile of your own.
+        - :func:`~snnmetrics.energy.estimate_energy`: applies a profile to a report.
     """
     return _PROFILES
 

@@ -116,6 +116,12 @@ def memory_traffic(
         24.0
         >>> traffic.layers["fc"].events, traffic.layers["fc"].activations  # 3 spikes of 2 + 1 bits
         (0.75, 0.375)
+
+    See Also:
+        - :class:`~snnmetrics.energy.MemoryTraffic`: the result.
+        - :class:`~snnmetrics.energy.PerByte`: the price of a byte.
+        - :func:`~snnmetrics.energy.estimate_energy`: ``traffic`` takes the result.
+        - :func:`~snnmetrics.footprint`: bytes of the parameters and buffers.
     """
     workload = exact_workload_of(report)
     if analog_bits is None:

@@ -32,6 +32,10 @@ class TrafficRow:
         >>> from snnmetrics.energy import TrafficRow
         >>> TrafficRow("fc", "binary", weights=9.0, state=0.0, activations=0.5, events=1.0).total
         10.5
+
+    See Also:
+        - :class:`~snnmetrics.energy.MemoryTraffic`: the rows and their total.
+        - :func:`~snnmetrics.energy.memory_traffic`: computes the bytes.
     """
 
     name: str
@@ -66,6 +70,10 @@ class MemoryTraffic(Record, Tabular):
         >>> traffic = sm.energy.memory_traffic(monitor.run([torch.ones(2, 4)]))
         >>> traffic.layers["Linear"].weights, traffic.total.weights  # 12 weights of 8 bits
         (12.0, 12.0)
+
+    See Also:
+        - :func:`~snnmetrics.energy.memory_traffic`: computes the bytes.
+        - :class:`~snnmetrics.energy.TrafficRow`: the bytes of one layer.
     """
 
     workload: Workload

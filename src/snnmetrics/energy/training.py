@@ -62,6 +62,10 @@ class OptimizerUpdate:
         >>> lion = OptimizerUpdate("sign", 1, 1, equation="w - lr sign(g)", source="our own")
         >>> lion.additions, lion.square_roots
         (1, 0)
+
+    See Also:
+        - :func:`~snnmetrics.energy.training_cost`: ``optimizer`` takes it.
+        - :class:`~snnmetrics.energy.UpdateWork`: the operations of the update of all parameters.
     """
 
     name: str
@@ -145,6 +149,9 @@ class TrainingLayer:
         >>> layer = training_cost(report).layers["Linear"]
         >>> layer.forward.acs, layer.weight_gradient.acs, layer.input_gradient
         (12.0, 12.0, None)
+
+    See Also:
+        - :class:`~snnmetrics.energy.TrainingCost`: the layers and their total.
     """
 
     name: str
@@ -180,6 +187,10 @@ class UpdateWork:
         >>> update = training_cost(report, optimizer="adam", batch_size=30).update
         >>> update.parameters, update.additions  # 4 x 15 / 30
         (15, 2.0)
+
+    See Also:
+        - :class:`~snnmetrics.energy.TrainingCost`: the cost with this update.
+        - :class:`~snnmetrics.energy.OptimizerUpdate`: the operations per parameter.
     """
 
     name: str
@@ -218,6 +229,10 @@ class TrainingCost(Record, Tabular):
         >>> backward = sm.estimate_energy(cost.backward, "horowitz-45nm-fp32")
         >>> f"{backward.total.energy:.3g}"  # 12 x 0.9 pJ + 12 x 4.6 pJ
         '6.6e-11'
+
+    See Also:
+        - :func:`~snnmetrics.energy.training_cost`: computes the operations.
+        - :class:`~snnmetrics.energy.TrainingLayer`: the operations of one layer.
     """
 
     model: str
@@ -386,6 +401,11 @@ def training_cost(
         (6.0, 6.0)
         >>> cost.update.multiplications  # one per parameter
         23.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.TrainingCost`: the result.
+        - :class:`~snnmetrics.energy.OptimizerUpdate`: operations of an optimizer.
+        - :class:`~snnmetrics.Monitor`: measures the forward pass.
     """
     require_report(report)
     workload = workload_of(report)

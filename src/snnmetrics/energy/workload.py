@@ -35,6 +35,10 @@ class LayerWork:
         >>> from snnmetrics.energy import workload_of
         >>> workload_of(report).layers["Linear"].acs
         12.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.Workload`: the work of all layers.
+        - :class:`~snnmetrics.energy.NeuronWork`: the work of a layer of neurons.
     """
 
     name: str
@@ -69,6 +73,10 @@ class NeuronWork:
         >>> work = workload_of(report).neurons["lif"]
         >>> work.type, work.updates, work.spikes
         ('Leaky', 100.0, 5.0)
+
+    See Also:
+        - :class:`~snnmetrics.energy.Workload`: the work of all layers.
+        - :class:`~snnmetrics.energy.LayerWork`: the work of a layer with synapses.
     """
 
     name: str
@@ -103,6 +111,10 @@ class LayerReads:
         >>> reads = workload_of(monitor.run([torch.eye(4).unsqueeze(1)])).reads["Linear"]
         >>> reads.inputs, reads.events, reads.synapses, reads.weights, reads.biases
         (16.0, 4.0, 12.0, 12, 12.0)
+
+    See Also:
+        - :class:`~snnmetrics.energy.LayerWork`: the operations of the layer.
+        - :func:`~snnmetrics.energy.memory_traffic`: the bytes that follow.
     """
 
     operation: str
@@ -137,6 +149,11 @@ class Workload(Record, Tabular):
         >>> from snnmetrics.energy import ann_baseline, workload_of
         >>> workload_of(report).acs, ann_baseline(report).macs
         (60.0, 12.0)
+
+    See Also:
+        - :func:`~snnmetrics.energy.workload_of`: the workload of a report.
+        - :func:`~snnmetrics.energy.ann_baseline`: the workload of the equivalent ANN.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of a workload.
     """
 
     model: str
@@ -241,6 +258,10 @@ def workload_of(report: Report | ConventionReport) -> Workload:
         >>> monitor = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0)
         >>> workload_of(monitor.run([torch.ones(2, 4)])).acs
         12.0
+
+    See Also:
+        - :class:`~snnmetrics.energy.Workload`: the result.
+        - :func:`~snnmetrics.energy.ann_baseline`: the workload of the equivalent ANN.
     """
     if isinstance(report, ConventionReport):
         return _as_counted_by(report)

@@ -206,6 +206,10 @@ def register_neuron(
         ...     spikes = monitor.model(torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]]]))
         >>> monitor.compute().neurons["0"].firing_rate
         0.25
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: reports rows of registered neurons.
+        - :class:`~snnmetrics.report.NeuronRow`: the figures of a layer of neurons.
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(f"cls: expected a subclass of torch.nn.Module, found {cls!r}")

@@ -139,6 +139,10 @@ def firing_rate(
         tensor(0.5000)
         >>> firing_rate(spikes, dt=0.001, per_neuron=True)["firing_rate_per_neuron"]  # Hz
         tensor([750., 250.])
+
+    See Also:
+        - :class:`~snnmetrics.FiringRate`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.silent_neurons`: neurons without a spike.
     """
     if time_dim is not None:
         require_dim("time_dim", time_dim)
@@ -203,6 +207,10 @@ def activation_sparsity(activations: Tensor) -> Tensor:
         >>> from snnmetrics.functional import activation_sparsity
         >>> activation_sparsity(torch.tensor([[0, 0, 3, 0], [0, -1, 0, 0]]))
         tensor(0.7500)
+
+    See Also:
+        - :class:`~snnmetrics.ActivationSparsity`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.connection_sparsity`: zeros among the weights.
     """
     events, elements = activation_sparsity_update(activations)
     value = activation_sparsity_compute(events, elements)
@@ -273,6 +281,10 @@ def silent_neurons(
         (tensor(0.5000), tensor(0.2500))
         >>> found["silent"]
         tensor([False,  True, False,  True])
+
+    See Also:
+        - :class:`~snnmetrics.SilentNeurons`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.firing_rate`: the rate of each neuron.
     """
     if time_dim is not None:
         require_dim("time_dim", time_dim)
@@ -390,6 +402,10 @@ def membrane_updates(
         tensor(4.)
         >>> membrane_updates(potentials, initial=0.0)
         tensor(3.)
+
+    See Also:
+        - :class:`~snnmetrics.MembraneUpdates`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.membrane_statistics`: the values of the potentials.
     """
     require_time_dim(time_dim, CHANGES_NEED_ORDER)
     if initial is not None:

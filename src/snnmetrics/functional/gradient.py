@@ -121,6 +121,11 @@ def gradient_statistics(gradient: Tensor, *, time_dim: int | None = 1) -> dict[s
         (tensor([ 5., 10.]), tensor([0.0000, 0.5000]))
         >>> found["norm"], found["last_to_first"]
         (tensor(11.1803), tensor(2.))
+
+    See Also:
+        - :class:`~snnmetrics.GradientStatistics`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.membrane_statistics`: the share of potentials inside the
+          window of the surrogate.
     """
     if time_dim is not None:
         require_dim("time_dim", time_dim)

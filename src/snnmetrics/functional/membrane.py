@@ -227,6 +227,11 @@ def membrane_statistics(
         (tensor(0.7500), tensor(0.5000))
         >>> found["histogram"] * 6
         tensor([1., 0., 2., 2., 1.])
+
+    See Also:
+        - :class:`~snnmetrics.MembraneStatistics`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.gradient_statistics`: gradients at the inputs of the
+          neurons.
     """
     if time_dim is not None:
         require_dim("time_dim", time_dim)

@@ -146,6 +146,10 @@ def synops(
         tensor([ 5.,  0., 10.])
         >>> counted["synops"], counted["synops/s"]
         (tensor(15.), tensor(30.))
+
+    See Also:
+        - :class:`~snnmetrics.SynOps`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.fanout`: the exact fan-out of a layer.
     """
     if sample_time is not None:
         sample_time = positive_number("sample_time", sample_time)

@@ -139,6 +139,11 @@ def accuracy_over_time(
         >>> spikes = torch.tensor([[[0, 0], [0, 1], [1, 0], [0, 1]]])  # B=1, T=4, C=2
         >>> accuracy_over_time(spikes, torch.tensor([1]))  # nothing, right, a tie, right
         tensor([0., 1., 0., 1.])
+
+    See Also:
+        - :class:`~snnmetrics.AccuracyOverTime`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.optimal_cutoff`: the step from which predictions remain
+          correct.
     """
     require_readout(readout, READOUTS)
     require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
@@ -219,6 +224,10 @@ def optimal_cutoff(
         >>> spikes = torch.tensor([[[0, 1], [1, 0], [0, 1], [0, 1]]])  # right, a tie, right, right
         >>> optimal_cutoff(spikes, torch.tensor([1]))
         {'steps': tensor(3.), 'accuracy': tensor(1.)}
+
+    See Also:
+        - :class:`~snnmetrics.OptimalCutoff`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.early_exit`: a rule for stopping that needs no labels.
     """
     require_readout(readout, READOUTS)
     require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)
@@ -367,6 +376,10 @@ def time_to_first_spike(
         tensor([3., 2., nan])
         >>> first["time"], first["never_fraction"], first["accuracy"]
         (tensor(2.5000), tensor(0.3333), tensor(1.))
+
+    See Also:
+        - :class:`~snnmetrics.TimeToFirstSpike`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.accuracy_over_time`: accuracy at each time step.
     """
     require_time_dim(time_dim, FIRST_SPIKE_NEEDS_ORDER)
     if dt is not None:
@@ -554,6 +567,10 @@ def early_exit(
         >>> scores = torch.tensor([[[0.0, 1.0], [0.0, 5.0], [0.0, 9.0]]])  # B=1, T=3, C=2
         >>> early_exit(scores, torch.tensor([1]), threshold=[0.5, 0.9, 1.0])
         {'steps': tensor([1., 2., 3.]), 'accuracy': tensor([1., 1., 1.])}
+
+    See Also:
+        - :class:`~snnmetrics.EarlyExit`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.optimal_cutoff`: the earliest step that the labels allow.
     """
     require_readout(readout, EXIT_READOUTS)
     require_time_dim(time_dim, EVIDENCE_NEEDS_ORDER)

@@ -174,6 +174,11 @@ def interval_statistics(
         (tensor(0.5000), tensor(1.), tensor(0.7500))
         >>> found["mean_interval"], found["intervals"]  # seconds, per sample
         (tensor(0.0020), tensor(4.))
+
+    See Also:
+        - :class:`~snnmetrics.IntervalStatistics`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.fano_factor`: variation of spike counts from sample to
+          sample.
     """
     require_time_dim(time_dim, INTERVALS_NEED_ORDER)
     if dt is not None:
@@ -282,6 +287,11 @@ def fano_factor(
         >>> spikes = torch.tensor([[[1, 1], [0, 1]], [[1, 1], [1, 0]], [[1, 0], [1, 0]]])
         >>> fano_factor(spikes, per_neuron=True)["fano_factor_per_neuron"]  # counts 1 2 2 and 2 1 0
         tensor([0.1333, 0.6667])
+
+    See Also:
+        - :class:`~snnmetrics.FanoFactor`: the same over an epoch and all ranks.
+        - :func:`~snnmetrics.functional.interval_statistics`: variation of the intervals within a
+          spike train.
     """
     require_time_dim(time_dim, COUNTS_NEED_SAMPLES)
     require_bool("per_neuron", per_neuron)

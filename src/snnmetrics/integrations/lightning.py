@@ -125,6 +125,11 @@ class SNNMetricsCallback(Callback):
         >>> # lightning.Trainer(callbacks=[callback]).test(module, loader), and then
         >>> callback.reports  # has the report of the stage "test"
         {}
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: measures without Lightning.
+        - :class:`~snnmetrics.ScalarView`: one entry of a metric, for ``self.log``.
+        - :meth:`~snnmetrics.Report.scalars`: the logged figures.
     """
 
     def __init__(

@@ -72,6 +72,12 @@ class FiringRate(SNNMetric[Any]):
         >>> rate.update(torch.zeros(1, 12, 2))  # a longer recording weighs more
         >>> rate.compute()  # Hz
         tensor(125., dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.firing_rate`: the same figure of one batch.
+        - :class:`~snnmetrics.SilentNeurons`: neurons without a spike, which a mean rate does not
+          show.
+        - :func:`~snnmetrics.plots.rate_histogram`: a figure of the rates of all neurons.
     """
 
     is_differentiable = True
@@ -169,6 +175,12 @@ class ActivationSparsity(SNNMetric[Tensor]):
         >>> sparsity.update(torch.ones(1, 4))  # a short last batch weighs what it holds
         >>> sparsity.compute()
         tensor(0.6250, dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.activation_sparsity`: the same figure of one batch.
+        - :func:`~snnmetrics.connection_sparsity`: zeros among the weights.
+        - :attr:`~snnmetrics.report.LayerRow.input_sparsity`: the sparsity of the input of each
+          layer of a model.
     """
 
     is_differentiable = False
@@ -249,6 +261,12 @@ class SilentNeurons(SNNMetric[dict[str, Tensor]]):
         (0.5, 0.25)
         >>> value["silent"]
         tensor([False,  True, False,  True])
+
+    See Also:
+        - :func:`~snnmetrics.functional.silent_neurons`: the same figures of one batch.
+        - :class:`~snnmetrics.FiringRate`: the rate of each neuron.
+        - :class:`~snnmetrics.MembraneStatistics`: how far potentials are from the threshold.
+        - :class:`~snnmetrics.GradientStatistics`: whether gradients reach the neurons.
     """
 
     is_differentiable = False
@@ -338,6 +356,12 @@ class MembraneUpdates(SNNMetric[Tensor]):
         >>> updates.update(torch.zeros(1, 3, 2))  # both at first
         >>> updates.compute()
         tensor(3., dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.membrane_updates`: the same figure of one batch.
+        - :class:`~snnmetrics.MembraneStatistics`: the values of the potentials.
+        - :func:`~snnmetrics.conventions.neurobench_row`: the row of a NeuroBench benchmark, which
+          has this figure.
     """
 
     is_differentiable = False

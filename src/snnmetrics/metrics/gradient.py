@@ -87,6 +87,12 @@ class GradientStatistics(SNNMetric[dict[str, Tensor]]):
         tensor([25., 50.], dtype=torch.float64)
         >>> gradients.compute()["zero_fraction"], gradients.compute()["last_to_first"]
         (tensor(0.2500, dtype=torch.float64), tensor(2., dtype=torch.float64))
+
+    See Also:
+        - :func:`~snnmetrics.functional.gradient_statistics`: the same figures of one gradient.
+        - :class:`~snnmetrics.MembraneStatistics`: the share of potentials inside the window of the
+          surrogate.
+        - :class:`~snnmetrics.Monitor`: ``probes`` updates this metric while a model trains.
     """
 
     is_differentiable = False

@@ -84,6 +84,12 @@ class MembraneStatistics(SNNMetric[dict[str, Tensor]]):
         [-0.5, 0.5, 1.5, 2.5]
         >>> (value["histogram"] * 8).tolist()  # below, three bins, above
         [1.0, 2.0, 2.0, 2.0, 1.0]
+
+    See Also:
+        - :func:`~snnmetrics.functional.membrane_statistics`: the same figures of one batch.
+        - :class:`~snnmetrics.GradientStatistics`: gradients at the inputs of the neurons.
+        - :class:`~snnmetrics.SilentNeurons`: neurons that never spike.
+        - :class:`~snnmetrics.Monitor`: ``probes`` updates this metric while a model runs.
     """
 
     is_differentiable = False

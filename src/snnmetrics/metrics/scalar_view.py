@@ -41,6 +41,10 @@ class ScalarView(Metric):
         >>> stats = synops(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
         >>> view.compute()
         tensor(15., dtype=torch.float64)
+
+    See Also:
+        - :meth:`~snnmetrics.Report.scalars`: figures of a report by name, for a logger.
+        - :class:`~snnmetrics.SynOps`: a metric that returns a dict.
     """
 
     # Wrappers that copy states, such as torchmetrics' Running, refuse a stateless view. They can

@@ -72,6 +72,12 @@ class SynOps(SNNMetric[dict[str, Tensor]]):
         tensor(52., dtype=torch.float64)
         >>> synops.compute()["synops_per_neuron"].shape
         torch.Size([1, 4, 4])
+
+    See Also:
+        - :func:`~snnmetrics.functional.synops`: the same figures of one batch.
+        - :func:`~snnmetrics.fanout`: the exact fan-out of a layer.
+        - :class:`~snnmetrics.Monitor`: synaptic operations of all layers of a model.
+        - :class:`~snnmetrics.ScalarView`: one entry of the dict, for a logger.
     """
 
     is_differentiable = True

@@ -78,6 +78,12 @@ class AccuracyOverTime(SNNMetric[Tensor]):
         >>> accuracy.update(spikes, torch.tensor([0]))
         >>> accuracy.compute()
         tensor([0.0000, 0.5000, 0.0000, 0.5000], dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.accuracy_over_time`: the same curve of one batch.
+        - :class:`~snnmetrics.OptimalCutoff`: the step from which predictions remain correct.
+        - :class:`~snnmetrics.EarlyExit`: accuracy if inference stops early.
+        - :func:`~snnmetrics.plots.accuracy_over_time`: a figure of the curve.
     """
 
     is_differentiable = False
@@ -184,6 +190,11 @@ class OptimalCutoff(SNNMetric[dict[str, Tensor]]):
         >>> cutoff.update(spikes, torch.tensor([0]))  # wrong at the end
         >>> cutoff.compute()["steps"]
         tensor(3.5000, dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.optimal_cutoff`: the same figures of one batch.
+        - :class:`~snnmetrics.EarlyExit`: a rule for stopping that needs no labels.
+        - :class:`~snnmetrics.AccuracyOverTime`: accuracy at each time step.
     """
 
     is_differentiable = False
@@ -282,6 +293,12 @@ class TimeToFirstSpike(SNNMetric[dict[str, Tensor]]):
         tensor([0., 0., 1.], dtype=torch.float64)
         >>> first.compute()["accuracy"]
         tensor(0.5000, dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.time_to_first_spike`: the same figures of one batch.
+        - :class:`~snnmetrics.AccuracyOverTime`: accuracy when the outputs up to each step are read
+          out.
+        - :class:`~snnmetrics.SilentNeurons`: neurons that never spike in any sample.
     """
 
     is_differentiable = False
@@ -400,6 +417,12 @@ class EarlyExit(SNNMetric[dict[str, Tensor]]):
         >>> curve.update(scores, torch.tensor([0]))
         >>> curve.compute()["accuracy"]
         tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.early_exit`: the same figures of one batch.
+        - :class:`~snnmetrics.OptimalCutoff`: the earliest step that the labels allow.
+        - :meth:`~snnmetrics.OpenBatch.until`: the synaptic operations up to the step at which each
+          sample stops.
     """
 
     is_differentiable = False

@@ -80,6 +80,11 @@ class IntervalStatistics(SNNMetric[dict[str, Tensor]]):
         (0.25, 0.5, 0.375)
         >>> value["mean_interval"].item(), value["intervals"].item()
         (2.0, 2.0)
+
+    See Also:
+        - :func:`~snnmetrics.functional.interval_statistics`: the same figures of one batch.
+        - :class:`~snnmetrics.FanoFactor`: variation of spike counts from sample to sample.
+        - :func:`~snnmetrics.plots.raster`: a figure of the spike trains.
     """
 
     is_differentiable = False
@@ -188,6 +193,10 @@ class FanoFactor(SNNMetric[Any]):
         >>> value = fano.compute()  # counts 1 2 0 and 2 1 0
         >>> value["fano_factor_per_neuron"]
         tensor([0.6667, 0.6667], dtype=torch.float64)
+
+    See Also:
+        - :func:`~snnmetrics.functional.fano_factor`: the same figure of one batch.
+        - :class:`~snnmetrics.IntervalStatistics`: variation of the intervals within a spike train.
     """
 
     is_differentiable = False

@@ -138,6 +138,12 @@ class Monitor:
         4.5
         >>> report.layers["1"].kind, report.layers["1"].macs  # its input is analog
         ('analog', 6.0)
+
+    See Also:
+        - :class:`~snnmetrics.Report`: the result of a run.
+        - :class:`~snnmetrics.SynOps`: the metric of a single layer.
+        - :func:`~snnmetrics.register_neuron`: register a class of neurons of your own.
+        - :class:`~snnmetrics.integrations.lightning.SNNMetricsCallback`: a monitor under Lightning.
     """
 
     def __init__(

@@ -26,6 +26,11 @@ class OpenBatch:
         ...     batch.until(torch.tensor([1, 2]))
         >>> monitor.compute().until.acs  # (12 + 2 x 12) of 2 samples
         18.0
+
+    See Also:
+        - :meth:`~snnmetrics.Monitor.batch`: opens the batch.
+        - :class:`~snnmetrics.report.UntilData`: the result of ``until``.
+        - :class:`~snnmetrics.EarlyExit`: the steps at which samples stop.
     """
 
     def __init__(self, samples: int, steps: int | None, keeps_samples: bool) -> None:

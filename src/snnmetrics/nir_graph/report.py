@@ -114,6 +114,10 @@ def from_nir(
         720.0
         >>> sm.from_nir(graph).layers["linear"].synops is None  # no rates, no synops
         True
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: counts the operations of a model that runs.
+        - :func:`~snnmetrics.estimate_energy`: the energy of the report.
     """
     _require_graph(graph)
     steps = None if steps is None else _checked_steps(steps)

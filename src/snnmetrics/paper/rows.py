@@ -53,6 +53,10 @@ class PaperRow(Record):
         >>> row = sm.paper_table({"ours": report}).rows["ours"]
         >>> row.acs, row.steps, row.reasons["steps"]
         (12.0, None, 'not known for this run')
+
+    See Also:
+        - :func:`~snnmetrics.paper_table`: makes the table.
+        - :class:`~snnmetrics.PaperTable`: the rows, with notes and exports.
     """
 
     name: str

@@ -55,6 +55,10 @@ class PaperTable(Record, Tabular):
         >>> report = monitor.run([torch.ones(5, 1, 4)])
         >>> sm.paper_table({"ours": report}).rows["ours"].acs
         60.0
+
+    See Also:
+        - :func:`~snnmetrics.paper_table`: makes the table.
+        - :class:`~snnmetrics.paper.PaperRow`: one row of the table.
     """
 
     _narrow = True
@@ -246,6 +250,12 @@ def paper_table(
         ours            5      600          540         91.70
         >>> f"{table.rows['ours'].energy:.3g}"  # joules
         '5.4e-07'
+
+    See Also:
+        - :class:`~snnmetrics.paper.PaperRow`: one row of the table.
+        - :func:`~snnmetrics.estimate_energy`: the energy column.
+        - :meth:`~snnmetrics.Report.conventions`: one report under all conventions.
+        - :func:`~snnmetrics.energy.load_measurements`: measured energy for the table.
     """
     _check_reports(reports)
     given, on_device = _checked_accuracy(accuracy, reports), _checked_measured(measured, reports)

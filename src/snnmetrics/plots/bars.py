@@ -56,6 +56,10 @@ def layer_bars(report: ReportData, ax: Axes | None = None) -> Picture:
         >>> figure, ax = plots.layer_bars(report)
         >>> [float(bar.get_width()) for bar in ax.containers[0]]  # dense MACs
         [12.0, 6.0]
+
+    See Also:
+        - :class:`~snnmetrics.Report`: the same figures as a table.
+        - :func:`~snnmetrics.plots.conventions`: the counts of other tools beside them.
     """
     _require_something(report)
     names, rows = list(report.layers), list(report.layers.values())
@@ -106,6 +110,10 @@ def conventions(report: ReportData, ax: Axes | None = None) -> Picture:
         >>> figure, ax = plots.conventions(report)
         >>> ax.get_xlabel()
         'operations per sample'
+
+    See Also:
+        - :meth:`~snnmetrics.Report.conventions`: the same figures as a table.
+        - :func:`~snnmetrics.plots.layer_bars`: the exact counts alone.
     """
     _require_something(report)
     total = report.total

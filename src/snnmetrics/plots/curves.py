@@ -60,6 +60,10 @@ def accuracy_over_time(
         >>> figure, ax = plots.accuracy_over_time(torch.tensor([0.1, 0.6, 0.9]))
         >>> ax.lines[0].get_xdata().tolist()
         [1, 2, 3]
+
+    See Also:
+        - :class:`~snnmetrics.AccuracyOverTime`: computes the curve.
+        - :func:`~snnmetrics.plots.pareto`: accuracy against operations.
     """
     curves = {"": accuracy} if isinstance(accuracy, Tensor) else accuracy
     step = 1 if dt is None else positive_number("dt", dt)
@@ -198,6 +202,10 @@ def pareto(
         ...                           cost="energy per sample", unit="J")
         >>> ax.get_xlabel()
         'energy per sample [mJ]'
+
+    See Also:
+        - :class:`~snnmetrics.PaperTable`: the same methods as a table.
+        - :func:`~snnmetrics.plots.accuracy_over_time`: accuracy over time steps.
     """
     x, y = _numbers("costs", costs), _numbers("accuracies", accuracies)
     sizes = {len(x), len(y), len(x if labels is None else labels)}

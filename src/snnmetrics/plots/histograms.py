@@ -64,6 +64,10 @@ def rate_histogram(
         >>> figure, ax = plots.rate_histogram(torch.tensor([0.0, 0.0, 0.1, 0.2, 0.9]))
         >>> float(sum(bar.get_height() for bar in ax.patches))
         5.0
+
+    See Also:
+        - :class:`~snnmetrics.FiringRate`: computes the rates.
+        - :class:`~snnmetrics.SilentNeurons`: the neurons without a spike.
     """
     if rates is None:
         raise ValueError(
@@ -122,6 +126,10 @@ def sample_spread(
         >>> figure, ax = plots.sample_spread(report, limit=sm.Limit(synops=30, statistic="p99"))
         >>> float(sum(bar.get_height() for bar in ax.patches))
         64.0
+
+    See Also:
+        - :class:`~snnmetrics.report.Distribution`: the data of the figure.
+        - :meth:`~snnmetrics.Report.check`: compares a report with limits.
     """
     require_report(report)
     figure_name, most = _limit_of(limit)

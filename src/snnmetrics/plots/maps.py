@@ -42,6 +42,10 @@ def synops_map(values: Tensor | None, ax: Axes | None = None) -> Picture:
         >>> figure, ax = plots.synops_map(torch.ones(8, 4, 4))  # channels, rows, columns
         >>> float(ax.images[0].get_array()[0, 0])
         8.0
+
+    See Also:
+        - :class:`~snnmetrics.SynOps`: computes the synaptic operations of each neuron.
+        - :func:`~snnmetrics.fanout`: the fan-out of each neuron.
     """
     if values is None:
         raise ValueError(

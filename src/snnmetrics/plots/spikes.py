@@ -48,6 +48,10 @@ def raster(
         >>> figure, ax = plots.raster(torch.tensor([[1, 0], [0, 1], [0, 1]]))  # T=3, 2 neurons
         >>> ax.lines[0].get_xdata().tolist(), ax.lines[0].get_ydata().tolist()
         ([1, 2, 3], [0, 1, 1])
+
+    See Also:
+        - :class:`~snnmetrics.FiringRate`: the mean of these spikes.
+        - :class:`~snnmetrics.IntervalStatistics`: the irregularity of the trains.
     """
     if not isinstance(spikes, Tensor):
         raise TypeError(f"spikes: expected a tensor, found {type(spikes).__name__}")

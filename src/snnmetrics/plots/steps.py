@@ -71,6 +71,10 @@ def over_steps(
         >>> picture, ax = plots.over_steps(report)
         >>> ax.lines[0].get_ydata().tolist()
         [12.0, 12.0, 12.0, 12.0, 12.0]
+
+    See Also:
+        - :class:`~snnmetrics.report.Curve`: the data of the figure.
+        - :func:`~snnmetrics.plots.accuracy_over_time`: accuracy over time steps.
     """
     require_report(report)
     if figure not in _FIGURES:
@@ -182,6 +186,10 @@ def core_loads(
         >>> picture, ax = plots.core_loads(report)
         >>> ax.images[0].get_array().shape  # cores and steps
         (3, 5)
+
+    See Also:
+        - :class:`~snnmetrics.Cores`: the description of the cores.
+        - :class:`~snnmetrics.report.CoreRows`: the loads as a table.
     """
     require_report(report)
     if load not in _LOADS:

@@ -32,6 +32,10 @@ class Change:
     Example:
         >>> Change(8.0, 2.0).ratio
         0.25
+
+    See Also:
+        - :class:`~snnmetrics.report.RowChange`: all figures of a row.
+        - :meth:`~snnmetrics.Report.compare`: compares two reports.
     """
 
     before: float | None
@@ -76,6 +80,10 @@ class RowChange:
         Change(before=12.0, after=3.0)
         >>> before.compare(after).total.acs.ratio
         0.25
+
+    See Also:
+        - :class:`~snnmetrics.report.Comparison`: the changes of all rows.
+        - :class:`~snnmetrics.report.Change`: the change of one figure.
     """
 
     name: str
@@ -117,6 +125,10 @@ class Comparison(Record, Tabular):
         Change(before=6.0, after=3.0)
         >>> pruned.total.acs.ratio
         0.5
+
+    See Also:
+        - :meth:`~snnmetrics.Report.compare`: compares two reports.
+        - :class:`~snnmetrics.report.RowChange`: the changes of one row.
     """
 
     before: Report

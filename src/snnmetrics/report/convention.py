@@ -27,6 +27,10 @@ class NotInReport(Exception):  # noqa: N818  (a reason, not a failure)
         >>> sizes = [torch.ones(1, 1, 4, 4), torch.ones(1, 1, 5, 5)]
         >>> monitor.run(sizes).under("rate-x-macs").layers["Conv2d"].reason
         'the size of its input changed; the report has sums over all sizes'
+
+    See Also:
+        - :func:`~snnmetrics.conventions.convention`: registers a function that may raise it.
+        - :class:`~snnmetrics.conventions.Figures`: the figures otherwise.
     """
 
 
@@ -52,6 +56,10 @@ class Layer:
         ('binary', False)
         >>> layer.of_connections(layer.total.events, layer.total)  # 3 events x 24 MACs / 8 inputs
         9.0
+
+    See Also:
+        - :func:`~snnmetrics.conventions.convention`: registers a function of a layer.
+        - :class:`~snnmetrics.conventions.Figures`: the result of such a function.
     """
 
     name: str
@@ -187,6 +195,10 @@ class Figures:
         >>> figures = Figures({"SynOps": 9}, per=2, operations=9)  # 4.5 per sample
         >>> figures.acs is None  # not distinguished
         True
+
+    See Also:
+        - :func:`~snnmetrics.conventions.convention`: registers a function that returns figures.
+        - :class:`~snnmetrics.conventions.NotInReport`: a figure that the report cannot provide.
     """
 
     printed: Mapping[str, float]
@@ -222,6 +234,10 @@ class Convention:
         (('SynOps', 'MACs'), 'sum over all samples')
         >>> CONVENTIONS["spikingjelly"].synops
         ('SynOps',)
+
+    See Also:
+        - :func:`~snnmetrics.conventions.convention`: registers a convention.
+        - :meth:`~snnmetrics.Report.under`: applies a convention.
     """
 
     name: str
@@ -287,6 +303,11 @@ def convention(
         >>> monitor.run([torch.ones(2, 4)]).under("events").total.printed
         mappingproxy({'Events': 4.0})
         >>> del CONVENTIONS["events"]  # of this example alone
+
+    See Also:
+        - :class:`~snnmetrics.conventions.Layer`: the argument of the function.
+        - :class:`~snnmetrics.conventions.Figures`: the result of the function.
+        - :meth:`~snnmetrics.Report.under`: applies a convention.
     """
     for figure in synops:
         if figure not in figures:

@@ -64,6 +64,9 @@ class ConventionRow(Record):
         (24.0, 12.0, 0.0)
         >>> row.report_operations, row.difference_from_report
         (12.0, 0.0)
+
+    See Also:
+        - :class:`~snnmetrics.conventions.ConventionReport`: the rows and their total.
     """
 
     name: str
@@ -120,6 +123,11 @@ class ConventionReport(Record, Tabular):
         9.0
         >>> report.under("spikingjelly").total.operations
         4.5
+
+    See Also:
+        - :meth:`~snnmetrics.Report.under`: applies a convention.
+        - :class:`~snnmetrics.conventions.ConventionRow`: one layer.
+        - :class:`~snnmetrics.conventions.ConventionTable`: all conventions side by side.
     """
 
     report: Report
@@ -288,6 +296,10 @@ class ConventionTable(Record, Tabular):
         (18.0, 8.0, 125.0)
         >>> row.difference_from_report
         125.0
+
+    See Also:
+        - :meth:`~snnmetrics.Report.conventions`: makes the table.
+        - :func:`~snnmetrics.plots.conventions`: a figure of the table.
     """
 
     report: Report

@@ -178,6 +178,10 @@ class CoreLoad(Record):
         >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
         >>> report.cores_data["core0"].loads["synops"].percentile(50)
         4.0
+
+    See Also:
+        - :class:`~snnmetrics.report.CoreRow`: all loads of a core.
+        - :func:`~snnmetrics.plots.core_loads`: a figure of the loads over time.
     """
 
     curve: Curve
@@ -223,6 +227,10 @@ class CoreData(Record):
         >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
         >>> report.cores_data["core0"].layers, report.cores_data["core0"].axons
         (('Linear',), 4)
+
+    See Also:
+        - :class:`~snnmetrics.report.CoreRow`: the figures computed from it.
+        - :class:`~snnmetrics.Cores`: the description of the cores.
     """
 
     layers: tuple[str, ...]
@@ -266,6 +274,10 @@ class Load(Record):
         >>> load = report.cores["core0"].synops
         >>> load.max, load.peak_step, load.per_step.tolist()
         (4.0, 1, [4.0, 4.0])
+
+    See Also:
+        - :class:`~snnmetrics.report.CoreData`: the loads of a core.
+        - :class:`~snnmetrics.report.CoreLoad`: the figures computed from it.
     """
 
     mean: float
@@ -304,6 +316,10 @@ class CoreRow(Row):
         >>> row = report.cores["core2"]
         >>> row.neurons, row.synapses, row.synops.mean, row.events_in.mean
         (1, 4, 4.0, 4.0)
+
+    See Also:
+        - :class:`~snnmetrics.report.CoreRows`: all cores.
+        - :class:`~snnmetrics.report.CoreLoad`: one load of the core.
     """
 
     layers: tuple[str, ...]
@@ -337,6 +353,10 @@ class CoreRows(Mapping[str, CoreRow]):
         >>> report = monitor.run([torch.ones(2, 1, 4)])  # 2 steps
         >>> list(report.cores), report.cores.busiest, report.cores.imbalance
         (['core0', 'core1', 'core2'], 'core0', 1.0)
+
+    See Also:
+        - :class:`~snnmetrics.Cores`: the description of the cores.
+        - :class:`~snnmetrics.report.CoreRow`: one core.
     """
 
     def __init__(self, rows: Mapping[str, CoreRow], seconds: Distribution | None) -> None:

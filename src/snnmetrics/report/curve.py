@@ -35,6 +35,10 @@ class Curve(Record):
         >>> longer = curve.add(Curve.of(torch.tensor([[2.0], [0.0], [5.0]])))
         >>> longer.mean.tolist(), longer.max.tolist()
         ([2.0, 0.0, 5.0], [3.0, 0.0, 5.0])
+
+    See Also:
+        - :func:`~snnmetrics.plots.over_steps`: a figure of a curve.
+        - :class:`~snnmetrics.report.Distribution`: the same quantity over samples.
     """
 
     timed: bool

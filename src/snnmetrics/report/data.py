@@ -67,6 +67,10 @@ class Counts:
         >>> both = one + Counts(calls=1, vectors=1, elements=4, events=1)
         >>> both.calls, both.elements, both.events
         (2, 12, 4)
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerData`: the counts of a layer by kind of input.
+        - :meth:`~snnmetrics.Report.counts`: exact totals of all layers.
     """
 
     calls: int = 0
@@ -124,6 +128,10 @@ class RowKey:
         >>> key = report.layers_data["0"].key
         >>> key.module, key.part, key.slots, key.form
         ('0', 'linear', ('0.weight',), 'linear 3x4 b,ab->a')
+
+    See Also:
+        - :class:`~snnmetrics.report.NeuronKey`: the identity of a layer of neurons.
+        - :meth:`~snnmetrics.Report.merge`: merges rows of equal identity.
     """
 
     module: str
@@ -151,6 +159,10 @@ class NeuronKey:
         >>> report = sm.Monitor(model, batch_dim=0).run([torch.ones(2, 4)])
         >>> report.neurons_data["0"].key
         NeuronKey(module='0', shape=(4,))
+
+    See Also:
+        - :class:`~snnmetrics.report.RowKey`: the identity of a layer with synapses.
+        - :class:`~snnmetrics.report.NeuronData`: the totals with this identity.
     """
 
     module: str
@@ -188,6 +200,10 @@ class Operation:
         ('conv2d', (2, 1, 3, 3), (1, 1))
         >>> operation.synapses  # (2 + 3 + 3 + 2)**2 taps inside, for 2 channels
         200
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerData`: the totals of the operation.
+        - :class:`~snnmetrics.report.RowKey`: its identity.
     """
 
     operation: str
@@ -239,6 +255,10 @@ class LayerData(Record):
         >>> counts = report.layers_data["Linear"].counts
         >>> counts["binary"].synops, counts["integer"].synops  # 8 and 12 spikes x 3 synapses
         (24, 36)
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerRow`: the figures computed from it.
+        - :class:`~snnmetrics.report.Operation`: its static facts.
     """
 
     operation: Operation
@@ -296,6 +316,10 @@ class GroupData(Record):
         >>> monitor = sm.Monitor(model, batch_dim=0, groups={"core": ["0", "1"]})
         >>> monitor.run([torch.ones(2, 4)]).groups_data["core"].layers
         ('0', '1')
+
+    See Also:
+        - :class:`~snnmetrics.report.GroupRow`: the figures computed from it.
+        - :class:`~snnmetrics.Monitor`: ``groups`` declares groups.
     """
 
     layers: tuple[str, ...]
@@ -331,6 +355,10 @@ class NeuronData(Record):
         >>> report = Report(samples=4, calls=1, steps=10, neurons_data={"lif": lif})
         >>> report.neurons["lif"].firing_rate, report.neurons["lif"].silent_fraction
         (0.05, 0.3)
+
+    See Also:
+        - :class:`~snnmetrics.report.NeuronRow`: the figures computed from it.
+        - :class:`~snnmetrics.report.NeuronKey`: its identity.
     """
 
     type: str
@@ -359,6 +387,10 @@ class StoppedCounts:
     Example:
         >>> StoppedCounts(synops=9, effective_synops=6, effective_magnitude=6).synops
         9
+
+    See Also:
+        - :class:`~snnmetrics.report.UntilData`: the totals of all layers.
+        - :meth:`~snnmetrics.OpenBatch.until`: counts them.
     """
 
     synops: float = 0
@@ -378,6 +410,10 @@ class UntilData(Record):
     Example:
         >>> UntilData(2, 5, {"fc": StoppedCounts(9, 9, 9)}).layers["fc"].synops
         9
+
+    See Also:
+        - :meth:`~snnmetrics.OpenBatch.until`: counts these totals.
+        - :class:`~snnmetrics.report.UntilRow`: the figures computed from them.
     """
 
     samples: int
@@ -403,6 +439,9 @@ class Uncounted:
         >>> item = monitor.compute().uncounted[0]
         >>> item.what, item.reason
         ('bilinear', 'a contraction of three operands')
+
+    See Also:
+        - :attr:`~snnmetrics.Report.uncounted`: all such calls of a run.
     """
 
     name: str

@@ -124,6 +124,11 @@ class Distribution(Record):
         >>> spread = Distribution(3, 6.0, 20.0, 4.0, None, histogram)
         >>> spread.mean, round(spread.std, 3), spread.percentile(50), spread.percentile(99)
         (2.0, 1.633, 2.0, 4.0)
+
+    See Also:
+        - :func:`~snnmetrics.plots.sample_spread`: a figure of a distribution.
+        - :class:`~snnmetrics.report.Curve`: the same quantity over time steps.
+        - :class:`~snnmetrics.Limit`: a limit for a percentile of the samples.
     """
 
     samples: int

@@ -38,6 +38,11 @@ class Limit:
     Example:
         >>> Limit(synops_per_second=1e6, statistic="p99")
         Limit(synops=None, synops_per_second=1000000.0, statistic='p99')
+
+    See Also:
+        - :meth:`~snnmetrics.Report.check`: compares a report with limits.
+        - :class:`~snnmetrics.report.Violation`: a figure above its limit.
+        - :class:`~snnmetrics.Cores`: limits of the cores of a chip.
     """
 
     synops: float | None = None
@@ -70,6 +75,10 @@ class Violation:
         >>> violation = Violation("core", "synops", "max", value=6.0, limit=5.0)
         >>> print(violation)
         core: max of synops is 6, 1.20 times the limit of 5
+
+    See Also:
+        - :meth:`~snnmetrics.Report.check`: returns the violations.
+        - :class:`~snnmetrics.Limit`: the limit.
     """
 
     name: str

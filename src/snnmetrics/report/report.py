@@ -93,6 +93,12 @@ class Report(Record, Tabular):
         3.0
         >>> Report.from_json(report.to_json()) == report
         True
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: measures a model and returns a report.
+        - :func:`~snnmetrics.estimate_energy`: the energy of the counted operations.
+        - :func:`~snnmetrics.paper_table`: several reports in one table.
+        - :func:`~snnmetrics.from_nir`: a report of a NIR graph.
     """
 
     samples: int

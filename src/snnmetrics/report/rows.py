@@ -45,6 +45,10 @@ class Row(Record):
         >>> report = monitor.run([torch.ones(2, 4)])
         >>> [row.name for row in (*report.layers.values(), report.total)]
         ['Linear', 'total']
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerRow`: one layer.
+        - :class:`~snnmetrics.report.TotalRow`: the whole model.
     """
 
     name: str
@@ -94,6 +98,10 @@ class SynopsRow(Row):
         >>> row = report.layers["Linear"]
         >>> row.synops, row.max, row.dense_macs, row.input_sparsity
         (6.0, 9.0, 12.0, 0.5)
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerRow`: all figures of a layer.
+        - :class:`~snnmetrics.report.TotalRow`: all figures of the model.
     """
 
     synops: float | None
@@ -140,6 +148,10 @@ class ActivityRow(Row):
         >>> row = report.total
         >>> row.firing_rate, row.spikes, row.updates  # per step; per sample
         (0.05, 5.0, 100.0)
+
+    See Also:
+        - :class:`~snnmetrics.report.NeuronRow`: one layer of neurons.
+        - :class:`~snnmetrics.Report`: has the rows.
     """
 
     neurons: int
@@ -170,6 +182,11 @@ class LayerRow(SynopsRow):
         >>> row = report.layers["Linear"]
         >>> row.kind, row.synops, row.acs, row.macs  # 4 spikes x 3 synapses
         ('binary', 12.0, 12.0, 0.0)
+
+    See Also:
+        - :class:`~snnmetrics.report.NeuronRow`: the figures of neurons.
+        - :class:`~snnmetrics.report.TotalRow`: the whole model.
+        - :class:`~snnmetrics.report.LayerData`: the exact totals.
     """
 
     event_synops: float
@@ -196,6 +213,10 @@ class GroupRow(SynopsRow):
         >>> row = monitor.run([torch.ones(2, 4)]).groups["core"]
         >>> row.layers, row.acs, row.macs  # what enters the second layer is analog
         (('0', '1'), 12.0, 6.0)
+
+    See Also:
+        - :class:`~snnmetrics.Monitor`: ``groups`` declares groups.
+        - :class:`~snnmetrics.report.TotalRow`: the whole model.
     """
 
     layers: tuple[str, ...]
@@ -227,6 +248,10 @@ class NeuronRow(ActivityRow):
         >>> row = report.neurons["lif"]
         >>> row.type, row.firing_rate, row.sparsity
         ('Leaky', 0.05, 0.95)
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerRow`: the figures of a layer with synapses.
+        - :func:`~snnmetrics.register_neuron`: register a class of neurons of your own.
     """
 
     type: str
@@ -253,6 +278,10 @@ class TotalRow(ActivityRow, SynopsRow):
         >>> report = monitor.run([torch.ones(2, 4)])
         >>> report.total.synops, report.total.dense_macs, report.total.parameters
         (12.0, 12.0, 15)
+
+    See Also:
+        - :class:`~snnmetrics.report.LayerRow`: one layer.
+        - :class:`~snnmetrics.report.GroupRow`: a group of layers.
     """
 
     parameters: int
@@ -270,6 +299,10 @@ class UntilLayer(Row):
     Example:
         >>> UntilLayer("fc", synops=18.0, acs=18.0, macs=0.0).acs
         18.0
+
+    See Also:
+        - :class:`~snnmetrics.report.UntilRow`: the same summed over layers.
+        - :meth:`~snnmetrics.OpenBatch.until`: counts these operations.
     """
 
     synops: float | None
@@ -299,6 +332,10 @@ class UntilRow(UntilLayer):
         >>> until = monitor.compute().until
         >>> until.steps, until.acs, until.layers["Linear"].synops  # 12 at each step
         (1.5, 18.0, 18.0)
+
+    See Also:
+        - :class:`~snnmetrics.report.UntilLayer`: the same of one layer.
+        - :class:`~snnmetrics.EarlyExit`: the steps at which samples stop.
     """
 
     samples: int

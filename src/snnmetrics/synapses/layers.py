@@ -82,6 +82,10 @@ def fanout(layer: nn.Module, input_shape: Sequence[int], *, effective: bool = Fa
         ... )
         >>> sm.fanout(pool_then_fc, (1, 4, 4)).unique()
         tensor([10.], dtype=torch.float64)
+
+    See Also:
+        - :class:`~snnmetrics.SynOps`: counts synaptic operations with this fan-out.
+        - :class:`~snnmetrics.Monitor`: determines the fan-out of every layer itself.
     """
     if not isinstance(layer, nn.Module):
         raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
