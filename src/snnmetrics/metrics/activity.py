@@ -179,8 +179,8 @@ class ActivationSparsity(SNNMetric[Tensor]):
     See Also:
         - :func:`~snnmetrics.functional.activation_sparsity`: the same figure of one batch.
         - :func:`~snnmetrics.connection_sparsity`: zeros among the weights.
-        - :attr:`~snnmetrics.report.LayerRow.input_sparsity`: the sparsity of the input of each
-          layer of a model.
+        - :class:`~snnmetrics.report.LayerRow`: ``input_sparsity`` of each layer of a model.
+
     """
 
     is_differentiable = False

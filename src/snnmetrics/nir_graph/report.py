@@ -117,7 +117,7 @@ def from_nir(
 
     See Also:
         - :class:`~snnmetrics.Monitor`: counts the operations of a model that runs.
-        - :func:`~snnmetrics.estimate_energy`: the energy of the report.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of the report.
     """
     _require_graph(graph)
     steps = None if steps is None else _checked_steps(steps)

@@ -144,12 +144,12 @@ class PaperTable(Record, Tabular):
 
     @cached_property
     def footnotes(self) -> tuple[str, ...]:
-        """Notes below the table: definitions, sources, exclusions, reasons of missing figures."""
+        """Notes below the table, such as definitions, sources and reasons of missing figures."""
         return tuple(footnotes(self))
 
     @property
     def in_hertz(self) -> bool:
-        """Whether firing rates are in Hz: if every report with neurons has a step length."""
+        """Whether firing rates are in Hz, since every report with neurons has a step length."""
         known = [report.step_seconds for report in self.runs.values() if report.neurons_data]
         return bool(known) and None not in known
 
@@ -253,7 +253,7 @@ def paper_table(
 
     See Also:
         - :class:`~snnmetrics.paper.PaperRow`: one row of the table.
-        - :func:`~snnmetrics.estimate_energy`: the energy column.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy column.
         - :meth:`~snnmetrics.Report.conventions`: one report under all conventions.
         - :func:`~snnmetrics.energy.load_measurements`: measured energy for the table.
     """

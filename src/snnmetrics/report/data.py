@@ -441,7 +441,7 @@ class Uncounted:
         ('bilinear', 'a contraction of three operands')
 
     See Also:
-        - :attr:`~snnmetrics.Report.uncounted`: all such calls of a run.
+        - :class:`~snnmetrics.Report`: ``uncounted`` lists all such calls of a run.
     """
 
     name: str

@@ -96,7 +96,7 @@ class Report(Record, Tabular):
 
     See Also:
         - :class:`~snnmetrics.Monitor`: measures a model and returns a report.
-        - :func:`~snnmetrics.estimate_energy`: the energy of the counted operations.
+        - :func:`~snnmetrics.energy.estimate_energy`: the energy of the counted operations.
         - :func:`~snnmetrics.paper_table`: several reports in one table.
         - :func:`~snnmetrics.from_nir`: a report of a NIR graph.
     """
