@@ -365,3 +365,13 @@ def test_wrong_arguments() -> None:
         ValueError, match=r"profile: expected one of horowitz-45nm-fp32, .*'pentium'"
     ):
         estimate_energy(mixed(), "pentium")
+
+
+def test_without_samples_the_energy_is_not_zero() -> None:
+    empty = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0).compute()
+    estimate = sm.estimate_energy(empty, "horowitz-45nm-fp32")
+    assert math.isnan(estimate.total.energy)
+    assert estimate.left_out == ("all operations: the report has no samples",)
+    assert "all operations: the report has no samples" in " ".join(str(estimate).split())
+    with pytest.raises(ValueError, match="the report has no samples"):
+        estimate.ratio(estimate)

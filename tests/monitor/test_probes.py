@@ -67,13 +67,21 @@ def test_a_time_dimension_is_refused_in_a_loop_inside(make: Any) -> None:
     assert monitor.compute().calls == 0
 
 
-def test_without_a_time_dimension_each_update_is_one_step() -> None:
-    spikes, model = sm.SynOps(1.0, per_neuron=False), Inside()
-    monitor = sm.Monitor(model, batch_dim=0, steps=5, probes={"lif.output": spikes})
-    report = monitor.run([torch.ones(2, 4)])
-    steps = report.neurons["lif"].updates / 3
-    # Each of its samples is one step of one.
-    assert spikes.compute()["synops"].item() * steps == pytest.approx(report.neurons["lif"].spikes)
+@pytest.mark.parametrize("view", [False, True])
+def test_synops_of_single_time_steps_are_refused(view: bool) -> None:
+    """Each update would count as whole samples: the mean would be a fifth of the synops."""
+    spikes = sm.SynOps(1.0, per_neuron=False)
+    probe = sm.ScalarView(spikes, "synops") if view else spikes
+    monitor = sm.Monitor(Inside(), batch_dim=0, steps=5, probes={"lif.output": probe})
+    with pytest.raises(ValueError, match=r"probes\['lif.output'\]: expected one call per batch"):
+        monitor.run([torch.ones(2, 4)])
+    assert spikes.samples == 0  # restored
+    once = sm.SynOps(2.0, per_neuron=False)
+    report = sm.Monitor(Inside(), batch_dim=0, steps=5, probes={"Inside.input": once}).run(
+        [torch.ones(2, 4), torch.ones(3, 4)]
+    )
+    assert report.samples == once.samples == 5
+    assert once.compute()["synops"] == 8
 
 
 def test_rates_and_silence_of_a_loop_are_those_of_its_neurons() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import snntorch as snn
 import torch
+from snntorch import utils
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
@@ -279,6 +281,57 @@ def test_many_neurons_of_which_the_state_goes_on_are_counted() -> None:
     assert report.notes[0].startswith("neurons.0, neurons.1, neurons.2 and 2 more: the state of")
 
 
+class Nested(nn.Module):
+    """Neurons that store their state, not direct children of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 3), snn.Leaky(beta=0.9, init_hidden=True))
+        nn.init.constant_(self.body[0].weight, 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+def test_a_before_batch_that_does_not_reach_the_neurons_is_noted() -> None:
+    """As snnTorch's ``utils.reset``, which resets direct children."""
+    model, x = Nested(), torch.ones(2, 4)
+    monitor = sm.Monitor(model, batch_dim=0)
+    (note,) = monitor.run([x, x], before_batch=utils.reset).notes
+    assert note.startswith("body.1: the state of these neurons is carried over")
+    assert "the function given as run(..., before_batch=...) does not reset it" in note
+    assert note.endswith("snntorch.utils.reset resets only direct children of the model")
+    monitor.reset()
+    assert monitor.run([x, x], before_batch=lambda net: net.body[1].reset_mem()).notes == ()
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_states_that_a_loop_of_ones_own_carries_over_are_noted(outside: bool) -> None:
+    model, x = Nested(), torch.ones(2, 4)
+    monitor = sm.Monitor(model, batch_dim=None if outside else 0)
+
+    def epoch(reset: bool) -> tuple[str, ...]:
+        for _ in range(3):
+            if reset:
+                model.body[1].reset_mem()  # type: ignore[operator]
+            with monitor.batch(2, 3) if outside else nullcontext():
+                for _ in range(3 if outside else 1):
+                    model(x)
+        return monitor.compute().notes
+
+    with monitor, torch.no_grad():
+        assert epoch(reset=True) == ()
+        monitor.reset()
+        (note,) = epoch(reset=False)
+        assert note.startswith("body.1: the state of these neurons is carried over")
+        assert "or call it before each batch of a loop" in note
+        monitor.reset()
+        assert epoch(reset=True) == ()
+    with monitor:  # training may carry states on purpose
+        monitor.reset()
+        assert epoch(reset=False) == ()
+
+
 # ----------------------------------------------------------------------- progress
 
 
@@ -362,3 +415,100 @@ def test_looking_at_states_adds_no_rows() -> None:
     assert report.notes[0].startswith("0.lif: the state of these neurons is carried over")
     assert report.layers_data == by_hand.compute().layers_data
     assert set(report.layers) == {"0.q", "0.matmul", "0.matmul_1"}
+
+
+def test_batch_normalisation_in_training_mode_is_noted() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    monitor = sm.Monitor(model, batch_dim=0)
+    notes = monitor.run([torch.ones(2, 4)]).notes
+    said = "run() was called on a model in training mode"
+    assert len([note for note in notes if note.startswith(said)]) == 1
+    assert model.training
+    monitor.reset()
+    model.eval()
+    assert not any("training mode" in note for note in monitor.run([torch.ones(2, 4)]).notes)
+
+
+# ----------------------------------------------------- declarations that the neurons contradict
+
+
+class Steps(nn.Module):
+    """Takes ``(T, B, 4)`` or an image ``(B, 4)`` for ``steps`` steps, and loops inside."""
+
+    def __init__(self, steps: int | None = None) -> None:
+        super().__init__()
+        self.fc, self.lif, self.steps = nn.Linear(4, 3), snn.Leaky(beta=0.9), steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.lif.reset_mem()
+        for step in x if self.steps is None else [x] * self.steps:
+            spike, memory = self.lif(self.fc(step), memory)
+        return spike  # type: ignore[no-any-return]
+
+
+def notes_of(model: nn.Module, *inputs: Tensor, **arguments: Any) -> tuple[str, ...]:
+    return sm.Monitor(model, **arguments).run(inputs).notes
+
+
+@pytest.mark.parametrize("declared", [2, 3, 8])
+def test_steps_that_no_neurons_have_are_noted(declared: int) -> None:
+    x = torch.ones(6, 4)
+    assert notes_of(Steps(4), x, x[:1], batch_dim=0, steps=4) == ()
+    (note,) = notes_of(Steps(4), x, x[:1], batch_dim=0, steps=declared)
+    said = f"neurons ran 4 times per sample, and {declared} time steps were declared: check "
+    assert note.startswith(said)
+
+
+def test_steps_of_batches_of_different_length_are_not_noted() -> None:
+    x = torch.ones(7, 6, 4)
+    assert notes_of(Steps(), x, x[:2], x[:3, :1], batch_dim=1, time_dim=0) == ()
+
+
+def test_batch_and_time_in_the_opposite_order_are_noted() -> None:
+    """Counts would be per time step, and steps would be samples."""
+    for samples in (6, 8, 9):  # no multiple, equal to and a multiple of ...
+        x = torch.ones(3, samples, 4)
+        assert notes_of(Steps(), x, batch_dim=1, time_dim=0) == ()
+        (note,) = notes_of(Steps(), x, batch_dim=0, time_dim=1)
+        said = f"lif: neurons had outputs of {samples} rows in 3 calls, which does not fit 3 "
+        assert note.startswith(said)
+    x = torch.ones(3, 8, 4)
+    notes = notes_of(Steps(), x, batch_dim=0, steps=3)
+    assert notes[0].startswith("lif: neurons had outputs of 8 rows in 3 calls")
+    square = torch.ones(5, 5, 4)  # either is possible
+    assert notes_of(Steps(), square, batch_dim=0, time_dim=1) == ()
+
+
+def test_neurons_that_take_batch_and_time_as_one_dimension_fit() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire = Fire()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fire(x.flatten(0, 1))  # type: ignore[no-any-return]
+
+    assert notes_of(Flat(), torch.ones(3, 6, 4), batch_dim=1, time_dim=0) == ()
+    assert notes_of(Flat(), torch.ones(6, 3, 4), batch_dim=0, time_dim=1) == ()
+
+
+class Fire(nn.Module):
+    """Emits its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+sm.register_neuron(Fire, lead="B")
+
+
+def test_graded_outputs_are_noted() -> None:
+    model = nn.Sequential(Fire(), nn.Linear(4, 3))
+    x = torch.tensor([[0.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.5]])
+    monitor = sm.Monitor(model, batch_dim=0)
+    report = monitor.run([x])
+    assert any(note.startswith("0: outputs are not whole numbers") for note in report.notes)
+    row = report.neurons["0"]
+    assert (row.firing_rate, 1 - row.sparsity) == (1.5 / 8, 3 / 8)
+    assert not any("whole numbers" in n for n in notes_of(model, 2 * x, batch_dim=0))
+    assert not any("whole numbers" in n for n in notes_of(model, 0 * x, batch_dim=0))

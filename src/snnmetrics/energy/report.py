@@ -158,8 +158,14 @@ class EnergyReport(Record, Tabular):
 
     @cached_property
     def total(self) -> EnergyRow:
-        """Energy of all layers and neurons, without counts that are left out."""
-        return _sum([*self.layers.values(), *self.neurons.values()])
+        """Energy of all layers and neurons, without counts that are left out.
+
+        NaN if all are left out.
+        """
+        rows = [*self.layers.values(), *self.neurons.values()]
+        if self.left_out and not rows:
+            return EnergyRow("total", Energy(acs=math.nan))
+        return _sum(rows)
 
     def ratio(self, other: EnergyReport) -> float:
         """Return the ratio of this energy to another one, such as that of a baseline.

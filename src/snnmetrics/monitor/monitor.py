@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
 from snnmetrics.arguments import invertible_number, positive_integer, require_bool, require_dim
@@ -236,6 +237,8 @@ class Monitor:
         self._samples_seen: int | None = 0
         self._steps_seen: int | None = 0
         self._weights_are_fixed = False  # between the batches of run()
+        self._carried = CarriedStates(time_dim)
+        self._before_batch = False  # whether run() calls a function before each batch
         self._batch_samples: int | None = None  # of the last complete batch
         self._state = RunData()
 
@@ -353,9 +356,10 @@ class Monitor:
         if steps is None:
             steps = self.steps
         has_dims = self.batch_dim is not None or self.time_dim is not None
+        checks_states = not (self._carried.is_done or torch.is_grad_enabled())
         around_each = has_dims or bool(self._probes)
         with (
-            self._tracer.batch_of_calls(around_each),
+            self._tracer.batch_of_calls(around_each, around_first=checks_states),
             self._open_batch(samples, steps, seconds, may_stop=True),
         ):
             batch = OpenBatch(samples, steps, self._recorder.per_sample)
@@ -428,11 +432,25 @@ class Monitor:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AbstractContextManager[None]:
         """Return the context of a root call: a call in the open batch, or a batch of its own."""
+        begins = not (self._in_batch and self._recorder.calls)
         if self._in_batch:
-            return self._call_in_batch(args, kwargs)
-        with torch._C.DisableTorchFunction():
-            size = self._size(args, kwargs)
-        return self._open_batch(*size, None)
+            call: AbstractContextManager[None] = self._call_in_batch(args, kwargs)
+        else:
+            with torch._C.DisableTorchFunction():
+                size = self._size(args, kwargs)
+            call = self._open_batch(*size, None)
+        if begins and not self._carried.is_done:
+            with torch._C.DisableTorchFunction():
+                if self._carried.checks(args, kwargs):
+                    return self._with_states_checked(call)
+        return call
+
+    @contextmanager
+    def _with_states_checked(self, call: AbstractContextManager[None]) -> Iterator[None]:
+        """Run a root call, and note states that are carried over from the previous batch."""
+        with call, self._carried.watched(self.model):
+            yield
+        self._state = self._state.add(RunData(notes=self._carried.notes(self._before_batch)))
 
     @contextmanager
     def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
@@ -520,6 +538,8 @@ class Monitor:
         )
         if samples and recorder.keeps_vectors:
             self._add_series(staged, batch)
+        if samples and staged.calls == 1:
+            staged.notes |= frozenset(recorder.layout_notes(samples, steps))
         self._state = self._state.add(staged)
         self._batch_samples = samples
 
@@ -599,8 +619,8 @@ class Monitor:
     ) -> Report:
         """Run the model on all batches of a loader, without gradient, and return the report.
 
-        The mode of the model (``train`` or ``eval``) does not change. New counts are added to the
-        existing ones.
+        The mode of the model (``train`` or ``eval``) does not change; batch normalisation in
+        training mode is noted. New counts are added to the existing ones.
 
         Args:
             loader: Iterable of batches, such as a ``DataLoader`` or a list. Without ``prepare``,
@@ -611,8 +631,8 @@ class Monitor:
                 arguments, a dict of keyword arguments, or one value. It may drop targets, repeat an
                 image over time, or encode it.
             before_batch: Function of the model that is called before each batch, to reset the
-                states of its neurons (SpikingJelly: ``functional.reset_net``). Without it, the
-                report notes states of known neurons that persist from batch to batch.
+                states of its neurons (SpikingJelly: ``functional.reset_net``). The report notes
+                states of known neurons that are carried over from batch to batch.
             progress: Whether to show a progress bar; None shows one on a terminal or in a notebook,
                 if tqdm is installed.
 
@@ -644,9 +664,10 @@ class Monitor:
         if progress is not None:
             require_bool("progress", progress)
         runs_user_code = prepare is not None or before_batch is not None
-        carried = CarriedStates(self.model)
-        looks_at_states = before_batch is None and bool(carried)
-        sizes: list[list[int]] | None = None
+        self._carried.restart()
+        self._before_batch = before_batch is not None
+        if any(isinstance(m, _BatchNorm) and m.training for m in self.model.modules()):
+            self._state = self._state.add(RunData(notes=frozenset({_TRAINING})))
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -655,19 +676,13 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
-                    sizes, before = _sizes((*args, *kwargs.values()), self.time_dim), sizes
-                    watches = looks_at_states and sizes == before
-                    with carried.watched() if watches else nullcontext():
-                        self.model(*args, **kwargs)
-                    if watches:
-                        looks_at_states = False  # one batch is enough
-                        self._state = self._state.add(RunData(notes=carried.notes()))
+                    self.model(*args, **kwargs)
                     self._weights_are_fixed = not runs_user_code
                 if not runs_user_code:
                     with unseen_by_modes():
                         self._recorder.require_same_weights()
             finally:
-                self._weights_are_fixed = False
+                self._weights_are_fixed = self._before_batch = False
         return self.compute()
 
     def batch_synops(self) -> dict[str, Tensor]:
@@ -882,6 +897,7 @@ class Monitor:
     def reset(self) -> None:
         """Discard all counts, including those of an open batch."""
         self._state = RunData()
+        self._carried.restart()
         self._recorder.clear()
         self._recorder.forget_names()
         self._forget_batch()
@@ -935,13 +951,10 @@ def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
-def _sizes(values: Iterable[Any], time_dim: int | None) -> list[list[int]]:
-    """Return the shapes of the tensors without time, on which the shapes of states depend."""
-    sizes = [list(value.shape) for value in values if isinstance(value, Tensor)]
-    for shape in sizes:
-        if time_dim is not None and -len(shape) <= time_dim < len(shape):
-            del shape[time_dim]
-    return sizes
+_TRAINING = (
+    "run() was called on a model in training mode: batch normalisation used the statistics of each "
+    "batch and changed its running statistics; call model.eval() first"
+)
 
 
 def _with_progress(loader: Iterable[Any], progress: bool | None) -> Iterable[Any]:

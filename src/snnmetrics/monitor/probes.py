@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from snnmetrics.frameworks.neurons import neuron_type
+from snnmetrics.metrics.synops import SynOps
 from snnmetrics.monitor.gradients import Gradients
 from snnmetrics.monitor.transforms import outside_of_transforms
 from snnmetrics.ops.parsers import unwrapped
@@ -108,6 +109,13 @@ class Probes:
             ValueError: If it is updated a second time in a batch whose input has no time dimension.
         """
         time_dim = _time_dim_of(metric)
+        shown = getattr(metric, "metric", metric)
+        if probe in self._updated and time_dim is None and isinstance(shown, SynOps):
+            raise ValueError(
+                f"probes[{probe!r}]: expected one call per batch, found several: SynOps with "
+                "time_dim=None counts each update as whole samples, so its mean would be too small "
+                "by the number of steps; the report has synops per sample of every layer"
+            )
         if probe in self._updated and time_dim is not None and self._time_dim is None:
             raise ValueError(
                 f"probes[{probe!r}]: expected a metric with time_dim=None in a loop over steps, "

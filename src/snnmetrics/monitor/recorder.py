@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -60,6 +60,7 @@ from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.levels import level_of
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
+from snnmetrics.text import named
 
 _MOST_SITES = 1024
 _MOST_READ = 2**20  # maximum number of elements from compiled graphs kept before they are added up
@@ -1091,6 +1092,23 @@ class BatchRecorder:
             self._keep_emitted(spikes, lead, stats.kind is InputKind.BINARY)
         if self.per_step:
             self._keep_spikes(("spikes", output.key), spikes.detach(), lead, stats)
+
+    def layout_notes(self, samples: int, steps: int | None) -> Iterator[str]:
+        """Yield notes on outputs of neurons that contradict the declared samples of one root call.
+
+        Neurons without a time dimension have one row per sample, or several, such as one for each
+        time step. If batch and time were declared in the opposite order, they have a row for each
+        step and are called once per sample.
+        """
+        for (name, shape, lead), output in self._outputs.items():
+            rows, calls = shape[0], output.sums.calls
+            swapped = rows == steps != samples == calls
+            if lead == 1 and (rows % samples or swapped):
+                yield (
+                    f"{name}: neurons had outputs of {rows} rows in {named(calls, 'call')}, which "
+                    f"does not fit {named(samples, 'declared sample')}: check batch_dim, time_dim "
+                    "and steps"
+                )
 
     def _keep_spikes(
         self, place: Place, spikes: Tensor, lead: int, stats: InputStats | DeviceStats

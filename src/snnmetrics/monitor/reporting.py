@@ -93,7 +93,8 @@ def report_of(
             *_left_out_neurons(run, declared),
             *_integers_first(run, declared, layers),
             *_integer_codes(layers),
-            *_steps_inside(run, neurons),
+            *_steps_of_neurons(run, neurons),
+            *_graded(neurons),
             *idle,
             *(f"{name}: {_UNCLEAR}" for name in unclear),
             *_until_notes(run, layers),
@@ -204,20 +205,40 @@ def _integer_codes(layers: Mapping[str, LayerData]) -> Iterator[str]:
             )
 
 
-def _steps_inside(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[str]:
-    """Yield a note on neurons that ran several times per sample without declared time steps."""
-    if not (run.samples and run.untimed == run.samples):
+def _steps_of_neurons(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[str]:
+    """Yield a note on neurons whose runs per sample are not the declared time steps."""
+    runs = {data.elements / data.neurons for data in neurons.values() if data.neurons}
+    if not run.samples or not runs:
         return
-    times = {data.elements / (data.neurons * run.samples) for data in neurons.values()}
-    if max(times, default=0) <= 1:
-        return
-    steps = f"{times.pop():g}" if len(times) == 1 else "T"
-    yield (
-        "neurons ran several times per sample, and no time steps were declared; for figures per "
-        f"step and per second, declare Monitor(steps={steps}) if the model loops over time in its "
-        "forward, Monitor(time_dim=...) if its input has a time dimension, or batch(steps=...) "
-        "around a loop"
-    )
+    each = f"{max(runs) / run.samples:g}" if len(runs) == 1 else None
+    if run.untimed == run.samples and max(runs) > run.samples:
+        yield (
+            "neurons ran several times per sample, and no time steps were declared; for figures "
+            f"per step and per second, declare Monitor(steps={each or 'T'}) if the model loops "
+            "over time in its forward, Monitor(time_dim=...) if its input has a time dimension, or "
+            "batch(steps=...) around a loop"
+        )
+    if not run.untimed and run.steps not in runs:
+        yield (
+            f"neurons ran {each or 'other numbers of'} times per sample, and "
+            f"{run.steps / run.samples:g} time steps were declared: check time_dim, steps or "
+            "batch(steps=...), unless each layer of neurons is called several times per time step"
+        )
+
+
+def _graded(neurons: Mapping[str, NeuronData]) -> Iterator[str]:
+    """Yield a note on neurons whose outputs are not whole numbers of spikes."""
+    names = [
+        name
+        for name, data in neurons.items()
+        if data.spikes < data.events or not float(data.spikes).is_integer()
+    ]
+    if names:
+        yield (
+            f"{', '.join(names)}: outputs are not whole numbers of spikes, so spikes and firing "
+            "rates are sums and means of their magnitudes; 1 - sparsity is the rate of nonzero "
+            "outputs"
+        )
 
 
 def _check_neurons(run: RunData) -> None:

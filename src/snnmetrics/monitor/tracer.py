@@ -120,7 +120,8 @@ class Tracer(TorchFunctionMode):
         self._caller: Caller | None = None  # of operations in a graph that runs node by node
         self._root = plain_name("", model)
         self._several_calls = False  # the open batch may have several root calls
-        self._in_batch = False  # the open batch needs no context around each root call
+        self._in_batch = False  # the open batch needs no context around the next root call
+        self._around_first = False  # the open batch needs one around its first root call only
         self._scanned = False  # the slots of the model were scanned in this batch
         self._lineage = Lineage(model, state)
         self._padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -135,20 +136,24 @@ class Tracer(TorchFunctionMode):
     # ------------------------------------------------------------------- between root calls
 
     @contextmanager
-    def batch_of_calls(self, around_each: bool = False) -> Iterator[None]:
+    def batch_of_calls(
+        self, around_each: bool = False, around_first: bool = False
+    ) -> Iterator[None]:
         """Detect writes into weights between root calls of a batch, also if no version changes.
 
         Args:
             around_each: Whether each root call in this batch needs the context of ``around_root``.
+            around_first: Whether the first root call needs it.
         """
         step = register_optimizer_step_post_hook(self._optimiser_stepped)
         self._scanned = False
-        self._several_calls, self._in_batch = True, not around_each
+        self._several_calls, self._in_batch = True, not (around_each or around_first)
+        self._around_first = around_first and not around_each
         try:
             with self._pushed_mode():
                 yield
         finally:
-            self._several_calls = self._in_batch = False
+            self._several_calls = self._in_batch = self._around_first = False
             step.remove()
 
     def _optimiser_stepped(self, optimiser: Any, args: Any, kwargs: Any) -> None:
@@ -358,6 +363,7 @@ class Tracer(TorchFunctionMode):
             count_compiled_modules()
         recorder, lineage, thread = self._recorder, self._lineage, threading.get_ident()
         batch = _nothing if self._in_batch else self._around_root(args, kwargs)
+        self._in_batch |= self._around_first
         mode = _nothing if self._pushed == thread else self._pushed_mode()
         with batch, mode:
             with torch._C.DisableTorchFunction():
