@@ -143,7 +143,7 @@ def test_the_mapping_is_read_only() -> None:
 def test_provenance_says_what_is_known_and_what_is_not() -> None:
     assert str(TERM) == (
         "1 pJ; A paper, 2020; node not stated, voltage not stated, "
-        "measured or simulated: not stated; one term"
+        "measured or simulated: not stated; this operation only"
     )
     full = Constant(2e-9, "B", 2021, "Table 2", "7 nm", 0.8, "simulated", True, "a survey")
     assert str(full) == (

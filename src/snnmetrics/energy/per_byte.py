@@ -40,7 +40,7 @@ class PerByte(Constant):
         >>> from snnmetrics.energy import PerByte
         >>> print(PerByte(1.25e-12, "Our own SRAM, 10 pJ per 64 bits", 2026, how="measured"))
         1.25 pJ; Our own SRAM, 10 pJ per 64 bits, 2026; node not stated, voltage not stated, \
-measured; one term
+measured; this operation only
 
     See Also:
         - :class:`~snnmetrics.energy.MemoryLevels`: prices of several levels of memory.

@@ -35,7 +35,7 @@ class Constant:
 
     Example:
         >>> print(Constant(2e-12, "Our own measurement", 2026, node="22 nm", how="measured"))
-        2 pJ; Our own measurement, 2026; 22 nm, voltage not stated, measured; one term
+        2 pJ; Our own measurement, 2026; 22 nm, voltage not stated, measured; this operation only
 
     See Also:
         - :class:`~snnmetrics.energy.EnergyProfile`: the constants of a device.
@@ -74,7 +74,11 @@ class Constant:
         volts = "voltage not stated" if self.voltage is None else f"{self.voltage:g} V"
         how = "measured or simulated: not stated" if self.how == "not stated" else self.how
         facts = (self.node or "node not stated", volts, how)
-        scope = {True: "all-in", False: "one term", None: "one term or all-in: not stated"}
+        scope = {
+            True: "all-in",
+            False: "this operation only",
+            None: "all-in or this operation only: not stated",
+        }
         read = f" (secondary source: {self.via})" if self.via else ""
         return f"{', '.join(published)}{read}; {', '.join(facts)}; {scope[self.all_in]}"
 
