@@ -14,7 +14,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from snnmetrics.arguments import require_bool
 from snnmetrics.extras import optional_module
@@ -298,8 +298,7 @@ def latex(page: Page, narrow: bool = False) -> str:
 
     Args:
         page: The page to render.
-        narrow: For many columns: small type, titles with one word per line. Nine columns with
-            their titles in one line are wider than the text of a page.
+        narrow: Whether titles have one word per line even if the table is narrow enough without.
     """
 
     def line(cells: Sequence[str]) -> str:
@@ -308,16 +307,18 @@ def latex(page: Page, narrow: bool = False) -> str:
     parts = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
-        rf"\centering{NARROW if narrow else ''}",
+        r"\centering",
         rf"\caption{{{'; '.join(map(_prose, page.header))}}}",
     ]
     for table in page.tables:
-        titles = [column.title for column in table.columns]
-        heads = _stacked(titles) if narrow else [[*map(_prose, titles)]]
+        titles = _titles(table)
+        style = _style_of(table, narrow)
+        heads = _stacked(titles) if style.stacked else [[*map(_prose, titles)]]
         rows = [line([*map(_prose, row)]) for row in table.lines]
         if table.total:
             rows.insert(-1, r"\midrule")
         parts += [
+            *style.commands,
             rf"\begin{{tabular}}{{{''.join('r' if c.number else 'l' for c in table.columns)}}}",
             r"\toprule",
             *map(line, heads),
@@ -333,7 +334,47 @@ def latex(page: Page, narrow: bool = False) -> str:
     return "\n".join([*parts, r"\end{table}", ""])
 
 
-NARROW = r"\small\setlength{\tabcolsep}{4pt}"
+class _Style(NamedTuple):
+    """Type size of a LaTeX table. Widths in points, of Computer Modern in an article of 10 pt."""
+
+    commands: tuple[str, ...]
+    stacked: bool  # titles have one word per line
+    character: float
+    separation: float  # of two columns
+
+    def width(self, table: Table) -> float:
+        """Estimate the width of a table: the widest text of each column, and the separations."""
+        rows = [[title.split(" ") if self.stacked else [title] for title in _titles(table)]]
+        rows += [[[cell] for cell in line] for line in table.lines]
+        widest = [
+            max(len(text) for cell in column for text in cell) for column in zip(*rows, strict=True)
+        ]
+        return self.character * sum(widest) + self.separation * len(widest)
+
+
+TEXT_WIDTH = 345.0  # points, of an article
+_STYLES = (
+    _Style((), False, 5.0, 12.0),
+    *(
+        _Style((rf"\{size}\setlength{{\tabcolsep}}{{{points}pt}}",), True, character, 2.0 * points)
+        for size, points, character in (
+            ("small", 4, 4.6),
+            ("footnotesize", 3, 4.2),
+            ("scriptsize", 2, 3.9),
+            ("tiny", 1.5, 3.3),
+        )
+    ),
+)
+
+
+def _style_of(table: Table, narrow: bool) -> _Style:
+    """Return the largest type in which a table fits into the text of an article."""
+    styles = _STYLES[1:] if narrow else _STYLES
+    return next((one for one in styles if one.width(table) <= TEXT_WIDTH), styles[-1])
+
+
+def _titles(table: Table) -> list[str]:
+    return [column.title for column in table.columns]
 
 
 def _stacked(titles: Sequence[str]) -> list[tuple[str, ...]]:
