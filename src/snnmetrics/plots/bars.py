@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from snnmetrics.extras import optional_module
 from snnmetrics.plots.canvas import (
     BLACK,
     GREY,
@@ -272,10 +271,6 @@ def _finish(
     si_axis(ax.xaxis)
     despine(ax)
     legend_above(ax, len(ax.get_legend_handles_labels()[0]))
-    # Legible also where an outline passes below.
-    halo = optional_module("matplotlib.patheffects", extra="plots").withStroke(
-        linewidth=2.5, foreground="white"
-    )
     size = name_rows(ax, names)  # again, now that it is known how high the axes are
     for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
         if size:
@@ -286,5 +281,6 @@ def _finish(
                 textcoords="offset points",
                 va="center",
                 fontsize=0.9 * size,
-                path_effects=[halo],
+                # Covers the outline of dense MACs, where this ends behind the text.
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
