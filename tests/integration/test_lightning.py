@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MetricCollection, SumMetric
 
 import snnmetrics as sm
 from snnmetrics import plots
 from tests.helpers.limits import SECONDS
-from tests.integration.engine_scripts import lightning_callback
+from tests.integration.engine_scripts import lightning_callback, lightning_resume
+from tests.integration.engine_scripts.lightning_resume import GoesOn
 from tests.integration.engine_scripts.lightning_trainer import TRAIN, VALIDATE
 from tests.integration.engine_scripts.toy import Fire, Net, data, operations, synops
 
@@ -160,6 +162,7 @@ def test_each_epoch_is_logged_under_names_that_stay(tmp_path: Path) -> None:
     assert logger.of("val/fc/synops") == pytest.approx([per_sample(val[:3]), per_sample(val[3:])])
     assert logger.of("val/fc/synops")[0] != logger.of("val/fc/synops")[1]
     names = {name for _, metrics in logger.logged for name in metrics} - {"epoch"}
+    assert "val/fc/dense_macs" not in names, "the main figures alone"
     assert names == {
         name for stage in ("train", "val") for name in callback.reports[stage].scalars(f"{stage}/")
     }
@@ -169,6 +172,15 @@ def test_each_epoch_is_logged_under_names_that_stay(tmp_path: Path) -> None:
         assert synops(callback.reports[stage]) == total(steps)[0]
         assert callback.reports[stage].samples == total(steps)[1]
     require_detached()
+
+
+@pytest.mark.parametrize("scalars", ["all", ("acs", "dense_macs")])
+def test_figures_are_logged_by_choice(tmp_path: Path, scalars: Any) -> None:
+    logger, callback = Memory(), SNNMetricsCallback("net", scalars=scalars, **DIMS)
+    trainer_of(tmp_path, callback, logger=logger).validate(Module(), loaders()[1], verbose=False)
+    expected = callback.reports["val"].scalars("val/", figures=scalars)
+    assert {"val/fc/dense_macs", "val/total/acs"} <= set(expected)
+    assert set(logger.logged[-1][1]) - {"epoch"} == set(expected)
 
 
 class Retained(Module):
@@ -321,10 +333,19 @@ def test_a_trial_run_writes_nothing(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------- every n steps
 
 
+class Loss(Module):
+    """Logs its loss at each step, which shows the step that Lightning uses."""
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        loss = super().training_step(batch, index)
+        self.log("loss", loss, on_step=True, on_epoch=False)
+        return loss
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_every_n_steps(tmp_path: Path, accumulate: int) -> None:
-    """Windows go on over the end of an epoch; Lightning's own interval does not matter."""
-    module, logger = Module(), Memory()
+    """Windows continue over the end of an epoch; Lightning's own interval does not matter."""
+    module, logger = Loss(), Memory()
     callback = SNNMetricsCallback("net", stages=["train"], every_n_steps=3, **DIMS)
     trainer_of(
         tmp_path,
@@ -343,9 +364,30 @@ def test_every_n_steps(tmp_path: Path, accumulate: int) -> None:
         ends = [3, 6, 9, 12]
         last = [(7 * (e // 4) + min(2 * (e % 4), 7)) for e in ends]
         parts = [steps[a:b] for a, b in zip([0, *last], last, strict=False)]
-    found = [(step, m["train/fc/synops"]) for step, m in logger.logged if "train/fc/synops" in m]
-    assert [step for step, _ in found] == ends
-    assert [value for _, value in found] == pytest.approx([per_sample(part) for part in parts])
+    rows = [(step, m) for step, m in logger.logged if "train/fc/synops" in m]
+    assert [step for step, _ in rows] == [end - 1 for end in ends]
+    assert [m["epoch"] for _, m in rows] == [
+        (end - 1) // (21 // 3 // accumulate + accumulate - 1) for end in ends
+    ]
+    found = [m["train/fc/synops"] for _, m in rows]
+    assert found == pytest.approx([per_sample(part) for part in parts])
+
+
+def test_rows_of_every_n_steps_are_those_of_self_log(tmp_path: Path) -> None:
+    """Also the remaining steps, when training ends."""
+    module, logger = Loss(), Memory()
+    callback = SNNMetricsCallback("net", stages=["train"], every_n_steps=3, **DIMS)
+    fit = trainer_of(tmp_path, callback, logger=logger, log_every_n_steps=1)
+    fit.fit(module, loaders()[0])
+    losses = [(step, m["epoch"]) for step, m in logger.logged if "loss" in m]
+    rows = [(step, m) for step, m in logger.logged if "train/fc/synops" in m]
+    assert losses == [(step, step // 4) for step in range(8)]
+    assert [(step, m["epoch"]) for step, m in rows] == [losses[i] for i in (2, 5, 7)]
+    steps = module.steps["train"]
+    parts = (steps[:3], steps[3:6], steps[6:])
+    found = [m["train/fc/synops"] for _, m in rows]
+    assert found == pytest.approx([per_sample(part) for part in parts])
+    assert callback.reports["train"].samples == total(steps[6:])[1]
 
 
 # --------------------------------------------------------------- stages within one another
@@ -491,51 +533,66 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     assert synops(callback.reports["train"]) == total(steps)[0]
 
 
-class GoesOn(DataLoader[Any]):
-    """A dataloader that a checkpoint resumes: it goes on behind the batches that were fetched."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fetched = self.skipped = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"fetched": self.fetched}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.skipped = state_dict["fetched"]
-
-    def __iter__(self) -> Any:
-        skipped, self.skipped = self.skipped, 0
-        self.fetched = skipped
-        for i, batch in enumerate(super().__iter__()):
-            if i >= skipped:
-                self.fetched += 1
-                yield batch
-
-
 class WithMetrics(Module):
-    """Logs synops by metrics, one of which is saved with the module."""
+    """Metrics of which Lightning saves some: logged, in a collection, never logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, persistent: bool = False) -> None:
         super().__init__()
-        self.kept, self.lost = (
-            sm.ScalarView(sm.SynOps(4.0, time_dim=1), "synops") for _ in range(2)
-        )
-        self.kept.metric.persistent(True)
+        self.net.part = nn.ModuleDict({"synops": sm.SynOps(4.0, time_dim=1)})
+        self.view = sm.ScalarView(self.net.part["synops"], "synops")
+        group = {"one": sm.SynOps(3.0, time_dim=1), "two": sm.SynOps(3.0, time_dim=1)}
+        self.group = MetricCollection({**group, "rate": sm.FiringRate(time_dim=1)})
+        self.group_views = nn.ModuleDict({k: sm.ScalarView(self.group[k], "synops") for k in group})
+        self.ever = sm.SynOps(1.0, time_dim=1)  # from the first batch of the first epoch
+        self.val_synops = sm.ScalarView(sm.SynOps(4.0, time_dim=1), "synops")
+        # A compute group of which no member is read before the end of the epoch.
+        self.quiet = MetricCollection({k: sm.SynOps(2.0, time_dim=1) for k in ("a", "b")})
+        self.lost, self.kept = SumMetric(), SumMetric()
+        self.kept.persistent(True)
+        for metric in (self.net.part["synops"], self.group, self.ever, self.val_synops.metric):
+            metric.persistent(persistent)
+        self.totals: list[Any] = []
 
-    def forward(self, x: Tensor) -> Tensor:
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        x, y = batch
+        if self.fails_at == len(self.steps["train"]):
+            raise RuntimeError("out of luck")
+        self.seen("train", x)
         outputs, spikes = self.net(x)
-        for name in ("kept", "lost"):
-            getattr(self, name).update(spikes.detach())
-            self.log(name, getattr(self, name), on_step=False, on_epoch=True)
-        return outputs  # type: ignore[no-any-return]
+        self.view.update(spikes.detach())
+        self.group.update(spikes.detach())
+        self.ever.update(spikes.detach())
+        self.quiet.update(spikes.detach())
+        self.lost.update(len(x))
+        self.kept.update(len(x))
+        epoch: dict[str, Any] = {"on_step": False, "on_epoch": True}
+        self.log("synops", self.view, **epoch)
+        self.log_dict({"lost": self.lost, "kept": self.kept}, **epoch)
+        self.log_dict(dict(self.group_views), **epoch)
+        self.log("rate", self.group["rate"], **epoch)
+        return F.cross_entropy(outputs.sum(1), y)
+
+    def validation_step(self, batch: list[Tensor], _: int, dataloader_idx: int = 0) -> None:
+        self.seen("val", batch[0])
+        self.val_synops.update(self.net(batch[0])[1])
+        self.log("val_synops", self.val_synops)
+
+    def on_train_epoch_end(self) -> None:
+        values = (self.ever.compute(), *(metric.compute() for metric in self.quiet.values()))
+        assert values[1]["synops"] == values[2]["synops"] == 2 * values[0]["synops"]
+        self.totals.append((values[0]["synops"].item(), self.ever.samples.item()))
 
 
-def interrupted(folder: Path, module: Module, loader: DataLoader[Any]) -> None:
+SAVED = ("synops", "one", "two", "rate", "val_synops", "train/fc/synops", "val/fc/synops")
+
+
+def interrupted(
+    folder: Path, module: Module, loader: DataLoader[Any], stages: Any = ("train",)
+) -> None:
     """A run that saves a checkpoint after two batches, and fails in the fourth."""
     module.fails_at = 3
     middle = ModelCheckpoint(folder, "mid", every_n_train_steps=2)
-    callback = SNNMetricsCallback("net", stages=("train",), **DIMS)
+    callback = SNNMetricsCallback("net", stages=stages, **DIMS)
     with pytest.raises(RuntimeError, match="out of luck"):
         trainer_of(folder, callback, middle).fit(module, loader)
 
@@ -563,24 +620,138 @@ def test_batches_that_are_run_again_are_warned_of(tmp_path: Path, goes_on: bool)
         assert "its first 2 batches are run and counted again" in warned[0]
 
 
-def test_metrics_that_a_resumed_epoch_lost_are_warned_of(tmp_path: Path) -> None:
-    dataset = loaders()[0].dataset
-    first, second = WithMetrics(), WithMetrics()
-    interrupted(tmp_path, first, GoesOn(dataset, 4))
-    callback, logger = SNNMetricsCallback("net", stages=("train",), **DIMS), Memory()
-    trainer = trainer_of(tmp_path, callback, max_epochs=2, logger=logger)
+@pytest.mark.parametrize("stages", [("train", "val"), ("test",)])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_metrics_of_an_epoch_that_is_resumed_within(
+    tmp_path: Path, persistent: bool, stages: Any
+) -> None:
+    """All figures are those of a run that is not interrupted; metrics that cannot are named."""
+    dataset, val = (loader.dataset for loader in loaders())
+    whole, first, second = (WithMetrics(persistent) for _ in range(3))
+    runs = Memory(), Memory()
+    trainer_of(tmp_path, SNNMetricsCallback("net", stages=stages, **DIMS), logger=runs[0]).fit(
+        whole, DataLoader(dataset, 4), DataLoader(val, 4)
+    )
+    interrupted(tmp_path, first, GoesOn(dataset, 4), stages)
+    saved = torch.load(tmp_path / "mid.ckpt", weights_only=True)["snnmetrics_metrics"]
+    assert saved["ever"]["samples"] == 8
+    callback = SNNMetricsCallback("net", stages=stages, **DIMS)
+    twice = SNNMetricsCallback("net.fc", prefix="twice/", stages=("test",), figures={})
+    trainer = trainer_of(tmp_path, callback, twice, logger=runs[1])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        trainer.fit(second, GoesOn(dataset, 4), ckpt_path=str(tmp_path / "mid.ckpt"))
-    (warned,) = [str(w.message) for w in caught if "SNNMetricsCallback" in str(w.message)]
-    assert "found lost.metric: they hold only later batches" in warned
-    after, epoch = second.steps["train"][:2], first.steps["train"][:2] + second.steps["train"][:2]
-    assert logger.of("lost")[0] == pytest.approx(per_sample(after))
-    assert logger.of("kept")[0] == pytest.approx(per_sample(epoch))
-    assert logger.of("train/fc/synops")[0] == pytest.approx(per_sample(epoch))
-    whole = pytest.approx(per_sample(second.steps["train"][2:]))
-    for name in ("kept", "lost", "train/fc/synops"):
-        assert logger.of(name)[1] == whole, "the next epoch is complete"
+        trainer.fit(
+            second, GoesOn(dataset, 4), DataLoader(val, 4), ckpt_path=str(tmp_path / "mid.ckpt")
+        )
+    warned = [str(w.message) for w in caught if "SNNMetricsCallback" in str(w.message)]
+    assert len(warned) == 2, "by each callback"
+    assert all("found lost: they do not hold all earlier batches" in text for text in warned)
+    for name in SAVED if "train" in stages else SAVED[:5]:
+        assert len(runs[0].of(name)) == 2
+        assert runs[1].of(name) == runs[0].of(name), name
+    assert second.totals == whole.totals
+    assert (runs[1].of("lost"), runs[1].of("kept")) == ([5, 13], [13, 13])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize(
+    "saves",
+    [
+        {"monitor": "val/total/synops", "save_on_train_epoch_end": False},
+        {"every_n_train_steps": 4},
+        {"save_on_train_epoch_end": True},
+    ],
+    ids=["validation end", "last batch", "epoch end"],
+)
+def test_metrics_of_a_checkpoint_at_the_end_of_an_epoch(
+    tmp_path: Path, saves: dict[str, Any], persistent: bool
+) -> None:
+    """Epoch 1 is that of a run that is not interrupted, and nothing of epoch 0 is logged again."""
+    runs, modules = (Memory(), Memory()), [WithMetrics(persistent) for _ in range(2)]
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, **saves)
+    arguments: dict[str, Any] = {"stages": ("train", "val"), **DIMS}
+    trainer_of(tmp_path, SNNMetricsCallback("net", **arguments), kept, logger=runs[0]).fit(
+        modules[0], *loaders()
+    )
+    callback, path = SNNMetricsCallback("net", **arguments), str(tmp_path / "epoch=0.ckpt")
+    trainer_of(tmp_path, callback, logger=runs[1]).fit(modules[1], *loaders(), ckpt_path=path)
+    for name in (*SAVED, "kept", "lost"):
+        assert runs[1].of(name) == runs[0].of(name)[1:], name
+    assert modules[1].totals[-1] == modules[0].totals[1]
+    assert callback.reports["train"].samples == TRAIN
+
+
+def test_an_epoch_without_a_batch_after_resuming_is_not_logged(tmp_path: Path) -> None:
+    """A resumable dataloader is at its end; Lightning calls the hooks of an epoch nevertheless."""
+    runs, dataset = (Memory(), Memory()), loaders()[0].dataset
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_train_steps=4)
+    first, second = Module(), Module()
+    callbacks = [SNNMetricsCallback("net", stages=("train",), **DIMS) for _ in range(2)]
+    trainer_of(tmp_path, callbacks[0], kept, logger=runs[0], max_epochs=1).fit(
+        first, GoesOn(dataset, 4)
+    )
+    trainer_of(tmp_path, callbacks[1], logger=runs[1], max_epochs=3).fit(
+        second, GoesOn(dataset, 4), ckpt_path=str(tmp_path / "epoch=0.ckpt")
+    )
+    assert [n for _, n in second.steps["train"]] == [4, 4, 4, 1]
+    assert runs[1].of("train/fc/synops") == pytest.approx([per_sample(second.steps["train"])])
+    trainer_of(tmp_path, callbacks[1], max_epochs=2).fit(
+        Module(), GoesOn(dataset, 4), ckpt_path=str(tmp_path / "epoch=0.ckpt")
+    )
+    assert synops(callbacks[1].reports["train"]) == total(first.steps["train"])[0]
+
+
+def test_evaluating_a_checkpoint_begins_anew(tmp_path: Path) -> None:
+    """Although it has persistent states of the validation that it was saved in."""
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_on_train_epoch_end=False)
+    trainer_of(tmp_path, SNNMetricsCallback("net", **DIMS), kept, max_epochs=1).fit(
+        WithMetrics(persistent=True), *loaders()
+    )
+    module = WithMetrics(persistent=True)
+    trainer = trainer_of(tmp_path, SNNMetricsCallback("net", **DIMS))
+    trainer.validate(module, loaders()[0], ckpt_path=str(tmp_path / "epoch=0.ckpt"), verbose=False)
+    validated = pytest.approx(per_sample(module.steps["val"]))
+    assert trainer.callback_metrics["val_synops"].item() == validated
+    assert module.ever.samples == TRAIN, "persistent states are those of the checkpoint"
+
+
+@pytest.mark.parametrize("older", ["without the entry", "of another metric", "of another class"])
+def test_checkpoints_without_states_of_a_metric(tmp_path: Path, older: str) -> None:
+    dataset = loaders()[0].dataset
+    interrupted(tmp_path, WithMetrics(), GoesOn(dataset, 4))
+    path = tmp_path / "mid.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    if older == "without the entry":
+        del checkpoint["snnmetrics_metrics"]
+    else:
+        checkpoint["snnmetrics_metrics"]["gone"] = {"samples": torch.ones(())}
+    torch.save(checkpoint, path)
+    module = WithMetrics()
+    if older == "of another metric":
+        module.ever = sm.SynOps(2.0, time_dim=1)
+        module.on_train_epoch_end = lambda: None  # type: ignore[method-assign]
+    elif older == "of another class":
+        module.ever = SumMetric()  # type: ignore[assignment]
+        module.on_train_epoch_end = lambda: None  # type: ignore[method-assign]
+        module.ever.update = lambda _: None  # type: ignore[method-assign]
+    trainer = trainer_of(
+        tmp_path, SNNMetricsCallback("net", stages=("train",), **DIMS), max_epochs=1
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(module, GoesOn(dataset, 4), ckpt_path=str(path))
+    text = " ".join(str(w.message) for w in caught if "SNNMetricsCallback" in str(w.message))
+    if older == "without the entry":
+        names = {"net.part.synops", "group.one", "group.two", "group.rate", "ever", "lost"}
+        names |= {"quiet.a", "quiet.b"}
+        assert set(text.partition("found ")[2].partition(":")[0].split(", ")) == names
+        assert module.ever.samples == 5
+    else:
+        assert "'ever' begins anew, since the checkpoint holds states of another metric" in text
+        assert "found net.part" not in text
+    if older == "of another metric":
+        assert module.ever.samples == 5
+        assert "found ever, lost: they do not" in text
 
 
 def test_resuming_between_epochs(tmp_path: Path) -> None:
@@ -619,10 +790,10 @@ def test_two_callbacks_keep_apart(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- several ranks
 
 
-def test_two_processes(tmp_path: Path) -> None:
-    """Lightning's own launcher starts the second process."""
+def two_processes(script: ModuleType, folder: Path) -> list[Any]:
+    """What each rank found. Lightning's own launcher starts the second process."""
     process = subprocess.run(
-        [sys.executable, "-m", lightning_callback.__name__, str(tmp_path)],
+        [sys.executable, "-m", script.__name__, str(folder)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -630,7 +801,32 @@ def test_two_processes(tmp_path: Path) -> None:
         timeout=SECONDS,
     )
     assert process.returncode == 0, process.stdout + process.stderr
-    ranks = [pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+
+
+def test_metrics_of_two_processes_that_are_resumed_within_an_epoch(tmp_path: Path) -> None:
+    """They are those of a run that is not interrupted: logged, cumulative, updated on one rank."""
+    ranks = two_processes(lightning_resume, tmp_path)
+    for rank, found in enumerate(ranks):
+        for persistent in (False, True):
+            batches, logged, states = found["whole", persistent]
+            assert (batches, len(logged)) == (6, 2)
+            assert logged[0]["synops"] != logged[1]["synops"]
+            assert [each["ever"]["samples"] for each in states] == [12, 24]
+            assert [each["of_one_rank"]["samples"] for each in states] == [6, 12]
+            assert {"synops", "val_synops", "train/fc/synops", "val/fc/synops"} <= set(logged[0])
+            for step, epochs in ((2, slice(None)), (4, slice(1, None))):
+                again = found["resumed", persistent, step]
+                assert again == (6 - step, logged[epochs], states[epochs])
+                warned = found["warned", persistent, step]
+                assert len(warned) == (rank == 0)
+                assert all("found own, sum: they do not hold" in text for text in warned)
+                assert all("their states of rank 0 only, also after" in text for text in warned)
+    assert ranks[0]["whole", True][1:] == ranks[1]["whole", True][1:]
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    ranks = two_processes(lightning_callback, tmp_path)
     train = {name: sum(rank["by hand"][name] for rank in ranks) for name in ("conv", "fc")}
     net = Net()
     net.load_state_dict(ranks[0]["weights"])
@@ -675,6 +871,10 @@ def test_two_processes(tmp_path: Path) -> None:
         ({"gradients": True}, ValueError, "gradients: expected 'train' among the stages"),
         ({"gradients": 1, "stages": ["train"]}, TypeError, "gradients: expected True or False"),
         ({"every_n_steps": 5}, ValueError, "every_n_steps: expected 'train' among"),
+        ({"figures": ["synops"]}, TypeError, "figures: expected a dict .* found list; scalars="),
+        ({"figures": "all"}, TypeError, "figures: expected a dict of plots by name, found str"),
+        ({"scalars": ["rate"]}, ValueError, r"scalars: expected some of vectors, .*\['rate'\]"),
+        ({"scalars": "synops"}, TypeError, "scalars: expected several names or 'all', found"),
         ({"bach_dim": 0}, TypeError, "bach_dim"),
         ({"dt": -1}, ValueError, "dt"),
     ],
@@ -717,6 +917,9 @@ def test_hooks_say_what_lightning_gives_them_and_what_they_do(stage: str, hook: 
     assert set(inspect.signature(theirs).parameters) <= set(inspect.signature(ours).parameters)
     assert ours.__doc__
     assert ours.__doc__ != theirs.__doc__
+    if stage != "train":
+        assert "every_n_steps" not in ours.__doc__
+        assert "resum" not in ours.__doc__.lower()
 
 
 def test_without_lightning_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,46 @@ def test_a_view_follows_its_model() -> None:
     assert model["view"].metric.fanout.dtype is torch.float64
 
 
-@pytest.mark.parametrize("key", ["synops_per_neuron", "energy", ""])
-def test_a_key_without_a_scalar(key: str) -> None:
-    view = sm.ScalarView(sm.SynOps(10), key)
+@pytest.mark.parametrize("key", ["synops_per_neuron", "synops/s", "energy", ""])
+def test_a_key_without_a_scalar_is_refused_at_once(key: str) -> None:
+    for metric in (sm.SynOps(10), sm.SynOps(torch.ones(4))):
+        with pytest.raises(ValueError, match=rf"one of \['synops'\], found '{key}'"):
+            sm.ScalarView(metric, key)
+
+
+def test_a_key_of_a_wrapper_is_refused_by_forward_and_compute() -> None:
+    view = sm.ScalarView(Running(sm.SynOps(10), window=2), "energy")
     with pytest.raises(ValueError, match=r"one of \['synops'\]"):
         view(torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"one of \['synops'\]"):
         view.compute()
+
+
+METRICS: list[sm.metrics.base.SNNMetric[Any]] = [
+    *(sm.SynOps(10, seconds, per_neuron=each) for seconds in (None, 0.1) for each in (True, False)),
+    *(sm.FiringRate(per_neuron=each) for each in (True, False)),
+    *(sm.SilentNeurons(per_neuron=each) for each in (True, False)),
+    *(sm.MembraneStatistics(per_neuron=each) for each in (True, False)),
+    *(sm.IntervalStatistics(per_neuron=each) for each in (True, False)),
+    *(sm.FanoFactor(per_neuron=each) for each in (True, False)),
+    *(sm.TimeToFirstSpike(per_neuron=each) for each in (True, False)),
+    *(sm.ActivationSparsity(), sm.MembraneUpdates(), sm.GradientStatistics()),
+    *(sm.AccuracyOverTime(), sm.EarlyExit(0.5), sm.EarlyExit([0.5, 0.9]), sm.OptimalCutoff()),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda m: type(m).__name__)
+def test_the_keys_of_a_metric_are_known_before_its_first_batch(metric: Any) -> None:
+    def dims(value: Any) -> Any:
+        return {k: v.ndim for k, v in value.items()} if isinstance(value, dict) else value.ndim
+
+    expected = metric._fresh_value()
+    inputs = [torch.ones(2, 3, 4), torch.zeros(2, dtype=torch.int64)]
+    if "time_dim" not in vars(metric) or metric.time_dim is None:
+        inputs[0] = inputs[0][:, 0]
+    takes_targets = "target" in inspect.signature(metric.update).parameters
+    metric.update(*inputs[: 1 + takes_targets])
+    assert dims(metric.compute()) == dims(expected) == dims(metric._fresh_value())
 
 
 def test_bad_arguments() -> None:
@@ -67,6 +101,8 @@ def test_bad_arguments() -> None:
         sm.ScalarView(nn.Linear(1, 1), "synops")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="key"):
         sm.ScalarView(sm.SynOps(1), 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"found ActivationSparsity, which returns one tensor"):
+        sm.ScalarView(sm.ActivationSparsity(), "sparsity")
     with pytest.raises(ValueError, match=r"metric: .* found SumMetric, which returns one tensor"):
         sm.ScalarView(SumMetric(), "sum")(torch.ones(1))
 

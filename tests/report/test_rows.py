@@ -15,7 +15,7 @@ import torch
 import snnmetrics as sm
 from snnmetrics.report import Counts, GroupData, LayerData, Report
 from snnmetrics.report.distribution import RESOLUTION
-from snnmetrics.report.pages import SCALARS
+from snnmetrics.report.pages import MAIN_SCALARS, SCALARS
 from tests.report.made import COUNTS, full_report, layer, neurons, operation, report, spread
 
 
@@ -223,19 +223,19 @@ def test_nothing_seen_is_nan_not_an_error() -> None:
     assert bool(row.synops_per_neuron.isnan().all())
     for value in (lif.firing_rate, lif.sparsity, lif.spikes, lif.silent_fraction):
         assert math.isnan(value)
-    assert all(math.isnan(value) for value in made.scalars().values())
+    assert all(math.isnan(value) for value in made.scalars(figures="all").values())
     assert "nan" in str(made)
     assert "0 samples" in str(report({}, samples=0))
 
 
 def test_scalars_have_stable_names_and_are_floats() -> None:
-    scalars = full_report().scalars(prefix="val/")
+    scalars = full_report().scalars(prefix="val/", figures="all")
     assert scalars["val/fc/synops"] == 15.0  # 2 x 15 over 2 samples
     assert scalars["val/lif/firing_rate"] == pytest.approx(150.0, rel=1e-15)
     assert scalars["val/total/acs"] == 5.0 + 3.0 + 6.0
     assert scalars["val/total/macs"] == 3.0
     assert all(type(value) is float for value in scalars.values())
-    assert set(report().scalars()) == {
+    assert set(report().scalars(figures="all")) == {
         f"{name}/{figure}"
         for name in ("fc", "total")
         for figure in (
@@ -301,7 +301,7 @@ def test_steps_last_as_long_as_dt_says_or_as_all_seconds_over_all_steps() -> Non
 
 
 def test_scalars_of_samples_and_groups() -> None:
-    scalars = full_report().scalars()
+    scalars = full_report().scalars(figures="all")
     assert scalars["core/synops"] == 22.5
     assert scalars["core/synops_p99"] == scalars["core/synops_max"] == 30.0
     assert scalars["fc/synops_peak_step"] == 6.0
@@ -313,19 +313,34 @@ def test_scalars_of_samples_and_groups() -> None:
 
 def test_chosen_scalars_are_those_that_all_of_them_hold_under_these_names() -> None:
     made = full_report()
-    every = made.scalars("val/")
+    every = made.scalars("val/", figures="all")
     chosen = {"synops", "synops_p99", "firing_rate"}
     few = made.scalars("val/", figures=tuple(chosen))
     assert few == {key: v for key, v in every.items() if key.rpartition("/")[2] in chosen}
     assert {key.rpartition("/")[2] for key in few} == chosen
     assert len(few) < len(every) / 3
     assert made.scalars(figures=[]) == {}
-    assert made.scalars(figures=SCALARS) == made.scalars()
+    assert made.scalars(figures=SCALARS) == made.scalars(figures="all")
     assert report().scalars(figures=["firing_rate"]) == {}  # without neurons
 
 
+def test_by_default_the_main_figures_of_each_row_are_given() -> None:
+    layers = [f"{row}/{figure}" for row in ("block.conv", "fc") for figure in MAIN_SCALARS[:4]]
+    scalars = full_report().scalars()
+    assert set(layers) <= set(scalars)
+    assert [name for name in scalars if name.startswith("total/")] == [
+        f"total/{figure}" for figure in MAIN_SCALARS
+    ]
+    assert [name for name in scalars if name.startswith("lif/")] == [
+        "lif/firing_rate",
+        "lif/silent_fraction",
+    ]
+    assert {name.rpartition("/")[2] for name in scalars} == set(MAIN_SCALARS)
+
+
 def test_every_name_of_a_scalar_is_one_that_can_be_chosen_and_is_documented() -> None:
-    assert {key.rpartition("/")[2] for key in full_report().scalars()} == set(SCALARS)
+    every = full_report().scalars(figures="all")
+    assert {key.rpartition("/")[2] for key in every} == set(SCALARS)
     documented = re.findall(r'``"(\w+)"``', Report.scalars.__doc__ or "")
     assert sorted(documented) == sorted(SCALARS)
 
@@ -339,8 +354,8 @@ def test_every_name_of_a_scalar_is_one_that_can_be_chosen_and_is_documented() ->
             r"figures: expected some of vectors, synops, .*\['rate'\]",
         ),
         ((3,), ValueError, r"figures: .*found \[3\]"),
-        ("synops", TypeError, "figures: expected several names, found 'synops'"),
-        (7, TypeError, "figures: expected several names, found 7"),
+        ("synops", TypeError, "figures: expected several names or 'all', found 'synops'"),
+        (7, TypeError, "figures: expected several names or 'all', found 7"),
     ],
 )
 def test_scalars_that_there_are_not_are_refused(

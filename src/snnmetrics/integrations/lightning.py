@@ -10,22 +10,30 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torchmetrics import Metric
 from torchmetrics.utilities.prints import rank_zero_warn
 
 from snnmetrics.arguments import require_bool
 from snnmetrics.extras import optional_module
 from snnmetrics.frameworks.neurons import neuron_type
+from snnmetrics.integrations.lightning_checkpoint import (
+    KEY,
+    Saved,
+    incomplete_metrics,
+    load_metrics,
+    reset_logged,
+    save_metrics,
+)
 from snnmetrics.metrics.gradient import GradientStatistics
 from snnmetrics.monitor import Monitor
 from snnmetrics.monitor.names import plain_name
 from snnmetrics.report import Report
+from snnmetrics.report.pages import chosen_scalars
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -46,12 +54,17 @@ if TYPE_CHECKING:
 STAGES = {"train": "train", "val": "validation", "test": "test"}
 
 
-def _for_each_stage(method: Callable[..., None]) -> list[Callable[..., None]]:
-    """Hook of each stage: ``method`` with the stage as its first argument."""
-    return [_hook(method, stage) for stage in STAGES]
+def _for_each_stage(method: Callable[..., None], **docs: str) -> list[Callable[..., None]]:
+    """Hook of each stage: ``method`` with the stage as its first argument.
+
+    Args:
+        method: The method.
+        docs: Docstring of the hook of a stage; by default that of the method.
+    """
+    return [_hook(method, stage, docs.get(stage, method.__doc__)) for stage in STAGES]
 
 
-def _hook(method: Callable[..., None], stage: str) -> Callable[..., None]:
+def _hook(method: Callable[..., None], stage: str, doc: str | None) -> Callable[..., None]:
     @functools.wraps(method)
     def hook(self: SNNMetricsCallback, *args: Any, **kwargs: Any) -> None:
         method(self, stage, *args, **kwargs)
@@ -61,13 +74,14 @@ def _hook(method: Callable[..., None], stage: str) -> Callable[..., None]:
     hook.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     hook.__name__ = f"on_{STAGES[stage]}{method.__name__}"
     hook.__qualname__ = f"SNNMetricsCallback.{hook.__name__}"
+    hook.__doc__ = doc
     return hook
 
 
 class SNNMetricsCallback(Callback):
     """Measure a network under a Lightning ``Trainer``, log its figures and keep its reports.
 
-    At the end of each epoch of a stage it logs :meth:`snnmetrics.Report.scalars` as
+    At the end of each epoch of a stage it logs figures of :meth:`snnmetrics.Report.scalars` as
     ``"val/conv2/synops"``, ``"val/lif1/firing_rate"``, ``"val/total/acs"``, ...: these names depend
     only on names in the model, so other callbacks can refer to them, as in
     ``ModelCheckpoint(monitor="val/total/synops")``. When ``fit``, ``validate`` or ``test`` ends it
@@ -75,12 +89,18 @@ class SNNMetricsCallback(Callback):
     loggers that accept them (TensorBoard, Weights & Biases).
 
     With several ranks, figures are over all of them. If a batch raises, it is not counted and the
-    callback detaches. A checkpoint holds the last reports and the counts of the current training
-    epoch, over all ranks; a resumed run continues from these. In the middle of an epoch this
-    requires a resumable dataloader (one with ``state_dict`` and ``load_state_dict``). With another
+    callback detaches.
+
+    A checkpoint holds the last reports, the counts of the current training epoch and the states of
+    all metrics of this library in the ``LightningModule``, over all ranks; a resumed run continues
+    from these, so that ``metric.persistent(True)`` is not needed. A metric logged by ``self.log``
+    begins anew after a checkpoint of the end of an epoch, as Lightning resets it there. An epoch
+    without a batch after resuming is not logged again. In the middle of an epoch resuming requires
+    a resumable dataloader (one with ``state_dict`` and ``load_state_dict``). With another
     dataloader Lightning repeats the first batches instead of running the last ones; they are
-    counted as they run, with a warning. A metric with non-persistent states also causes a warning:
-    unlike this callback, it holds only the batches after resuming.
+    counted as they run, with a warning. Other metrics in the module cause a warning if they hold
+    only a part of the resumed epoch: those of torchmetrics and, with several ranks, those with
+    ``sync_on_compute=False`` or a ``process_group``.
 
     Args:
         model: Name of the module to measure: the module in the ``LightningModule`` that is called
@@ -89,8 +109,10 @@ class SNNMetricsCallback(Callback):
         stages: Stages to measure: any of ``"train"``, ``"val"``, ``"test"``. While a monitor is
             attached, a compiled model runs uncompiled.
         every_n_steps: Log figures of training after this number of optimiser steps, over the steps
-            since the last log, instead of at the end of each epoch. They are sent to the loggers
-            directly, for any ``log_every_n_steps`` of the trainer.
+            since the last log, instead of at the end of each epoch. Steps at the end of an epoch
+            are logged with the next epoch, the remaining ones when training ends. Figures are sent
+            to the loggers directly, for any ``log_every_n_steps`` of the trainer, with the step
+            that Lightning uses for ``self.log`` after the same batch.
         prefix: Prepended to the name of the stage.
         sizes: For a network that is called once per time step, or otherwise not once per batch: a
             function from the batch to its number of samples and of time steps (or None). By default
@@ -100,6 +122,8 @@ class SNNMetricsCallback(Callback):
             first logger, or of the trainer. Files are not written under ``fast_dev_run``.
         figures: Plots of each report, by name; by default ``{"layers":
             snnmetrics.plots.layer_bars}``. An empty dict for none.
+        scalars: Names of the figures to log, ``"all"``, or None for the main ones: ``figures`` of
+            :meth:`snnmetrics.Report.scalars`.
         gradients: Whether to log, for each layer of spiking neurons in training,
             ``"train/lif1/gradient_norm"``, ``".../gradient_zero_fraction"`` and, if its time steps
             are known, ``".../gradient_last_to_first"``: see :class:`snnmetrics.GradientStatistics`.
@@ -113,10 +137,10 @@ class SNNMetricsCallback(Callback):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a stage is unknown, ``every_n_steps`` is not positive, or it or ``gradients``
-            is given without training. When the trainer starts: if the model does not have this
-            module, or ``gradients`` would be of a scaled loss (``precision="16-mixed"``), which may
-            be infinite.
+        ValueError: If a stage or a name in ``scalars`` is unknown, ``every_n_steps`` is not
+            positive, or it or ``gradients`` is given without training. When the trainer starts: if
+            the model does not have this module, or ``gradients`` would be of a scaled loss
+            (``precision="16-mixed"``), which may be infinite.
         ImportError: If figures are requested and matplotlib is not installed.
 
     Example:
@@ -142,6 +166,7 @@ class SNNMetricsCallback(Callback):
         sizes: Callable[[Any], tuple[int, int | None]] | None = None,
         dirpath: str | os.PathLike[str] | None = None,
         figures: Mapping[str, Picture] | None = None,
+        scalars: Collection[str] | None = None,
         gradients: bool = False,
         **monitor: Any,
     ) -> None:
@@ -158,6 +183,12 @@ class SNNMetricsCallback(Callback):
                 raise ValueError(
                     f"every_n_steps: expected 'train' among the stages, found {tuple(stages)}"
                 )
+        if figures is not None and not isinstance(figures, Mapping):
+            raise TypeError(
+                f"figures: expected a dict of plots by name, found {type(figures).__name__}; "
+                "scalars= takes names of the figures to log"
+            )
+        chosen_scalars(scalars, "scalars")  # refuses unknown names
         require_bool("gradients", gradients)
         if gradients and "train" not in stages:
             raise ValueError(f"gradients: expected 'train' among the stages, found {tuple(stages)}")
@@ -171,6 +202,7 @@ class SNNMetricsCallback(Callback):
         self.figures = {"layers": Report.plot} if figures is None else dict(figures)
         if self.figures:
             optional_module("matplotlib.pyplot", extra="plots")
+        self.scalars = scalars if scalars is None or isinstance(scalars, str) else tuple(scalars)
         self.reports: dict[str, Report] = {}
         self.gradients = gradients
         self._arguments = monitor
@@ -179,9 +211,16 @@ class SNNMetricsCallback(Callback):
         self._attached: set[str] = set()
         self._batch: AbstractContextManager[object] | None = None
         self._logged_at = 0
+        self._not_logged: tuple[int, int] | None = None  # step and epoch of the last batch
         self._directory: Path | None = None
-        self._resumed: Mapping[str, Any] | None = None
+        self._epoch_ended = False
+        # Of the checkpoint that a run is resumed from:
+        self._from_checkpoint = False
+        self._resumed: Mapping[str, Any] | None = None  # counts of training
+        self._saved: Saved | None = None  # states of metrics
+        self._loaded: set[str] = set()  # names of metrics
         self._resumed_within = False  # the current epoch
+        self._without_batch = False  # since the resume
 
     @property
     def state_key(self) -> str:
@@ -192,9 +231,10 @@ class SNNMetricsCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Discard the state of a previous run: the model may be another one."""
-        self._monitors, self._attached, self._resumed = {}, set(), None
-        self._gradients = {}
-        self._resumed_within = False
+        self._monitors, self._attached, self._gradients = {}, set(), {}
+        self._not_logged, self._epoch_ended = None, False
+        self._from_checkpoint, self._resumed, self._saved, self._loaded = False, None, None, set()
+        self._resumed_within = self._without_batch = False
         if self.dirpath is not None:
             self._directory = self.dirpath
         else:
@@ -220,7 +260,7 @@ class SNNMetricsCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset the counts; Lightning does not call this when it resumes an epoch."""
-        self._resumed_within = False
+        self._resumed_within = self._without_batch = False
         if "train" in self._attached and self.every_n_steps is None:
             self._reset("train")
 
@@ -229,31 +269,38 @@ class SNNMetricsCallback(Callback):
     def _start(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach the monitor of this stage, replacing that of training, and reset it.
 
-        Resumed training continues from its counts. The sanity check does not attach.
+        The sanity check does not attach.
         """
         self._detach("train")
-        if stage not in self.stages or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
-        monitor = self._attach(stage, trainer, pl_module)
-        self._reset(stage)
+        self._load_metrics(trainer, pl_module)
+        if stage in self.stages:
+            self._attach(stage, trainer, pl_module)
+            self._reset(stage)
         if stage == "train":
-            if self._resumed is not None and trainer.is_global_zero:
-                monitor.load_state_dict(
-                    self._resumed
-                )  # counts of all ranks: one rank continues with them
-            progress = trainer.fit_loop.epoch_loop.batch_progress
-            begun = progress.current.ready > 0 and not progress.is_last_batch
-            self._resumed_within = begun and self._resumed is not None
-            if self._resumed_within and self.every_n_steps is None and not _go_on(trainer):
-                rank_zero_warn(
-                    "SNNMetricsCallback: expected a dataloader that resumes where the checkpoint "
-                    "was saved, found one without state_dict and load_state_dict: in this epoch "
-                    f"its first {progress.current.ready} batches are run and counted again, and as "
-                    "many at its end are not. Resume from a checkpoint of the end of an epoch, or "
-                    "give a dataloader that can be resumed"
-                )
-            self._resumed = None
-            self._logged_at = trainer.global_step
+            self._resume(trainer)
+
+    def _resume(self, trainer: Trainer) -> None:
+        """Continue training from the counts of a checkpoint, if there is one."""
+        if self._resumed is not None and "train" in self._attached and trainer.is_global_zero:
+            # Counts of all ranks: one rank continues with them.
+            self._monitors["train"].load_state_dict(self._resumed)
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        begun = progress.current.ready > 0 and not progress.is_last_batch
+        self._without_batch = self._from_checkpoint
+        self._resumed_within = begun and self._from_checkpoint
+        counted = self._resumed is not None and self.every_n_steps is None
+        if self._resumed_within and counted and not _go_on(trainer):
+            rank_zero_warn(
+                "SNNMetricsCallback: expected a dataloader that resumes where the checkpoint "
+                "was saved, found one without state_dict and load_state_dict: in this epoch "
+                f"its first {progress.current.ready} batches are run and counted again, and as "
+                "many at its end are not. Resume from a checkpoint of the end of an epoch, or "
+                "give a dataloader that can be resumed"
+            )
+        self._resumed = None
+        self._logged_at = trainer.global_step
 
     def _batch_start(
         self,
@@ -265,6 +312,8 @@ class SNNMetricsCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Open a batch of the monitor, if ``sizes`` is given."""
+        if stage == "train":
+            self._first_batch(trainer)
         if self.sizes is not None and stage in self._attached:
             samples, steps = self.sizes(batch)
             self._batch = self._monitors[stage].batch(samples, steps)
@@ -280,29 +329,39 @@ class SNNMetricsCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Close the batch, and log figures of training if ``every_n_steps`` have passed."""
+        """Close the batch."""
         if self._batch is not None:
             opened, self._batch = self._batch, None
             opened.__exit__(None, None, None)
-        step = trainer.global_step
         if stage != "train" or self.every_n_steps is None:
             return
-        if step == self._logged_at or step % self.every_n_steps:
-            return
-        self._logged_at = step
-        scalars = self._scalars("train")
-        self._reset("train")
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=step)
+        # Not trainer.global_step, which is one more after the batch, or several if there are
+        # several optimisers.
+        self._not_logged = (
+            trainer.fit_loop.epoch_loop._batches_that_stepped,
+            trainer.current_epoch,
+        )
+        step = trainer.global_step
+        if step != self._logged_at and step % self.every_n_steps == 0:
+            self._logged_at = step
+            self._log_steps(trainer)
+            self._reset("train")
 
     def _epoch_end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures of the epoch, all loaders together."""
         self._abandon_batch()  # a user's hook may have ended the epoch
+        if stage == "train":
+            self._epoch_ended = True
+            if self._resumed_within:
+                self._warn_of_incomplete(trainer, pl_module)
         if stage not in self._attached or (stage == "train" and self.every_n_steps is not None):
             return
-        if stage == "train" and self._resumed_within:
-            _require_persistent(pl_module)
+        if stage == "train" and self._without_batch:
+            # The checkpoint is of the end of an epoch, which the saving run logged.
+            report = self._monitors[stage].compute()
+            if report.samples:
+                self.reports[stage] = report
+            return
         scalars = self._scalars(stage)
         # All ranks have the same figures; the maximum is exact, unlike a mean.
         pl_module.log_dict(
@@ -310,20 +369,34 @@ class SNNMetricsCallback(Callback):
         )
 
     def _end(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Detach; attach to training again, or write the report without training."""
+        """Detach and write the report."""
+        if stage == "train" and self._not_logged is not None:
+            self._log_steps(trainer)
         self._detach(stage)
         if trainer.state.fn != TrainerFn.FITTING:
             self._keep(trainer, (stage,))
         elif stage == "val" and "train" in self._monitors:
             self._attach("train", trainer, pl_module)
 
-    on_train_start, on_validation_start, on_test_start = _for_each_stage(_start)
+    on_train_start, on_validation_start, on_test_start = _for_each_stage(
+        _start,
+        train="Attach the monitor of training; in a resumed run load counts and metrics.",
+    )
     on_train_batch_start, on_validation_batch_start, on_test_batch_start = _for_each_stage(
         _batch_start
     )
-    on_train_batch_end, on_validation_batch_end, on_test_batch_end = _for_each_stage(_batch_end)
-    on_train_epoch_end, on_validation_epoch_end, on_test_epoch_end = _for_each_stage(_epoch_end)
-    on_train_end, on_validation_end, on_test_end = _for_each_stage(_end)
+    on_train_batch_end, on_validation_batch_end, on_test_batch_end = _for_each_stage(
+        _batch_end, train="Close the batch, and log figures if ``every_n_steps`` have passed."
+    )
+    on_train_epoch_end, on_validation_epoch_end, on_test_epoch_end = _for_each_stage(
+        _epoch_end,
+        train="Log the figures of the epoch, if it had a batch after resuming.",
+    )
+    on_train_end, on_validation_end, on_test_end = _for_each_stage(
+        _end,
+        train="Detach, and log the steps since the last log of ``every_n_steps``.",
+        val="Detach. Within ``fit`` attach to training again, otherwise write the report.",
+    )
 
     # ---------------------------------------------------------------------- save and resume
 
@@ -345,7 +418,76 @@ class SNNMetricsCallback(Callback):
         self.reports = {stage: Report.from_dict(report) for stage, report in reports.items()}
         self._resumed = state_dict.get("train")
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states of the module's metrics, over all ranks.
+
+        Collective: Lightning calls this on every rank.
+        """
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        last = progress.is_last_batch or progress.current.ready == trainer.num_training_batches
+        save_metrics(trainer, pl_module, checkpoint, ended=self._epoch_ended or last)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the states of the module's metrics, which are loaded before the first batch."""
+        self._from_checkpoint = trainer.state.fn == TrainerFn.FITTING
+        self._saved = checkpoint.get(KEY)
+
     # ------------------------------------------------------------------------------- helpers
+
+    def _load_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the states of a checkpoint after all else that loads, such as ``state_dict``."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._loaded = load_metrics(saved, pl_module, rank_zero=trainer.is_global_zero)
+        else:
+            reset_logged(saved, pl_module)
+
+    def _warn_of_incomplete(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of metrics that hold only a part of the resumed epoch."""
+        several = trainer.world_size > 1
+        names = incomplete_metrics(pl_module, self._loaded, several_ranks=several)
+        if not names:
+            return
+        remedy = (
+            "A checkpoint holds their states of rank 0 only, also after metric.persistent(True): "
+            "resume from a checkpoint of the end of an epoch"
+            if several
+            else "Call metric.persistent(True) before fit"
+        )
+        rank_zero_warn(
+            "SNNMetricsCallback: expected metrics whose states are in the checkpoint that the "
+            f"epoch was resumed from, found {', '.join(names)}: they do not hold all earlier "
+            f"batches, and may show other figures than this callback. {remedy}"
+        )
+
+    def _first_batch(self, trainer: Trainer) -> None:
+        """Reset counts if a resumed run begins with a new epoch.
+
+        Lightning does not call ``on_train_epoch_start`` if the checkpoint was saved after the last
+        batch of an epoch.
+        """
+        self._epoch_ended = False
+        if not self._without_batch:
+            return
+        self._without_batch = False
+        new_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.ready == 1
+        if new_epoch and "train" in self._attached and self.every_n_steps is None:
+            self._reset("train")
+
+    def _log_steps(self, trainer: Trainer) -> None:
+        """Send figures of the steps since the last log to the loggers. Collective."""
+        assert self._not_logged is not None
+        (step, epoch), self._not_logged = self._not_logged, None
+        scalars = self._scalars("train")
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics({**scalars, "epoch": epoch}, step=step)
 
     def _attach(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> Monitor:
         if stage not in self._monitors:
@@ -412,7 +554,7 @@ class SNNMetricsCallback(Callback):
     def _scalars(self, stage: str) -> dict[str, float]:
         """Figures of a stage for loggers, over all ranks. Collective: every rank must call this."""
         prefix = self._prefix(stage)
-        scalars = self._report(stage).scalars(prefix)
+        scalars = self._report(stage).scalars(prefix, self.scalars)
         for name, metric in self._gradients.items() if stage == "train" else ():
             values = metric.compute()
             shown = {key: values[key] for key in ("norm", "zero_fraction", "last_to_first")}
@@ -481,26 +623,6 @@ def _go_on(trainer: Trainer) -> bool:
     """Whether the dataloaders of training resume where a checkpoint was saved."""
     loaders = CombinedLoader(trainer.train_dataloader).flattened
     return all(hasattr(one, "state_dict") and hasattr(one, "load_state_dict") for one in loaders)
-
-
-def _require_persistent(pl_module: LightningModule) -> None:
-    """Warn about metrics updated in a resumed epoch that lost their earlier state."""
-    names = [
-        name
-        for name, metric in pl_module.named_modules()
-        if isinstance(metric, Metric) and metric.update_called and not all(_persistence(metric))
-    ]
-    if names:
-        rank_zero_warn(
-            "SNNMetricsCallback: expected metrics whose states are in the checkpoint that the "
-            f"epoch was resumed from, found {', '.join(names)}: they hold only later batches, "
-            "and show other figures than this callback. Call metric.persistent(True) before fit"
-        )
-
-
-def _persistence(metric: Metric) -> Iterable[bool]:
-    """Whether all states of a metric are saved with it."""
-    return metric._persistent.values()
 
 
 def _show(logger: Any, name: str, figure: Figure, path: Path, step: int) -> None:

@@ -305,6 +305,19 @@ class SNNMetric(Metric, Generic[Result]):
             if self._is_synced and self._should_unsync:
                 self.unsync()
 
+    def _fresh_value(self) -> Result:
+        """Value without samples: it has the entries and numbers of dimensions of any other value.
+
+        Reads no state: a shape that is unknown until the first batch is taken to be ``(2,)``.
+        """
+        unknown = self._shaped if signatures.shape_of(self.signature) is None else ()
+        sums = {}
+        for name in self._sums:
+            state = getattr(self, name)
+            sums[name] = state.new_zeros(2 if name in unknown else state.shape)
+        with torch.no_grad():
+            return self.result(sums, torch.zeros_like(self.samples))
+
     # --------------------------------------------------------------------- picture
 
     def plot(

@@ -31,7 +31,8 @@ class ScalarView(Metric):
 
     Raises:
         TypeError: If ``metric`` is not a metric or ``key`` is not a string.
-        ValueError: By ``forward`` and ``compute``, if the value at ``key`` is not a scalar.
+        ValueError: If ``metric`` does not return a dict with a scalar at ``key``. For a metric of
+            another library, raised by ``forward`` and ``compute``.
 
     Example:
         >>> import torch
@@ -61,6 +62,8 @@ class ScalarView(Metric):
         super().__init__()
         self.metric = metric
         self.key = key
+        if isinstance(metric, SNNMetric) and not metric.samples.is_meta:
+            self._entry(metric._fresh_value())  # refuses a wrong key before the first epoch
 
     # torchmetrics and Lightning read these attributes, which belong to the viewed metric.
 

@@ -76,6 +76,9 @@ SCALARS = tuple(
     )
 )
 
+# Figures of `scalars` by default: a short list per row, since every one is a curve in a logger.
+MAIN_SCALARS = ("synops", "acs", "macs", "input_sparsity", "firing_rate", "silent_fraction")
+
 # Columns of sheets.
 LAYER_FIGURES = ("name", "operation", "kind", "vectors", *SUMS, "synapses", "parameters", *_LAST)
 GROUP_FIGURES = ("name", "layers", *SUMS, "synapses", *_LAST)
@@ -439,8 +442,8 @@ def _core_sheet(report: Report) -> Sheet:
 def scalars(
     report: Report, prefix: str, figures: Collection[str] | None = None
 ) -> dict[str, float]:
-    """Figures that change between epochs, as a flat dict; all, or the requested ones."""
-    kept = SCALARS if figures is None else _known_scalars(figures)
+    """Figures that change between epochs, as a flat dict; the main, all or the requested ones."""
+    kept = chosen_scalars(figures)
     rows: list[tuple[str, Row, tuple[str, ...]]] = [
         *((_key(name), row, ("vectors", *SUM_SCALARS)) for name, row in report.layers.items()),
         *((_key(name), row, SUM_SCALARS) for name, row in report.groups.items()),
@@ -460,17 +463,24 @@ def scalars(
     return found
 
 
-def _known_scalars(figures: Collection[str]) -> frozenset[str]:
-    """The names as a set.
+def chosen_scalars(figures: Collection[str] | None, argument: str = "figures") -> frozenset[str]:
+    """Names of the requested figures: the main ones for None, all of them for ``"all"``.
 
     Raises:
-        TypeError: If it is a string, whose letters would be taken for names, or not a collection.
+        TypeError: If it is another string, whose letters would be taken for names, or not a
+            collection.
         ValueError: If a name is not one of ``SCALARS``.
     """
+    if figures is None:
+        return frozenset(MAIN_SCALARS)
+    if isinstance(figures, str) and figures == "all":
+        return frozenset(SCALARS)
     if isinstance(figures, str) or not isinstance(figures, Collection):
-        raise TypeError(f"figures: expected several names, found {figures!r:.100}")
+        raise TypeError(f"{argument}: expected several names or 'all', found {figures!r:.100}")
     if unknown := [name for name in figures if name not in SCALARS]:
-        raise ValueError(f"figures: expected some of {', '.join(SCALARS)}, found {unknown!r:.100}")
+        raise ValueError(
+            f"{argument}: expected some of {', '.join(SCALARS)}, found {unknown!r:.100}"
+        )
     return frozenset(figures)
 
 

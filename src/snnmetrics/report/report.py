@@ -209,34 +209,37 @@ class Report(Record, Tabular):
         return {name: exact_counts(data, self.integer_as) for name, data in self._called.items()}
 
     def scalars(self, prefix: str = "", figures: Collection[str] | None = None) -> dict[str, float]:
-        """The figures as a flat dict of floats, for any logger.
+        """Figures as a flat dict of floats, for any logger.
 
         Args:
             prefix: Prepended to every name.
-            figures: Names of the figures to give; by default all. Of layers, groups and the total:
-                ``"synops"``, ``"event_synops"``, ``"effective_synops"``, ``"dense_synops"``,
-                ``"dense_macs"``, ``"acs"``, ``"macs"``, ``"input_sparsity"``,
+            figures: Names of the figures to return, or ``all`` as a string for every figure. By
+                default the main ones: ``"synops"``, ``"acs"``, ``"macs"`` and ``"input_sparsity"``
+                of layers, groups and the total, ``"firing_rate"`` and ``"silent_fraction"`` of
+                neurons and the total. Further figures of layers, groups and the total are
+                ``"event_synops"``, ``"effective_synops"``, ``"dense_synops"``, ``"dense_macs"``,
                 ``"synops_per_second"`` and, with ``Monitor(per_sample=True)``, ``"synops_std"``,
                 ``"synops_max"``, ``"synops_p50"``, ``"synops_p90"``, ``"synops_p99"``,
                 ``"synops_peak_step"``; of layers ``"vectors"``; of neurons and the total
-                ``"firing_rate"``, ``"spikes"``, ``"updates"``, ``"silent_fraction"``,
-                ``"saturated_fraction"``; of neurons ``"sparsity"``.
+                ``"spikes"``, ``"updates"``, ``"saturated_fraction"``; of neurons ``"sparsity"``.
 
         Returns:
-            ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... A figure that is not
+            ``"conv2/synops"``, ``"lif1/firing_rate"``, ``"total/acs"``, ... A figure that is
             unknown for a row is omitted: layers of analog input have no synops. Keys are unique: a
             row called ``total`` is named ``total_layer``, a row called ``total_layer`` is named
             ``total_layer_layer``, and so on.
 
         Raises:
-            TypeError: If ``figures`` is one string, or is not a collection.
+            TypeError: If ``figures`` is another string, or is not a collection.
             ValueError: If a name is not one of these figures.
 
         Example:
             >>> import torch
             >>> import snnmetrics as sm
             >>> report = sm.Monitor(torch.nn.Linear(4, 3), batch_dim=0).run([torch.ones(2, 4)])
-            >>> len(report.scalars("val/"))
+            >>> [name for name in report.scalars() if name.startswith("total")]
+            ['total/synops', 'total/acs', 'total/macs', 'total/input_sparsity']
+            >>> len(report.scalars("val/", figures="all"))
             17
             >>> report.scalars("val/", figures=["synops"])
             {'val/Linear/synops': 12.0, 'val/total/synops': 12.0}
