@@ -71,7 +71,7 @@ class Monitor:
         time_dim: Time dimension of the same argument; its size is the number of time steps.
         steps: Number of time steps of one call of a model whose input has no time dimension: the
             model repeats or encodes its input and loops over time in its forward.
-        dt: Duration of a time step in seconds; firing rates are then in Hz.
+        dt: Seconds of one time step; firing rates are then in Hz.
         per_neuron: Whether to keep maps: synops per input neuron of every layer, and spikes per
             neuron.
         per_sample: Whether to keep the distribution of synops over samples (standard deviation,
