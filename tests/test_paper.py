@@ -309,7 +309,7 @@ def test_one_table_compares_the_exact_count_with_several_conventions() -> None:
     found = notes(table)
     assert any(note.startswith("exact: exact count, also at padding edges") for note in found)
     for name in names:
-        assert any(note.startswith(f"{name}: {name}: source: ") for note in found)
+        assert any(note.startswith(f"{name}: source: ") for note in found)
         head = f"{name}: ACs, MACs, SynOps: counted as in {name}, per sample; not the exact count"
         assert head in found
     assert not any("no spiking neurons" in note for note in found)

@@ -84,14 +84,17 @@ def test_notes_name_the_shorter_list_of_layers() -> None:
 
 def test_a_number_of_steps_that_no_neurons_have_is_refused() -> None:
     """The ratio to the ANN would be wrong by the factor between both."""
+    two = {"lif1": neurons(80, 10), "lif2": neurons(160, 20)}  # 4 runs of each of 2 samples
     for wrong in (3, 8):
-        made = direct_coded(steps=wrong)  # its neurons ran 4 times per sample
-        with pytest.raises(
-            ValueError, match=f"each of its {wrong} time steps, found 4 runs of 'lif'"
-        ):
+        made = direct_coded(steps=wrong, neurons_data=two)
+        said = f"each of its {wrong} time steps, found 4 runs per sample of lif1, lif2"
+        with pytest.raises(ValueError, match=said):
             ann_baseline(made)
-    twice = direct_coded(neurons_data={"lif": neurons(160, 10)})  # called twice in each step
-    assert ann_baseline(twice).macs == ann_baseline(direct_coded()).macs
+    right = ann_baseline(direct_coded(neurons_data=two))
+    twice = {"lif1": neurons(160, 10), "lif2": neurons(320, 20)}  # called twice in each step
+    assert ann_baseline(direct_coded(neurons_data=twice)).macs == right.macs
+    for other in ({"lif1": neurons(20, 10)}, two | {"encoder": neurons(20, 10)}):
+        assert ann_baseline(direct_coded(steps=8, neurons_data=other)).macs  # may be outside
 
 
 def test_the_ann_of_a_monitored_network_does_the_macs_of_that_ann() -> None:

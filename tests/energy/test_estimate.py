@@ -375,3 +375,5 @@ def test_without_samples_the_energy_is_not_zero() -> None:
     assert "all operations: the report has no samples" in " ".join(str(estimate).split())
     with pytest.raises(ValueError, match="the report has no samples"):
         estimate.ratio(estimate)
+    under = sm.estimate_energy(empty.under("kernel"), "loihi")
+    assert math.isnan(under.total.energy)

@@ -73,8 +73,10 @@ def test_synops_of_single_time_steps_are_refused(view: bool) -> None:
     spikes = sm.SynOps(1.0, per_neuron=False)
     probe = sm.ScalarView(spikes, "synops") if view else spikes
     monitor = sm.Monitor(Inside(), batch_dim=0, steps=5, probes={"lif.output": probe})
-    with pytest.raises(ValueError, match=r"probes\['lif.output'\]: expected one call per batch"):
+    said = r"probes\['lif.output'\]: expected updates with the 2 samples of the batch, found 10: "
+    with pytest.raises(ValueError, match=said):
         monitor.run([torch.ones(2, 4)])
+    assert monitor.compute().samples == 0
     assert spikes.samples == 0  # restored
     once = sm.SynOps(2.0, per_neuron=False)
     report = sm.Monitor(Inside(), batch_dim=0, steps=5, probes={"Inside.input": once}).run(
@@ -82,6 +84,13 @@ def test_synops_of_single_time_steps_are_refused(view: bool) -> None:
     )
     assert report.samples == once.samples == 5
     assert once.compute()["synops"] == 8
+    # Calls with parts of the samples of a batch.
+    parts = sm.SynOps(3.0, per_neuron=False)
+    monitor = sm.Monitor(nn.Linear(4, 3), probes={"Linear.input": parts})
+    with monitor, monitor.batch(8):
+        for _ in range(2):
+            monitor.model(torch.ones(4, 4))
+    assert (parts.samples, parts.compute()["synops"]) == (8, 12)
 
 
 def test_rates_and_silence_of_a_loop_are_those_of_its_neurons() -> None:

@@ -417,6 +417,65 @@ def test_looking_at_states_adds_no_rows() -> None:
     assert set(report.layers) == {"0.q", "0.matmul", "0.matmul_1"}
 
 
+def stopped(monitor: sm.Monitor, x: Tensor) -> None:
+    with monitor.batch(2):
+        monitor.model(x)
+        raise KeyError
+
+
+def test_a_batch_that_fails_leaves_no_note_and_is_checked_again() -> None:
+    model, x = Nested(), torch.ones(2, 4)
+    monitor = sm.Monitor(model)
+    with monitor, torch.no_grad():
+        with monitor.batch(2):
+            model(x)
+        with pytest.raises(KeyError):
+            stopped(monitor, x)
+        assert monitor.compute().notes == ()
+    fails, calls = Nested(), []
+
+    def fail(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyError
+
+    fails.body[0].register_forward_hook(fail)
+    again = sm.Monitor(fails, batch_dim=0)
+    with again, torch.no_grad():
+        fails(x)
+        with pytest.raises(KeyError):
+            fails(x)
+        fails(x)
+    assert "carried over" in again.compute().notes[0]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_constants_of_neurons_and_states_given_as_none_are_no_states_of_a_batch_before() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("tau", torch.tensor(2.0), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x > 0).float()
+
+    sm.register_neuron(Constant, lead="B")
+    x = torch.ones(2, 4)
+    assert notes_of(nn.Sequential(Constant()), x, x, batch_dim=0) == ()
+    nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)])
+
+    class Two(nn.Module):
+        def forward(self, x: Tensor, other: Tensor) -> Tensor:
+            return x
+
+    model = Two()
+    monitor = sm.Monitor(model, batch_dim=0)
+    with monitor, torch.no_grad():
+        model(x, nested)
+        model(x, nested)
+    assert monitor.compute().samples == 4
+
+
 def test_batch_normalisation_in_training_mode_is_noted() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     monitor = sm.Monitor(model, batch_dim=0)
@@ -425,8 +484,10 @@ def test_batch_normalisation_in_training_mode_is_noted() -> None:
     assert len([note for note in notes if note.startswith(said)]) == 1
     assert model.training
     monitor.reset()
-    model.eval()
-    assert not any("training mode" in note for note in monitor.run([torch.ones(2, 4)]).notes)
+    monitor.run([], before_batch=lambda net: net.eval())
+    assert not any("training mode" in note for note in monitor.compute().notes)
+    report = monitor.run([torch.ones(2, 4)], before_batch=lambda net: net.eval())
+    assert not any("training mode" in note for note in report.notes)
 
 
 # ----------------------------------------------------- declarations that the neurons contradict
@@ -470,11 +531,11 @@ def test_batch_and_time_in_the_opposite_order_are_noted() -> None:
         x = torch.ones(3, samples, 4)
         assert notes_of(Steps(), x, batch_dim=1, time_dim=0) == ()
         (note,) = notes_of(Steps(), x, batch_dim=0, time_dim=1)
-        said = f"lif: neurons had outputs of {samples} rows in 3 calls, which does not fit 3 "
+        said = "lif: the rows of its outputs do not fit the declared samples: check batch_dim, "
         assert note.startswith(said)
     x = torch.ones(3, 8, 4)
     notes = notes_of(Steps(), x, batch_dim=0, steps=3)
-    assert notes[0].startswith("lif: neurons had outputs of 8 rows in 3 calls")
+    assert notes[0].startswith("lif: the rows of its outputs do not fit")
     square = torch.ones(5, 5, 4)  # either is possible
     assert notes_of(Steps(), square, batch_dim=0, time_dim=1) == ()
 
@@ -489,7 +550,21 @@ def test_neurons_that_take_batch_and_time_as_one_dimension_fit() -> None:
             return self.fire(x.flatten(0, 1))  # type: ignore[no-any-return]
 
     assert notes_of(Flat(), torch.ones(3, 6, 4), batch_dim=1, time_dim=0) == ()
-    assert notes_of(Flat(), torch.ones(6, 3, 4), batch_dim=0, time_dim=1) == ()
+    for samples in (1, 3, 6):  # also where there are as many samples as steps, or one
+        assert notes_of(Flat(), torch.ones(samples, 3, 4), batch_dim=0, time_dim=1) == ()
+
+
+def test_neurons_that_see_some_of_the_samples_are_not_noted() -> None:
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire = Fire()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fire(x[:3])  # type: ignore[no-any-return]
+
+    notes = notes_of(Routed(), torch.ones(8, 4), batch_dim=0)
+    assert not any("rows" in note for note in notes)
 
 
 class Fire(nn.Module):

@@ -23,7 +23,7 @@ from snnmetrics.energy.workload import (
     workload_of,
 )
 from snnmetrics.report import LayerRow, Report
-from snnmetrics.report.data import first_layers
+from snnmetrics.report.data import first_layers, runs_of_neurons
 from snnmetrics.report.rows import ratio
 
 
@@ -366,7 +366,9 @@ def _share_of_weights(row: LayerRow) -> float:
 def steps_of(report: Report) -> float:
     """Return the time steps per sample; raise if they are unknown, or contradict the neurons.
 
-    A layer of neurons may be called several times per time step.
+    A layer of neurons may be called several times per time step, and one alone may run outside of
+    the loop over time. If several layers agree on another whole number of runs, it is that of the
+    time steps.
     """
     if not report.samples or not report.steps:
         raise ValueError(
@@ -374,15 +376,16 @@ def steps_of(report: Report) -> float:
             f"batch(steps=...)), found {report.samples} samples and steps={report.steps}"
         )
     every_step = round(report.steps * report.samples)
-    neurons = {name: data for name, data in report.neurons_data.items() if data.neurons}
-    runs = {name: data.elements / data.neurons for name, data in neurons.items()}
-    if runs and not any(found and found % every_step == 0 for found in runs.values()):
-        name, found = next(iter(runs.items()))
-        raise ValueError(
-            f"report: expected neurons that run in each of its {report.steps:g} time steps, found "
-            f"{found / report.samples:g} runs of '{name}' per sample; correct the declared time "
-            "steps (Monitor(steps=...), time_dim or batch(steps=...))"
-        )
+    runs = runs_of_neurons(report.neurons_data)
+    found = {*runs.values()}
+    if len(runs) > 1 and len(found) == 1 and not report.uncounted:
+        each = found.pop() / report.samples
+        if each.is_integer() and each * report.samples % every_step:
+            raise ValueError(
+                f"report: expected neurons that run in each of its {report.steps:g} time steps, "
+                f"found {each:g} runs per sample of {', '.join(runs)}; correct the declared time "
+                "steps (Monitor(steps=...), time_dim or batch(steps=...))"
+            )
     return report.steps
 
 

@@ -146,7 +146,8 @@ def estimate_energy(
     moved = _moved(workload, known, memory, traffic)
     layers = {n: layer_counts(of, workload, known, assume) for n, of in workload.layers.items()}
     neurons = {n: neuron_counts(of, known, assume) for n, of in workload.neurons.items()}
-    no_samples = isinstance(report, Report) and not report.samples
+    run = report.report if isinstance(report, ConventionReport) else report
+    no_samples = isinstance(run, Report) and not run.samples
     left_out = (
         *(["all operations: the report has no samples"] if no_samples else []),
         *_without_price(layers, known),

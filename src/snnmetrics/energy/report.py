@@ -163,7 +163,7 @@ class EnergyReport(Record, Tabular):
         NaN if all are left out.
         """
         rows = [*self.layers.values(), *self.neurons.values()]
-        if self.left_out and not rows:
+        if self.left_out and not any(row.priced for row in rows):
             return EnergyRow("total", Energy(acs=math.nan))
         return _sum(rows)
 

@@ -47,7 +47,8 @@ class CarriedStates:
         """Return whether to check the batch that begins with a call of the model."""
         if self.is_done or torch.is_grad_enabled():
             return False
-        sizes = [list(v.shape) for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+        tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+        sizes = [list(tensor.shape) for tensor in tensors if not tensor.is_nested]
         for shape in sizes:
             if self._time_dim is not None and -len(shape) <= self._time_dim < len(shape):
                 del shape[self._time_dim]
@@ -62,16 +63,16 @@ class CarriedStates:
             for path, module in model.named_modules()
             if neuron_type(module) is not None
         }
-        self.is_done = True  # one batch is enough
         if not self._waiting:
             yield
-            return
-        interception.intercept(self)
-        try:
-            yield
-        finally:
-            interception.release(self)
-            self._waiting = {}
+        else:
+            interception.intercept(self)
+            try:
+                yield
+            finally:
+                interception.release(self)
+                self._waiting = {}
+        self.is_done = True  # one batch that does not fail is enough
 
     def around(
         self,
@@ -82,7 +83,8 @@ class CarriedStates:
     ) -> Any:
         """Check the state of neurons before their first call, then make the call."""
         name = self._waiting.pop(id(module), None)
-        if name is not None and len(args) + len(kwargs) == 1:  # no state among the arguments
+        given = (value for value in (*args, *kwargs.values()) if value is not None)
+        if name is not None and len([*given]) == 1:  # no state among the arguments
             with torch._C.DisableTorchFunction(), unseen_by_modes():
                 if any(bool(state.any()) for state in _states(module)):
                     self._found.append(name)
@@ -126,5 +128,6 @@ def _states(module: nn.Module) -> Iterator[Tensor]:
     """Yield the tensors of the running state of neurons: buffers, and SpikingJelly's memories."""
     buffers = {name: module._buffers.get(name) for name in running_state(module)}
     for state in (*buffers.values(), *vars(module).get("_memories", {}).values()):
-        if isinstance(state, Tensor) and not state.is_meta:
+        # A single number is a constant of the neurons, such as a time constant.
+        if isinstance(state, Tensor) and not state.is_meta and state.numel() > 1:
             yield state

@@ -251,6 +251,8 @@ class Monitor:
             "_in_batch": False,
             "_batch_samples": None,
             "_weights_are_fixed": False,
+            "_carried": CarriedStates(self.time_dim),
+            "_before_batch": False,
         }
 
     # ---------------------------------------------------------------- attach, detach
@@ -356,10 +358,9 @@ class Monitor:
         if steps is None:
             steps = self.steps
         has_dims = self.batch_dim is not None or self.time_dim is not None
-        checks_states = not (self._carried.is_done or torch.is_grad_enabled())
         around_each = has_dims or bool(self._probes)
         with (
-            self._tracer.batch_of_calls(around_each, around_first=checks_states),
+            self._tracer.batch_of_calls(around_each, around_first=not self._carried.is_done),
             self._open_batch(samples, steps, seconds, may_stop=True),
         ):
             batch = OpenBatch(samples, steps, self._recorder.per_sample)
@@ -448,9 +449,10 @@ class Monitor:
     @contextmanager
     def _with_states_checked(self, call: AbstractContextManager[None]) -> Iterator[None]:
         """Run a root call, and note states that are carried over from the previous batch."""
-        with call, self._carried.watched(self.model):
-            yield
-        self._state = self._state.add(RunData(notes=self._carried.notes(self._before_batch)))
+        with call:
+            with self._carried.watched(self.model):
+                yield
+            self._recorder.note(*self._carried.notes(self._before_batch))
 
     @contextmanager
     def _call_in_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
@@ -538,6 +540,7 @@ class Monitor:
         )
         if samples and recorder.keeps_vectors:
             self._add_series(staged, batch)
+        self._probes.require_samples(samples)
         if samples and staged.calls == 1:
             staged.notes |= frozenset(recorder.layout_notes(samples, steps))
         self._state = self._state.add(staged)
@@ -666,8 +669,6 @@ class Monitor:
         runs_user_code = prepare is not None or before_batch is not None
         self._carried.restart()
         self._before_batch = before_batch is not None
-        if any(isinstance(m, _BatchNorm) and m.training for m in self.model.modules()):
-            self._state = self._state.add(RunData(notes=frozenset({_TRAINING})))
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -676,7 +677,10 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
+                    training = _changes_statistics(self.model)
                     self.model(*args, **kwargs)
+                    if training:
+                        self._state = self._state.add(RunData(notes=frozenset({_TRAINING})))
                     self._weights_are_fixed = not runs_user_code
                 if not runs_user_code:
                     with unseen_by_modes():
@@ -843,6 +847,7 @@ class Monitor:
                 is not a valid state of a monitor. The counts do not change then.
         """
         self._state = self._loaded("state_dict", state_dict)
+        self._carried.restart()
         self._forget_batch()
         self._recorder.names.add(self._state.orders())
 
@@ -949,6 +954,12 @@ def _arguments(
 
 def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
+
+
+def _changes_statistics(model: nn.Module) -> bool:
+    """Return whether a forward pass changes running statistics of batch normalisation."""
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return any(norm.training and norm.track_running_stats for norm in norms)
 
 
 _TRAINING = (

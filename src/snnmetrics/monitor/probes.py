@@ -15,6 +15,7 @@ from snnmetrics.metrics.synops import SynOps
 from snnmetrics.monitor.gradients import Gradients
 from snnmetrics.monitor.transforms import outside_of_transforms
 from snnmetrics.ops.parsers import unwrapped
+from snnmetrics.text import named
 
 PLACES = ("input", "output", "membrane", "gradient")
 """Places at a module at which a metric can be."""
@@ -58,6 +59,13 @@ class Probes:
             self._by_module.setdefault(name, []).append((place, probe, metric))
         self._time_dim = time_dim
         self._updated: set[str] = set()  # in the open batch
+        # Samples in updates of the open batch, of metrics that take whole samples.
+        self._whole = {
+            probe: 0
+            for probe, metric in self._metrics.items()
+            if isinstance(getattr(metric, "metric", metric), SynOps)
+            and _time_dim_of(metric) is None
+        }
         self._gradients = Gradients(_checked)
 
     def __bool__(self) -> bool:
@@ -76,7 +84,7 @@ class Probes:
             self._require_time(probe, metric)
             x = _tensor_in(probe, (*args, *kwargs.values()))
             if place == "input":
-                _update(probe, metric, x)
+                self._update(probe, metric, x)
             else:
                 self._gradients.listen(probe, metric, x)
 
@@ -92,11 +100,34 @@ class Probes:
                 continue
             self._require_time(probe, metric)
             if place == "output":
-                _update(probe, metric, _tensor_in(probe, (output,)))
+                self._update(probe, metric, _tensor_in(probe, (output,)))
             else:
                 neurons = neuron_type(module)
                 assert neurons is not None
-                _update(probe, metric, _named(probe, neurons.membrane, module, output))
+                self._update(probe, metric, _named(probe, neurons.membrane, module, output))
+
+    def _update(self, probe: str, metric: Metric, x: Tensor) -> None:
+        if probe in self._whole and x.ndim:
+            self._whole[probe] += x.shape[0]
+        _update(probe, metric, x)
+
+    def require_samples(self, samples: int) -> None:
+        """Refuse a batch in which ``SynOps`` counted more samples than the batch has.
+
+        Without a time dimension it counts each update as whole samples. In a loop over time its
+        mean would be too small by the number of steps.
+
+        Raises:
+            ValueError: If updates of the batch had more samples.
+        """
+        for probe, found in self._whole.items():
+            if found > samples:
+                raise ValueError(
+                    f"probes[{probe!r}]: expected updates with the {named(samples, 'sample')} of "
+                    f"the batch, found {found}: SynOps with time_dim=None counts each update as "
+                    "whole samples, not as one time step; the report has synops per sample of "
+                    "every layer"
+                )
 
     def release(self) -> None:
         """Remove hooks from tensors that the user may keep, when the monitor is detached."""
@@ -109,13 +140,6 @@ class Probes:
             ValueError: If it is updated a second time in a batch whose input has no time dimension.
         """
         time_dim = _time_dim_of(metric)
-        shown = getattr(metric, "metric", metric)
-        if probe in self._updated and time_dim is None and isinstance(shown, SynOps):
-            raise ValueError(
-                f"probes[{probe!r}]: expected one call per batch, found several: SynOps with "
-                "time_dim=None counts each update as whole samples, so its mean would be too small "
-                "by the number of steps; the report has synops per sample of every layer"
-            )
         if probe in self._updated and time_dim is not None and self._time_dim is None:
             raise ValueError(
                 f"probes[{probe!r}]: expected a metric with time_dim=None in a loop over steps, "
@@ -129,6 +153,7 @@ class Probes:
     def batch(self) -> Iterator[None]:
         """Begin a batch; restore the metrics if it fails."""
         self._updated.clear()
+        self._whole = dict.fromkeys(self._whole, 0)
         self._gradients.begin()
         with self.call():
             yield

@@ -60,7 +60,6 @@ from snnmetrics.tensors.kinds import NOT_FINITE, InputKind
 from snnmetrics.tensors.levels import level_of
 from snnmetrics.tensors.stats import LEADING, InputStats, as_counts, summarize_narrowly
 from snnmetrics.tensors.tiles import FLOAT32_INTEGERS
-from snnmetrics.text import named
 
 _MOST_SITES = 1024
 _MOST_READ = 2**20  # maximum number of elements from compiled graphs kept before they are added up
@@ -1093,21 +1092,24 @@ class BatchRecorder:
         if self.per_step:
             self._keep_spikes(("spikes", output.key), spikes.detach(), lead, stats)
 
+    def note(self, *notes: str) -> None:
+        """Add notes on the batch."""
+        self._staged.notes |= frozenset(notes)
+
     def layout_notes(self, samples: int, steps: int | None) -> Iterator[str]:
         """Yield notes on outputs of neurons that contradict the declared samples of one root call.
 
         Neurons without a time dimension have one row per sample, or several, such as one for each
         time step. If batch and time were declared in the opposite order, they have a row for each
-        step and are called once per sample.
+        step and are called once per sample. Fewer rows than samples are a choice of samples.
         """
         for (name, shape, lead), output in self._outputs.items():
             rows, calls = shape[0], output.sums.calls
-            swapped = rows == steps != samples == calls
-            if lead == 1 and (rows % samples or swapped):
+            swapped = rows == steps and calls == samples > 1 and rows != samples
+            if lead == 1 and (swapped or (rows > samples and rows % samples)):
                 yield (
-                    f"{name}: neurons had outputs of {rows} rows in {named(calls, 'call')}, which "
-                    f"does not fit {named(samples, 'declared sample')}: check batch_dim, time_dim "
-                    "and steps"
+                    f"{name}: the rows of its outputs do not fit the declared samples: check "
+                    "batch_dim, time_dim and steps"
                 )
 
     def _keep_spikes(

@@ -26,6 +26,7 @@ from snnmetrics.report.data import (
     RowKey,
     Uncounted,
     UntilData,
+    runs_of_neurons,
 )
 from snnmetrics.report.distribution import FIGURES, Distribution
 from snnmetrics.report.merge import curves_of, spikes_of
@@ -207,8 +208,8 @@ def _integer_codes(layers: Mapping[str, LayerData]) -> Iterator[str]:
 
 def _steps_of_neurons(run: RunData, neurons: Mapping[str, NeuronData]) -> Iterator[str]:
     """Yield a note on neurons whose runs per sample are not the declared time steps."""
-    runs = {data.elements / data.neurons for data in neurons.values() if data.neurons}
-    if not run.samples or not runs:
+    runs = {*runs_of_neurons(neurons).values()}
+    if not run.samples or not runs or run.uncounted:
         return
     each = f"{max(runs) / run.samples:g}" if len(runs) == 1 else None
     if run.untimed == run.samples and max(runs) > run.samples:

@@ -97,7 +97,9 @@ def shared(notes: Notes) -> Iterator[str]:
     """
     for note in dict.fromkeys(note for of_one in notes.values() for note in of_one):
         holders = [name for name, of_one in notes.items() if note in of_one]
-        yield note if len(holders) == len(notes) else f"{methods(holders)}: {note}"
+        names_itself = note.startswith(f"{methods(holders)}: ")
+        everyone = len(holders) == len(notes)
+        yield note if everyone or names_itself else f"{methods(holders)}: {note}"
 
 
 def methods(names: Collection[str]) -> str:

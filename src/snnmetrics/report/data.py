@@ -375,6 +375,16 @@ class NeuronData(Record):
     key: NeuronKey | None = None
 
 
+def runs_of_neurons(neurons: Mapping[str, NeuronData]) -> dict[str, float]:
+    """Return the runs of each module of neurons, summed over samples; rows of a module add up."""
+    runs: dict[str, float] = {}
+    for name, data in neurons.items():
+        module = name if data.key is None else data.key.module
+        if data.neurons:
+            runs[module] = runs.get(module, 0) + data.elements / data.neurons
+    return runs
+
+
 @dataclass(frozen=True)
 class StoppedCounts:
     """Totals of a layer, with each sample counted until the time step at which it stopped.

@@ -326,6 +326,7 @@ def latex(page: Page, narrow: bool = False) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
+            *("}" for _ in style.commands),
             r"\par\medskip",
         ]
     if page.footnotes:
@@ -356,7 +357,9 @@ TEXT_WIDTH = 345.0  # points, of an article
 _STYLES = (
     _Style((), False, 5.0, 12.0),
     *(
-        _Style((rf"\{size}\setlength{{\tabcolsep}}{{{points}pt}}",), True, character, 2.0 * points)
+        _Style(
+            (rf"{{\{size}\setlength{{\tabcolsep}}{{{points}pt}}",), True, character, 2.0 * points
+        )
         for size, points, character in (
             ("small", 4, 4.6),
             ("footnotesize", 3, 4.2),
