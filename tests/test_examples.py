@@ -578,3 +578,27 @@ def test_the_notebook_stores_what_its_cells_give() -> None:
     ]
     assert len(tables) == 5
     assert all("<table>" in table and "</table>" in table for table in tables)
+
+
+def test_the_time_at_which_synops_enter_the_loss_decides_whether_a_network_falls_silent() -> None:
+    """The table of the guide is that of the script; training differs slightly between machines."""
+    page = (EXAMPLES.parent / "docs" / "howto" / "regularising.md").read_text()
+    shown = re.findall(r"^\| ([\d.]+)% \| (\d) epochs \| (.*) \|$", page, re.MULTILINE)
+    names, threads = runpy.run_path(str(EXAMPLES / "synops_weight.py")), torch.get_num_threads()
+    torch.set_num_threads(1)  # as the script does
+    with redirect_stdout(StringIO()) as out:
+        outcomes = names["main"]()
+    torch.set_num_threads(threads)
+    assert len(shown) == len(outcomes) == len(out.getvalue().splitlines()) - 1
+    for (share, epochs, figures), found in zip(shown, outcomes, strict=True):
+        weight, accuracy, synops, silent = figures.replace(",", "").split(" | ")
+        assert (float(share) / 100, int(epochs)) == pytest.approx((found.share, found.added_after))
+        assert float(weight) == pytest.approx(found.weight, rel=0.1)
+        assert float(accuracy) == pytest.approx(found.accuracy, abs=0.05)
+        assert float(synops) == pytest.approx(found.synops, rel=0.3)
+        assert float(silent.strip("%")) / 100 == pytest.approx(found.silent, abs=0.1)
+    without, *from_the_start, gentle, late, strong = outcomes
+    assert all(one.silent == 1 and one.synops == 0 for one in from_the_start)
+    assert strong.weight > from_the_start[0].weight
+    assert min(gentle.accuracy, late.accuracy, strong.accuracy) > 0.85
+    assert strong.synops < late.synops < without.synops / 2

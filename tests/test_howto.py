@@ -153,6 +153,51 @@ def test_the_code_of_every_page_is_run() -> None:
         assert f'{page.name}"' in text, page
 
 
+def first_table(printed: str) -> str:
+    """The page of a report, or of a table for a paper, without further tables and notes."""
+    return re.split(r"\nneurons |\n\* ", printed)[0].rstrip() + "\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spiking_transformers() -> None:
+    """The page against hooks, products by hand, and the counters of SpikingJelly itself."""
+    op_counter = pytest.importorskip("spikingjelly.activation_based.op_counter")
+    names: dict[str, Any] = {"__name__": "guide"}
+    for code, output in blocks("transformers.md"):
+        with redirect_stdout(StringIO()) as printed:
+            exec(code, names)
+        assert output is None or first_table(printed.getvalue()) == output
+    report, model = names["four"], names["made"](4)
+    seen: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if name == "mlp.0":
+            module.register_forward_pre_hook(lambda _, x: seen.update(sums=x[0]))
+        elif name in ("attention.q", "attention.k", "attention.v"):
+            module.register_forward_hook(lambda _, __, out, name=name[-1]: seen.update({name: out}))
+    synops, macs = op_counter.SynOpCounter(), op_counter.MACCounter()
+    with torch.no_grad(), op_counter.DispatchCounterMode([synops, macs]):
+        model(names["images"])
+    assert seen["sums"].unique().tolist() == [0, 1, 2]
+    assert report.layers["mlp.0.conv"].synops == 64 * seen["sums"].double().sum() / 32
+    q, k, v = (
+        seen[name].double().flatten(3).unflatten(2, (2, -1)).transpose(-1, -2) for name in "qkv"
+    )
+    scores = q @ k.transpose(-1, -2)
+    assert report.layers["attention.matmul"].acs == scores.sum() / 32
+    assert report.layers["attention.matmul_1"].acs == ((scores > 0).double() @ v).sum() / 32
+
+    under = report.under("spikingjelly").total.printed
+    normalised = sum(row.updates for name, row in report.neurons.items() if name != "attention.lif")
+    assert synops.get_total() == under["SynOps"]
+    assert macs.get_total() == under["MACs"] + 32 * normalised  # the counter includes batch norm
+    assert names["first"] == 4 * 8 * 8 * 8 * 9  # 4 steps, 8 x 8 positions, 8 channels, 9 taps
+    assert names["under"].layers["head"].macs == 16 * 10
+    assert names["table"].rows["ours, T=2"].acs == names["two"].total.acs
+    assert "midrule" in names["latex"]
+    assert "0.9 pJ per AC" in names["appendix"]
+    assert "0.9 pJ per AC" not in names["latex"]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_lightning(tmp_path: Path) -> None:
     pytest.importorskip("lightning")

@@ -63,8 +63,8 @@ def chosen(names: dict[str, Any]) -> dict[str, float]:
 
 
 def test_the_page_has_no_other_code() -> None:
-    assert len(BLOCKS) == 6
-    assert sum(bool(output) for _, output in BLOCKS) == 1
+    assert len(BLOCKS) == 7
+    assert sum(bool(output) for _, output in BLOCKS) == 2
 
 
 def test_tensorboard(tmp_path: Path) -> None:
@@ -128,7 +128,17 @@ def test_the_packages_themselves(package: str) -> None:
         assert kept.data.metrics == chosen(names)
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_a_file_per_report(tmp_path: Path) -> None:
+    report = run("report.save")["report"]
+    with (tmp_path / "neurons.csv").open() as file:
+        rates = {row["name"]: float(row["firing_rate"]) for row in csv.DictReader(file)}
+    assert rates == {name: row.firing_rate for name, row in report.neurons.items()}
+    with (tmp_path / "layers.csv").open() as file:
+        synops = {row["name"]: float(row["synops"]) for row in csv.DictReader(file)}
+    assert {**synops, "total": 0} == {n: r.synops for n, r in report.layers.items()} | {"total": 0}
+
+
+def test_a_file_per_epoch(tmp_path: Path) -> None:
     names = run("import csv")
     with (tmp_path / "epochs.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -22,6 +22,7 @@ EXAMPLES, PAGES = DOCS.parent / "examples", DOCS / "gallery"
 # In this order, then the others. With what makes an example short, where it has something.
 ARGUMENTS = {
     "quickstart": ("--epochs", "4"),
+    "synops_weight": ("--epochs", "4"),
     "monitor_frameworks": (),
     "training_diagnosis": (),
     "paper_table": ("--digits", "--epochs", "2"),

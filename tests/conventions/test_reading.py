@@ -201,8 +201,8 @@ def test_a_page_has_the_definition_the_source_and_every_reason() -> None:
     for part in ("Net as sinabs counts", found.unit, found.definition, found.formula, found.source):
         assert part in text
     assert "two: sinabs sums signed values" in text
-    assert "vs synops: the operations per sample, to the synops, which it estimates" in text
-    assert "vs ACs + MACs: to those of the report" in text
+    assert "vs synops: difference from the synops of the report, which the convention" in text
+    assert "vs ACs + MACs: difference from the ACs + MACs of the report" in text
 
 
 def test_the_table_has_all_conventions_beside_the_exact_figures() -> None:

@@ -45,6 +45,10 @@ def ann_baseline(
     distinguish 196 tokens in one run from 49 tokens in each of 4 steps. A note names both groups.
     Each spiking neuron becomes an activation function (ReLU) that is evaluated once.
 
+    A recurrent layer stays in the baseline, with the MACs of one time step, although a network that
+    runs once has no previous output. For a feedforward ANN subtract ``layers[name].macs`` of its
+    row, such as ``"rnn.hh_l0"``.
+
     By default both networks are counted by the same rules: without operations on padding, at zero
     weights, or for zero pixels of an image that enters the first layer. MACs at zero weights are
     removed by the share that the events of the layer reached (``effective_synops /

@@ -477,8 +477,8 @@ def _footnotes(one: ConventionReport) -> Iterator[str]:
     yield f"definition: {convention.definition}"
     yield f"formula: {convention.formula}"
     yield f"source: {convention.source}"
-    yield f"vs {exact}: the operations per sample, to the {exact}, which it estimates"
-    yield f"{VS_OWN}: to those of the report, for every convention"
+    yield f"vs {exact}: difference from the {exact} of the report, which the convention estimates"
+    yield f"{VS_OWN}: difference from the ACs + MACs of the report, whatever the convention"
     if convention.synops:
         yield f"its synaptic operations: {' + '.join(convention.synops)}"
     yield SCOPE
@@ -505,10 +505,10 @@ def _on_subtotal(one: ConventionReport, title: str) -> Iterator[str]:
 
 def _table_footnotes(table: ConventionTable) -> Iterator[str]:
     yield (
-        "difference: to the report's count of the quantity that each estimates; where a layer lacks"
-        " figures, the subtotal of the others replaces the total"
+        "difference: from the column 'as the report counts'; where a layer lacks figures, the "
+        "subtotal of the others replaces the total"
     )
-    yield f"{VS_OWN}: to those of the report, in the last line"
+    yield f"{VS_OWN}: difference from the ACs + MACs of the report, in the last line"
     yield SCOPE
     subtotals = {name: [*_on_subtotal(one, "subtotal")] for name, one in table.under.items()}
     yield from by_holder(subtotals)

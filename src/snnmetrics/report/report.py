@@ -61,7 +61,11 @@ class Report(Record, Tabular):
         integer_as: How integer input counts: ``"acs"``, weighted by value, or ``"macs"``.
         parameters: Elements of the model's parameters, each tensor once.
         model: Class name of the model.
-        notes: Remarks for the reader, such as folded batch norm.
+        notes: Remarks that were found during the run, such as folded batch norm, states of neurons
+            carried over from the previous batch, or excluded neurons. A printed report has further
+            notes, which are computed from other fields when it is printed: counting rules,
+            declarations and notes of layers (``layers_data[name].notes``), layers without synops or
+            with more ACs than dense MACs, operations out of scope, and ``uncounted``.
         seconds: Duration of all samples together, if known.
         groups_data: Groups of layers, by name of the group.
         per_sample: Synops of each sample, summed over the model, if they were kept.
@@ -311,6 +315,7 @@ class Report(Record, Tabular):
                 ``"rate-x-macs"``, ``"kernel"``, ``"keras-spiking"`` or ``"norse"``.
 
         Returns:
+            Operations per layer and in total as the convention counts them, beside the exact counts
             of the report. A figure is replaced by a reason if the report lacks the data for it.
 
         Raises:
