@@ -581,24 +581,29 @@ def test_the_notebook_stores_what_its_cells_give() -> None:
 
 
 def test_the_time_at_which_synops_enter_the_loss_decides_whether_a_network_falls_silent() -> None:
-    """The table of the guide is that of the script; training differs slightly between machines."""
+    """The table of the guide is that of the script; training differs slightly between machines.
+
+    Three of its six runs: without the term, and with one share of the loss early and late.
+    """
     page = (EXAMPLES.parent / "docs" / "howto" / "regularising.md").read_text()
-    shown = re.findall(r"^\| ([\d.]+)% \| (\d) epochs \| (.*) \|$", page, re.MULTILINE)
+    table = re.findall(r"^\| ([\d.]+)% \| (\d) epochs \| (.*) \|$", page, re.MULTILINE)
     names, threads = runpy.run_path(str(EXAMPLES / "synops_weight.py")), torch.get_num_threads()
+    rows = {(round(float(share) / 100, 6), int(n)): figures for share, n, figures in table}
+    assert [*rows] == [*names["RUNS"]]
+    names["main"].__globals__["RUNS"] = runs = ((0.0, 0), (0.01, 0), (0.01, 3))
     torch.set_num_threads(1)  # as the script does
     with redirect_stdout(StringIO()) as out:
         outcomes = names["main"]()
     torch.set_num_threads(threads)
-    assert len(shown) == len(outcomes) == len(out.getvalue().splitlines()) - 1
-    for (share, epochs, figures), found in zip(shown, outcomes, strict=True):
-        weight, accuracy, synops, silent = figures.replace(",", "").split(" | ")
-        assert (float(share) / 100, int(epochs)) == pytest.approx((found.share, found.added_after))
+    assert len(outcomes) == len(out.getvalue().splitlines()) - 1
+    for run, found in zip(runs, outcomes, strict=True):
+        weight, accuracy, synops, silent = rows[run].replace(",", "").split(" | ")
+        assert run == (found.share, found.added_after)
         assert float(weight) == pytest.approx(found.weight, rel=0.1)
         assert float(accuracy) == pytest.approx(found.accuracy, abs=0.05)
         assert float(synops) == pytest.approx(found.synops, rel=0.3)
         assert float(silent.strip("%")) / 100 == pytest.approx(found.silent, abs=0.1)
-    without, *from_the_start, gentle, late, strong = outcomes
-    assert all(one.silent == 1 and one.synops == 0 for one in from_the_start)
-    assert strong.weight > from_the_start[0].weight
-    assert min(gentle.accuracy, late.accuracy, strong.accuracy) > 0.85
-    assert strong.synops < late.synops < without.synops / 2
+    without, early, late = outcomes
+    assert (early.silent, early.synops) == (1, 0)
+    assert late.accuracy > 0.85
+    assert late.synops < without.synops / 2
