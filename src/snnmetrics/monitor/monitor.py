@@ -669,6 +669,12 @@ class Monitor:
         runs_user_code = prepare is not None or before_batch is not None
         self._carried.restart()
         self._before_batch = before_batch is not None
+        norms = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats
+        ]
+        training = False  # whether a batch changed their running statistics
         with self, torch.no_grad():
             try:
                 for batch in _with_progress(loader, progress):
@@ -677,16 +683,17 @@ class Monitor:
                     args, kwargs = _arguments(batch, prepare)
                     args = tuple(_to(value, device) for value in args)
                     kwargs = {name: _to(value, device) for name, value in kwargs.items()}
-                    training = _changes_statistics(self.model)
+                    changes = any(norm.training for norm in norms)
                     self.model(*args, **kwargs)
-                    if training:
-                        self._state = self._state.add(RunData(notes=frozenset({_TRAINING})))
+                    training |= changes
                     self._weights_are_fixed = not runs_user_code
                 if not runs_user_code:
                     with unseen_by_modes():
                         self._recorder.require_same_weights()
             finally:
                 self._weights_are_fixed = self._before_batch = False
+                if training:
+                    self._state = self._state.add(RunData(notes=frozenset({_TRAINING})))
         return self.compute()
 
     def batch_synops(self) -> dict[str, Tensor]:
@@ -954,12 +961,6 @@ def _arguments(
 
 def _to(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and isinstance(value, Tensor) else value
-
-
-def _changes_statistics(model: nn.Module) -> bool:
-    """Return whether a forward pass changes running statistics of batch normalisation."""
-    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
-    return any(norm.training and norm.track_running_stats for norm in norms)
 
 
 _TRAINING = (
