@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.helpers.limits import PATIENCE
 from tests.integration.engine_scripts.lightning_trainer import BATCH, Unpadded, sets
-from tests.integration.engine_scripts.toy import Net, leave, operations, save
+from tests.integration.engine_scripts.toy import Net, leave, operations, save, trainer_of_two
 
 
 def main(folder: str) -> None:
@@ -23,7 +22,6 @@ def main(folder: str) -> None:
     import lightning
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
-    from lightning.pytorch.strategies import DDPStrategy
 
     from snnmetrics.integrations.lightning import SNNMetricsCallback
 
@@ -58,20 +56,10 @@ def main(folder: str) -> None:
         def val_dataloader(self) -> DataLoader[Any]:
             return DataLoader(sets()[1], BATCH, sampler=Unpadded(sets()[1]))
 
-    def trainer(*callbacks: Any, **kwargs: Any) -> lightning.Trainer:
-        return lightning.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            devices=2,
-            strategy=DDPStrategy(process_group_backend="gloo", timeout=PATIENCE),
-            use_distributed_sampler=False,
-            callbacks=list(callbacks),
-            logger=CSVLogger(folder, name="logs", version=0),
-            num_sanity_val_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            **kwargs,
-        )
+    def trainer(*callbacks: Any, **kwargs: Any) -> Any:
+        logger = CSVLogger(folder, name="logs", version=0)
+        options: Any = {"max_epochs": 1, "logger": logger, "num_sanity_val_steps": 1}
+        return trainer_of_two(*callbacks, **options, **kwargs)
 
     arguments: dict[str, Any] = {"batch_dim": 0, "time_dim": 1}
     callback = SNNMetricsCallback("net", stages=("train", "val"), **arguments)

@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader
 from torchmetrics import SumMetric
 
 import snnmetrics as sm
-from tests.helpers.limits import PATIENCE
 from tests.integration.engine_scripts.lightning_trainer import Unpadded, sets
-from tests.integration.engine_scripts.toy import Net, leave, save
+from tests.integration.engine_scripts.toy import Net, leave, save, trainer_of_two
 
 EPOCHS, STEPS = 2, 3  # of each epoch on each rank
 
@@ -48,7 +47,6 @@ def main(folder: str) -> None:
     warnings.simplefilter("ignore")
     import lightning
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.strategies import DDPStrategy
 
     from snnmetrics.integrations.lightning import SNNMetricsCallback
 
@@ -114,16 +112,10 @@ def main(folder: str) -> None:
         kept = ModelCheckpoint(
             folder, f"{persistent}-{{step}}", every_n_train_steps=2, save_top_k=-1
         )
-        trainer = lightning.Trainer(
+        trainer = trainer_of_two(
+            *(callback, Remember(), *([] if path else [kept])),
             max_epochs=EPOCHS,
-            accelerator="cpu",
-            devices=2,
-            strategy=DDPStrategy(process_group_backend="gloo", timeout=PATIENCE),
-            use_distributed_sampler=False,
-            callbacks=[callback, Remember(), *([] if path else [kept])],
             logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             enable_checkpointing=path is None,
             default_root_dir=folder,
         )

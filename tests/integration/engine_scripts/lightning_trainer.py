@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset, TensorDataset
 
 import snnmetrics as sm
-from tests.helpers.limits import PATIENCE
-from tests.integration.engine_scripts.toy import Net, data, leave, operations, save
+from tests.integration.engine_scripts.toy import Net, data, leave, operations, save, trainer_of_two
 
 EPOCHS, BATCH = 2, 4
 # 13 samples for training: with two ranks a DistributedSampler repeats one. 9 for validation.
@@ -39,7 +38,6 @@ class Unpadded(DistributedSampler[Any]):
 def main(folder: str) -> None:
     warnings.simplefilter("ignore")
     import lightning
-    from lightning.pytorch.strategies import DDPStrategy
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -88,17 +86,11 @@ def main(folder: str) -> None:
         def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
             assert module.train_synops.samples == 0, "Lightning resets what it logged"
 
-    trainer = lightning.Trainer(
+    trainer = trainer_of_two(
+        Remember(),
         max_epochs=EPOCHS,
-        accelerator="cpu",
-        devices=2,
-        strategy=DDPStrategy(process_group_backend="gloo", timeout=PATIENCE),
-        use_distributed_sampler=False,
-        callbacks=[Remember()],
         logger=False,
         num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
     )
 

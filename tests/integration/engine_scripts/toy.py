@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from tests.helpers.limits import PATIENCE
 from tests.helpers.toy import sum_with_ones
 
 SAMPLES, STEPS, CLASSES = 22, 3, 4
@@ -122,3 +123,20 @@ def count(metric: Any, spikes: Tensor) -> Any:
     for batch in spikes.split(4):
         metric.update(batch)
     return metric
+
+
+def trainer_of_two(*callbacks: Any, **arguments: Any) -> Any:
+    """A Lightning trainer of two processes on the CPU, whose samplers are those of the loaders."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=DDPStrategy(process_group_backend="gloo", timeout=PATIENCE),
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **arguments,
+    )
